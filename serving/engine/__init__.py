@@ -1,0 +1,31 @@
+"""The engine: token ids in, sampled token ids out, many requests and policy versions at once."""
+
+from burnish.serving.engine.types import (
+    Completion,
+    Delta,
+    Engine,
+    EngineError,
+    EngineStats,
+    EngineStopped,
+    Finish,
+    PromptTooLong,
+    QueueFull,
+    Request,
+    SamplingParams,
+    UnknownAdapter,
+)
+
+__all__ = [
+    "Completion",
+    "Delta",
+    "Engine",
+    "EngineError",
+    "EngineStats",
+    "EngineStopped",
+    "Finish",
+    "PromptTooLong",
+    "QueueFull",
+    "Request",
+    "SamplingParams",
+    "UnknownAdapter",
+]

@@ -1,0 +1,176 @@
+"""What crosses the engine's border: requests in, deltas out, and what can go wrong.
+
+    EngineError (RuntimeError)          a step failed; the request is lost, the engine goes on
+    ├── QueueFull                       try again later
+    ├── PromptTooLong (ValueError)      this request can never fit
+    ├── UnknownAdapter (KeyError)       the request names a version that is not resident
+    └── EngineStopped                   the engine no longer takes requests
+
+Left out on purpose: chat messages, tools and tenants. The engine knows token ids and versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class EngineError(RuntimeError):
+    """A step of the engine failed, or it refuses a request (the subclasses say why)."""
+
+
+class QueueFull(EngineError):
+    """As many requests wait as may wait."""
+
+
+class PromptTooLong(EngineError, ValueError):
+    """Prompt and room for an answer exceed the model's context or the whole KV cache."""
+
+
+class UnknownAdapter(EngineError, KeyError):
+    """No adapter of that name is resident."""
+
+    __str__ = RuntimeError.__str__  # KeyError would print the message quoted
+
+
+class EngineStopped(EngineError):
+    """The engine is draining or has stopped."""
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to draw tokens. The defaults sample the model's own distribution."""
+
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 is off
+    min_p: float = 0.0
+    seed: int | None = None  # None: the engine draws one
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    logprobs: int = 0  # how many alternatives to report per token, of the raw distribution
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError("temperature must be at least 0")
+        if not 0 < self.top_p <= 1:
+            raise ValueError("top_p must be in (0, 1]")
+        if not 0 <= self.min_p <= 1:
+            raise ValueError("min_p must be in [0, 1]")
+        if self.top_k < 0:
+            raise ValueError("top_k must be at least 0")
+        if self.max_tokens < 1:
+            raise ValueError("max_tokens must be at least 1")
+        if not 0 <= self.logprobs <= 20:
+            raise ValueError("logprobs must be in 0..20")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer wanted. `adapter` None is the base model; it is pinned until the last token."""
+
+    id: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    adapter: str | None = None
+    priority: int = 0  # higher goes first
+    deadline_s: float | None = None  # seconds from submission; then finish_reason "deadline"
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a request gained in one step.
+
+    Token ids are complete; `text` lags behind them while it might become a stop string or an
+    unfinished UTF-8 sequence, and never contains the stop string. `logprobs` are of the chosen
+    tokens under the raw softmax, `processed_logprobs` under the distribution drawn from.
+    `top` holds per token the best `SamplingParams.logprobs` pairs (token id, raw log-probability).
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    processed_logprobs: tuple[float, ...] = ()
+    top: tuple[tuple[tuple[int, float], ...], ...] = ()
+    finish_reason: str | None = None  # "stop", "length", "cancelled", "deadline"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer, as `generate_batch` returns it: the sum of its deltas."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[float, ...]
+    processed_logprobs: tuple[float, ...]
+    top: tuple[tuple[tuple[int, float], ...], ...]
+    finish_reason: str
+
+    @classmethod
+    def join(cls, deltas: Sequence[Delta]) -> Completion:
+        """Concatenate the deltas of one request; the last one must carry the finish reason."""
+        if not deltas or deltas[-1].finish_reason is None:
+            raise ValueError("the deltas do not end in a finish reason")
+        return cls(
+            token_ids=tuple(t for d in deltas for t in d.token_ids),
+            text="".join(d.text for d in deltas),
+            logprobs=tuple(x for d in deltas for x in d.logprobs),
+            processed_logprobs=tuple(x for d in deltas for x in d.processed_logprobs),
+            top=tuple(x for d in deltas for x in d.top),
+            finish_reason=deltas[-1].finish_reason,
+        )
+
+
+# The last part of an answer, named for readers of `Delta.finish_reason`.
+Finish = str
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """A glance at the engine; cheap, taken between steps."""
+
+    waiting: int
+    running: int
+    free_blocks: int
+    total_blocks: int
+    tokens_total: int  # generated since start
+    prompt_tokens_total: int
+    steps_total: int
+    requests_total: int
+    errors_total: int
+    adapters: tuple[str, ...]
+
+
+class Engine(Protocol):
+    """What serving and the learner need of an engine: ours, or a remote one behind this face."""
+
+    tokenizer: Any
+    model_sha256: str
+    max_model_len: int
+
+    def generate(self, request: Request) -> AsyncIterator[Delta]:
+        """An async generator of deltas; closing it frees the request's slot at once."""
+        ...
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Make a version resident beside the others. Names are never reloaded in place."""
+        ...
+
+    def unload_adapter(self, name: str) -> None:
+        """Drop a version once its last running request is done."""
+        ...
+
+    @property
+    def adapters(self) -> tuple[str, ...]: ...
+
+    def stats(self) -> EngineStats: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self, drain: bool = True) -> None: ...
