@@ -1,0 +1,95 @@
+"""What a client can be told is wrong: one exception, OpenAI's error body.
+
+Every 4xx and 5xx of the service has the shape `{"error": {message, type, param, code}}`,
+so that OpenAI's own clients raise their own exceptions for it. Left out: wording per route;
+whoever raises says what is wrong and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """An answer other than 2xx. `param` names the field at fault, `code` is for programs."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: int | None = None,
+    ):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+
+    def body(self) -> dict[str, Any]:
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": error}
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body(), self.status, headers=self.headers)
+
+
+def unsupported(param: str, why: str) -> ApiError:
+    """A parameter we know and do not do. Ignoring it would be a lie."""
+    return ApiError(400, f"Unsupported parameter: '{param}'. {why}", code="unsupported_parameter", param=param)
+
+
+def from_validation(errors: Any) -> ApiError:
+    """The first of pydantic's complaints in OpenAI's words: which field, what is wrong, the fix."""
+    first = errors[0]
+    where = [str(part) for part in first["loc"] if part != "body"]
+    param = ".".join(where) or None
+    given = first.get("ctx", {}).get("error")
+    if isinstance(given, ApiError):
+        return given
+    if first["type"] == "extra_forbidden":
+        return ApiError(400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+    if first["type"] == "missing":
+        message = f"Missing required parameter: '{param}'." if param else "A JSON body is required."
+        return ApiError(400, message, code="missing_required_parameter", param=param)
+    if first["type"] == "json_invalid":
+        return ApiError(400, "The body is not valid JSON.", code="invalid_json")
+    message = first["msg"].removeprefix("Value error, ")
+    subject = f"'{param}': " if param else ""
+    return ApiError(400, f"Invalid value for {subject}{message}", code="invalid_value", param=param)
+
+
+def install(app: FastAPI) -> None:
+    """Give every error of `app` the one shape."""
+
+    @app.exception_handler(ApiError)
+    async def _ours(_: Request, error: ApiError) -> JSONResponse:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return from_validation(error.errors()).response()
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        message = str(error.detail)
+        if error.status_code in (404, 405):
+            message = f"{message}: {request.method} {request.url.path}"
+        shaped = ApiError(error.status_code, message)
+        shaped.headers = dict(error.headers or {})
+        return shaped.response()
+
+    @app.exception_handler(500)
+    async def _bug(_: Request, __: Exception) -> JSONResponse:
+        return ApiError(500, "The server failed; its log says why.", code="internal_error").response()
