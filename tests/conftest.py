@@ -1,0 +1,153 @@
+"""Real servers for the tests: Redis, Kafka, PostgreSQL; and the tiny model.
+
+Each server is started at most once per run, on a free port, and stopped at the end. A server that
+is not installed skips its tests on a laptop and fails them where CI=true, so that nothing is
+"green" merely because it was never run.
+"""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import redis
+
+
+def missing(what: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what}: required when CI=true")
+    pytest.skip(what)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+# -- Redis -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server with an append-only file, as in production; databases 0 to 15."""
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        missing("redis-server is not installed (Debian: redis-server)")
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "save": ""}
+    command = [binary]
+    for name, value in options.items():
+        command += [f"--{name}", str(value)]
+    log = (folder / "server.log").open("wb")
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    url = f"redis://127.0.0.1:{port}/0"
+    client = redis.Redis.from_url(url)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            client.ping()
+            break
+        except redis.ConnectionError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail((folder / "server.log").read_text())
+            time.sleep(0.02)
+    client.close()
+    yield url
+    process.terminate()
+    process.wait(20)
+    log.close()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    """An empty server: everything in it is flushed before and after the test."""
+    client = redis.Redis.from_url(redis_url)
+    client.flushall()
+    yield client
+    client.flushall()
+    client.close()
+
+
+# -- Kafka -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One real broker for the whole run. Topics outlive a test: use names of your own."""
+    from burnish.ops.kafka_node import KafkaMissing, KafkaNode
+
+    node = KafkaNode(tmp_path_factory.mktemp("kafka"), heap_mb=320)
+    try:
+        node.start()
+    except KafkaMissing as error:
+        missing(str(error))
+    yield node.bootstrap
+    node.stop()
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A private cluster. Yields the URL of its `postgres` database."""
+    homes = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
+    if not homes:
+        missing("PostgreSQL is not installed (Debian: postgresql)")
+    home = homes[-1]
+    # Not below pytest's folder: that one is closed to the user that the server runs as.
+    folder = Path(tempfile.mkdtemp(prefix="burnish-postgres-"))
+    # The server refuses to run as root, which is who runs tests in a container.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres", "postgres")
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [*as_user, *command], cwd=folder, capture_output=True, text=True, timeout=120
+        )
+        if done.returncode:
+            pytest.fail(f"{command}: {done.stdout}{done.stderr}")
+
+    data, port = folder / "data", free_port()
+    run(str(home / "initdb"), "-D", str(data), "-U", "burnish", "-A", "trust", "-E", "UTF8", "-N")
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    pg_ctl = str(home / "pg_ctl")
+    # pg_ctl's child keeps the pipes of its parent: with a log file it lets go of them.
+    run(pg_ctl, "-D", str(data), "-l", str(folder / "log"), "-o", options, "-w", "start")
+    yield f"postgresql+psycopg://burnish@127.0.0.1:{port}/postgres"
+    run(pg_ctl, "-D", str(data), "-m", "immediate", "-w", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """An empty database of its own for each test, as a SQLAlchemy URL (psycopg 3)."""
+    import psycopg
+
+    name = f"test_{time.monotonic_ns()}"
+    admin = postgres_server.replace("+psycopg", "")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"'.encode())
+    yield postgres_server.rsplit("/", 1)[0] + f"/{name}"
+    with contextlib.suppress(psycopg.Error), psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+# -- Models ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random mixture-of-experts model with a tokenizer."""
+    from tests.tiny_model import build_tiny_model
+
+    return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))
