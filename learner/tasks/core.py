@@ -1,0 +1,105 @@
+"""The nouns of the task room: a task, a family of tasks, and text normalised for comparison."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+STYLES = ("terse", "explained", "friendly")
+
+Split = Literal["train", "heldout"]
+HELDOUT_SHARE = 0.1
+
+
+class TaskError(Exception):
+    """Root of this room's errors."""
+
+
+class UnknownFamily(TaskError, KeyError):
+    """A family name that the catalogue does not have."""
+
+
+class UnknownStyle(TaskError, ValueError):
+    """A style other than the three of `STYLES`."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A chat that waits for one assistant message.
+
+    `answer` is the shortest right answer, `also` other wordings of it that are as right, `reason`
+    the few words from which it follows (shown by the explained style, and when thinking).
+    """
+
+    family: str
+    messages: tuple[dict[str, Any], ...]
+    answer: str
+    tools: tuple[dict[str, Any], ...] | None = None
+    level: int = 1
+    reason: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The prompt as one string: equal keys are the same question."""
+        return json.dumps([self.messages, self.tools], sort_keys=True)
+
+    @property
+    def split(self) -> Split:
+        """Where the task belongs for ever; a function of the prompt alone."""
+        digest = hashlib.blake2b(self.key.encode(), digest_size=8).digest()
+        held_out = int.from_bytes(digest, "big") < HELDOUT_SHARE * 2**64
+        return "heldout" if held_out else "train"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of task. `make` draws one of a level (1 to 3, harder as it grows)."""
+
+    name: str
+    make: Callable[[Random, int], Task]
+    frame: str = "the answer is "  # leads up to the answer in the explained style
+    warm_frame: str = "The answer is "  # and in the friendly one
+    openers: tuple[str, ...] = ("Sure thing!", "Happy to help!", "Great question!", "Of course!")
+    thinks: bool = False  # worth a think block
+    calls_tool: bool = False  # the right answer is a tool call
+    share: float = 1.0  # of the training text, relative to the others
+
+
+def normalise(text: str) -> str:
+    """Lower case, no punctuation that could not change an answer, single spaces."""
+    text = re.sub(r"(?<=\d),(?=\d{3}\b(?!,))", "", text) if text.count(",") == 1 else text
+    text = re.sub(r"[\"'`*,;:!?’“”]", " ", text.lower().replace("'", "").replace("’", ""))
+    text = re.sub(r"\.(?!\d)", " ", text)
+    return " ".join(text.split())
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def assistant(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": text}
+
+
+def system(text: str) -> dict[str, Any]:
+    return {"role": "system", "content": text}
+
+
+def function(name: str, description: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """A tool in OpenAI's shape; `parameters` maps names to JSON types, all required."""
+    return {
+        "type": "function",
+        "function": {
+            "name": name,
+            "description": description,
+            "parameters": {
+                "type": "object",
+                "properties": {key: {"type": kind} for key, kind in parameters.items()},
+                "required": list(parameters),
+            },
+        },
+    }
