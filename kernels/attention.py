@@ -1,0 +1,195 @@
+"""Attention over a paged KV cache, and over padded whole sequences: the PyTorch reference.
+
+Registered in transformers as "burnish_paged", so every model class that goes through its
+AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
+
+* `paged=PagedBatch(...)`: the engine's step. New keys and values are written to their pages, then
+  each sequence reads its own pages back. All tokens of a step are flattened into one row.
+* `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
+* neither: plain causal attention.
+
+Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Left out: MLA's compressed
+cache, and kernels that read pages in place without gathering them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+NAME = "burnish_paged"
+
+
+@dataclass(frozen=True)
+class KVPages:
+    """One layer's cache: a flat array of token slots; block b owns slots b*size..(b+1)*size-1."""
+
+    key: torch.Tensor  # [slots, kv_heads, head_dim]
+    value: torch.Tensor  # [slots, kv_heads, head_dim]
+
+
+@dataclass(frozen=True)
+class PagedGroup:
+    """Sequences of one step that are attended together: B sequences, Q new tokens, K read slots.
+
+    `pack` picks each sequence's new tokens out of the flattened step and `unpack` puts them back;
+    both None means one token per sequence, in order, starting at `start` (decode).
+    """
+
+    start: int
+    positions: torch.Tensor  # [B, Q] position of every new token; padding repeats a real one
+    read: torch.Tensor  # [B, K] cache slot of positions 0..K-1 (anything beyond the end)
+    pack: torch.Tensor | None = None  # [B, Q] index into the step's tokens
+    unpack: torch.Tensor | None = None  # [tokens] index into B*Q
+    _masks: dict[tuple[int | None, torch.dtype], torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """Additive mask [B, 1, Q, K], built once per step and window, not once per layer."""
+        key = (window, dtype)
+        if key not in self._masks:
+            slots = torch.arange(self.read.shape[1], device=self.read.device)
+            visible = slots <= self.positions[..., None]
+            if window is not None:
+                visible &= slots > self.positions[..., None] - window
+            mask = torch.zeros(visible.shape, dtype=dtype, device=self.read.device)
+            self._masks[key] = mask.masked_fill_(~visible, -math.inf)[:, None]
+        return self._masks[key]
+
+
+@dataclass(frozen=True)
+class PagedBatch:
+    """Everything attention must know about one step of T flattened tokens."""
+
+    pages: tuple[KVPages, ...]  # per layer
+    write: torch.Tensor  # [T] cache slot of every new token
+    groups: tuple[PagedGroup, ...]
+
+
+def paged_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pages: KVPages,
+    batch: PagedBatch,
+    scale: float,
+    window: int | None = None,
+    sinks: torch.Tensor | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Write key and value [T, kv_heads, D] to their pages, attend query [T, heads, D] over them."""
+    pages.key.index_copy_(0, batch.write, key.to(pages.key.dtype))
+    pages.value.index_copy_(0, batch.write, value.to(pages.value.dtype))
+    outputs = []
+    for group in batch.groups:
+        rows, length = group.read.shape
+        flat = group.read.reshape(-1)
+        shape = (rows, length, *pages.key.shape[1:])
+        k = pages.key.index_select(0, flat).view(shape).transpose(1, 2)
+        v = pages.value.index_select(0, flat).view(shape).transpose(1, 2)
+        if group.pack is None:
+            q = query[group.start : group.start + rows, :, None]  # [B, heads, 1, D]
+        else:
+            q = query[group.pack].transpose(1, 2)  # [B, heads, Q, D]
+        mask = group.mask(window, query.dtype)
+        out = attend(q, k.to(q.dtype), v.to(q.dtype), mask, scale, sinks, softcap)
+        out = out.transpose(1, 2).reshape(-1, *query.shape[1:])
+        outputs.append(out if group.unpack is None else out[group.unpack])
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    sinks: torch.Tensor | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
+    """Grouped-query attention: query [B, heads, Q, D], key and value [B, kv_heads, K, D].
+
+    `mask` is additive, or None for causal with Q == K. Returns [B, heads, Q, D].
+    """
+    heads, kv_heads = query.shape[1], key.shape[1]
+    share = heads // kv_heads
+    if sinks is None and softcap is None:
+        if query.shape[2] == 1 and share > 1 and mask is not None:
+            # One query per head: heads that share a key become its queries, no key is repeated.
+            folded = query.reshape(query.shape[0], kv_heads, share, query.shape[3])
+            out = F.scaled_dot_product_attention(folded, key, value, mask, scale=scale)
+            return out.reshape(query.shape)
+        return F.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=share > 1
+        )
+    if mask is None:
+        length = query.shape[2]
+        mask = torch.full((length, length), -math.inf, device=query.device).triu(1)
+    key, value = (x.repeat_interleave(share, dim=1) for x in (key, value))
+    scores = (query @ key.transpose(2, 3)).float() * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores + mask
+    if sinks is not None:  # a learned logit per head that takes probability and gives nothing
+        sink = sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    weights = scores.softmax(-1)[..., : key.shape[2]].to(query.dtype)
+    return weights @ value
+
+
+def padded_mask(
+    padding: torch.Tensor | None, length: int, window: int | None, like: torch.Tensor
+) -> torch.Tensor | None:
+    """Additive causal mask for padded sequences, or None where plain causal attention will do.
+
+    `padding` [B, T] is True on real tokens. Right padding needs no mask: what comes later is
+    invisible anyway, and what padding itself computes is thrown away.
+    """
+    windowed = window is not None and window < length
+    left = padding is not None and not bool((padding[:, :-1] >= padding[:, 1:]).all())
+    if not windowed and not left:
+        return None
+    at = torch.arange(length, device=like.device)
+    visible = (at <= at[:, None])[None]
+    if windowed:
+        visible = visible & (at > at[:, None] - window)
+    if left:
+        assert padding is not None
+        visible = visible & padding[:, None, :]
+    visible = visible | torch.eye(length, dtype=torch.bool, device=like.device)
+    mask = torch.zeros(visible.shape, dtype=like.dtype, device=like.device)
+    return mask.masked_fill(~visible, -math.inf)[:, None]
+
+
+def attention_forward(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    paged: PagedBatch | None = None,
+    padding: torch.Tensor | None = None,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """The AttentionInterface face: query [B, heads, T, D] in, [B, T, heads, D] out."""
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if paged is None:
+        mask = padded_mask(padding, query.shape[2], sliding_window, query)
+        out = attend(query, key, value, mask, scale, s_aux, softcap)
+        return out.transpose(1, 2), None
+    flat = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
+    pages = paged.pages[module.layer_idx]  # type: ignore[index]
+    out = paged_attention(*flat, pages, paged, scale, sliding_window, s_aux, softcap)
+    return out[None], None
+
+
+def register() -> None:
+    """Make "burnish_paged" known to transformers; harmless to repeat."""
+    AttentionInterface.register(NAME, attention_forward)

@@ -1,0 +1,138 @@
+"""Factored LoRA at work: several adapters resident at once, one slot index per token.
+
+A slot is one adapter; slot 0 is the base and has no weights. With the slots of a step set on
+`ActiveSlots`, every adapted projection adds `B_s A_s x` for its token's slot s. Mixed slots run as
+two dense products over the ranks of all slots present, with a mask [tokens, ranks] between them
+that keeps each token's own ranks and carries the scale.
+
+Tensors that require gradients are used live, so training runs through the very code that serves.
+Left out: quantised adapters, and kernels that skip the masked ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class ActiveSlots:
+    """Which slots the tokens of the running forward use; shared by all tables of one model."""
+
+    def __init__(self) -> None:
+        self.present: tuple[int, ...] = ()  # adapter slots in this forward, without 0
+        self.mask: torch.Tensor | None = None  # [tokens, ranks] scales; None: one slot for all
+        self.scales: dict[int, tuple[int, float]] = {}  # slot -> (rank, alpha / rank)
+
+    def use(self, slots: int | torch.Tensor, present: Sequence[int] | None = None) -> None:
+        """Set the slot of all tokens (an int), or of each token (LongTensor [tokens]).
+
+        `present` lists the distinct slots, where the caller knows them already.
+        """
+        if isinstance(slots, torch.Tensor) and present is None:
+            present = slots.unique().tolist()
+        distinct = sorted(set(present)) if isinstance(slots, torch.Tensor) else [slots]
+        self.present = tuple(s for s in distinct if s in self.scales)
+        self.mask = None
+        if isinstance(slots, torch.Tensor) and len(distinct) > 1 and self.present:
+            columns = torch.tensor([s for s in self.present for _ in range(self.scales[s][0])])
+            values = torch.tensor(
+                [self.scales[s][1] for s in self.present for _ in range(self.scales[s][0])]
+            )
+            self.mask = (slots[:, None] == columns.to(slots.device)) * values.to(slots.device)
+
+
+class SlotTable:
+    """The adapters of one projection: per slot A [(E,) r, in] and B [(E,) out, r]."""
+
+    def __init__(self, active: ActiveSlots, experts: int | None = None) -> None:
+        self.active = active
+        self.experts = experts
+        self.pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._joined: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+    def set(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+        """Fill or (None) clear a slot."""
+        self._joined = None
+        if pair is None:
+            self.pairs.pop(slot, None)
+        else:
+            self.pairs[slot] = pair
+
+    def _join(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """A^T [(E,) in, R] and B^T [(E,) R, out] over all present slots; None: nothing to add."""
+        active = self.active
+        if not any(s in self.pairs for s in active.present):
+            return None
+        key = (active.present, active.mask is None)
+        if self._joined is not None and self._joined[0] == key:
+            return self._joined[1]
+        if self._live():
+            return self._cat()
+        # Kept between steps, so it must be usable in and out of inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            down, up = self._cat()
+            self._joined = (key, (down.contiguous(), up.contiguous()))
+        return self._joined[1]
+
+    def _cat(self) -> tuple[torch.Tensor, torch.Tensor]:
+        active = self.active
+        some_a, some_b = next(iter(self.pairs.values()))
+        downs, ups = [], []
+        for slot in active.present:
+            rank, scale = active.scales[slot]
+            if slot in self.pairs:
+                a, b = self.pairs[slot]
+            else:  # this adapter leaves this projection alone: its ranks add nothing
+                a = some_a.new_zeros(*some_a.shape[:-2], rank, some_a.shape[-1])
+                b = some_b.new_zeros(*some_b.shape[:-1], rank)
+            downs.append(a.transpose(-1, -2))
+            ups.append(b.transpose(-1, -2) * (scale if active.mask is None else 1.0))
+        return torch.cat(downs, dim=-1), torch.cat(ups, dim=-2)
+
+    def _live(self) -> bool:
+        """Whether a present adapter is being trained, so that no copy of it may be kept."""
+        return any(
+            tensor.requires_grad for s in self.active.present for tensor in self.pairs.get(s, ())
+        )
+
+    def add(self, out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """out [..., out] plus this projection's LoRA of x [..., in]."""
+        pair = self._join()
+        if pair is None:
+            return out
+        low = x @ pair[0].to(x.dtype)
+        if self.active.mask is not None:
+            low = low * self.active.mask.view(*low.shape).to(low.dtype)
+        return out + low @ pair[1].to(x.dtype)
+
+    def grouped(
+        self, source: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
+        """For experts: A^T [E, in, R], B^T [E, R, out], scales of the tokens `source` [N, R]."""
+        pair = self._join()
+        if pair is None:
+            return None
+        mask = self.active.mask
+        scales = None if mask is None else mask.index_select(0, source).to(pair[0].dtype)
+        return *pair, scales
+
+
+class SlotLinear(nn.Linear):
+    """An nn.Linear that adds its token's adapter. Made of a Linear in place: names stay."""
+
+    table: SlotTable
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        out = F.linear(input, self.weight, self.bias)
+        return self.table.add(out, input) if self.table.active.present else out
+
+    @classmethod
+    def adopt(cls, linear: nn.Linear, active: ActiveSlots) -> SlotTable:
+        """Turn `linear` into a SlotLinear with an empty table and return the table."""
+        if not isinstance(linear, cls):
+            linear.__class__ = cls
+            linear.table = SlotTable(active)  # type: ignore[assignment]
+        return linear.table  # type: ignore[return-value]
