@@ -1,0 +1,1 @@
+"""Benches that show what the service promises; each is a module run with `python -m`."""

@@ -1,0 +1,62 @@
+"""What a simulated run is asked to do. One frozen record, so that results can repeat it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class SimulateError(Exception):
+    """The root of what this room raises."""
+
+
+class BadOption(SimulateError, ValueError):
+    """An option outside its range; the message names it."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Shares are in [0, 1]; times are in seconds unless the name says minutes."""
+
+    url: str = "http://127.0.0.1:8080"
+    key: str = "burnish"
+    model: str = "default"
+    minutes: float = 15.0
+    users: int = 50
+    concurrency: int = 8
+    rate: float = 0.0  # chats a second over all workers; 0: as fast as the service answers
+    seed: int = 0
+    flip: float = 0.2  # an honest thumb that lands on the wrong button
+    judged: float = 0.3  # answers an honest user judges at all
+    deviate: float = 0.1  # (user, family) pairs that prefer another style than most
+    malicious: float = 0.04  # users who invert or spam
+    retract: float = 0.02  # votes taken back a while later
+    late: float = 0.1  # votes that arrive long after the answer
+    late_s: float = 45.0  # mean lateness of those
+    shadow: float = 0.1  # prompts the frozen base answers too
+    max_tokens: int = 192
+    temperature: float = 1.0
+    timeout_s: float = 120.0
+    settle_s: float = 180.0  # longest wait for the learner to fall idle
+    prompts: int = 1800  # held-out prompts of the final paired evaluation; 0: none
+    eval_concurrency: int = 24
+    out: Path = Path(".burnish/simulate")
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "judged", "deviate", "malicious", "retract", "late", "shadow"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise BadOption(f"--{name} must lie between 0 and 1, got {getattr(self, name)}")
+        for name in ("users", "concurrency", "eval_concurrency", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise BadOption(f"--{name.replace('_', '-')} must be at least 1")
+        if self.minutes < 0 or self.prompts < 0:
+            raise BadOption("--minutes and --prompts cannot be negative")
+
+    @property
+    def base(self) -> str:
+        """The frozen base as clients address it: version 1 of the policy never has an adapter."""
+        return f"{self.policy}@1"
+
+    @property
+    def policy(self) -> str:
+        return self.model.partition("@")[0]

@@ -1,0 +1,115 @@
+"""What a person sees while the population talks: one row per version, live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from burnish.ops.simulate.evaluation import Verdict
+from burnish.ops.simulate.journal import Journal
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+REFRESH_S = 1.0
+PLAIN_EVERY_S = 30.0  # without a terminal: a line now and then instead of a table
+ROWS = 14
+
+
+async def show_while(work: Awaitable[None], journal: Journal, deadline: float) -> None:
+    """Await the work and keep the picture fresh; whatever the work raises is raised here."""
+    console = Console()
+    running = asyncio.ensure_future(work)
+    if console.is_terminal:
+        with Live(picture(journal, deadline), console=console, auto_refresh=False) as live:
+            while not running.done():
+                await asyncio.wait([running], timeout=REFRESH_S)
+                live.update(picture(journal, deadline), refresh=True)
+    else:
+        while not running.done():
+            await asyncio.wait([running], timeout=PLAIN_EVERY_S)
+            console.print(line(journal, deadline))
+    await running
+
+
+def picture(journal: Journal, deadline: float) -> Group:
+    table = Table(title="thumbs-up by version, frozen base on the same prompts beside it")
+    for name in ("version", "answers", "judged", "observed", "expected", "base", "skill",
+                 "base skill", "staleness"):  # fmt: skip
+        table.add_column(name, justify="right")
+    for row in journal.summaries()[-ROWS:]:
+        table.add_row(
+            f"{row.version}{' *' if row.version == journal.champion else ''}",
+            str(row.answers),
+            str(row.judged),
+            *(
+                _figure(value)
+                for value in (row.observed, row.expected, row.base_expected, row.right)
+            ),
+            _figure(row.base_right),
+            _figure(row.staleness, 1),
+        )
+    return Group(table, Text(line(journal, deadline)), Text(doing(journal), style="dim"))
+
+
+def line(journal: Journal, deadline: float) -> str:
+    left = max(deadline - time.monotonic(), 0)
+    recent = [answer for answer in journal.answers[-400:] if answer.honest]
+    expected = sum(answer.expected for answer in recent) / len(recent) if recent else float("nan")
+    text = (
+        f"{int(left // 60)}:{int(left % 60):02d} left, champion {journal.champion}, "
+        f"{len(journal.answers)} answers, {len(journal.votes)} votes, "
+        f"recent expected thumbs-up {_figure(expected)}"
+    )
+    if journal.refused:
+        text += f", {journal.refused} refused for a while"
+    if journal.failures:
+        text += f", {len(journal.failures)} FAILED ({journal.failures[-1]})"
+    return text
+
+
+def doing(journal: Journal) -> str:
+    """The learner's own last words."""
+    ticks = [t for t in journal.ticks.values() if t.get("kind") != "intake"]
+    if not ticks:
+        return "learner: nothing yet"
+    last = max(ticks, key=lambda tick: str(tick.get("at", "")))
+    return f"learner: {last.get('did') or last.get('why_not') or last.get('kind')}"
+
+
+def report(console: Console, verdict: Verdict | None, cadence: dict, journal: Journal) -> None:
+    """The end of a run in a few lines."""
+    if verdict is not None:
+        low, high = verdict.share_interval
+        console.print(
+            f"held-out, {verdict.prompts} prompts each: expected thumbs-up "
+            f"base {verdict.expected_base:.3f}, version {verdict.champion} "
+            f"{verdict.expected_champion:.3f}, oracle {verdict.expected_oracle:.3f}; "
+            f"{verdict.share:.0%} of the way ({low:.0%} to {high:.0%})"
+        )
+        low, high = verdict.skill_interval
+        console.print(
+            f"skill accuracy: base {verdict.skill_base:.3f}, champion "
+            f"{verdict.skill_champion:.3f}, difference {verdict.skill_difference:+.3f} "
+            f"({low:+.3f} to {high:+.3f}); preferred style {verdict.style_base:.2f} -> "
+            f"{verdict.style_champion:.2f}"
+        )
+    console.print(
+        f"from an accepted thumbs-down to the first answer by weights that include it: median "
+        f"{_seconds(cadence['median_seconds'])}, p90 {_seconds(cadence['p90_seconds'])} "
+        f"({cadence['included']} of {cadence['thumbs_down']} included)"
+    )
+    for failure in journal.failures[:5]:
+        console.print(f"FAILED {failure}", style="red", markup=False)
+    if journal.failures:
+        console.print(f"{len(journal.failures)} requests failed", style="red")
+
+
+def _seconds(value: object) -> str:
+    return "not reached" if value is None else f"{value:.0f} s"
+
+
+def _figure(value: float, digits: int = 3) -> str:
+    return "-" if value != value else f"{value:.{digits}f}"
