@@ -1,0 +1,59 @@
+"""What can go wrong in this room.
+
+FeedbackError
+├── UnknownEvent (ValueError)        a record that is no event of ours, or a broken one
+├── SpoolError (OSError)             the spool cannot be read or written
+│   └── SpoolFull                    it holds as much as it may: ask again later
+├── EventTooLarge (ValueError)       one event is bigger than the stream would take
+└── StreamError
+    ├── StreamUnavailable (ConnectionError)   no server, or no answer: try again
+    ├── StreamFull                            the server holds as much as it may: try again
+    └── RecordRefused (ValueError)            this record will never be taken
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from burnish.feedback.stream import Record
+
+
+class FeedbackError(Exception):
+    pass
+
+
+class UnknownEvent(FeedbackError, ValueError):
+    pass
+
+
+class SpoolError(FeedbackError, OSError):
+    pass
+
+
+class SpoolFull(SpoolError):
+    pass
+
+
+class EventTooLarge(FeedbackError, ValueError):
+    pass
+
+
+class StreamError(FeedbackError):
+    pass
+
+
+class StreamUnavailable(StreamError, ConnectionError):
+    pass
+
+
+class StreamFull(StreamError):
+    pass
+
+
+class RecordRefused(StreamError, ValueError):
+    """Names the record, so that the others of its batch can go on without it."""
+
+    def __init__(self, record: Record, reason: str) -> None:
+        super().__init__(f"{record.topic}: {record.event_id or record.key}: {reason}")
+        self.record = record

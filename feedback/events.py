@@ -1,0 +1,249 @@
+"""The vocabulary: what happened, what someone thought of it, and that they took it back.
+
+Three event types, each with a JSON Schema of its own (feedback/schemas). They only ever grow: a
+new field has a default, so events written years ago still parse; fields that a newer writer added
+are passed over by an older reader. `encode` and `decode` are the way to and from the stream:
+CloudEvents in binary mode, attributes in `ce_*` headers and the body as JSON.
+"""
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from burnish.feedback.errors import UnknownEvent
+from burnish.feedback.stream import Record
+from cloudevents.core.bindings import kafka as binary_mode
+from cloudevents.core.exceptions import BaseCloudEventException
+from cloudevents.core.v1.event import CloudEvent
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+INTERACTIONS = "burnish.interactions"
+FEEDBACK = "burnish.feedback"
+TOPICS = (INTERACTIONS, FEEDBACK)
+SOURCE = "burnish"
+
+Signal = Literal["copied", "regenerated", "edited", "abandoned", "followup"]
+SIGNALS = ("copied", "regenerated", "edited", "abandoned", "followup")
+JudgementName = Literal["thumbs", "score", "comment", "correction", "signal"]
+
+Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+    topic: ClassVar[str]
+
+    id: Id
+    time: AwareDatetime = Field(default_factory=now)
+    tenant: str
+
+    @property
+    def key(self) -> str:
+        """What the stream orders by: all events with one key keep their order."""
+        raise NotImplementedError
+
+    @property
+    def event_id(self) -> str:
+        """Unique among all events of all tenants: consumers drop what they have already seen."""
+        raise NotImplementedError
+
+
+class Completion(BaseModel):
+    """One of the `n` answers to a prompt, as the policy sampled it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    index: int
+    token_ids: list[int]
+    logprobs: list[FiniteFloat] = []
+    """Per token, in nats, of the model's own distribution."""
+    processed_logprobs: list[FiniteFloat] = []
+    """Per token, in nats, of the distribution that was sampled from (temperature, top-p, ...)."""
+    text: str
+    finish_reason: str
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class InteractionEvent(_Event):
+    """One prompt and its completions, as served."""
+
+    type: ClassVar[str] = "burnish.interaction.v1"
+    topic: ClassVar[str] = INTERACTIONS
+
+    user: str | None = None
+    session_id: str | None = None
+    policy: str
+    version: int
+    messages: list[dict[str, Any]] = []
+    tools: list[dict[str, Any]] | None = None
+    prompt_ids: list[int]
+    completions: list[Completion]
+    sampling: dict[str, Any] = {}
+    memories: list[str] = []
+    metadata: dict[str, Any] = {}
+
+    @property
+    def key(self) -> str:
+        return self.id
+
+    @property
+    def event_id(self) -> str:
+        return self.id
+
+
+class FeedbackEvent(_Event):
+    """One judgement by one user on an interaction or on a whole session.
+
+    Values: thumbs "up" or "down" (true, 1 and "accept" mean up; false, 0, -1 and "reject" mean
+    down), score a number from 0 to 1, comment and correction a text, signal one of SIGNALS.
+    """
+
+    type: ClassVar[str] = "burnish.feedback.v1"
+    topic: ClassVar[str] = FEEDBACK
+
+    user: str | None = None
+    interaction_id: str | None = None
+    session_id: str | None = None
+    choice: int = Field(default=0, ge=0)
+    name: JudgementName
+    value: float | str
+    rationale: str | None = None
+    metadata: dict[str, Any] = {}
+    revision: int = Field(default=0, ge=0)
+    """Counts the bodies sent under one id; the spool sets it. The highest stands."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _normalise_value(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and "value" in fields and "name" in fields:
+            return {**fields, "value": normal_value(fields["name"], fields["value"])}
+        return fields
+
+    @model_validator(mode="after")
+    def _one_target(self) -> Self:
+        if (self.interaction_id is None) == (self.session_id is None):
+            raise ValueError("exactly one of interaction_id and session_id is needed")
+        return self
+
+    @property
+    def target(self) -> str:
+        return self.interaction_id or self.session_id or ""
+
+    @property
+    def key(self) -> str:
+        return self.target
+
+    @property
+    def event_id(self) -> str:
+        # Ids of feedback come from clients: only the tenant makes them unique.
+        return f"{self.tenant}/{self.id}" + (f"#{self.revision}" if self.revision else "")
+
+
+class RetractionEvent(_Event):
+    """Someone took a judgement back. Final for that feedback id, even when it arrives first."""
+
+    type: ClassVar[str] = "burnish.retraction.v1"
+    topic: ClassVar[str] = FEEDBACK
+
+    feedback_id: Id
+    interaction_id: str | None = None
+    session_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        return self.interaction_id or self.session_id or self.feedback_id
+
+    @property
+    def event_id(self) -> str:
+        return f"{self.tenant}/{self.id}"
+
+
+Event = InteractionEvent | FeedbackEvent | RetractionEvent
+EVENTS: Mapping[str, type[Event]] = {
+    event.type: event for event in (InteractionEvent, FeedbackEvent, RetractionEvent)
+}
+
+# True and 1.0 are the same key as 1, False and 0.0 the same as 0.
+_THUMBS: Mapping[str | float, str] = {
+    **dict.fromkeys(("up", "accept", "true", 1), "up"),
+    **dict.fromkeys(("down", "reject", "false", 0, -1), "down"),
+}
+
+
+def normal_value(name: Any, value: Any) -> Any:
+    """The one spelling that is stored. Raises ValueError naming what is allowed."""
+    match name:
+        case "thumbs":
+            word = value.strip().lower() if isinstance(value, str) else value
+            if not isinstance(word, str | int | float) or word not in _THUMBS:
+                raise ValueError('thumbs must be "up" or "down"')
+            return _THUMBS[word]
+        case "score":
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError("score must be a number from 0 to 1")
+            if not math.isfinite(value) or not 0 <= value <= 1:
+                raise ValueError("score must be a number from 0 to 1")
+            return float(value)
+        case "comment" | "correction":
+            if not isinstance(value, str) or not value.strip():
+                raise ValueError(f"{name} must be a text that is not empty")
+            return value
+        case "signal":
+            if value not in SIGNALS:
+                raise ValueError(f"signal must be one of {', '.join(SIGNALS)}")
+            return value
+        case _:
+            return value  # an unknown name is the name field's own error
+
+
+def encode(event: Event, topic: str | None = None, key: str | None = None) -> Record:
+    """The event as it travels: CloudEvents 1.0, binary mode."""
+    key = event.key if key is None else key
+    attributes = {
+        "id": event.event_id,
+        "source": SOURCE,
+        "type": event.type,
+        "specversion": "1.0",
+        "time": event.time,
+        "datacontenttype": "application/json",
+        "partitionkey": key,
+    }
+    # Pydantic writes the body by itself, much faster than by way of a dict.
+    body = event.model_dump_json(exclude_none=True).encode()
+    message = binary_mode.to_binary_event(CloudEvent(attributes, body))
+    headers = {name: value.decode() for name, value in message.headers.items()}
+    return Record(topic=topic or event.topic, key=key, value=message.value, headers=headers)
+
+
+def decode(record: Record) -> Event:
+    """The event in a record. Raises UnknownEvent for anything that is not one of ours."""
+    headers = {name: value.encode() for name, value in record.headers.items()}
+    try:
+        # The attributes are checked by the CloudEvents model, the body by ours.
+        message = binary_mode.KafkaMessage(headers=headers, key=record.key, value=b"null")
+        kind = binary_mode.from_binary_event(message).get_type()
+    except (BaseCloudEventException, ValueError) as error:
+        raise UnknownEvent(f"no CloudEvent: {error}") from error
+    if kind not in EVENTS:
+        raise UnknownEvent(f"unknown event type {kind!r}")
+    try:
+        return EVENTS[kind].model_validate_json(record.value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise UnknownEvent(f"{kind}: {where}: {first['msg']}") from error

@@ -1,0 +1,116 @@
+"""The feedback ledger: the tables behind "idempotent by id" and "the last write wins".
+
+One row per feedback id, in one of three states: it `stands`, it was `superseded` by a later
+judgement of the same user under the same name, or it was `retracted` (final: also for an id whose
+retraction came first). Every statement runs inside the spool's transactions; nothing commits here.
+"""
+
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from burnish.feedback.events import FeedbackEvent, RetractionEvent
+
+State = Literal["stands", "superseded", "retracted"]
+Status = Literal["stored", "unchanged", "replaced", "retracted"]
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS ledger (
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    target TEXT,
+    choice INTEGER,
+    user TEXT,
+    name TEXT,
+    body TEXT,
+    at REAL NOT NULL,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ledger_by_target ON ledger (tenant, target, state);
+CREATE INDEX IF NOT EXISTS ledger_by_age ON ledger (at);
+"""
+_DAY_S = 86400.0
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    event: FeedbackEvent
+    state: State
+
+
+class Ledger:
+    def __init__(self, keep_days: float) -> None:
+        self._keep_s = keep_days * _DAY_S
+
+    def create(self, db: sqlite3.Connection) -> None:
+        db.executescript(_TABLES)
+
+    def judge(self, db: sqlite3.Connection, event: FeedbackEvent) -> tuple[FeedbackEvent, Status]:
+        """Enter a judgement. Returns it as it stands now, and what that meant."""
+        status: Status = "stored"
+        found = db.execute(
+            "SELECT state, body FROM ledger WHERE tenant = ? AND id = ?", (event.tenant, event.id)
+        ).fetchone()
+        if found is not None:
+            state, body = found
+            if state == "retracted":
+                return event, "retracted"
+            known = FeedbackEvent.model_validate_json(body)
+            if _said(known) == _said(event):
+                return known, "unchanged"
+            event = event.model_copy(update={"revision": known.revision + 1})
+            status = "replaced"
+        place = (event.tenant, event.target, event.choice, event.user, event.name)
+        db.execute(
+            "UPDATE ledger SET state = 'superseded' WHERE tenant = ? AND target = ?"
+            " AND state = 'stands' AND choice = ? AND user IS ? AND name = ?",
+            place,
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO ledger (tenant, target, choice, user, name, id, state, body, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'stands', ?, ?)",
+            (*place, event.id, event.model_dump_json(), time.time()),
+        )
+        return event, status
+
+    def retract(self, db: sqlite3.Connection, event: RetractionEvent) -> Status:
+        place = (event.tenant, event.feedback_id)
+        found = db.execute("SELECT state FROM ledger WHERE tenant = ? AND id = ?", place).fetchone()
+        if found is None:
+            db.execute(
+                "INSERT INTO ledger (tenant, id, state, at) VALUES (?, ?, 'retracted', ?)",
+                (*place, time.time()),
+            )
+            return "stored"
+        if found[0] == "retracted":
+            return "unchanged"
+        db.execute(
+            "UPDATE ledger SET state = 'retracted' WHERE tenant = ? AND id = ?",
+            place,
+        )
+        return "stored"
+
+    def find(self, db: sqlite3.Connection, tenant: str, feedback_id: str) -> LedgerRow | None:
+        row = db.execute(
+            "SELECT state, body FROM ledger WHERE tenant = ? AND id = ? AND body IS NOT NULL",
+            (tenant, feedback_id),
+        ).fetchone()
+        return LedgerRow(FeedbackEvent.model_validate_json(row[1]), row[0]) if row else None
+
+    def on(self, db: sqlite3.Connection, tenant: str, target: str) -> list[FeedbackEvent]:
+        """The judgements that stand on an interaction or session, oldest first."""
+        rows = db.execute(
+            "SELECT body FROM ledger WHERE tenant = ? AND target = ? AND state = 'stands'"
+            " ORDER BY at, id",
+            (tenant, target),
+        )
+        return [FeedbackEvent.model_validate_json(body) for (body,) in rows.fetchall()]
+
+    def prune(self, db: sqlite3.Connection) -> None:
+        db.execute("DELETE FROM ledger WHERE at < ?", (time.time() - self._keep_s,))
+
+
+def _said(event: FeedbackEvent) -> dict[str, object]:
+    return event.model_dump(exclude={"time", "revision"})
