@@ -1,0 +1,48 @@
+# Burnish in two commands: `make up` and `make test`. Everything lives in .venv and .burnish.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := ops/install.sh
+
+.PHONY: help up test check format settings clean
+help:
+	@echo "make up       install what is missing, start everything in the foreground"
+	@echo "make test     install what the tests need, run them"
+	@echo "make check    ruff, pyright, import-linter"
+	@echo "make format   let ruff put the code in shape"
+	@echo "make bench-*  benchmarks:$(patsubst ops/bench/%.py, bench-%, $(BENCHES))"
+
+up: $(VENV)/.installed
+	@exec $(BIN)/burnish up $(ARGS)
+
+# Stamps: a later start skips the installation unless the dependencies changed.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(INSTALL) service
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt
+	@$(INSTALL) dev
+
+test: $(VENV)/.installed-dev
+	@$(INSTALL) servers
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+BENCHES := $(filter-out ops/bench/__init__.py ops/bench/machine.py, $(wildcard ops/bench/*.py))
+
+bench-%: $(VENV)/.installed
+	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+
+settings: $(VENV)/.installed
+	$(BIN)/python -m burnish.ops.settings > ops/docs/settings.md

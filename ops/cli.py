@@ -1,0 +1,219 @@
+"""The command line: `burnish up`, and what one does beside a running service.
+
+Commands only parse flags and word errors; each one's work is in the module it imports when called,
+so that `burnish --help` needs neither torch nor MLflow. An error a person can act on is one line
+on stderr: exit code 2 for a setting, 1 for the rest.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from burnish.ops import lab, runfile
+from burnish.ops import settings as config
+from burnish.ops.client import Service, ServiceDown, ServiceError
+from burnish.ops.settings import SettingsError, UpSettings
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+app = typer.Typer(
+    help="A chat service that gets better with use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+keys_app = typer.Typer(help="API keys, needed as soon as the service leaves loopback.")
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
+
+DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
+Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
+Policy = Annotated[str, typer.Option(help="Which policy.")]
+
+
+@app.command()
+def up(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of API and page (8080).")] = None,
+    data_dir: DataDir = None,
+    model: Annotated[Path | None, typer.Option(help="Hugging Face folder (shipped ember).")] = None,
+    redis_url: Annotated[str | None, typer.Option(help="Redis or Valkey (embedded).")] = None,
+    kafka_bootstrap: Annotated[str | None, typer.Option(help="Kafka brokers (Redis).")] = None,
+    database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
+    mlflow_uri: Annotated[str | None, typer.Option(help="MLflow registry (SQLite).")] = None,
+    mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow's page.")] = None,
+    update_every: Annotated[float | None, typer.Option(help="Seconds between updates.")] = None,
+    kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
+) -> None:
+    """Start everything in the foreground; Ctrl-C stops it."""
+    from burnish.ops import up as supervisor
+
+    flags = {name: value for name, value in locals().items() if name in UpSettings.model_fields}
+    settings = config.load(flags)
+    raise typer.Exit(supervisor.run(settings, kafka=kafka, console=console))
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str, typer.Option(help="Policy, or a pinned version: default@12.")
+    ] = "default",
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Talk in the terminal; /up and /down judge the last answer."""
+    from burnish.ops import chat as terminal
+
+    settings = config.load({"data_dir": data_dir, "url": url})
+    raise typer.Exit(terminal.run(settings, model=model, system=system, console=console))
+
+
+@app.command()
+def status(
+    data_dir: DataDir = None,
+    url: Url = None,
+    ticks: Annotated[int, typer.Option(help="How many of the learner's ticks to show.")] = 10,
+) -> None:
+    """Processes, versions, and what the learner did last or why nothing trained."""
+    from burnish.ops import status as report
+
+    settings = config.load({"data_dir": data_dir, "url": url})
+    raise typer.Exit(report.run(settings, console=console, ticks=ticks))
+
+
+@app.command()
+def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+    """Ask the learner for an update tick now."""
+    service = Service(config.load({"data_dir": data_dir, "url": url}))
+    service.post("/v1/learner/update", {"policy": policy})
+    console.print("asked the learner for an update; `burnish status` will say what it did")
+
+
+@app.command()
+def promote(
+    version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
+    policy: Policy = "default",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Make a version the champion."""
+    name, _, number = version.rpartition("@")
+    if not number.isdigit():
+        raise SettingsError(f"{version!r} is not a version; write 12 or {policy}@12")
+    _move(config.load({"data_dir": data_dir, "url": url}), name or policy, int(number))
+
+
+@app.command()
+def rollback(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+    """Put the previous champion back."""
+    _move(config.load({"data_dir": data_dir, "url": url}), policy, None)
+
+
+def _move(settings: UpSettings, policy: str, version: int | None) -> None:
+    """Move the champion alias: through the service if it is up, else in the registry itself."""
+    action = "rollback" if version is None else "promote"
+    try:
+        Service(settings).post(
+            f"/v1/policies/{policy}/{action}", {} if version is None else {"version": version}
+        )
+    except ServiceDown:
+        if settings.url:
+            raise
+        _move_in_registry(settings, policy, version)
+    target = "the version before" if version is None else f"{policy}@{version}"
+    console.print(f"{policy}: {target} is champion now", highlight=False)
+
+
+def _move_in_registry(settings: UpSettings, policy: str, version: int | None) -> None:
+    from burnish.serving.registry import PolicyRegistry, RegistryError
+
+    data_dir = settings.data_dir.resolve()
+    database = data_dir / "mlflow" / "mlflow.db"
+    if settings.mlflow_uri is None and not database.exists():
+        raise ServiceError(f"there is no registry in {data_dir} yet; `burnish up` makes one")
+    registry = PolicyRegistry(settings.mlflow_uri or f"sqlite:///{database}")
+    try:
+        registry.rollback(policy) if version is None else registry.promote(policy, version)
+    except RegistryError as error:
+        raise ServiceError(str(error)) from error
+
+
+@app.command()
+def kafka(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 9092,
+    data_dir: DataDir = None,
+) -> None:
+    """Fetch Apache Kafka and run one node in the foreground."""
+    from burnish.ops.kafka_node import run_kafka
+
+    settings = config.load({"data_dir": data_dir})
+    run_kafka(settings.data_dir.resolve() / "kafka", port)
+
+
+app.command()(lab.simulate)
+app.command()(lab.pretrain)
+
+
+@keys_app.command("add")
+def keys_add(
+    tenant: Annotated[str, typer.Argument(help="Whose key: letters, digits, - and _.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="chat, feedback, memory, admin (repeat).")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key; it is shown once."""
+    try:
+        key = _keys(data_dir).create(tenant, scope or ("chat", "feedback", "memory"))
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    print(key)
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = None) -> None:
+    """What may be shown of each key."""
+    import time
+
+    table = Table("key", "tenant", "scopes", "made", box=None)
+    for key in _keys(data_dir).list():
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_at))
+        table.add_row(f"{key.prefix}...", key.tenant, " ".join(key.scopes), made)
+    console.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    prefix: Annotated[str, typer.Argument(help="As `keys list` shows it.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Forget a key; its requests are refused from now on."""
+    if not _keys(data_dir).revoke(prefix.removesuffix("...")):
+        raise ServiceError(f"no key starts with {prefix}")
+    console.print("revoked")
+
+
+def _keys(data_dir: Path | None):
+    from burnish.serving.auth import KeyStore
+
+    return KeyStore(config.load({"data_dir": data_dir}).data_dir / "keys.sqlite")
+
+
+def main() -> None:
+    """The console script: one line per error a person can act on."""
+    try:
+        app()
+    except (SettingsError, runfile.FolderInUse) as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ServiceError as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Installs: `service` (what `make up` needs), `dev` (and the test tools), `servers` (the Debian
+# packages the tests run against; as root by itself, otherwise it says what is missing).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+VENV=.venv
+
+say() { printf '%s\n' "$*"; }
+fail() { printf 'burnish: %s\n' "$*" >&2; exit 1; }
+
+find_python() {
+  local name
+  for name in "${PYTHON:-}" python3.11 python3.12 python3.13 python3; do
+    [ -n "$name" ] || continue
+    command -v "$name" >/dev/null || continue
+    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      command -v "$name"
+      return
+    fi
+  done
+  fail "Python 3.11 or newer is needed (Debian: apt-get install python3 python3-venv), or name one: PYTHON=/path/to/python make up"
+}
+
+apt() {
+  local missing=("$@")
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    say "installing ${missing[*]}"
+    apt-get update -q >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    return 1
+  fi
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  # Debian ships Python without ensurepip, in a package of its own.
+  if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+    apt python3-venv || fail "this Python cannot make virtual environments; run: sudo apt-get install python3-venv"
+  fi
+  [ -x $VENV/bin/pip ] || { say "creating $VENV with $("$python" --version)"; "$python" -m venv --clear $VENV; }
+}
+
+pip_install() {
+  say "installing $1 (pinned by constraints.txt; the first time takes some minutes)"
+  $VENV/bin/pip install --disable-pip-version-check -q -c constraints.txt -e "$1"
+}
+
+servers() {
+  local wanted=() entry
+  for entry in redis-server:redis-server mvn:maven java:default-jre-headless chromium:chromium; do
+    command -v "${entry%%:*}" >/dev/null || wanted+=("${entry##*:}")
+  done
+  # Debian keeps PostgreSQL's server programs off the PATH.
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || wanted+=(postgresql)
+  [ ${#wanted[@]} = 0 ] && return
+  apt "${wanted[@]}" || say "some tests need servers that are missing and will be skipped; to run them: sudo apt-get install ${wanted[*]}"
+}
+
+case "${1:-}" in
+  service) make_venv; pip_install .; touch $VENV/.installed ;;
+  dev) make_venv; pip_install '.[dev]'; touch $VENV/.installed $VENV/.installed-dev ;;
+  servers) servers ;;
+  *) fail "usage: ops/install.sh service|dev|servers" ;;
+esac

@@ -1,0 +1,54 @@
+"""The commands of the laboratory: `burnish simulate` and `burnish pretrain`.
+
+Only their flags; the work is in the packages of the same names. A flag left out keeps the
+default written there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from burnish.ops import settings as config
+from burnish.ops.client import ServiceError, find_url
+
+
+def simulate(
+    minutes: Annotated[float | None, typer.Option(help="Length of the live phase.")] = None,
+    users: Annotated[int | None, typer.Option(help="End users.")] = None,
+    judged: Annotated[float | None, typer.Option(help="Share of answers they judge.")] = None,
+    flip: Annotated[float | None, typer.Option(help="Share of thumbs on the wrong button.")] = None,
+    deviate: Annotated[float | None, typer.Option(help="Share with a taste of their own.")] = None,
+    malicious: Annotated[float | None, typer.Option(help="Share who invert or spam.")] = None,
+    retract: Annotated[float | None, typer.Option(help="Share of votes taken back.")] = None,
+    late: Annotated[float | None, typer.Option(help="Share of votes that come late.")] = None,
+    shadow: Annotated[float | None, typer.Option(help="Share the frozen base answers too.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Chats a second; 0: all it can.")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Chats at a time.")] = None,
+    prompts: Annotated[int | None, typer.Option(help="Prompts of the final evaluation.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws users and prompts.")] = None,
+    model: Annotated[str | None, typer.Option(help="The policy they talk to.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json and plots.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the service.")] = None,
+    url: Annotated[str | None, typer.Option(help="The service (BURNISH_URL).")] = None,
+) -> None:
+    """Let a simulated population use and judge the service; measure what it learnt."""
+    flags = dict(locals())
+    settings = config.load({"data_dir": flags.pop("data_dir"), "url": flags.pop("url")})
+    from burnish.ops.simulate import SimulateError, main
+
+    try:
+        raise typer.Exit(main(url=find_url(settings), key=settings.api_key, **flags))
+    except SimulateError as error:
+        raise ServiceError(str(error)) from error
+
+
+def pretrain(
+    out: Annotated[Path | None, typer.Option(help="Where the model folder goes.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws weights and dialogue.")] = None,
+) -> None:
+    """Make the shipped model again, from nothing; goes on where an earlier run stopped."""
+    from burnish.ops.pretrain import main
+
+    main.main(out=out, seed=seed)

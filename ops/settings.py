@@ -1,0 +1,233 @@
+"""Every BURNISH_* setting of the whole service, checked before anything starts.
+
+Each room owns a pydantic-settings class; this module adds the few that belong to the command
+line, unites them, and refuses what none of them knows. A flag of `burnish` is the same variable
+written shorter: it goes into the environment first and is checked with the rest. What a room
+does with its settings is left to the room.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound=BaseSettings)
+
+PREFIX = "BURNISH_"
+EMBER = Path(__file__).parent / "ember"
+DEMO_UPDATE_EVERY = 30.0
+
+# Read by a room straight from the environment, so no settings class lists them.
+BARE = {"SECRET": "signs interaction ids (default: the file `secret` in the data folder)"}
+
+
+class SettingsError(ValueError):
+    """One line that names the setting and what is wrong with it."""
+
+
+class UpSettings(BaseSettings):
+    """What `burnish up` and the other commands need to know."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
+    port: int = Field(8080, ge=1, le=65535, description="port of the API and the page")
+    data_dir: Path = Field(Path(".burnish"), description="everything that must survive a restart")
+    model: Path | None = Field(None, description="Hugging Face folder (default: the shipped ember)")
+    redis_url: str | None = Field(None, description="a Redis or Valkey (default: an embedded one)")
+    kafka_bootstrap: str | None = Field(None, description="Kafka brokers (default: Redis Streams)")
+    database_url: str | None = Field(None, description="experience database (default: SQLite)")
+    mlflow_uri: str | None = Field(None, description="MLflow registry (default: SQLite)")
+    mlflow_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="port of MLflow's page (default: first free above 1000 up)",
+    )
+    update_every: float | None = Field(
+        None, gt=0, description="seconds between update ticks (`up` on the shipped model: 30)"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads per model process (default: half the cores)"
+    )
+    url: str | None = Field(
+        None, description="service the commands talk to (default: this folder's)"
+    )
+    api_key: str | None = Field(None, description="key the commands send")
+
+    @property
+    def model_path(self) -> Path:
+        return (self.model or EMBER).resolve()
+
+    @property
+    def on_demo_model(self) -> bool:
+        return self.model_path == EMBER.resolve()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variable, and the rooms that read it."""
+
+    name: str
+    rooms: tuple[str, ...]
+    default: str
+    description: str
+
+
+def rooms() -> dict[str, type[BaseSettings]]:
+    """The settings class of each room; none of these imports loads torch."""
+    from burnish.feedback.settings import StreamSettings
+    from burnish.learner.settings import LearnerSettings
+    from burnish.serving.settings import ServingSettings
+
+    return {
+        "ops": UpSettings,
+        "serving": ServingSettings,
+        "feedback": StreamSettings,
+        "learner": LearnerSettings,
+    }
+
+
+def known() -> dict[str, Setting]:
+    """Every BURNISH_* variable by its full name, in the order a reader would want."""
+    found: dict[str, Setting] = {}
+    for room, cls in rooms().items():
+        for field, info in cls.model_fields.items():
+            name = PREFIX + field.upper()
+            if name in found:
+                earlier = found[name]
+                default = earlier.default
+                if not default and "(default:" not in earlier.description:
+                    default = _default(info)
+                found[name] = Setting(name, (*earlier.rooms, room), default, earlier.description)
+            else:
+                found[name] = Setting(name, (room,), _default(info), info.description or "")
+    for field, description in BARE.items():
+        found[PREFIX + field] = Setting(PREFIX + field, ("feedback",), "", description)
+    return found
+
+
+def _default(info: Any) -> str:
+    if info.default_factory is not None or info.is_required() or info.default is None:
+        return ""
+    return str(info.default)
+
+
+def refuse_unknown(env: Mapping[str, str]) -> None:
+    """A misspelt variable that is silently ignored costs an afternoon: say so at once."""
+    names = known()
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name not in names:
+            raise SettingsError(f"{name} is not a setting{_hint(name, names)}")
+
+
+def _hint(name: str, names: Mapping[str, Setting]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]}?" if close else " (the README lists them all)"
+
+
+def load(flags: Mapping[str, object | None] | None = None) -> UpSettings:
+    """Put flags into the environment, refuse unknown variables, return the checked settings."""
+    for field, value in (flags or {}).items():
+        if value is not None:
+            os.environ[PREFIX + field.upper()] = str(value)
+    # An empty variable is how compose files and shells say "not set".
+    for name in [n for n, v in os.environ.items() if n.startswith(PREFIX) and v == ""]:
+        del os.environ[name]
+    refuse_unknown(os.environ)
+    return _check(UpSettings)
+
+
+def check_rooms(env: Mapping[str, str]) -> None:
+    """Build each room's settings from the environment its process will get."""
+    before = dict(os.environ)
+    os.environ.update(env)
+    try:
+        for cls in rooms().values():
+            _check(cls)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _check(cls: type[S]) -> S:
+    try:
+        return cls()
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else "settings"
+        given = "" if first["type"] == "missing" else f", got {first.get('input')!r}"
+        raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}{given}") from error
+
+
+def refuse_bad_model(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise SettingsError(f"BURNISH_MODEL: {folder} is not a model folder (no config.json in it)")
+
+
+def refuse_taken_port(host: str, port: int, name: str = "BURNISH_PORT") -> None:
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise SettingsError(
+            f"BURNISH_HOST: cannot listen on {host!r} ({error.strerror})"
+        ) from error
+    with socket.socket(infos[0][0], socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(infos[0][4])
+        except OSError as error:
+            raise SettingsError(
+                f"{name}: cannot listen on {host}:{port} ({error.strerror}); "
+                "choose another with --port"
+            ) from error
+
+
+def free_port(start: int = 0, host: str = "127.0.0.1") -> int:
+    """The first free port from `start` on; 0 lets the system choose."""
+    for port in _candidates(start):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise SettingsError(f"no free port from {start} on")
+
+
+def _candidates(start: int) -> Iterator[int]:
+    if start == 0:
+        yield 0
+    else:
+        yield from range(start, min(start + 200, 65536))
+
+
+def as_markdown() -> str:
+    """The page ops/docs/settings.md; a test keeps it true."""
+    lines = [
+        "# Settings",
+        "",
+        "Written by `make settings`. A flag of `burnish up` is the same variable written shorter.",
+        "An empty default: unset, and found or chosen by `burnish up`.",
+        "",
+        "| variable | default | read by | |",
+        "|---|---|---|---|",
+    ]
+    for setting in known().values():
+        default = f"`{setting.default}`" if setting.default else ""
+        rooms_ = ", ".join(setting.rooms)
+        lines.append(f"| `{setting.name}` | {default} | {rooms_} | {setting.description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

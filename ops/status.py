@@ -1,0 +1,78 @@
+"""`burnish status`: processes, versions, and what the learner did last or why nothing trained.
+
+Processes come from the data folder's run.json, the rest over HTTP, so it works on a remote
+service too. Exit code 1 when nothing answers.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from burnish.ops import runfile
+from burnish.ops.client import Service, ServiceDown
+from burnish.ops.settings import UpSettings
+from rich.console import Console
+from rich.table import Table
+
+
+def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
+    running = runfile.running(settings.data_dir)
+    if running:
+        console.print(processes(running))
+    try:
+        service = Service(settings)
+        learner = service.get("/v1/learner")
+        policies = service.get("/v1/policies")
+    except ServiceDown as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        return 1
+    console.print(versions(policies))
+    console.print(learning(learner, ticks))
+    return 0
+
+
+def processes(running: runfile.RunFile) -> Table:
+    title = f"{running.url}  since {clock(running.started_at)}"
+    table = Table("process", "pid", "memory", title=title, title_justify="left", box=None)
+    for name, pid in {"burnish up": running.pid, **running.children}.items():
+        alive = runfile.pid_alive(pid)
+        table.add_row(name, str(pid), memory(pid) if alive else "[red]gone[/red]")
+    return table
+
+
+def memory(pid: int) -> str:
+    """Resident memory, where /proc exists."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return ""
+    return f"{pages * 4096 / 1e6:.0f} MB"
+
+
+def versions(policies: Any) -> Table:
+    """One row per policy: who answers now, who would after a rollback."""
+    table = Table("policy", "champion", "challenger", "previous", "versions", box=None)
+    for policy in policies.get("data", []):
+        aliases = policy.get("aliases", {})
+        table.add_row(
+            str(policy.get("name") or policy.get("id")),
+            *(str(aliases.get(alias) or "") for alias in ("champion", "challenger", "previous")),
+            str(policy.get("versions", "")),
+        )
+    return table
+
+
+def learning(learner: Any, count: int) -> Table:
+    table = Table("when", "tick", "took", "what it did, or why nothing trained", box=None)
+    for tick in (learner.get("ticks") or [])[:count]:
+        words = tick["did"] + (f" - {tick['why_not']}" if tick.get("why_not") else "")
+        table.add_row(clock(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", words)
+    if not table.row_count:
+        table.add_row("", "", "", "no tick yet: the learner has just started")
+    return table
+
+
+def clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
