@@ -1,0 +1,255 @@
+"""kill -9 under load: `python -m burnish.ops.bench.chaos [--kafka]`.
+
+Eight clients chat, judge and retract while serving, worker, beat, Redis (and Kafka) are
+killed in turn. Requests may fail meanwhile. What may not happen: that anything the service
+acknowledged is missing from the experience database afterwards, or is there twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import openai
+import typer
+from burnish.learner import tasks
+from burnish.learner.db import (
+    CreditRow,
+    Database,
+    InteractionRow,
+    JudgementRow,
+    RetractionRow,
+    VersionEventRow,
+)
+from burnish.ops.bench.results import FOLDER, keep, show
+from burnish.ops.bench.service import BenchError, Running, running
+from burnish.ops.runfile import pid_alive
+from rich.console import Console
+from sqlalchemy import select
+
+POLICY = "default"
+TARGETS = ("serving", "worker", "beat", "redis")
+BEFORE_S, AFTER_S = 5.0, 5.0
+BACK_PATIENCE_S = 60.0
+SETTLE_PATIENCE_S = 90.0
+JUDGED, RETRACTED = 0.6, 0.05
+
+
+@dataclass
+class Acknowledged:
+    """What the service said it had taken, by id."""
+
+    interactions: list[str] = field(default_factory=list)
+    feedback: list[str] = field(default_factory=list)
+    retractions: list[str] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+class Load:
+    """Clients that go on whatever happens; an error costs them a short rest."""
+
+    def __init__(self, url: str, clients: int, seed: int = 0) -> None:
+        self._client = openai.AsyncOpenAI(
+            base_url=f"{url}/v1", api_key="bench", max_retries=0, timeout=30
+        )
+        self._clients = clients
+        self._rng = random.Random(seed)
+        self.taken = Acknowledged()
+        self.stopping = False
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(self._clients):
+                group.create_task(self._client_loop(f"chaos-{number}"))
+        await self._client.close()
+
+    async def _client_loop(self, user: str) -> None:
+        while not self.stopping:
+            try:
+                await self._turn(user)
+            except openai.APIError as error:
+                self.taken.errors[type(error).__name__] += 1
+                await asyncio.sleep(0.2)
+
+    async def _turn(self, user: str) -> None:
+        task = tasks.sample(self._rng, family="arithmetic")
+        messages: Any = list(task.messages)
+        answer = await self._client.chat.completions.create(
+            model=POLICY, messages=messages, user=user, max_tokens=48
+        )
+        self.taken.interactions.append(answer.id)
+        if self._rng.random() >= JUDGED:
+            return
+        thumb = {
+            "interaction_id": answer.id,
+            "name": "thumbs",
+            "value": self._rng.choice(("up", "down")),
+        }
+        taken: Any = await self._client.post("/feedback", body=thumb, cast_to=object)
+        self.taken.feedback.append(taken["id"])
+        if self._rng.random() < RETRACTED:
+            await self._client.delete(f"/feedback/{taken['id']}", cast_to=object)
+            self.taken.retractions.append(taken["id"])
+
+
+async def break_in_turn(service: Running, load: Load, targets: Iterable[str]) -> list[dict]:
+    """Kill each target once under load; what died and how long it stayed away."""
+    console, deaths = Console(), []
+    for target in targets:
+        await asyncio.sleep(BEFORE_S)
+        pid = service.pid(target)
+        before = len(load.taken.interactions)
+        begin = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        away = await _back(service, target, pid, begin)
+        console.print(f"killed {target} ({pid}); back after {away:.1f} s")
+        await asyncio.sleep(AFTER_S)
+        answers = len(load.taken.interactions) - before
+        deaths.append({"target": target, "away_seconds": round(away, 2), "answers_since": answers})
+    return deaths
+
+
+async def _back(service: Running, target: str, old: int, begin: float) -> float:
+    """Seconds until another process runs in its place and serving is ready."""
+    while time.monotonic() - begin < BACK_PATIENCE_S:
+        pid = service.pid(target)
+        if pid != old and pid_alive(pid):
+            await asyncio.to_thread(service.await_ready, BACK_PATIENCE_S)
+            return time.monotonic() - begin
+        await asyncio.sleep(0.1)
+    raise BenchError(f"{target} did not come back within {BACK_PATIENCE_S:.0f} s")
+
+
+async def rage(service: Running, targets: Iterable[str], clients: int) -> tuple[Load, list[dict]]:
+    load = Load(service.url, clients)
+    work = asyncio.create_task(load.run())
+    try:
+        deaths = await break_in_turn(service, load, targets)
+    finally:
+        load.stopping = True
+        await work
+    return load, deaths
+
+
+def stored(database: Database) -> dict[str, list[str]]:
+    """Ids in the experience database, as often as they are there."""
+    with database.read() as session:
+        used = session.scalars(select(CreditRow.event)).all()
+        return {
+            "interactions": list(session.scalars(select(InteractionRow.id))),
+            "feedback": list(session.scalars(select(JudgementRow.id))),
+            "retractions": list(session.scalars(select(RetractionRow.feedback_id))),
+            "experience": [plain(key) for key in used],
+        }
+
+
+def learnt(service: Running) -> Counter[str]:
+    """How often each judgement was new to a version on the champion's line of ancestors."""
+    from burnish.serving.registry import PolicyRegistry
+
+    registry = PolicyRegistry(service.mlflow_uri)
+    parents = {version.version: version.parent for version in registry.versions(POLICY)}
+    champion = registry.champion(POLICY)
+    step = champion.version if champion else None
+    line = set()
+    while step is not None:
+        line.add(step)
+        step = parents.get(step)
+    database = Database(service.database_url)
+    with database.read() as session:
+        rows = session.execute(
+            select(VersionEventRow.version, VersionEventRow.event).where(
+                VersionEventRow.policy == POLICY
+            )
+        ).all()
+    database.close()
+    return Counter(plain(event) for version, event in rows if version in line)
+
+
+def plain(key: object) -> str:
+    """The id a client knows, out of `tenant/id#revision`."""
+    return str(key).rpartition("/")[2].partition("#")[0]
+
+
+def settle(service: Running, taken: Acknowledged) -> dict[str, list[str]]:
+    """Wait until everything acknowledged has arrived, or patience is at its end."""
+    database = Database(service.database_url)
+    deadline = time.monotonic() + SETTLE_PATIENCE_S
+    try:
+        while True:
+            found = stored(database)
+            missing = any(figures["missing"] for figures in compared(taken, found).values())
+            if not missing or time.monotonic() > deadline:
+                return found
+            time.sleep(1.0)
+    finally:
+        database.close()
+
+
+def compared(taken: Acknowledged, found: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """Acknowledged against stored: how many are missing, how many are there more than once."""
+    rows = {}
+    for name in ("interactions", "feedback", "retractions"):
+        acknowledged: list[str] = getattr(taken, name)
+        counts = Counter(plain(key) for key in found[name])
+        rows[name] = {
+            "acknowledged": len(acknowledged),
+            "missing": sum(counts[key] == 0 for key in acknowledged),
+            "twice": sum(counts[key] > 1 for key in acknowledged),
+        }
+    judged, gone = Counter(found["experience"]), set(taken.retractions)
+    standing = [key for key in taken.feedback if key not in gone]
+    rows["experience"] = {
+        "acknowledged": len(standing),
+        "missing": sum(judged[key] == 0 for key in standing),
+        "twice": sum(count > 1 for count in judged.values()),
+    }
+    return rows
+
+
+def main(
+    kafka: Annotated[
+        bool, typer.Option("--kafka", help="On a Kafka node, and kill it too.")
+    ] = False,
+    clients: Annotated[int, typer.Option(help="Clients at a time.")] = 8,
+    rounds: Annotated[int, typer.Option(help="How often each process is killed.")] = 1,
+    update_every: Annotated[float, typer.Option(help="Seconds between updates.")] = 10.0,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = FOLDER,
+) -> None:
+    """Kill one process after the other; exit code 1 when something acknowledged is not there once."""
+    targets = [*TARGETS, *(["kafka"] if kafka else [])] * rounds
+    env = {"BURNISH_UPDATE_EVERY": str(update_every)}
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running(Path(scratch), kafka=kafka, env=env) as service,
+    ):
+        load, deaths = asyncio.run(rage(service, targets, clients))
+        found = settle(service, load.taken)
+        counted = learnt(service)
+    rows = compared(load.taken, found)
+    for name, row in rows.items():
+        show(name, row)
+    figures = {
+        "stream": "kafka" if kafka else "redis",
+        "deaths": deaths,
+        "errors_meanwhile": dict(load.taken.errors),
+        "judgements_learnt": len(counted),
+        "judgements_learnt_twice": sum(times > 1 for times in counted.values()),
+        **rows,
+    }
+    print(keep("chaos-kafka" if kafka else "chaos", figures, out))
+    sound = not any(row["missing"] or row["twice"] for row in rows.values())
+    raise typer.Exit(0 if sound and not figures["judgements_learnt_twice"] else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

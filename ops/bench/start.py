@@ -1,0 +1,103 @@
+"""From `make up` in a clean clone to the first streamed token: `python -m burnish.ops.bench.start`.
+
+The clone gets its own .venv from pip's warm cache, so the first figure is what someone new
+waits. `--checkout` measures only the start in a folder that is installed already.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import openai
+import typer
+from burnish.ops.bench.results import FOLDER, keep, show
+from burnish.ops.bench.service import BenchError, stop
+from burnish.ops.settings import free_port
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 900.0
+
+
+def first_token(checkout: Path, data_dir: Path, log: Path) -> float:
+    """Run `make up`, stream an answer, stop; seconds from the command to the first token."""
+    port = free_port()
+    begin = time.monotonic()
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            ["make", "up", f"ARGS=--port {port} --data-dir {data_dir}"],
+            cwd=checkout,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # as in a terminal of its own: Ctrl-C reaches make and burnish
+            env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+        )
+    try:
+        client = openai.OpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1", api_key="bench", max_retries=0
+        )
+        while time.monotonic() - begin < PATIENCE_S:
+            if process.poll() is not None:
+                raise BenchError(f"make up ended with {process.returncode}; see {log}")
+            try:
+                return _stream(client) - begin
+            except openai.APIError:
+                time.sleep(0.1)
+        raise BenchError(f"no token within {PATIENCE_S:.0f} s; see {log}")
+    finally:
+        stop(process, group=True)
+
+
+def _stream(client: openai.OpenAI) -> float:
+    """The moment the first piece of text arrived."""
+    chunks = client.chat.completions.create(
+        model="default",
+        messages=[{"role": "user", "content": "What is 12 + 30?"}],
+        stream=True,
+        max_tokens=16,
+        temperature=0,
+    )
+    for chunk in chunks:
+        if chunk.choices and chunk.choices[0].delta.content:
+            now = time.monotonic()
+            for _ in chunks:  # read to the end: a stream left half-way is another test
+                pass
+            return now
+    raise BenchError("an answer without text")
+
+
+def main(
+    checkout: Annotated[
+        Path | None, typer.Option(help="An installed checkout; default: a fresh clone.")
+    ] = None,
+    later: Annotated[int, typer.Option(help="Starts after the first.")] = 3,
+    out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = FOLDER,
+) -> None:
+    """Measure the first start and later ones; exit code 1 beyond 300 s and 30 s."""
+    figures: dict[str, object] = {}
+    with tempfile.TemporaryDirectory(prefix="burnish-start-") as scratch:
+        data_dir, log = Path(scratch) / "data", Path(scratch) / "up.log"
+        try:
+            if checkout is None:
+                checkout = Path(scratch) / "clone"
+                subprocess.run(["git", "clone", "-q", str(ROOT), str(checkout)], check=True)
+                first = first_token(checkout, data_dir, log)
+                figures["first_start_seconds"] = first
+            starts = [first_token(checkout, data_dir, log) for _ in range(later)]
+        except BenchError:
+            print(log.read_text()[-3000:])
+            raise
+    figures["later_starts_seconds"] = starts
+    figures["slowest_later_start_seconds"] = max(starts, default=0.0)
+    show("from make up to the first streamed token", figures)
+    print(keep("start", figures, out))
+    slow_first = float(str(figures.get("first_start_seconds", 0.0))) > 300
+    raise typer.Exit(1 if slow_first or max(starts, default=0.0) > 30 else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
