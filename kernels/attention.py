@@ -155,6 +155,7 @@ def padded_mask(
     at = torch.arange(length, device=like.device)
     visible = (at <= at[:, None])[None]
     if windowed:
+        assert window is not None
         visible = visible & (at > at[:, None] - window)
     if left:
         assert padding is not None
@@ -184,9 +185,9 @@ def attention_forward(
         mask = padded_mask(padding, query.shape[2], sliding_window, query)
         out = attend(query, key, value, mask, scale, s_aux, softcap)
         return out.transpose(1, 2), None
-    flat = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
     pages = paged.pages[module.layer_idx]  # type: ignore[index]
-    out = paged_attention(*flat, pages, paged, scale, sliding_window, s_aux, softcap)
+    out = paged_attention(q, k, v, pages, paged, scale, sliding_window, s_aux, softcap)
     return out[None], None
 
 

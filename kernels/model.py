@@ -59,6 +59,14 @@ class LoadedModel:
         """Longest sequence the model was made for, in tokens."""
         return self.config.max_position_embeddings
 
+    @property
+    def hidden_token_ids(self) -> frozenset[int]:
+        """Tokens that frame text and are not part of it: end of turn, padding, beginning."""
+        frame = (
+            getattr(self.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")
+        )
+        return self.eos_token_ids | {token for token in frame if token is not None}
+
     def set_adapter(self, slot: int, weights: AdapterWeights | None) -> None:
         """Fill (or with None clear) an adapter slot >= 1.
 
@@ -192,7 +200,7 @@ def load_model(path: Path | str, *, dtype: str = "auto", device: str = "cpu") ->
     try:
         config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, device, files),
             attn_implementation=attention.NAME,
@@ -200,7 +208,7 @@ def load_model(path: Path | str, *, dtype: str = "auto", device: str = "cpu") ->
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
-    model = model.to(device).eval().requires_grad_(False)
+    model = model.to(torch.device(device)).eval().requires_grad_(False)
     return LoadedModel(model, tokenizer, path, _sha256(files))
 
 

@@ -31,9 +31,10 @@ class ActiveSlots:
 
         `present` lists the distinct slots, where the caller knows them already.
         """
-        if isinstance(slots, torch.Tensor) and present is None:
-            present = slots.unique().tolist()
-        distinct = sorted(set(present)) if isinstance(slots, torch.Tensor) else [slots]
+        if isinstance(slots, torch.Tensor):
+            distinct = sorted(set(slots.unique().tolist() if present is None else present))
+        else:
+            distinct = [slots]
         self.present = tuple(s for s in distinct if s in self.scales)
         self.mask = None
         if isinstance(slots, torch.Tensor) and len(distinct) > 1 and self.present:

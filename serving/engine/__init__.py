@@ -1,5 +1,6 @@
 """The engine: token ids in, sampled token ids out, many requests and policy versions at once."""
 
+from burnish.serving.engine.engine import LocalEngine
 from burnish.serving.engine.types import (
     Completion,
     Delta,
@@ -23,6 +24,7 @@ __all__ = [
     "EngineStats",
     "EngineStopped",
     "Finish",
+    "LocalEngine",
     "PromptTooLong",
     "QueueFull",
     "Request",

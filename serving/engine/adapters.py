@@ -1,0 +1,71 @@
+"""Which adapter versions are resident, in which slot, and how many requests still use them.
+
+Pure bookkeeping; the engine guards it with its lock and moves the weights.
+"""
+
+from __future__ import annotations
+
+from burnish.serving.engine.types import UnknownAdapter
+
+
+class Adapters:
+    """Names -> slots. A retired slot lives on until its last request unpins it."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, int] = {}  # what requests may name
+        self._reserved: set[str] = set()  # on their way in
+        self._users: dict[int, int] = {}  # slot -> requests; also marks the slot as taken
+        self._retired: set[int] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._slots)
+
+    def check(self, name: str | None) -> None:
+        """UnknownAdapter unless requests may use `name`; None is the base."""
+        if name is not None and name not in self._slots:
+            raise UnknownAdapter(f"no adapter {name!r} is resident")
+
+    def reserve(self, name: str) -> int:
+        """A free slot for a new name; ValueError if the name is taken."""
+        if name in self._slots or name in self._reserved:
+            raise ValueError(f"adapter {name!r} is resident already; versions are never replaced")
+        slot = next(s for s in range(1, len(self._users) + 2) if s not in self._users)
+        self._users[slot] = 0
+        self._reserved.add(name)
+        return slot
+
+    def publish(self, name: str, slot: int) -> None:
+        """The weights are in place: requests may use the name."""
+        self._reserved.discard(name)
+        self._slots[name] = slot
+
+    def retire(self, name: str) -> int | None:
+        """Requests may no longer use the name; its slot if nobody uses it, to be dropped now."""
+        self.check(name)
+        slot = self._slots.pop(name)
+        if self._users[slot]:
+            self._retired.add(slot)
+            return None
+        return slot
+
+    def release(self, slot: int) -> None:
+        """The slot's weights are gone; it may be reserved again."""
+        self._retired.discard(slot)
+        del self._users[slot]
+
+    def pin(self, name: str | None) -> int:
+        """Slot of a name for one more request; 0 is the base."""
+        self.check(name)
+        if name is None:
+            return 0
+        slot = self._slots[name]
+        self._users[slot] += 1
+        return slot
+
+    def unpin(self, slot: int) -> bool:
+        """One request fewer; whether the slot is retired and must be dropped now."""
+        if slot == 0:
+            return False
+        self._users[slot] -= 1
+        return slot in self._retired and self._users[slot] == 0

@@ -1,0 +1,161 @@
+"""Drawing tokens: all rows of a step at once, each row with its own parameters and its own seed.
+
+A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
+request draws the same tokens alone and in any batch. Steps whose rows all sample the plain
+distribution skip everything they did not ask for.
+
+Order: logit bias and penalties, temperature, top-k, top-p, min-p. Left out: grammars.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from burnish.serving.engine.types import SamplingParams
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One token per row, with log-probabilities before and after the row's parameters."""
+
+    tokens: list[int]
+    raw: list[float]
+    processed: list[float]
+    top: list[list[tuple[int, float]]] | None
+
+
+def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1) from (seed, count), by splitmix64: seeds uint64 [R], counts [R]."""
+
+    def mix(x: np.ndarray) -> np.ndarray:
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+    golden = np.uint64(0x9E3779B97F4A7C15)
+    stepped = mix(seeds + golden) + golden * (counts.astype(np.uint64) + np.uint64(1))
+    return (mix(stepped) >> np.uint64(11)) * 2.0**-53
+
+
+class Sampler:
+    """Parameters of every running row, and the draw."""
+
+    def __init__(self, rows: int, vocab: int, device: torch.device) -> None:
+        self.vocab = vocab
+        self.device = device
+        self.params: list[SamplingParams | None] = [None] * rows
+        self.seeds = np.zeros(rows, dtype=np.uint64)
+        self.temperature = np.ones(rows, dtype=np.float32)
+        self.top_p = np.ones(rows, dtype=np.float32)
+        self.top_k = np.zeros(rows, dtype=np.int64)
+        self.min_p = np.zeros(rows, dtype=np.float32)
+        self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
+        self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use
+        self.top_n = np.zeros(rows, dtype=np.int64)
+        self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
+        self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
+
+    def admit(self, row: int, params: SamplingParams, seed: int) -> None:
+        """Set up a row for a new request."""
+        self.params[row] = params
+        self.seeds[row] = seed & 0xFFFFFFFFFFFFFFFF
+        self.temperature[row] = params.temperature
+        self.top_p[row] = params.top_p if params.top_p < 1 else 2  # rounding must drop nothing
+        self.top_k[row] = params.top_k if 0 < params.top_k < self.vocab else self.vocab
+        self.min_p[row] = params.min_p
+        self.filtered[row] = params.top_p < 1 or params.min_p > 0 or 0 < params.top_k < self.vocab
+        self.top_n[row] = params.logprobs
+        penalised = bool(params.presence_penalty or params.frequency_penalty)
+        self.shifted[row] = penalised or bool(params.logit_bias)
+        self._bias.pop(row, None)
+        self._counts.pop(row, None)
+        if params.logit_bias:
+            bias = torch.zeros(self.vocab, device=self.device)
+            for token, value in params.logit_bias.items():
+                if 0 <= token < self.vocab:
+                    bias[token] = value
+            self._bias[row] = bias
+        if penalised:
+            self._counts[row] = torch.zeros(self.vocab, device=self.device)
+
+    def draw(self, logits: torch.Tensor, rows: np.ndarray, counts: np.ndarray) -> Drawn:
+        """Draw one token per row: logits [R, V], row indices [R], tokens drawn before [R]."""
+        logits = logits.float()
+        raw = logits.log_softmax(-1)
+        processed = self._process(logits, raw, rows)
+        weights = processed.exp().cumsum(-1, dtype=torch.float64)  # [R, V]
+        random = torch.from_numpy(uniform(self.seeds[rows], counts)).to(self.device)
+        target = random[:, None] * weights[:, -1:]
+        chosen = torch.searchsorted(weights, target, right=True).clamp_max_(self.vocab - 1)
+        best = int(self.top_n[rows].max())
+        top = None
+        if best:
+            values, ids = raw.topk(min(best, self.vocab))
+            top = [
+                list(zip(i, v, strict=True))
+                for i, v in zip(ids.tolist(), values.tolist(), strict=True)
+            ]
+        tokens = chosen[:, 0].tolist()
+        for row, token in zip(rows.tolist(), tokens, strict=True) if self._counts else ():
+            if row in self._counts:
+                self._counts[row][token] += 1
+        return Drawn(
+            tokens,
+            raw.gather(1, chosen)[:, 0].tolist(),
+            processed.gather(1, chosen)[:, 0].tolist(),
+            top,
+        )
+
+    def _process(self, logits: torch.Tensor, raw: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """Log-probabilities [R, V] of the distribution each row draws from."""
+        shifted = bool(self.shifted[rows].any())
+        temperature = self.temperature[rows]
+        if not shifted and (temperature == 1).all() and not self.filtered[rows].any():
+            return raw
+        if shifted:
+            logits = logits.clone()
+            for at, row in enumerate(rows.tolist()):
+                if self.shifted[row]:
+                    self._shift(logits[at], row)
+        greedy = temperature == 0
+        scale = torch.from_numpy(np.where(greedy, 1, temperature)).to(self.device)[:, None]
+        processed = (logits / scale).log_softmax(-1)
+        if self.filtered[rows].any():
+            processed = self._filter(processed, rows)
+        if greedy.any():
+            # A point mass on the best token: its log-probability is 0, all others are impossible.
+            peak = torch.full_like(processed, -math.inf)
+            peak.scatter_(1, logits.argmax(-1, keepdim=True), 0.0)
+            processed = torch.where(
+                torch.from_numpy(greedy).to(self.device)[:, None], peak, processed
+            )
+        return processed
+
+    def _shift(self, logits: torch.Tensor, row: int) -> None:
+        """Bias and penalties of one row, in place on its logits [V]."""
+        params = self.params[row]
+        assert params is not None
+        if row in self._bias:
+            logits += self._bias[row]
+        if row in self._counts:
+            counts = self._counts[row]
+            logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+
+    def _filter(self, logp: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        """top-k, top-p and min-p, renormalised: logp [R, V] -> [R, V]."""
+        top_k, top_p, min_p = (
+            torch.from_numpy(values[rows]).to(self.device)[:, None]
+            for values in (self.top_k, self.top_p, self.min_p)
+        )
+        ordered, ids = logp.sort(-1, descending=True)
+        rank = torch.arange(self.vocab, device=self.device)
+        p = ordered.exp().masked_fill(rank >= top_k, 0)
+        p = p / p.sum(-1, keepdim=True)
+        # A token stays while the mass before it is below top_p; min-p is relative to the best.
+        drop = (rank >= top_k) | (p.cumsum(-1) - p >= top_p) | (p < min_p * p[:, :1])
+        drop[:, 0] = False
+        kept = torch.empty_like(drop).scatter_(1, ids, drop)
+        return logp.masked_fill(kept, -math.inf).log_softmax(-1)

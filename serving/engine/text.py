@@ -1,0 +1,132 @@
+"""From token ids to text while it streams: UTF-8 held together, stop strings held back."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import Any, Protocol
+
+
+class Speller(Protocol):
+    """Spells one sequence: what each further token adds to the text."""
+
+    def push(self, token: int) -> str: ...
+
+    def flush(self) -> str: ...
+
+
+class Vocabulary:
+    """How a tokenizer's ids spell. Ids in `hidden` (end of turn, padding) spell nothing."""
+
+    def __init__(self, tokenizer: Any, hidden: frozenset[int]) -> None:
+        self.tokenizer = tokenizer
+        self.hidden = hidden
+        self._bytes = _byte_table(tokenizer)
+
+    def speller(self) -> Speller:
+        if self._bytes is not None:
+            return _ByteSpeller(self._bytes, self.hidden)
+        return _WindowSpeller(self.tokenizer, self.hidden)
+
+
+class _ByteSpeller:
+    """For byte-level vocabularies: tokens are bytes, and an incremental decoder joins them."""
+
+    def __init__(self, table: list[bytes], hidden: frozenset[int]) -> None:
+        self.table = table
+        self.hidden = hidden
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        if token in self.hidden or token >= len(self.table):
+            return ""
+        return self.decoder.decode(self.table[token])
+
+    def flush(self) -> str:
+        return self.decoder.decode(b"", final=True)
+
+
+class _WindowSpeller:
+    """For any other vocabulary: decode a short window and take what the last token added."""
+
+    def __init__(self, tokenizer: Any, hidden: frozenset[int]) -> None:
+        self.tokenizer = tokenizer
+        self.hidden = hidden
+        self.before: list[int] = []  # context that keeps leading spaces right
+        self.pending: list[int] = []
+
+    def _text(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=False)
+
+    def push(self, token: int) -> str:
+        if token in self.hidden:
+            return ""
+        self.pending.append(token)
+        return self._take(final=False)
+
+    def _take(self, final: bool) -> str:
+        text = self._text(self.before + self.pending)[len(self._text(self.before)) :]
+        if text.endswith("\ufffd") and not final:
+            return ""  # half a character
+        self.before, self.pending = self.pending, []
+        return text
+
+    def flush(self) -> str:
+        return self._take(final=True) if self.pending else ""
+
+
+def _byte_table(tokenizer: Any) -> list[bytes] | None:
+    """Bytes of every id of a byte-level vocabulary, else None."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None:
+        return None
+    decoder = json.loads(core.to_str()).get("decoder") or {}
+    if decoder.get("type") != "ByteLevel":
+        return None
+    # The byte-level alphabet: printable bytes stand for themselves, the others for 256, 257, ...
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = {chr(b): b for b in printable}
+    others = [b for b in range(256) if b not in set(printable)]
+    letters.update({chr(256 + i): b for i, b in enumerate(others)})
+    added = {i: token.content for i, token in core.get_added_tokens_decoder().items()}
+    table = []
+    for token in range(core.get_vocab_size(with_added_tokens=True)):
+        piece = added.get(token)
+        if piece is None:
+            spelled = core.id_to_token(token) or ""
+            table.append(bytes(letters[c] for c in spelled if c in letters))
+        else:
+            table.append(piece.encode())
+    return table
+
+
+class StopStrings:
+    """Lets text through until a stop string is complete; holds back what may become one."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self.stops = tuple(s for s in stops if s)
+        self.held = ""
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """Text that is certain by now, and whether a stop string was met (text ends before it)."""
+        if not self.stops or not text:
+            return text, False
+        text = self.held + text
+        met = [at for at in map(text.find, self.stops) if at >= 0]
+        if met:
+            self.held = ""
+            return text[: min(met)], True
+        keep = max(map(lambda stop: _overlap(text, stop), self.stops))
+        self.held = text[len(text) - keep :]
+        return text[: len(text) - keep], False
+
+    def flush(self) -> str:
+        held, self.held = self.held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    return next(
+        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0
+    )
