@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 LOUD = re.compile(r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL)\b")
+# Advice to the owner of a server; on a laptop it would only frighten. It stays in the log.
+HARMLESS = re.compile(r"Memory overcommit must be enabled")
 # The parts of a line that differ between two sayings of the same thing.
 VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
 QUIET_FOR = 60.0
@@ -26,7 +28,7 @@ class LogTail:
         found = []
         for name, path in self._paths.items():
             for line in self._fresh(name, path):
-                if LOUD.search(line) and self._worth_saying(name, line):
+                if LOUD.search(line) and not HARMLESS.search(line) and self._new(name, line):
                     found.append((name, line.strip()[:300]))
         return found
 
@@ -45,7 +47,7 @@ class LogTail:
         self._offsets[name] = start + len(whole)
         return whole.decode(errors="replace").splitlines()
 
-    def _worth_saying(self, name: str, line: str) -> bool:
+    def _new(self, name: str, line: str) -> bool:
         shape = name + VARYING.sub("#", line)
         now = time.monotonic()
         if now - self._said.get(shape, -QUIET_FOR) < QUIET_FOR:

@@ -27,7 +27,7 @@ class RunFile:
     redis_port: int | None = None
     mlflow_url: str | None = None
     kafka: str | None = None
-    started_at: float = field(default_factory=time.time)
+    started_at: float = 0.0
     children: dict[str, int] = field(default_factory=dict)  # name -> pid
 
     def write(self, data_dir: Path) -> None:

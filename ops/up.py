@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from burnish.ops import runfile, services
+from burnish.ops import prepare, runfile, services
 from burnish.ops import settings as config
 from burnish.ops.children import Child, Guard, Spec
 from burnish.ops.logtail import LogTail
@@ -44,6 +44,7 @@ class Supervisor:
         self.children = [Child(spec, logs, self._guard) for spec in specs]
         self._tail = LogTail({child.name: child.log_path for child in self.children})
         self._stop = threading.Event()
+        self._started_at = time.time()
         self._signals = 0
 
     # --- signals -------------------------------------------------------------------------------
@@ -64,7 +65,7 @@ class Supervisor:
             if self._stop.is_set():
                 return
             if child.name == "serving":
-                self._prepare_registry()
+                self._prepare_databases()
             child.start()
             self._write_run_file()
             # MLflow's page takes its time; nobody waits for it.
@@ -99,8 +100,10 @@ class Supervisor:
 
     # --- details -------------------------------------------------------------------------------
 
-    def _prepare_registry(self) -> None:
-        """Create or migrate the databases in a process of its own: MLflow is heavy to import."""
+    def _prepare_databases(self) -> None:
+        """In a process of its own: MLflow is heavy to import, and nothing else here needs it."""
+        if prepare.is_done(self.plan.data_dir, self.plan.env):
+            return
         log = self.plan.data_dir / "logs" / "prepare.log"
         with log.open("ab") as out:
             done = subprocess.run(
@@ -151,6 +154,7 @@ class Supervisor:
             redis_port=self.plan.redis_port,
             mlflow_url=self.plan.mlflow_url,
             kafka=self.plan.env.get("BURNISH_KAFKA_BOOTSTRAP"),
+            started_at=self._started_at,
             children={child.name: child.pid for child in self.children if child.pid},
         ).write(self.plan.data_dir)
 
