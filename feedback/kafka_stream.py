@@ -14,7 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from burnish.feedback.errors import RecordRefused, StreamUnavailable
+from burnish.feedback.events import TOPICS
+from burnish.feedback.record import DEAD_LETTERS, Record
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
     InvalidRecordError,
     KafkaError,
@@ -22,10 +25,7 @@ from kafka.errors import (
     RecordListTooLargeError,
     TopicAlreadyExistsError,
 )
-
-from burnish.feedback.errors import RecordRefused, StreamUnavailable
-from burnish.feedback.events import TOPICS
-from burnish.feedback.stream import DEAD_LETTERS, Record
+from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ class KafkaStream:
             }
             if missing:
                 with suppress(TopicAlreadyExistsError):
-                    admin.create_topics(missing, wait_for_metadata=True)
+                    admin.create_topics(missing)
+                admin.wait_for_topics(list(missing), timeout_ms=self._timeout_ms)
 
     def publish(self, records: Sequence[Record]) -> None:
         with self._errors():

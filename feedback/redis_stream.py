@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from burnish.feedback.errors import StreamError, StreamFull, StreamUnavailable
+from burnish.feedback.record import Record
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-
-from burnish.feedback.errors import StreamError, StreamFull, StreamUnavailable
-from burnish.feedback.stream import Record
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +39,10 @@ class RedisStream:
         self.prefix = prefix
         self.max_waiting = max_waiting
         self._durable_ms = int(durable_timeout_s * 1000)
-        # A server that hangs must look like one that is down.
+        # Calls come from one thread, so the pool hands out the same connection each time. WAITAOF
+        # relies on that: it speaks of the writes of its own connection.
         self._redis = redis.Redis.from_url(
             url,
-            # One connection: WAITAOF speaks of the writes that went through its own.
-            single_connection_client=True,
             # A server that hangs must look like one that is down.
             socket_timeout=2 * durable_timeout_s,
             socket_connect_timeout=durable_timeout_s,

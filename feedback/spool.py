@@ -35,7 +35,7 @@ from burnish.feedback.events import (
     encode,
 )
 from burnish.feedback.ledger import Ledger, LedgerRow, Status
-from burnish.feedback.stream import Record
+from burnish.feedback.record import Record
 
 _GROUP = 512
 """Appends that share one commit, at most."""

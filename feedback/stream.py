@@ -4,39 +4,13 @@ Readers keep their own positions, in the database where the rows go, in the same
 Nothing here commits anything: there are no consumer groups.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Protocol
 
+from burnish.feedback.record import DEAD_LETTERS, Record
 from burnish.feedback.settings import StreamSettings
 
-DEAD_LETTERS = ".dlt"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One event on the wire: JSON body, CloudEvents headers, ordering key.
-
-    `partition` and `offset` are known once the record has been read from a stream.
-    """
-
-    topic: str
-    key: str
-    value: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-    partition: int = 0
-    offset: str | None = None
-
-    @property
-    def event_id(self) -> str:
-        """What consumers tell repeated deliveries by; empty if the record is no CloudEvent."""
-        return self.headers.get("ce_id", "")
-
-    @property
-    def size(self) -> int:
-        """Bytes, near enough to budget with."""
-        headers = sum(len(name) + len(value) for name, value in self.headers.items())
-        return len(self.value) + len(self.key) + headers
+__all__ = ["DEAD_LETTERS", "EventStream", "Record", "open_stream"]
 
 
 class EventStream(Protocol):

@@ -1,0 +1,32 @@
+"""What travels: one event on the wire, whichever stream carries it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+DEAD_LETTERS = ".dlt"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One event on the wire: JSON body, CloudEvents headers, ordering key.
+
+    `partition` and `offset` are known once the record has been read from a stream.
+    """
+
+    topic: str
+    key: str
+    value: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    partition: int = 0
+    offset: str | None = None
+
+    @property
+    def event_id(self) -> str:
+        """What consumers tell repeated deliveries by; empty if the record is no CloudEvent."""
+        return self.headers.get("ce_id", "")
+
+    @property
+    def size(self) -> int:
+        """Bytes, near enough to budget with."""
+        headers = sum(len(name) + len(value) for name, value in self.headers.items())
+        return len(self.value) + len(self.key) + headers
