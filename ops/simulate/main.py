@@ -28,8 +28,6 @@ from burnish.ops.simulate.traffic import Traffic, look
 from rich.console import Console
 from rich.progress import Progress
 
-QUIET_S = 20.0  # the learner is idle when it has trained nothing for this long
-
 
 class NoService(SimulateError, ConnectionError):
     """Nothing answers at the URL."""
@@ -105,26 +103,23 @@ async def _judge(
 
 
 async def settle(options: Options, api: Api, journal: Journal) -> None:
-    """Wait until the champion has stood still for a while and no update is under way."""
+    """Wait until the learner, asked to update after the last vote, finds nothing to do."""
+    stopped = time.time()
     give_up = time.monotonic() + options.settle_s
-    still_since, seen = time.monotonic(), None
-    while time.monotonic() < give_up:
-        await look(api, journal, options)
-        state = (journal.champion, _training(journal))
-        if state != seen:
-            still_since, seen = time.monotonic(), state
-        if time.monotonic() - still_since >= min(QUIET_S, options.settle_s / 2):
-            return
+    while time.monotonic() < give_up and not _idle(journal, stopped):
         await asyncio.sleep(1.0)
+        await look(api, journal, options)
 
 
-def _training(journal: Journal) -> int:
-    """How many ticks so far trained or gated something."""
-    return sum(
-        1
+def _idle(journal: Journal, since: float) -> bool:
+    return any(
+        tick.get("kind") == "update" and tick.get("why_not") and _began(tick) > since
         for tick in journal.ticks.values()
-        if tick.get("kind") != "intake" and not tick.get("why_not")
     )
+
+
+def _began(tick: Mapping[str, Any]) -> float:
+    return float(tick["at"]) - float(tick["seconds"])
 
 
 def results_of(

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 
 from burnish.ops.simulate.evaluation import Verdict
 from burnish.ops.simulate.journal import Journal
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -16,6 +17,7 @@ from rich.text import Text
 REFRESH_S = 1.0
 PLAIN_EVERY_S = 30.0  # without a terminal: a line now and then instead of a table
 ROWS = 14
+COLUMNS = ("version", "answers", "judged", "seen", "expected", "base", "skill", "base", "age")
 
 
 async def show_while(work: Awaitable[None], journal: Journal, deadline: float) -> None:
@@ -35,10 +37,11 @@ async def show_while(work: Awaitable[None], journal: Journal, deadline: float) -
 
 
 def picture(journal: Journal, deadline: float) -> Group:
-    table = Table(title="thumbs-up by version, frozen base on the same prompts beside it")
-    for name in ("version", "answers", "judged", "observed", "expected", "base", "skill",
-                 "base skill", "staleness"):  # fmt: skip
-        table.add_column(name, justify="right")
+    table = Table(
+        title="thumbs-up by version, frozen base on the same prompts beside it", box=SIMPLE
+    )
+    for name in COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
     for row in journal.summaries()[-ROWS:]:
         table.add_row(
             f"{row.version}{' *' if row.version == journal.champion else ''}",

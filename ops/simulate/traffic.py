@@ -133,7 +133,7 @@ async def look(api: Api, journal: Journal, options: Options) -> None:
     if champion is not None:
         journal.saw_champion(time.time(), champion)
     for tick in (await api.get("learner")).get("ticks", ()):
-        journal.ticks.setdefault(tick["id"], tick)
+        journal.ticks[tick["id"]] = tick
 
 
 def champion_of(policy: Mapping[str, Any]) -> int | None:
