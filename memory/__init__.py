@@ -1,0 +1,35 @@
+"""Memory: what an agent did, kept whole, and what of it fits the next prompt."""
+
+from burnish.memory.errors import (
+    BadCursor,
+    BadStep,
+    BudgetTooSmall,
+    Forgotten,
+    IdConflict,
+    RecordNotFound,
+    SessionNotFound,
+    StoreError,
+    TooLarge,
+)
+from burnish.memory.records import Record, Records
+from burnish.memory.store import Appended, MemoryStore, connect
+from burnish.memory.view import ContextView, ViewMessage
+
+__all__ = [
+    "Appended",
+    "BadCursor",
+    "BadStep",
+    "BudgetTooSmall",
+    "ContextView",
+    "Forgotten",
+    "IdConflict",
+    "MemoryStore",
+    "Record",
+    "RecordNotFound",
+    "Records",
+    "SessionNotFound",
+    "StoreError",
+    "TooLarge",
+    "ViewMessage",
+    "connect",
+]

@@ -1,0 +1,92 @@
+-- Append steps to a session: all of them or none, each id once, in one atomic call.
+-- The work depends on the steps sent, never on how many the session holds.
+--
+-- KEYS  meta log ids pins open groups terms, then one posting list per distinct term
+-- ARGV  posting prefix, now, count, then per step:
+--       id digest pin tokens length answers ncalls call... nfields field... nterms (key packed)...
+-- Returns {'ok', version, 'seq:tokens', ...} or {problem, what}.
+local meta, log, ids, pins, open, groups, terms =
+  KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+
+local at = 0
+local function take()
+  at = at + 1
+  return ARGV[at]
+end
+local function take_many()
+  local many = {}
+  for i = 1, tonumber(take()) do many[i] = take() end
+  return many
+end
+
+if redis.call('HEXISTS', meta, 'forgotten_at') == 1 then return {'forgotten', ''} end
+
+local prefix = take()
+local now = take()
+local steps = {}
+for i = 1, tonumber(take()) do
+  local step = {id = take(), digest = take(), pin = take(), tokens = tonumber(take()),
+    length = tonumber(take()), answers = take()}
+  step.calls = take_many()
+  step.fields = take_many()
+  step.terms = take_many()
+  steps[i] = step
+end
+
+-- First look at everything, so that nothing is written when one step is wrong.
+local opened = {}
+for _, step in ipairs(steps) do
+  local known = redis.call('HGET', ids, step.id)
+  if known == 'gone' then return {'gone', step.id} end
+  if known then
+    local digest = string.match(known, '^%d+:%d+:(.*)$')
+    if digest ~= step.digest then return {'conflict', step.id} end
+    step.known = string.match(known, '^(%d+:%d+):')
+  else
+    if step.answers ~= '' then
+      local waiting = opened[step.answers]
+      if waiting == nil then waiting = redis.call('HEXISTS', open, step.answers) == 1 end
+      if not waiting then return {'orphan', step.answers} end
+      opened[step.answers] = false
+    end
+    for _, call in ipairs(step.calls) do opened[call] = true end
+  end
+end
+
+local reply, added, tokens, length = {'ok', 0}, 0, 0, 0
+for _, step in ipairs(steps) do
+  if not step.known then
+    local seq = redis.call('HINCRBY', meta, 'seq', 1)
+    if step.answers ~= '' then
+      local call = redis.call('HGET', open, step.answers)
+      redis.call('HDEL', open, step.answers)
+      local group = redis.call('HGET', groups, call)
+      redis.call('HSET', groups, call, (group and group .. ',' or '') .. seq)
+      table.insert(step.fields, 'group')
+      table.insert(step.fields, call)
+    end
+    redis.call('XADD', log, seq .. '-0', unpack(step.fields))
+    step.known = seq .. ':' .. step.tokens
+    redis.call('HSET', ids, step.id, step.known .. ':' .. step.digest)
+    if step.pin ~= '' then redis.call('HSET', pins, seq, step.pin) end
+    for _, call in ipairs(step.calls) do redis.call('HSET', open, call, seq) end
+    for i = 1, #step.terms, 2 do
+      local key = KEYS[tonumber(step.terms[i])]
+      redis.call('HSET', key, seq, step.terms[i + 1])
+      redis.call('SADD', terms, string.sub(key, #prefix + 1))
+    end
+    added, tokens, length = added + 1, tokens + step.tokens, length + step.length
+  end
+  table.insert(reply, step.known)
+end
+
+if added > 0 then
+  redis.call('HSETNX', meta, 'created_at', now)
+  redis.call('HSET', meta, 'updated_at', now)
+  redis.call('HINCRBY', meta, 'docs', added)
+  redis.call('HINCRBY', meta, 'tokens', tokens)
+  redis.call('HINCRBY', meta, 'length', length)
+  redis.call('HINCRBY', meta, 'version', 1)
+end
+reply[2] = redis.call('HGET', meta, 'version') or '0'
+return reply

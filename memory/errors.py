@@ -1,0 +1,56 @@
+"""What can go wrong in memory. Every message says what the caller can do about it.
+
+StoreError
+|-- BadStep (ValueError)          a step or record that cannot be stored as sent
+|   `-- TooLarge                  ... because of its size
+|-- BadCursor (ValueError)        not a cursor, or one that names no step here
+|-- BudgetTooSmall (ValueError)   the pinned floor alone exceeds the budget
+|-- IdConflict (ValueError)       this id was used for something else
+|-- SessionNotFound (LookupError)
+|-- RecordNotFound (LookupError)
+`-- Forgotten (LookupError)       erased on request; it does not come back
+"""
+
+
+class StoreError(Exception):
+    """Root of everything this room raises on purpose."""
+
+
+class BadStep(StoreError, ValueError):
+    """A step or record that cannot be stored as sent."""
+
+
+class TooLarge(BadStep):
+    """A step, record or batch above the size the store takes in one piece."""
+
+
+class BadCursor(StoreError, ValueError):
+    """A cursor that is malformed or names no step of the session."""
+
+
+class BudgetTooSmall(StoreError, ValueError):
+    """The pinned floor does not fit; `floor` is the smallest budget that works."""
+
+    def __init__(self, floor: int, budget: int) -> None:
+        super().__init__(
+            f"budget {budget} is below the session's pinned floor of {floor} tokens "
+            "(system and task steps, open tool calls, pins): raise the budget or unpin steps"
+        )
+        self.floor = floor
+        self.budget = budget
+
+
+class IdConflict(StoreError, ValueError):
+    """An id that was used before with different content."""
+
+
+class SessionNotFound(StoreError, LookupError):
+    """No step was ever appended to this session."""
+
+
+class RecordNotFound(StoreError, LookupError):
+    """No such record."""
+
+
+class Forgotten(StoreError, LookupError):
+    """Erased on request: the tombstone keeps late retries from bringing it back."""

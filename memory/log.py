@@ -1,0 +1,71 @@
+"""Reading one session's log: by place, from the newest, by relevance, and in whole units."""
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from burnish.memory.keys import SessionKeys
+from burnish.memory.steps import Step, from_entry
+from burnish.memory.terms import query_terms
+from burnish.memory.view import Unit
+
+PAGE = 64
+
+
+class SessionLog:
+    """`search` is the ranking script; everything else is plain stream reading."""
+
+    def __init__(self, redis: Any, keys: SessionKeys, search: Any) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._search = search
+
+    async def after(self, seq: int, limit: int) -> list[Step]:
+        page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", "+", limit)
+        return [from_entry(*entry) for entry in page]
+
+    async def steps(self, seqs: Sequence[int]) -> list[Step]:
+        """The steps at these places, in the order asked for; those erased are left out."""
+        if not seqs:
+            return []
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for seq in seqs:
+                pipe.xrange(self._keys.log, f"{seq}-0", f"{seq}-0")
+            pages = await pipe.execute()
+        return [from_entry(*entry) for page in pages for entry in page]
+
+    async def rank(self, query: str, limit: int, before: int = 0) -> list[tuple[Step, float]]:
+        """The best matches with their scores; `before` leaves out that place and later ones."""
+        lists = [self._keys.postings + term for term in query_terms(query)]
+        if not lists:
+            return []
+        hits = await self._search(keys=[self._keys.meta, *lists], args=[limit, before])
+        scores = {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
+        return [(step, scores[step.seq]) for step in await self.steps(list(scores))]
+
+    async def units(self, steps: Sequence[Step]) -> list[Unit]:
+        """Each step with the rest of its tool exchange, in the order of `steps`, no unit twice."""
+        roots = list(dict.fromkeys(s.group or s.seq for s in steps if s.group or s.tool_calls))
+        have = {step.seq: step for step in steps}
+        members: dict[int, list[int]] = {}
+        if roots:
+            rows = await self._redis.hmget(self._keys.groups, [str(root) for root in roots])
+            for root, row in zip(roots, rows, strict=True):
+                members[root] = [root, *(int(seq) for seq in (row or "").split(",") if seq)]
+            missing = [seq for seqs in members.values() for seq in seqs if seq not in have]
+            have |= {step.seq: step for step in await self.steps(missing)}
+        units: dict[int, Unit] = {}
+        for step in steps:
+            root = step.group or step.seq
+            together = members.get(root, [root])
+            units.setdefault(root, Unit(tuple(have[seq] for seq in together if seq in have)))
+        return list(units.values())
+
+    async def newest_first(self) -> AsyncGenerator[Unit, None]:
+        """The whole log backwards, a page at a time."""
+        end, seen = "+", set()
+        while page := await self._redis.xrevrange(self._keys.log, end, "-", PAGE):
+            for unit in await self.units([from_entry(*entry) for entry in page]):
+                if unit.first not in seen:
+                    seen.add(unit.first)
+                    yield unit
+            end = f"({page[-1][0]}"

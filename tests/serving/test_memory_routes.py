@@ -1,0 +1,109 @@
+"""/v1/memory over HTTP: shapes, status codes that say what to do, tenants from keys alone."""
+
+import uuid
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from burnish.memory import MemoryStore, connect
+from burnish.serving.errors import install
+from burnish.serving.routes.memory import router
+from fastapi import FastAPI, Request
+
+
+@pytest.fixture
+async def http(redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
+    client = connect(redis_url)
+    store = MemoryStore(client, lambda text: len(text.split()))
+    run = uuid.uuid4().hex
+
+    async def who(request: Request) -> SimpleNamespace:
+        return SimpleNamespace(tenant=f"{run}-{request.headers.get('authorization', 'local')}")
+
+    app = FastAPI()
+    install(app)
+    app.include_router(router(lambda: store, who))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://t/v1/memory") as http:
+        yield http
+    await client.aclose()
+
+
+def events(*texts: str) -> dict:
+    return {"events": [{"role": "user", "content": text} for text in texts]}
+
+
+def error(answer: httpx.Response, status: int, code: str) -> str:
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), answer.text
+    return answer.json()["error"]["message"]
+
+
+async def test_a_session_from_first_step_to_forgotten(http: httpx.AsyncClient):
+    made = await http.post("/sessions/s/events", json=events("the key is under the mat", "ok"))
+    assert made.status_code == 201
+    assert set(made.json()["events"][0]) == {"id", "cursor", "tokens"}
+    view = (await http.get("/sessions/s/context?budget=100")).json()
+    assert view["messages"][1] == {"role": "user", "content": "ok", "cursors": ["2"]}
+    assert view["tokens"] == sum(event["tokens"] for event in made.json()["events"])
+    found = (await http.get("/sessions/s/search", params={"query": "key?"})).json()["results"]
+    assert [hit["cursor"] for hit in found] == ["1"]
+    page = (await http.get("/sessions/s/events?after=1")).json()["events"]
+    assert [step["content"] for step in page] == ["ok"]
+    assert (await http.post("/sessions/s/pin", json={"cursor": "1"})).status_code == 200
+    assert (await http.get("/sessions/s/stats")).json()["pinned"] == 1
+    assert (await http.post("/forget", json={"session_id": "s"})).json() == {"steps": 2}
+    error(await http.get("/sessions/s/context?budget=9"), 410, "forgotten")
+
+
+async def test_records_from_put_to_forgotten(http: httpx.AsyncClient):
+    made = await http.post("/records", json={"id": "a", "text": "likes tea", "user": "ana"})
+    assert made.status_code == 201
+    assert (await http.get("/records/a")).json()["text"] == "likes tea"
+    assert len((await http.get("/records?user=ana")).json()["records"]) == 1
+    hits = (await http.get("/records/search", params={"query": "tea"})).json()["results"]
+    assert hits[0]["score"] > 0
+    assert (await http.delete("/records/a")).status_code == 204
+    error(await http.delete("/records/a"), 404, "record_not_found")
+    assert (await http.post("/forget", json={"record_id": "a"})).json() == {"records": 0}
+    error(await http.post("/records", json={"id": "a", "text": "x"}), 410, "forgotten")
+
+
+async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events("one"))
+    error(await http.get("/sessions/none/context?budget=9"), 404, "session_not_found")
+    error(await http.get("/sessions/s/events?after=x"), 400, "bad_cursor")
+    error(await http.post("/forget", json={}), 400, "invalid_value")
+    error(await http.post("/sessions/s/events", json={"events": []}), 400, "invalid_value")
+    wizard = {"events": [{"role": "wizard", "content": "x"}]}
+    assert "user" in error(await http.post("/sessions/s/events", json=wizard), 400, "bad_step")
+    large = events("x" * 300_000)
+    error(await http.post("/sessions/s/events", json=large), 413, "too_large")
+    pinned = {"events": [{"role": "system", "content": "word " * 30}]}
+    await http.post("/sessions/s/events", json=pinned)
+    small = await http.get("/sessions/s/context?budget=9")
+    assert "36" in error(small, 400, "budget_too_small")
+    twice = [{"events": [{"id": "a", "role": "user", "content": c}]} for c in "xy"]
+    assert (await http.post("/sessions/s/events", json=twice[0])).status_code == 201
+    error(await http.post("/sessions/s/events", json=twice[1]), 409, "id_conflict")
+
+
+async def test_a_key_sees_only_its_tenant(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events("mine"))
+    other = {"authorization": "other"}
+    error(await http.get("/sessions/s/stats", headers=other), 404, "session_not_found")
+    named = {"events": [{"role": "user", "content": "x"}], "tenant": "local"}
+    answer = await http.post("/sessions/s/events", json=named, headers=other)
+    error(answer, 400, "unknown_parameter")
+
+
+async def test_without_redis_it_says_so():
+    client = connect("redis://127.0.0.1:1/0")
+    store = MemoryStore(client, len)
+    app = FastAPI()
+    install(app)
+    app.include_router(router(lambda: store, lambda: SimpleNamespace(tenant="t")))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://t") as http:
+        answer = await http.get("/v1/memory/sessions/s/stats")
+    error(answer, 503, "memory_unavailable")
+    assert answer.headers["retry-after"] == "1"
