@@ -13,17 +13,16 @@ import hashlib
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from burnish.serving.errors import ApiError
 from fastapi import Request
 
-from burnish.serving.errors import ApiError
-
 SCOPES = ("chat", "feedback", "memory", "admin")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1", "[::1]", "testserver"}
+_LOOPBACK = {"localhost", "::1", "[::1]"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,9 @@ class KeyStore:
         return key
 
     def check(self, key: str) -> Principal | None:
-        rows = self._rows("SELECT prefix, tenant, scopes FROM keys WHERE digest = ?", (_digest(key),))
+        rows = self._rows(
+            "SELECT prefix, tenant, scopes FROM keys WHERE digest = ?", (_digest(key),)
+        )
         return Principal(rows[0][1], frozenset(rows[0][2].split()), rows[0][0]) if rows else None
 
     def list(self) -> list[KeyInfo]:
@@ -118,13 +119,15 @@ class Auth:
         self.keys = keys
         self.host = host
 
-    def require(self, scope: str | None = None) -> Callable[[Request], Principal]:
+    def require(self, scope: str | None = None) -> Callable[[Request], Awaitable[Principal]]:
         """A dependency: any valid key (scope None), or one that has the scope."""
 
-        def principal(request: Request) -> Principal:
+        async def principal(request: Request) -> Principal:
             who = self.identify(request)
             if scope is not None and scope not in who.scopes:
-                message = f"This key lacks the scope '{scope}' (it has: {', '.join(sorted(who.scopes))})."
+                message = (
+                    f"This key lacks the scope '{scope}' (it has: {', '.join(sorted(who.scopes))})."
+                )
                 raise ApiError(403, message, code="missing_scope")
             return who
 
@@ -138,7 +141,9 @@ class Auth:
             return who
         if self.keys or not is_loopback(self.host):
             problem = "Incorrect API key." if bearer else "No API key was sent."
-            message = f"{problem} Send 'Authorization: Bearer <key>'; keys are made with 'burnish keys'."
+            message = (
+                f"{problem} Send 'Authorization: Bearer <key>'; keys are made with 'burnish keys'."
+            )
             raise ApiError(401, message, code="invalid_api_key")
         if not is_loopback(request.url.hostname or ""):
             message = f"Without keys this server answers to loopback names only, not '{request.url.hostname}'."

@@ -37,7 +37,9 @@ class ApiError(Exception):
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
     def body(self) -> dict[str, Any]:
-        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        kind = _TYPES.get(
+            self.status, "invalid_request_error" if self.status < 500 else "api_error"
+        )
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
 
@@ -47,7 +49,9 @@ class ApiError(Exception):
 
 def unsupported(param: str, why: str) -> ApiError:
     """A parameter we know and do not do. Ignoring it would be a lie."""
-    return ApiError(400, f"Unsupported parameter: '{param}'. {why}", code="unsupported_parameter", param=param)
+    return ApiError(
+        400, f"Unsupported parameter: '{param}'. {why}", code="unsupported_parameter", param=param
+    )
 
 
 def from_validation(errors: Any) -> ApiError:
@@ -55,11 +59,13 @@ def from_validation(errors: Any) -> ApiError:
     first = errors[0]
     where = [str(part) for part in first["loc"] if part != "body"]
     param = ".".join(where) or None
-    given = first.get("ctx", {}).get("error")
-    if isinstance(given, ApiError):
-        return given
+    refusal = getattr(first.get("ctx", {}).get("error"), "api_error", None)
+    if refusal is not None:  # openai_types.ValidationRefusal
+        return refusal
     if first["type"] == "extra_forbidden":
-        return ApiError(400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
+        return ApiError(
+            400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param
+        )
     if first["type"] == "missing":
         message = f"Missing required parameter: '{param}'." if param else "A JSON body is required."
         return ApiError(400, message, code="missing_required_parameter", param=param)
@@ -92,4 +98,6 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(500)
     async def _bug(_: Request, __: Exception) -> JSONResponse:
-        return ApiError(500, "The server failed; its log says why.", code="internal_error").response()
+        return ApiError(
+            500, "The server failed; its log says why.", code="internal_error"
+        ).response()

@@ -1,0 +1,129 @@
+"""`python -m burnish.serving`: one process, one model, one port.
+
+Exit code 2 and one line for everything a person can put right: a setting, the port, keys, the
+model folder. SIGTERM and SIGINT drain: running answers finish, new requests get 503; a second
+signal ends it at once. Left out: several workers (one engine owns the model and its cache).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+from burnish.serving.app import create_app, load_engine
+from burnish.serving.auth import KeyStore, is_loopback
+from burnish.serving.service import Service
+from burnish.serving.settings import ServingSettings
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+log = logging.getLogger("burnish.serving")
+
+
+class CannotStart(Exception):
+    """Something to put right; the message is one line."""
+
+
+def read_settings() -> ServingSettings:
+    try:
+        return ServingSettings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(["BURNISH", *(str(part).upper() for part in first["loc"][:1])])
+        raise CannotStart(f"{name}: {first['msg']}") from error
+
+
+def check_keys(settings: ServingSettings) -> None:
+    if not is_loopback(settings.host) and not KeyStore(settings.data_dir / "keys.sqlite"):
+        raise CannotStart(
+            f"BURNISH_HOST={settings.host} is reachable by others and no API key is registered:"
+            " make one with 'burnish keys create', or bind to 127.0.0.1"
+        )
+
+
+def bind(settings: ServingSettings) -> socket.socket:
+    """The listening socket. Taken before the model is loaded, so a taken port is told at once."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise CannotStart(
+            f"cannot listen on {settings.host}:{settings.port} (BURNISH_HOST, BURNISH_PORT):"
+            f" {error.strerror}"
+        ) from error
+    return bound
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, but the listening socket stays open while draining, to answer 503 and /readyz."""
+
+    def __init__(self, app: FastAPI, settings: ServingSettings):
+        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+        self._app = app
+        self._grace_s = settings.drain_s
+        self._drain: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        service: Service | None = getattr(self._app.state, "service", None)
+        if service is None or service.draining:
+            self.should_exit = self.force_exit = True
+            return
+        service.draining = True
+        log.info("draining: %d requests are running", service.in_flight)
+        self._drain = asyncio.get_running_loop().create_task(self._exit_when_idle(service))
+
+    async def _exit_when_idle(self, service: Service) -> None:
+        deadline = time.monotonic() + self._grace_s
+        while service.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 (two numbers)
+            await asyncio.sleep(0.05)
+        if service.in_flight:
+            log.warning("%d requests did not finish in time and are cut off", service.in_flight)
+            await service.engine.stop(drain=False)
+        self.should_exit = True
+
+
+def run() -> None:
+    settings = read_settings()
+    check_keys(settings)
+    listening = bind(settings)
+    if settings.threads:
+        # Before torch is imported: OpenMP reads it once.
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
+    try:
+        engine = load_engine(settings)
+    except ValueError as error:
+        raise CannotStart(f"BURNISH_MODEL={settings.model}: {error}") from error
+    app = create_app(settings, engine)
+    host, port = listening.getsockname()[:2]
+    log.info("serving on http://%s:%d", host, port)
+    asyncio.run(Server(app, settings).serve([listening]))
+    failure = getattr(app.state, "failure", None)
+    if failure is not None:
+        raise CannotStart(failure)
+
+
+def main() -> int:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        run()
+    except CannotStart as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

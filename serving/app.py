@@ -1,0 +1,141 @@
+"""The HTTP application: routes, one error shape, drain, and the page.
+
+`create_app` takes an engine for tests and embedding; without one it loads the model when it
+starts. Left out: FastAPI's /docs, whose assets would come from another host.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from burnish.feedback.errors import SpoolError
+from burnish.memory import MemoryStore
+from burnish.serving import errors
+from burnish.serving.auth import Auth, KeyStore
+from burnish.serving.engine import Engine
+from burnish.serving.errors import ApiError
+from burnish.serving.registry import BaseMismatch
+from burnish.serving.routes import chat, feedback, health, learner, memory, models, policies
+from burnish.serving.service import Service, service_of
+from burnish.serving.settings import ServingSettings
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGE = Path(str(files("burnish.serving"))) / "page"
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+# Whatever the host's MIME table says, or modules would not load.
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html; charset=utf-8"}
+_ALWAYS_OPEN = ("/healthz", "/readyz", "/metrics", "/version")
+
+
+def load_engine(settings: ServingSettings) -> Engine:
+    """The engine on the configured model. Raises ValueError on a folder that is no model."""
+    from burnish.serving.engine import LocalEngine
+
+    return LocalEngine(
+        settings.model,
+        max_running=settings.max_running,
+        max_waiting=settings.max_queue,
+        threads=settings.threads or None,
+    )
+
+
+def create_app(settings: ServingSettings, engine: Engine | None = None) -> FastAPI:
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            service = Service.build(settings, engine or load_engine(settings))
+        except SpoolError as error:
+            app.state.failure = str(error)  # __main__ says it in one line
+            raise
+        app.state.service = service
+        try:
+            await service.start()
+            yield
+        except BaseMismatch as error:
+            app.state.failure = str(error)
+            raise
+        finally:
+            await service.stop()
+
+    app = FastAPI(title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    app.state.celery = learner.celery_client(settings.redis_url)
+    auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host)
+    errors.install(app)
+    app.include_router(chat.router(auth))
+    app.include_router(models.router(auth))
+    app.include_router(feedback.router(auth))
+    app.include_router(memory.router(_memory, auth.require("memory")))
+    app.include_router(policies.router(auth))
+    app.include_router(learner.router(auth))
+    app.include_router(health.router)
+    app.router.routes.append(Route("/", _page))
+    app.router.routes.append(Route("/static/{name:path}", _page))
+    app.add_middleware(Traffic)
+    return app
+
+
+async def _memory(request: Request) -> MemoryStore:
+    return service_of(request).memory
+
+
+async def _page(request: Request) -> FileResponse:
+    """A file of the page, and no other file."""
+    name = request.path_params.get("name", "index.html")
+    file = (PAGE / name).resolve()
+    if PAGE.resolve() not in file.parents or not file.is_file():
+        raise ApiError(404, f"There is no page '{name}'.", code="not_found")
+    kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
+    return FileResponse(file, media_type=kind, headers=PAGE_HEADERS)
+
+
+class Traffic:
+    """Counts requests, and turns new ones away while the process drains.
+
+    Plain ASGI: a middleware that wraps the response would hide a client's hanging up.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        service: Service = scope["app"].state.service
+        if service.draining and scope["path"] not in _ALWAYS_OPEN:
+            message = "The server is shutting down; try again in a moment."
+            refusal = ApiError(503, message, code="draining", retry_after=5).response()
+            await refusal(scope, receive, send)
+            return
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        service.in_flight += 1
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            service.in_flight -= 1
+            route: Any = scope.get("route")
+            service.metrics.requests.labels(getattr(route, "path", "other"), status).inc()

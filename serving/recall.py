@@ -1,0 +1,102 @@
+"""Chat with memory: what a session adds to a prompt, and what a turn adds to the session.
+
+Clients come in two kinds: those that send the whole conversation each time and those that send
+only what is new. Both work: what memory knows and the client also sent is not repeated, and only
+what follows the last answer in the request is remembered, then the new answer. System messages
+come with each request and are not remembered. Quoting and budgets are the memory room's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.memory import MemoryStore, StoreError
+from burnish.serving.chat_template import text_of
+from burnish.serving.errors import ApiError
+from redis.exceptions import RedisError
+
+Message = dict[str, Any]
+_SYSTEM = ("system", "developer")
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The messages to render, and the cursors of the steps that were added to them."""
+
+    messages: tuple[Message, ...]
+    cursors: tuple[str, ...]
+
+
+async def recall(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message], budget: int
+) -> Recalled:
+    """`messages` with what the session adds, within `budget` tokens. Raises ApiError."""
+    query = next(
+        (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
+    )
+    try:
+        view = await store.context(tenant, session, budget, query or None)
+    except RedisError as error:
+        raise _away() from error
+    except StoreError as error:
+        raise ApiError(400, str(error), param="session_id", code="session_refused") from error
+    sent = Counter(_said(message) for message in messages)
+    added: list[Message] = []
+    cursors: list[str] = []
+    for message in view["messages"]:
+        if sent[_said(message)] > 0:
+            sent[_said(message)] -= 1
+            continue
+        cursors += message["cursors"]
+        added.append({key: value for key, value in message.items() if key != "cursors"})
+    system = [m for m in messages if m["role"] in _SYSTEM]
+    rest = [m for m in messages if m["role"] not in _SYSTEM]
+    return Recalled((*system, *added, *rest), tuple(cursors))
+
+
+async def remember(
+    store: MemoryStore,
+    tenant: str,
+    session: str,
+    messages: Sequence[Message],
+    answer: Message,
+    answer_id: str,
+    user: str | None,
+) -> None:
+    """Append what was new in `messages`, and the answer. Raises StoreError, RedisError."""
+    answered = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+    events: list[Message] = []
+    for place in range(answered + 1, len(messages)):
+        if messages[place]["role"] not in _SYSTEM:
+            event = _event(messages[place])
+            if answered >= 0:  # the whole conversation was sent, so asking again is recognisable
+                event["id"] = _prefix_id(messages[: place + 1])
+            events.append(event)
+    events.append({**_event(answer), "id": answer_id})
+    await store.append(tenant, session, events, user=user)
+
+
+def _event(message: Message) -> Message:
+    event = {"role": message["role"], "content": text_of(message.get("content"))}
+    kept = ("name", "tool_calls", "tool_call_id")
+    return event | {key: message[key] for key in kept if message.get(key)}
+
+
+def _said(message: Message) -> str:
+    calls = [call.get("id") for call in message.get("tool_calls") or ()]
+    return json.dumps([message["role"], text_of(message.get("content")), calls])
+
+
+def _prefix_id(messages: Sequence[Message]) -> str:
+    whole = json.dumps([m for m in messages if m["role"] not in _SYSTEM], sort_keys=True)
+    return "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]
+
+
+def _away() -> ApiError:
+    message = "The session's memory is not available now; leave session_id out or try again."
+    return ApiError(503, message, param="session_id", code="memory_unavailable", retry_after=2)

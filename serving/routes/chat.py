@@ -1,0 +1,329 @@
+"""POST /v1/chat/completions and /v1/completions.
+
+A whole answer is sent once its interaction is durable; a stream holds back its finish chunks and
+[DONE] until then. A client that hangs up frees its slots; what a stream had shown by then is
+recorded as cancelled, because feedback may refer to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar
+
+from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
+from burnish.feedback.ids import new_interaction_id
+from burnish.memory import StoreError
+from burnish.serving.answers import ChatShape, Shape, TextShape, message_of
+from burnish.serving.auth import Auth, Principal
+from burnish.serving.chat_template import AnswerParser, render
+from burnish.serving.engine import EngineError, EngineStopped, PromptTooLong, QueueFull
+from burnish.serving.errors import ApiError
+from burnish.serving.openai_types import ChatRequest, CompletionRequest
+from burnish.serving.policies import Lease, UnknownModel, VersionUnavailable
+from burnish.serving.recall import Recalled, recall, remember
+from burnish.serving.service import Service, service_of
+from burnish.serving.turn import Question, Turn
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class HungUp(Exception):
+    """The client has gone; nobody reads the answer."""
+
+
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(prefix="/v1", tags=["chat"])
+    chat = Depends(auth.require("chat"))
+
+    @api.post("/chat/completions")
+    async def chat_completions(
+        body: ChatRequest, request: Request, who: Principal = chat
+    ) -> Response:
+        service = service_of(request)
+        lease = await _lease(service, body.model)
+        try:
+            question, in_reasoning = await _chat_question(service, body, who)
+        except BaseException:
+            lease.release()
+            raise
+        parsers = [
+            AnswerParser(in_reasoning=in_reasoning, tools=question.tools is not None)
+            for _ in range(body.n)
+        ]
+        shape = ChatShape(service.engine.tokenizer, logprobs=body.logprobs, usage=body.wants_usage)
+        turn = Turn(service.engine, question, lease, list(parsers))
+        return await _answer(service, request, turn, shape, body.stream)
+
+    @api.post("/completions")
+    async def completions(
+        body: CompletionRequest, request: Request, who: Principal = chat
+    ) -> Response:
+        service = service_of(request)
+        lease = await _lease(service, body.model)
+        try:
+            question = _text_question(service, body, who)
+        except BaseException:
+            lease.release()
+            raise
+        wanted = body.logprobs is not None
+        shape = TextShape(service.engine.tokenizer, logprobs=wanted, usage=body.wants_usage)
+        turn = Turn(service.engine, question, lease, [None] * body.n)
+        return await _answer(service, request, turn, shape, body.stream)
+
+    return api
+
+
+async def _lease(service: Service, model: str) -> Lease:
+    try:
+        return await service.policies.acquire(model)
+    except UnknownModel as error:
+        message = f"The model '{model}' does not exist. GET /v1/models lists what does."
+        raise ApiError(404, message, param="model", code="model_not_found") from error
+    except VersionUnavailable as error:
+        message = f"The model '{model}' cannot be loaded now: {error}"
+        raise ApiError(
+            503, message, param="model", code="model_unavailable", retry_after=2
+        ) from error
+
+
+async def _chat_question(
+    service: Service, body: ChatRequest, who: Principal
+) -> tuple[Question, bool]:
+    messages = [message.plain() for message in body.messages]
+    tools = body.tools_for_template()
+    tokenizer = service.engine.tokenizer
+    recalled = Recalled(tuple(messages), ())
+    if body.session_id is not None and service.settings.memory_budget:
+        alone = render(tokenizer, messages, tools, body.thinks)
+        room = service.engine.max_model_len - len(alone.ids) - _wanted(service, body.limit)
+        budget = min(room, service.settings.memory_budget)
+        if budget > 0:
+            recalled = await recall(service.memory, who.tenant, body.session_id, messages, budget)
+    prompt = render(tokenizer, recalled.messages, tools, body.thinks)
+    _check_fits(service, prompt.ids, "messages")
+    _check_bias(service, body.logit_bias)
+    question = Question(
+        id=new_interaction_id(service.secret, who.tenant),
+        created=int(time.time()),
+        model=body.model,
+        tenant=who.tenant,
+        prompt_ids=prompt.ids,
+        params=body.sampling(top=body.top_logprobs, room=_room(service, body.limit, prompt.ids)),
+        n=body.n,
+        user=body.end_user,
+        session_id=body.session_id,
+        messages=tuple(messages),
+        tools=None if tools is None else tuple(tools),
+        memories=recalled.cursors,
+        metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
+    )
+    return question, prompt.in_reasoning
+
+
+def _text_question(service: Service, body: CompletionRequest, who: Principal) -> Question:
+    if isinstance(body.prompt, str):
+        ids = tuple(service.engine.tokenizer.encode(body.prompt))
+    else:
+        ids = tuple(int(token) for token in body.prompt)
+        _check_tokens(service, ids, "prompt")
+    _check_fits(service, ids, "prompt")
+    _check_bias(service, body.logit_bias)
+    limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
+    return Question(
+        id=new_interaction_id(service.secret, who.tenant),
+        created=int(time.time()),
+        model=body.model,
+        tenant=who.tenant,
+        prompt_ids=ids,
+        params=body.sampling(top=body.logprobs or 0, room=_room(service, limit, ids)),
+        n=body.n,
+        user=body.user,
+        metadata={**body.metadata, "endpoint": "completions"},
+    )
+
+
+def _wanted(service: Service, limit: int | None) -> int:
+    return service.settings.max_tokens if limit is None else limit
+
+
+def _room(service: Service, limit: int | None, prompt: Sequence[int]) -> int:
+    """Tokens an answer may have: as asked for, and never past the end of the context."""
+    return min(_wanted(service, limit), service.engine.max_model_len - len(prompt))
+
+
+def _check_fits(service: Service, prompt: Sequence[int], param: str) -> None:
+    limit = service.engine.max_model_len
+    if len(prompt) >= limit:
+        message = (
+            f"This model's maximum context length is {limit} tokens; your {param} has"
+            f" {len(prompt)} tokens, which leaves no room for an answer. Shorten the {param}."
+        )
+        raise ApiError(400, message, param=param, code="context_length_exceeded")
+
+
+def _check_bias(service: Service, bias: dict[int, float]) -> None:
+    _check_tokens(service, tuple(bias), "logit_bias")
+
+
+def _check_tokens(service: Service, tokens: Sequence[int], param: str) -> None:
+    size = len(service.engine.tokenizer)
+    bad = next((token for token in tokens if not 0 <= token < size), None)
+    if bad is not None:
+        message = f"Invalid value for '{param}': token {bad} is not in the vocabulary of {size}."
+        raise ApiError(400, message, param=param, code="invalid_value")
+
+
+async def _answer(
+    service: Service, request: Request, turn: Turn, shape: Shape, stream: bool
+) -> Response:
+    try:
+        await _unless_hung_up(request, turn.begin())
+        if stream:
+            return _EventStream(service, turn, shape)
+        await _unless_hung_up(request, turn.finish())
+        await _settle(service, turn, shape)
+        return JSONResponse(shape.whole(turn))
+    except HungUp:
+        service.metrics.interactions.labels(turn.lease.policy, "hung_up").inc()
+        return Response(status_code=499)
+    except (EngineError, FeedbackError) as error:
+        raise _as_api_error(error, len(turn.question.prompt_ids)) from error
+    finally:
+        if not stream or not turn.streaming:
+            turn.close()
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events. However it ends, the turn is closed, even if it was never begun."""
+
+    def __init__(self, service: Service, turn: Turn, shape: Shape):
+        self._service, self._turn = service, turn
+        self._settled = False
+        turn.streaming = True
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(
+            self._events(shape), media_type="text/event-stream; charset=utf-8", headers=headers
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._turn.close()
+            if not self._settled:
+                self._service.metrics.interactions.labels(
+                    self._turn.lease.policy, "broken_off"
+                ).inc()
+                self._service.recorder.record_later(self._turn)
+
+    async def _events(self, shape: Shape) -> AsyncIterator[str]:
+        turn = self._turn
+        try:
+            for chunk in shape.opening(turn):
+                yield _event(chunk)
+            async for choice, delta, parts in turn.events():
+                for chunk in shape.chunks(turn, choice, delta, parts):
+                    yield _event(chunk)
+            await _settle(self._service, turn, shape)
+            self._settled = True
+            for chunk in shape.closing(turn):
+                yield _event(chunk)
+            yield "data: [DONE]\n\n"
+        except (EngineError, FeedbackError) as error:
+            # The status line is long gone: the stream ends in an error and without [DONE].
+            self._settled = isinstance(error, FeedbackError)  # no use in trying that again
+            yield _event(_as_api_error(error, len(turn.question.prompt_ids)).body())
+
+
+async def _settle(service: Service, turn: Turn, shape: Shape) -> None:
+    """Make the interaction durable; then count it and let memory have it."""
+    if any(choice.finish == "cancelled" for choice in turn.choices):
+        raise EngineStopped("the server is shutting down")
+    await service.recorder.record(turn)
+    labels = (shape.operation, turn.lease.policy)
+    metrics, usage = service.metrics, turn.usage()
+    metrics.interactions.labels(turn.lease.policy, "recorded").inc()
+    metrics.tokens.labels(turn.lease.policy, "input").inc(usage["prompt_tokens"])
+    metrics.tokens.labels(turn.lease.policy, "output").inc(usage["completion_tokens"])
+    metrics.duration.labels(*labels).observe(turn.seconds)
+    first = turn.first_token_s or 0.0
+    metrics.first_token.labels(*labels).observe(first)
+    longest = max(len(choice.token_ids) for choice in turn.choices)
+    if longest > 1:
+        metrics.per_token.labels(*labels).observe((turn.seconds - first) / (longest - 1))
+    if turn.question.session_id is not None and turn.choices[0].parser is not None:
+        await _remember(service, turn)
+
+
+async def _remember(service: Service, turn: Turn) -> None:
+    question = turn.question
+    answer = message_of(turn, turn.choices[0])
+    try:
+        await remember(
+            service.memory,
+            question.tenant,
+            question.session_id or "",
+            question.messages,
+            answer,
+            question.id,
+            question.user,
+        )
+    except (StoreError, RedisError) as error:
+        # The answer is given and recorded; the session has a gap, which the log and a count tell.
+        service.metrics.memory_errors.inc()
+        log.warning("session %s did not take %s: %s", question.session_id, question.id, error)
+
+
+def _as_api_error(error: Exception, prompt_tokens: int) -> ApiError:
+    match error:
+        case QueueFull():
+            return ApiError(
+                429, f"Too many requests wait: {error}", code="queue_full", retry_after=1
+            )
+        case PromptTooLong():
+            message = f"The prompt of {prompt_tokens} tokens does not fit: {error}"
+            return ApiError(400, message, param="messages", code="context_length_exceeded")
+        case EngineStopped():
+            return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
+        case SpoolFull():
+            message = f"The answer could not be recorded, the spool is full: {error}"
+            return ApiError(503, message, code="spool_full", retry_after=10)
+        case EventTooLarge():
+            return ApiError(
+                400, f"This interaction is too large to record: {error}", code="too_large"
+            )
+        case FeedbackError():
+            return ApiError(503, f"The answer could not be recorded: {error}", code="spool_failed")
+    log.error("engine: %s", error)
+    return ApiError(500, f"The engine failed on this request: {error}", code="engine_error")
+
+
+async def _unless_hung_up(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, or HungUp as soon as the client disconnects."""
+    doing = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise HungUp
+        return doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(content: dict[str, Any]) -> str:
+    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
