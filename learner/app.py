@@ -1,0 +1,158 @@
+"""The learner's Celery app: what runs when, and on what terms.
+
+    celery -A burnish.learner.app worker      works off both queues
+    celery -A burnish.learner.app beat        sends the ticks
+
+A tick may be delivered twice, or die halfway: leases, fencing tokens and transactions make that
+harmless, so here everything is set to deliver again rather than to lose. Ticks expire before the
+next one is due, so a worker that was away does not find a pile of them. Left out: results; what a
+tick did is told by report.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+from typing import TYPE_CHECKING
+
+import redis
+from burnish.feedback.stream import EventStream, open_stream
+from burnish.learner.db import Database
+from burnish.learner.intake import take_in
+from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.report import Tick, publish, publish_intake
+from burnish.learner.settings import LearnerSettings
+from celery import Celery
+from celery.signals import beat_init, worker_init
+
+if TYPE_CHECKING:
+    from burnish.learner.update import Learner
+
+log = logging.getLogger(__name__)
+
+INTAKE, UPDATE = "burnish.learner.intake", "burnish.learner.update"
+# Redis hands a task out again after this long without an acknowledgement; a tick must be done, or
+# killed, well before.
+VISIBILITY_SECONDS = 3600
+
+
+def make_app(settings: LearnerSettings) -> Celery:
+    """A Celery app on the settings' Redis, JSON only."""
+    made = Celery("burnish.learner", broker=settings.redis_url)
+    longest = min(
+        VISIBILITY_SECONDS - 600, 120 + 4 * settings.update_seconds + settings.update_every
+    )
+    made.conf.update(
+        broker_transport_options={
+            "global_keyprefix": "burnish:celery:",
+            "visibility_timeout": VISIBILITY_SECONDS,
+        },
+        broker_connection_retry_on_startup=True,
+        task_serializer="json",
+        accept_content=["json"],
+        result_backend=None,
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_time_limit=longest,
+        task_default_queue="update",
+        task_routes={INTAKE: {"queue": "intake"}, UPDATE: {"queue": "update"}},
+        worker_prefetch_multiplier=1,
+        worker_pool="prefork",
+        # A forked child would inherit torch's locked threads.
+        worker_pool_start_method="spawn",
+        worker_soft_shutdown_timeout=5.0,
+        worker_enable_soft_shutdown_on_idle=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        beat_schedule_filename=str(settings.data_dir / "beat-schedule"),
+        beat_max_loop_interval=1.0,
+        beat_schedule={
+            "intake": {
+                "task": INTAKE,
+                "schedule": settings.intake_every,
+                "options": {"expires": settings.intake_every, "queue": "intake"},
+            },
+            **{
+                f"update {policy}": {
+                    "task": UPDATE,
+                    "args": [policy],
+                    "schedule": settings.update_every,
+                    "options": {"expires": settings.update_every, "queue": "update"},
+                }
+                for policy in settings.policies
+            },
+        },
+    )
+    return made
+
+
+@cache
+def settings() -> LearnerSettings:
+    return LearnerSettings()
+
+
+app = make_app(settings())
+
+
+@worker_init.connect
+@beat_init.connect
+def prepare(**_: object) -> None:
+    """Before the first tick: a folder to work in and tables to write to."""
+    settings().data_dir.mkdir(parents=True, exist_ok=True)
+    database().migrate()
+
+
+@cache
+def database() -> Database:
+    return Database(settings().database)
+
+
+@cache
+def stream() -> EventStream:
+    made = open_stream(settings())
+    made.ensure_topics()
+    return made
+
+
+@cache
+def client() -> redis.Redis:
+    return redis.Redis.from_url(settings().redis_url)
+
+
+@app.task(name=INTAKE)
+def intake() -> str | None:
+    """Take in what the stream has; returns the tick's sentence."""
+    lease = Lease(client(), "intake", settings().lease_seconds, database=database())
+    try:
+        with lease:
+            tick = take_in(database(), stream(), lease)
+    except LeaseHeld:
+        return None
+    if tick is not None:
+        publish_intake(client(), tick)
+    return tick.did if tick else None
+
+
+@app.task(name=UPDATE)
+def update(policy: str = "default") -> str | None:
+    """One update of one policy; returns the tick's sentence."""
+    began = time.monotonic()
+    try:
+        tick = learner().tick(policy)
+    except Exception as error:
+        # This is the process's top loop: people must read why nothing trained.
+        log.exception("the update of %s failed", policy)
+        seconds = round(time.monotonic() - began, 3)
+        why = f"{type(error).__name__}: {error}"
+        publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
+        raise
+    return tick.did if tick else None
+
+
+@cache
+def learner() -> Learner:
+    from burnish.learner.update import Learner  # torch: only in a process that trains
+
+    return Learner(settings(), database())

@@ -1,0 +1,109 @@
+"""The default rule: reward heads fitted to the judgements, then fresh answers scored by them.
+
+One judgement per answer is too little for a gradient of its own; heads on the frozen base's hidden
+states pool them. Half of each step asks logged prompts anew, four answers each, and compares them
+by the heads' mean minus half their spread (so that what no one has judged is not chased); the other
+half is rehearsal. Needs about a third of the votes of the plain policy gradient. Left out:
+corrections and comments as targets of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import torch
+from burnish.learner.heads import RewardHeads
+from burnish.learner.rehearsal import Rehearsal
+from burnish.learner.rules.base import (
+    Batch,
+    Lesson,
+    NothingToLearn,
+    Sizes,
+    leave_one_out,
+    normalised,
+)
+from burnish.learner.tasks import Task
+from burnish.learner.trainee import Answer, Trainee, base_features, task_prompt
+from torch import Tensor
+
+CAUTION = 0.5  # standard deviations of the heads taken off the reward
+
+
+class HeadsRule:
+    def __init__(
+        self, sizes: Sizes, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]
+    ) -> None:
+        self.sizes = sizes
+        self._heads = RewardHeads.load(tensors) if tensors else None
+        self._rehearsal = Rehearsal(notes.get("rehearsal"))
+        self._prompts: Sequence[tuple[int, ...]] = ()
+
+    def prepare(self, trainee: Trainee, lesson: Lesson, seed: int) -> Mapping[str, float]:
+        rewards = torch.tensor([e.reward for e in lesson.experience])
+        if rewards.min() == rewards.max():
+            raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
+        if not lesson.prompts:
+            raise NothingToLearn("no logged prompt is short enough to be asked again")
+        self._prompts = lesson.prompts
+        size = lesson.features.shape[1]
+        if self._heads is None or self._heads.size != size:
+            self._heads = RewardHeads(size, seed)
+        fit = self._heads.fit(
+            lesson.features,
+            (rewards + 1) / 2,
+            torch.tensor([e.weight for e in lesson.experience]),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        return {"heads_auroc": fit.auroc, "heads_loss": fit.loss, "heads_samples": fit.samples}
+
+    def batch(self, trainee: Trainee, step: int, seed: int) -> Batch:
+        rng = Random(f"{seed}/{step}")
+        half = max(1, self.sizes.answers // self.sizes.samples // 2)
+        asked = [rng.choice(self._prompts) for _ in range(half)]
+        tasks = self._rehearsal.draw(rng, half)
+        groups = trainee.sample(
+            asked + [task_prompt(trainee.model, task) for task in tasks],
+            samples=self.sizes.samples,
+            max_tokens=self.sizes.max_tokens,
+            seed=rng.getrandbits(31),
+        )
+        liked, figures = self._score(trainee, groups[:half])
+        right, rate = self._rehearse(tasks, groups[half:])
+        return Batch(liked + right, {**figures, "skill": rate, "rehearsed": float(len(right))})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self._heads.state() if self._heads is not None else {}
+
+    def notes(self) -> dict[str, Any]:
+        return {"rehearsal": self._rehearsal.notes()}
+
+    def _score(
+        self, trainee: Trainee, groups: Sequence[Sequence[Answer]]
+    ) -> tuple[list[Answer], dict[str, float]]:
+        assert self._heads is not None, "prepare comes first"
+        answers = [answer for group in groups for answer in group if answer.tokens]
+        mean, spread = self._heads.score(base_features(trainee.model, answers))
+        reward = dict(zip(map(id, answers), (mean - CAUTION * spread).tolist(), strict=True))
+        advantages = [
+            advantage
+            for group in groups
+            for advantage in leave_one_out([reward.get(id(answer), 0.0) for answer in group])
+        ]
+        scored = [
+            answer.with_advantage(advantage)
+            for answer, advantage in zip(
+                (answer for group in groups for answer in group),
+                normalised(advantages),
+                strict=True,
+            )
+        ]
+        return scored, {"liked": float(mean.mean()), "doubt": float(spread.mean())}
+
+    def _rehearse(
+        self, tasks: Sequence[Task], groups: Sequence[Sequence[Answer]]
+    ) -> tuple[list[Answer], float]:
+        answers, rate = self._rehearsal.judge(tasks, groups)
+        scaled = normalised([answer.advantage for answer in answers])
+        return [a.with_advantage(v) for a, v in zip(answers, scaled, strict=True)], rate

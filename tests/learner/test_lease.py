@@ -1,0 +1,65 @@
+import time
+
+import pytest
+from burnish.learner.db import Database
+from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
+
+
+def test_one_holder_at_a_time(sqlite: Database, lease_on):
+    with lease_on(sqlite), pytest.raises(LeaseHeld), lease_on(sqlite):
+        pass
+    with lease_on(sqlite):
+        pass
+
+
+def test_names_do_not_disturb_each_other(sqlite: Database, lease_on):
+    with lease_on(sqlite, "intake"), lease_on(sqlite, "update:default"):
+        pass
+
+
+def test_every_holder_gets_a_larger_token(sqlite: Database, lease_on):
+    tokens = []
+    for _ in range(3):
+        with lease_on(sqlite) as lease:
+            tokens.append(lease.token)
+    assert tokens == sorted(set(tokens))
+
+
+def test_a_living_holder_keeps_it_beyond_its_time(sqlite: Database, lease_on):
+    with lease_on(sqlite, seconds=0.3) as lease:
+        time.sleep(0.9)
+        lease.check()
+        with pytest.raises(LeaseHeld), lease_on(sqlite):
+            pass
+
+
+def test_who_held_on_too_long_is_told_and_cannot_write(sqlite: Database, lease_on, redis_client):
+    with lease_on(sqlite, seconds=0.3) as slow:
+        redis_client.delete("burnish:lease:intake")  # as if it had slept through its time
+        with lease_on(sqlite) as quick, sqlite.write() as session:
+            quick.fence(session)
+        with pytest.raises(LeaseLost), sqlite.write() as session:
+            slow.fence(session)
+        time.sleep(0.3)
+        with pytest.raises(LeaseLost):
+            slow.check()
+
+
+def test_leaving_does_not_free_what_another_holds_by_now(sqlite: Database, lease_on, redis_client):
+    with lease_on(sqlite, seconds=30.0):
+        redis_client.delete("burnish:lease:intake")
+        other: Lease = lease_on(sqlite)
+        other.__enter__()
+    with pytest.raises(LeaseHeld), lease_on(sqlite):
+        pass
+    other.__exit__(None, None, None)
+
+
+def test_tokens_go_on_growing_when_redis_forgot_them(sqlite: Database, lease_on, redis_client):
+    for _ in range(5):
+        with lease_on(sqlite) as lease, sqlite.write() as session:
+            lease.fence(session)
+    redis_client.flushall()
+    with lease_on(sqlite) as lease, sqlite.write() as session:
+        lease.fence(session)
+    assert lease.token == 6
