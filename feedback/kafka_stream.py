@@ -28,6 +28,8 @@ from kafka.errors import (
 from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
+# The client logs every attempt to connect as an error; an outage is told once, by our callers.
+logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
 _MAX_RECORD_BYTES = 8 * 2**20
@@ -49,6 +51,7 @@ class KafkaStream:
             "bootstrap_servers": bootstrap.split(","),
             "bootstrap_timeout_ms": self._timeout_ms,
             "request_timeout_ms": self._timeout_ms,
+            "reconnect_backoff_max_ms": 1000,
         }
         self._clients: dict[str, Any] = {}
         # Where the consumer stands, so that reading on needs no new seek.
@@ -119,8 +122,8 @@ class KafkaStream:
         clients, self._clients, self._position = self._clients, {}, None
         for name, client in clients.items():
             with suppress(KafkaError, OSError):
-                # Whatever is unacknowledged will be published again: nothing to wait for.
-                client.close(**({"timeout": 0} if name == "producer" else {}))
+                # A publish has waited for all that it sent: there is nothing left to flush.
+                client.close(**({"timeout": 2} if name == "producer" else {}))
 
     # -- Producing ---------------------------------------------------------------------------
 
@@ -134,20 +137,27 @@ class KafkaStream:
             allow_auto_create_topics=False,
         )
         sent: list[tuple[Record, Any]] = []
+        failures: list[Exception] = []
         for record in wave:
             headers = [(name, value.encode()) for name, value in record.headers.items()]
             try:
                 future = producer.send(
                     record.topic, record.value, key=record.key.encode(), headers=headers
                 )
-            except _REFUSALS as error:
-                raise RecordRefused(record, str(error)) from error
+            except (KafkaError, OSError) as error:
+                failures.append(_failure(record, error))
+                break
             sent.append((record, future))
+        # All of them, also after a failure: a straggler that arrives after the caller has begun
+        # to publish again would come out of order.
         for record, future in sent:
             try:
                 future.get(timeout=3 * self._timeout_ms / 1000)
-            except _REFUSALS as error:
-                raise RecordRefused(record, str(error)) from error
+            except (KafkaError, OSError) as error:
+                failures.append(_failure(record, error))
+        if failures:
+            # A refusal is the more useful answer: it frees the others.
+            raise next((f for f in failures if isinstance(f, RecordRefused)), failures[0])
 
     # -- Consuming ---------------------------------------------------------------------------
 
@@ -197,6 +207,10 @@ class KafkaStream:
                 raise
             self.close()
             raise StreamUnavailable(f"Kafka: {error}") from error
+
+
+def _failure(record: Record, error: Exception) -> Exception:
+    return RecordRefused(record, str(error)) if isinstance(error, _REFUSALS) else error
 
 
 def _waves(records: Sequence[Record]) -> Iterator[list[Record]]:
