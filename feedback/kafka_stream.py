@@ -161,7 +161,7 @@ class KafkaStream:
 
     # -- Consuming ---------------------------------------------------------------------------
 
-    def _seek(self, consumer: KafkaConsumer, place: TopicPartition, after: str | None) -> int:
+    def _seek(self, consumer: Any, place: TopicPartition, after: str | None) -> int:
         """Put the consumer behind `after`. Returns the next offset."""
         start = 0 if after is None else int(after) + 1
         if self._position == (place, start):
@@ -177,7 +177,7 @@ class KafkaStream:
         self._position = (place, start)
         return start
 
-    def _consumer(self) -> KafkaConsumer:
+    def _consumer(self) -> Any:
         return self._client(
             "consumer",
             KafkaConsumer,
@@ -190,7 +190,7 @@ class KafkaStream:
             allow_auto_create_topics=False,
         )
 
-    def _admin(self) -> KafkaAdminClient:
+    def _admin(self) -> Any:
         return self._client("admin", KafkaAdminClient)
 
     def _client(self, name: str, make: Any, **options: Any) -> Any:
