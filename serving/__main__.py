@@ -67,7 +67,11 @@ class Server(uvicorn.Server):
     """Uvicorn, but the listening socket stays open while draining, to answer 503 and /readyz."""
 
     def __init__(self, app: FastAPI, settings: ServingSettings):
-        super().__init__(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on"))
+        # Longer than clients keep an idle connection (httpx: 5 s), or some lose a request to the race.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="on", timeout_keep_alive=75
+        )
+        super().__init__(config)
         self._app = app
         self._grace_s = settings.drain_s
         self._drain: asyncio.Task[None] | None = None
