@@ -13,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import openai
 from burnish.ops.simulate.journal import Journal
 from burnish.ops.simulate.options import Options
 
+# Idle connections are dropped long before any server does: one closed while a request is on its
+# way looks like a failed request, and nobody could say whether it was served.
+LIMITS = httpx.Limits(keepalive_expiry=2.0)
 REFUSALS = 50  # in a row, before a busy service counts as a failing one
 
 
@@ -43,6 +47,7 @@ class Api:
             api_key=options.key,
             max_retries=0,
             timeout=options.timeout_s,
+            http_client=openai.DefaultAsyncHttpxClient(limits=LIMITS),
         )
 
     async def close(self) -> None:
@@ -92,7 +97,7 @@ class Api:
             "interaction_id": answer_id,
             "name": "thumbs",
             "value": "up" if up else "down",
-            "metadata": {"user": user},
+            "user": user,
         }
         taken = await self._call(
             "feedback", lambda: self._client.post("/feedback", body=body, cast_to=object)

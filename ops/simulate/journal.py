@@ -168,8 +168,10 @@ def cadence(journal: Journal, learnt: Mapping[int, frozenset[str]]) -> dict[str,
     for version, at in first.items():
         for feedback_id in learnt.get(version, frozenset()):
             reached[feedback_id] = min(at, reached.get(feedback_id, at))
+    # Of several thumbs on one answer only the last one counts, so only it can be learnt.
+    standing = {vote.answer_id: vote for vote in journal.votes.values()}
     waits, censored = [], []
-    for vote in journal.votes.values():
+    for vote in standing.values():
         if vote.up or vote.retracted:
             continue
         if vote.feedback_id in reached:

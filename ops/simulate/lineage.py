@@ -39,10 +39,11 @@ def resolve(
         step: int | None = version
         while step is not None and step in known:
             lineage = known[step].get("lineage") or {}
-            seen.update(plain_id(item) for item in lineage.get("feedback_ids", ()))
-            until = lineage.get("feedback_until")
-            if until is not None:
-                seen.update(key for key, vote in votes.items() if vote.at <= float(until))
+            if "feedback_ids" in lineage:
+                seen.update(plain_id(item) for item in lineage["feedback_ids"])
+            elif "feedback_until" in lineage:
+                until = float(lineage["feedback_until"])
+                seen.update(key for key, vote in votes.items() if vote.at <= until)
             parent = known[step].get("parent")
             step = int(parent) if parent is not None else None
         learnt[version] = frozenset(seen)

@@ -22,6 +22,7 @@ class Options:
     key: str = "burnish"
     model: str = "default"
     minutes: float = 15.0
+    answers: int = 0  # end the live phase after so many; 0: by time alone
     users: int = 50
     concurrency: int = 8
     rate: float = 0.0  # chats a second over all workers; 0: as fast as the service answers

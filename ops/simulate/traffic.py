@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -51,12 +51,15 @@ class Traffic:
 
     async def _worker(self) -> None:
         pause = self._options.concurrency / self._options.rate if self._options.rate else 0.0
-        while time.monotonic() < self.deadline:
+        while time.monotonic() < self.deadline and not self._enough():
             begin = time.monotonic()
             await self._turn(self._rng.choice(self._people.users))
             rest = pause - (time.monotonic() - begin)
             if rest > 0:
                 await asyncio.sleep(rest)
+
+    def _enough(self) -> bool:
+        return 0 < self._options.answers <= len(self._journal.answers)
 
     async def _turn(self, user: User) -> None:
         """One chat of one user, and what that user thinks of it."""
@@ -129,19 +132,12 @@ class Traffic:
 
 async def look(api: Api, journal: Journal, options: Options) -> None:
     """Note where the champion stands and what the learner says it did."""
-    champion = champion_of(await api.get(f"policies/{options.policy}"))
-    if champion is not None:
-        journal.saw_champion(time.time(), champion)
+    listed = (await api.get("policies")).get("data", ())
+    for live in listed:  # the list is what serving knows anyway; one policy asks the registry
+        if live["name"] == options.policy and live["champion"] is not None:
+            journal.saw_champion(time.time(), live["champion"])
     for tick in (await api.get("learner")).get("ticks", ()):
         journal.ticks[tick["id"]] = tick
-
-
-def champion_of(policy: Mapping[str, Any]) -> int | None:
-    """The champion's version, from the policy resource."""
-    champion = policy.get("champion") or (policy.get("aliases") or {}).get("champion")
-    if isinstance(champion, Mapping):
-        champion = champion.get("version")
-    return None if champion is None else int(champion)
 
 
 def graded(task: tasks.Task, reply: Reply, user: User, people: Population) -> Answer:

@@ -41,7 +41,7 @@ class StandIn:
         self.app.post("/v1/chat/completions")(self.chat)
         self.app.post("/v1/feedback", status_code=202)(self.feedback)
         self.app.delete("/v1/feedback/{feedback_id}")(self.retract)
-        self.app.get("/v1/policies/{name}")(self.policy)
+        self.app.get("/v1/policies")(self.policies)
         self.app.get("/v1/policies/{name}/versions/{version}")(self.version)
         self.app.get("/v1/learner")(self.learner)
 
@@ -88,8 +88,8 @@ class StandIn:
         self.retracted.add(feedback_id)
         return {"id": feedback_id}
 
-    async def policy(self, name: str) -> dict[str, Any]:
-        return {"name": name, "champion": max(self.versions)}
+    async def policies(self) -> dict[str, Any]:
+        return {"object": "list", "data": [{"name": "default", "champion": max(self.versions)}]}
 
     async def version(self, name: str, version: int) -> dict[str, Any]:
         return {"policy": name, "version": version, **self.versions[version]}
@@ -105,7 +105,7 @@ class StandIn:
                 seen[(*self.given[answer_id], up)] += 1
         version = max(self.versions) + 1
         self.liking[version] = {
-            family: [self._rate(seen, family, style) ** 4 for style in tasks.STYLES]
+            family: [self._rate(seen, family, style) ** 8 for style in tasks.STYLES]
             for family in tasks.FAMILIES
         }
         self.versions[version] = {

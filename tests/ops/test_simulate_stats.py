@@ -17,7 +17,7 @@ def answer(at: float, version: int, **changes) -> Answer:
 
 
 def vote(at: float, key: str, up: bool = False, **changes) -> Vote:
-    fields = {"answer_id": "a", "version": 1, "honest": True, "staleness": 0}
+    fields = {"answer_id": f"answer to {key}", "version": 1, "honest": True, "staleness": 0}
     return Vote(at=at, feedback_id=key, up=up, **{**fields, **changes})
 
 
@@ -48,8 +48,9 @@ def test_votes_still_waiting_at_the_end_make_the_median_later_not_earlier() -> N
 
 def test_cadence_counts_the_first_answer_by_weights_that_include_the_vote() -> None:
     journal = Journal(answers=[answer(0, 1), answer(50, 2), answer(60, 2), answer(90, 3)])
-    for cast in (vote(10, "x"), vote(40, "y"), vote(20, "up", up=True), vote(30, "z"),
-                 vote(5, "gone", retracted=True)):  # fmt: skip
+    for cast in (vote(40, "y"), vote(20, "up", up=True), vote(30, "z"),
+                 vote(5, "gone", retracted=True), vote(9, "again", answer_id="answer to x"),
+                 vote(10, "x")):  # fmt: skip
         journal.votes[cast.feedback_id] = cast
     known = {
         2: {"parent": 1, "lineage": {"feedback_ids": ["local/x", "local/gone"]}},
