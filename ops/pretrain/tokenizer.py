@@ -1,0 +1,86 @@
+"""Ember's tokenizer: byte-level BPE learnt from the training dialogues, digits one by one.
+
+Any text round-trips; single digits keep arithmetic learnable for a small model.
+"""
+
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from burnish.ops.pretrain.dialogue import Dialogue, dialogues, segments
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+END_OF_TURN = "<|im_end|>"
+PAD = "<|endoftext|>"
+# Marks that decoding drops, and marks that answers carry in their text.
+CONTROL = (PAD, "<|im_start|>", END_OF_TURN)
+VISIBLE = (
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+
+
+def learn_tokenizer(
+    seed: int = 0, vocab_size: int = 1024, samples: int = 20_000
+) -> PreTrainedTokenizerFast:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    core.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*CONTROL, *VISIBLE],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    stream = islice(dialogues(Random(f"tokenizer {seed}")), samples)
+    core.train_from_iterator((_plain(dialogue) for dialogue in stream), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=END_OF_TURN,
+        pad_token=PAD,
+        additional_special_tokens=["<|im_start|>"],
+        clean_up_tokenization_spaces=False,
+        model_max_length=4096,
+    )
+    # Not special: a reader of the decoded text must see them to tell a call from an answer.
+    tokenizer.add_tokens([_visible(mark) for mark in VISIBLE])
+    tokenizer.chat_template = TEMPLATE.read_text()
+    return tokenizer
+
+
+def _visible(mark: str):
+    from tokenizers import AddedToken
+
+    return AddedToken(mark, special=False, normalized=False)
+
+
+def _plain(dialogue: Dialogue) -> str:
+    text = "".join(part for part, _ in segments(dialogue))
+    for mark in (*CONTROL, *VISIBLE):
+        text = text.replace(mark, "\n")
+    return text
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> tuple[list[int], list[bool]]:
+    """Token ids of a dialogue, and which of them are targets of the loss."""
+    parts = segments(dialogue)
+    # The fast core skips the Python layer of the tokenizer: ten times the speed.
+    core = tokenizer.backend_tokenizer
+    encoded = core.encode_batch([text for text, _ in parts], add_special_tokens=False)
+    ids: list[int] = []
+    targets: list[bool] = []
+    for (_, target), piece in zip(parts, encoded, strict=True):
+        ids += piece.ids
+        targets += [target] * len(piece.ids)
+    return ids, targets
