@@ -114,12 +114,13 @@ def quarantined(votes: Iterable[Vote], policy: TrustPolicy) -> set[Vote]:
         if user is None:
             continue
         own.sort(key=lambda vote: vote.time)
-        first = 0
+        first = held_to = 0
         for last, vote in enumerate(own):
             while vote.time - own[first].time > policy.burst_s:
                 first += 1
             if last - first + 1 > policy.burst_votes:
-                held.update(own[first : last + 1])
+                held.update(own[max(first, held_to) : last + 1])
+                held_to = last + 1
     return held
 
 

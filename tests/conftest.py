@@ -18,6 +18,11 @@ from typing import NoReturn
 
 import pytest
 import redis
+from hypothesis import settings
+
+# A busy machine is no failure, and the whole run has to stay quick.
+settings.register_profile("burnish", deadline=None, max_examples=60)
+settings.load_profile("burnish")
 
 
 def missing(what: str) -> NoReturn:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent
@@ -22,7 +23,7 @@ def interaction(name: str = "i1", **fields) -> InteractionEvent:
     return InteractionEvent(id=name, completions=[answer], **{**given, **fields})
 
 
-def thumbs(value: str = "down", **fields) -> FeedbackEvent:
+def thumbs(value: Any = "down", **fields) -> FeedbackEvent:
     given = {"id": "f1", "tenant": "acme", "user": "ann", "interaction_id": "i1", "name": "thumbs"}
     return FeedbackEvent(value=value, **{**given, **fields})
 
