@@ -43,7 +43,7 @@ def check_keys(settings: ServingSettings) -> None:
     if not is_loopback(settings.host) and not KeyStore(settings.data_dir / "keys.sqlite"):
         raise CannotStart(
             f"BURNISH_HOST={settings.host} is reachable by others and no API key is registered:"
-            " make one with 'burnish keys create', or bind to 127.0.0.1"
+            " make one with 'burnish keys add', or bind to 127.0.0.1"
         )
 
 

@@ -91,7 +91,7 @@ def create_app(settings: ServingSettings, engine: Engine | None = None) -> FastA
     return app
 
 
-async def _memory(request: Request) -> MemoryStore:
+def _memory(request: Request) -> MemoryStore:
     return service_of(request).memory
 
 

@@ -49,20 +49,20 @@ class _Generate(_Edge):
     """What both endpoints share: who asks, which policy, how to sample."""
 
     model: str
-    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     seed: int | None = None
     stop: str | list[str] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0, le=1)
-    presence_penalty: float = Field(0.0, ge=-2, le=2)
-    frequency_penalty: float = Field(0.0, ge=-2, le=2)
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = {}
-    max_tokens: int | None = Field(None, ge=1)
-    user: str | None = Field(None, max_length=256)
+    max_tokens: int | None = Field(default=None, ge=1)
+    user: str | None = Field(default=None, max_length=256)
     metadata: dict[str, str] = {}
 
     @model_validator(mode="before")
@@ -181,14 +181,14 @@ class Tool(_Edge):
 
 class ChatRequest(_Generate):
     messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
-    top_logprobs: int = Field(0, ge=0, le=20)
+    top_logprobs: int = Field(default=0, ge=0, le=20)
     tools: list[Tool] | None = None
     tool_choice: Literal["auto", "none"] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    session_id: str | None = Field(None, min_length=1, max_length=256)
-    safety_identifier: str | None = Field(None, max_length=256)
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    safety_identifier: str | None = Field(default=None, max_length=256)
 
     @field_validator("tool_choice", mode="before")
     @classmethod
@@ -226,7 +226,7 @@ class ChatRequest(_Generate):
 
 class CompletionRequest(_Generate):
     prompt: str | list[int] | list[str] | list[list[int]]
-    logprobs: int | None = Field(None, ge=0, le=20)
+    logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @field_validator("prompt")
     @classmethod

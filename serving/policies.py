@@ -273,12 +273,16 @@ class LivePolicies:
         async with self._loading:
             if version.ref not in self._engine.adapters:
                 try:
-                    folder = await asyncio.to_thread(self._registry.fetch, version, self._cache)
-                    await asyncio.to_thread(self._engine.load_adapter, version.ref, folder)
+                    await asyncio.to_thread(self._fetch_and_load, version)
                 except (EngineError, ValueError, OSError) as error:
                     # A hash that differs is a ValueError, and so is an adapter of a wrong shape.
                     raise VersionUnavailable(str(error)) from error
         return Served(version.policy, version.version, version.ref)
+
+    def _fetch_and_load(self, version: PolicyVersion) -> None:
+        folder = self._registry.fetch(version, self._cache)
+        if folder is not None:
+            self._engine.load_adapter(version.ref, folder)
 
     def _resident(self, policy: str, number: int) -> Served | None:
         for served in self._all_resident():

@@ -48,12 +48,13 @@ async def recall(
     sent = Counter(_said(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
-    for message in view["messages"]:
+    for shown in view["messages"]:
+        message: Message = {key: value for key, value in shown.items() if key != "cursors"}
         if sent[_said(message)] > 0:
             sent[_said(message)] -= 1
-            continue
-        cursors += message["cursors"]
-        added.append({key: value for key, value in message.items() if key != "cursors"})
+        else:
+            added.append(message)
+            cursors += shown["cursors"]
     system = [m for m in messages if m["role"] in _SYSTEM]
     rest = [m for m in messages if m["role"] not in _SYSTEM]
     return Recalled((*system, *added, *rest), tuple(cursors))

@@ -132,7 +132,7 @@ def _text_question(service: Service, body: CompletionRequest, who: Principal) ->
     if isinstance(body.prompt, str):
         ids = tuple(service.engine.tokenizer.encode(body.prompt))
     else:
-        ids = tuple(int(token) for token in body.prompt)
+        ids = tuple(token for token in body.prompt if isinstance(token, int))
         _check_tokens(service, ids, "prompt")
     _check_fits(service, ids, "prompt")
     _check_bias(service, body.logit_bias)

@@ -27,14 +27,14 @@ class FeedbackIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | None = Field(None, min_length=1, max_length=200)
+    id: str | None = Field(default=None, min_length=1, max_length=200)
     interaction_id: str | None = None
-    session_id: str | None = Field(None, min_length=1, max_length=256)
-    choice: int = Field(0, ge=0)
-    user: str | None = Field(None, max_length=256)
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    choice: int = Field(default=0, ge=0)
+    user: str | None = Field(default=None, max_length=256)
     name: str
     value: bool | int | float | str
-    rationale: str | None = Field(None, max_length=10_000)
+    rationale: str | None = Field(default=None, max_length=10_000)
     metadata: dict[str, Any] = {}
 
 

@@ -15,10 +15,17 @@ from burnish.serving.errors import ApiError
 from burnish.serving.service import service_of
 from celery import Celery
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
 TICKS = "burnish:ticks"
 _KEY_PREFIX = "burnish:celery:"
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    policy: str = "default"
 
 
 def celery_client(redis_url: str) -> Celery:
@@ -61,12 +68,18 @@ def router(auth: Auth) -> APIRouter:
         return {"available": True, "why": why, "ticks": listed}
 
     @api.post("/update", status_code=202)
-    async def update(request: Request, _: Principal = asker) -> dict[str, Any]:
+    async def update(
+        request: Request, body: Asked | None = None, _: Principal = asker
+    ) -> dict[str, Any]:
         """Ask for an update tick now. It may find nothing to do; its tick says so."""
         client = request.app.state.celery
         try:
             sent = await asyncio.to_thread(
-                client.send_task, "burnish.learner.update", queue="update", retry=False
+                client.send_task,
+                "burnish.learner.update",
+                [(body or Asked()).policy],
+                queue="update",
+                retry=False,
             )
         except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
             message = f"The learner cannot be asked, its queue does not answer: {error}"

@@ -50,10 +50,10 @@ class Running:
         return httpx.request(method, self.url + path, headers=headers, timeout=30, **options)
 
     def say(self, text: str = "Hi", **options: Any) -> Any:
-        messages = [{"role": "user", "content": text}]
+        messages: Any = [{"role": "user", "content": text}]
         return self.openai.chat.completions.create(
             model=options.pop("model", "default"), messages=messages, **options
-        )  # type: ignore[call-overload]
+        )
 
     def recorded(self) -> list[InteractionEvent]:
         events = [decode(spooled.record) for spooled in self.service.spool.take(1000)]
