@@ -36,7 +36,8 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-BENCHES := $(filter-out ops/bench/__init__.py ops/bench/machine.py, $(wildcard ops/bench/*.py))
+BENCH_HELPERS := $(addprefix ops/bench/, __init__.py machine.py results.py service.py)
+BENCHES := $(filter-out $(BENCH_HELPERS), $(wildcard ops/bench/*.py))
 
 bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)

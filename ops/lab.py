@@ -45,10 +45,16 @@ def simulate(
 
 
 def pretrain(
-    out: Annotated[Path | None, typer.Option(help="Where the model folder goes.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Draws weights and dialogue.")] = None,
+    out: Annotated[Path, typer.Argument(help="Where the model folder goes.")],
+    minutes: Annotated[float, typer.Option(help="Minutes of training.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Draws weights and dialogue.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an earlier run.")] = False,
+    threads: Annotated[int | None, typer.Option(help="CPU threads (up to 4).")] = None,
 ) -> None:
-    """Make the shipped model again, from nothing; goes on where an earlier run stopped."""
-    from burnish.ops.pretrain import main
+    """Make a model like the shipped one from nothing; goes on where an earlier run stopped."""
+    from burnish.ops.pretrain import PretrainError, main
 
-    main.main(out=out, seed=seed)
+    try:
+        main(out, minutes=minutes, seed=seed, resume=not fresh, threads=threads)
+    except PretrainError as error:
+        raise ServiceError(str(error)) from error

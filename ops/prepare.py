@@ -24,7 +24,7 @@ def main() -> None:
     database = Database(settings.database)
     database.migrate()
     database.close()
-    registry.prepare(settings.registry, settings.artifacts)
+    registry.prepare(settings.registry, settings.mlflow_artifacts)
     where = {"BURNISH_DATABASE_URL": settings.database, "BURNISH_MLFLOW_URI": settings.registry}
     (settings.data_dir / NOTE).write_text(_what(where))
 

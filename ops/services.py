@@ -190,14 +190,21 @@ def kafka_spec(plan: Plan) -> Spec:
 def serving_spec(plan: Plan) -> Spec:
     argv = [sys.executable, "-m", "burnish.serving"]
     return Spec(
-        "serving", argv, plan.env, ready=lambda: http_ok(f"{plan.url}/readyz"), patience=300.0
+        "serving",
+        argv,
+        plan.env,
+        ready=lambda: http_ok(f"{plan.url}/readyz"),
+        patience=300.0,
+        grace=45.0,  # it drains for BURNISH_DRAIN_S first, and says what it cut off
     )
 
 
 def worker_spec(plan: Plan) -> Spec:
     # One process per kind of tick: a long update never keeps the intake waiting.
     argv = [*_celery(), "worker", "-Q", "intake,update", "-c", "2", "-n", "learner@%h"]
-    return Spec("worker", [*argv, "--loglevel", "WARNING"], plan.env, nice=5)
+    # Stop soon: a tick that is cut off hands its task back and is taken up from its checkpoint.
+    env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
+    return Spec("worker", [*argv, "--loglevel", "WARNING"], env, nice=5)
 
 
 def beat_spec(plan: Plan) -> Spec:

@@ -14,6 +14,7 @@ from burnish.ops import runfile
 from burnish.ops.client import Service, ServiceDown
 from burnish.ops.settings import UpSettings
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -23,10 +24,10 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
         console.print(processes(running))
     try:
         service = Service(settings)
-        learner = service.get("/v1/learner")
+        learner = service.get("/v1/learner", limit=ticks)
         policies = service.get("/v1/policies")
     except ServiceDown as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        console.print(str(error), style="red", markup=False, highlight=False)
         return 1
     console.print(versions(policies))
     console.print(learning(learner, ticks))
@@ -53,24 +54,21 @@ def memory(pid: int) -> str:
 
 def versions(policies: Any) -> Table:
     """One row per policy: who answers now, who would after a rollback."""
-    table = Table("policy", "champion", "challenger", "previous", "versions", box=None)
-    for policy in policies.get("data", []):
-        aliases = policy.get("aliases", {})
-        table.add_row(
-            str(policy.get("name") or policy.get("id")),
-            *(str(aliases.get(alias) or "") for alias in ("champion", "challenger", "previous")),
-            str(policy.get("versions", "")),
-        )
+    table = Table("policy", "champion", "previous", "swaps", "", box=None)
+    for policy in policies["data"]:
+        numbers = (policy[key] for key in ("champion", "previous", "swaps"))
+        problem = f"[red]{escape(policy['problem'])}[/red]" if policy["problem"] else ""
+        table.add_row(policy["name"], *("" if n is None else str(n) for n in numbers), problem)
     return table
 
 
 def learning(learner: Any, count: int) -> Table:
     table = Table("when", "tick", "took", "what it did, or why nothing trained", box=None)
-    for tick in (learner.get("ticks") or [])[:count]:
-        words = tick["did"] + (f" - {tick['why_not']}" if tick.get("why_not") else "")
-        table.add_row(clock(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", words)
-    if not table.row_count:
-        table.add_row("", "", "", "no tick yet: the learner has just started")
+    for tick in learner["ticks"][:count]:
+        words = tick["did"] + (f": {tick['why_not']}" if tick.get("why_not") else "")
+        table.add_row(clock(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", escape(words))
+    if learner.get("why"):
+        table.add_row("", "", "", escape(learner["why"]))
     return table
 
 

@@ -113,7 +113,8 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
             )
         if done.returncode != 0 and not self._stop.is_set():
-            raise ChildFailed(f"the databases could not be prepared; see {log}")
+            last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
+            raise ChildFailed(f"the databases could not be prepared ({last}); see {log}")
 
     def _wait_ready(self, child: Child) -> None:
         ready = child.spec.ready
@@ -212,7 +213,7 @@ def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = 
         supervisor.start()
         supervisor.watch()
     except ChildFailed as error:
-        Console(stderr=True).print(f"burnish: {error}", markup=False, highlight=False)
+        print(f"burnish: {error}", file=sys.stderr)
         return 1
     finally:
         supervisor.stop()

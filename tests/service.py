@@ -11,10 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-from openai import OpenAI
-
 from burnish.ops import runfile
 from burnish.ops.settings import free_port
+from openai import OpenAI
 
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
 
@@ -48,7 +47,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, patience: float = 120.0) -> None:
+    def start(self, patience: float = 240.0) -> None:
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "burnish.ops.cli", *self._argv],
@@ -56,7 +55,11 @@ class Service:
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        self.wait_until(self.ready, patience, "never became ready")
+        try:
+            self.wait_until(self.ready, patience, "never became ready")
+        except AssertionError:
+            self.stop()
+            raise
 
     def ready(self) -> bool:
         assert self.process is not None
