@@ -10,7 +10,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("feedback", "kernels", "learner", "memory", "ops", "serving")
 # Data that the code reads at run time; documents and container files stay in the repository.
-DATA = (".cpp", ".json", ".jinja", ".lua", ".mako", ".html", ".js", ".css", ".svg", ".xml", ".safetensors")
+DATA = (
+    ".cpp",
+    ".json",
+    ".jinja",
+    ".lua",
+    ".mako",
+    ".html",
+    ".js",
+    ".css",
+    ".svg",
+    ".xml",
+    ".safetensors",
+)
 
 
 @pytest.fixture(scope="module")
