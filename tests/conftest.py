@@ -40,35 +40,56 @@ def free_port() -> int:
 # -- Redis -----------------------------------------------------------------------------------
 
 
+class RedisServer:
+    """One server on a folder, with an append-only file as in production. May be killed and
+    started again: same port, same data."""
+
+    def __init__(self, binary: str, folder: Path, **options: str) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._log = folder / "server.log"
+        self._command = [binary, "--port", str(self.port), "--dir", str(folder)]
+        defaults = {"bind": "127.0.0.1", "appendonly": "yes", "save": ""}
+        for name, value in {**defaults, **options}.items():
+            self._command += [f"--{name}", value]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        client = redis.Redis.from_url(self.url)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    pytest.fail(self._log.read_text())
+                time.sleep(0.02)
+        client.close()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server with an append-only file, as in production; databases 0 to 15."""
+    """A real server; databases 0 to 15."""
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if binary is None:
         missing("redis-server is not installed (Debian: redis-server)")
-    folder, port = tmp_path_factory.mktemp("redis"), free_port()
-    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "appendonly": "yes", "save": ""}
-    command = [binary]
-    for name, value in options.items():
-        command += [f"--{name}", str(value)]
-    log = (folder / "server.log").open("wb")
-    process = subprocess.Popen(command, stdout=log, stderr=log)
-    url = f"redis://127.0.0.1:{port}/0"
-    client = redis.Redis.from_url(url)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            client.ping()
-            break
-        except redis.ConnectionError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail((folder / "server.log").read_text())
-            time.sleep(0.02)
-    client.close()
-    yield url
-    process.terminate()
-    process.wait(20)
-    log.close()
+    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture
@@ -91,7 +112,7 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     node = KafkaNode(tmp_path_factory.mktemp("kafka"), heap_mb=320)
     try:
-        node.start()
+        node.start(timeout=200)
     except KafkaMissing as error:
         missing(str(error))
     yield node.bootstrap

