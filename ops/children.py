@@ -76,6 +76,7 @@ class Child:
         self._guard = guard
         self._process: subprocess.Popen[bytes] | None = None
         self._started = 0.0
+        self._asked: float | None = None
         self._quick_deaths = 0
         self._start_after = 0.0
 
@@ -104,6 +105,7 @@ class Child:
             )
         self._guard.add(self._process.pid)
         self._started = time.monotonic()
+        self._asked = None
         self.exit_code = None
 
     def died(self) -> bool:
@@ -125,17 +127,21 @@ class Child:
     def due(self) -> bool:
         return self._process is None and time.monotonic() >= self._start_after
 
+    def ask_to_stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+        self._asked = time.monotonic()
+
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
         """SIGTERM, wait for the grace period (or until `hurry`), then SIGKILL the whole group."""
-        process = self._process
-        if process is None:
+        if self._process is None:
             return
-        if process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            deadline = time.monotonic() + self.spec.grace
-            while process.poll() is None and time.monotonic() < deadline and not hurry():
-                time.sleep(0.05)
+        if self._asked is None:
+            self.ask_to_stop()
+        deadline = (self._asked or 0.0) + self.spec.grace
+        while self._process.poll() is None and time.monotonic() < deadline and not hurry():
+            time.sleep(0.05)
         self._forget()
 
     def _forget(self) -> None:

@@ -194,7 +194,7 @@ def serving_spec(plan: Plan) -> Spec:
         argv,
         plan.env,
         ready=lambda: http_ok(f"{plan.url}/readyz"),
-        patience=300.0,
+        patience=900.0,  # a large model takes minutes to load
         grace=45.0,  # it drains for BURNISH_DRAIN_S first, and says what it cut off
     )
 

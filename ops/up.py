@@ -26,7 +26,8 @@ from burnish.ops.settings import SettingsError, UpSettings
 from rich.console import Console
 
 TICK = 0.2
-STOP_ORDER = ("serving", "beat", "worker", "mlflow", "kafka", "redis")
+# What others lean on goes last; those on one line go together.
+STOP_ORDER = (("serving",), ("beat", "worker", "mlflow"), ("kafka",), ("redis",))
 SETTINGS_EXIT = 2
 
 
@@ -92,9 +93,12 @@ class Supervisor:
     def stop(self) -> None:
         self.console.print("[dim]stopping (Ctrl-C again: at once)[/dim]")
         before = self._signals
-        rank = {name: i for i, name in enumerate(STOP_ORDER)}
-        for child in sorted(self.children, key=lambda c: rank[c.name]):
-            child.stop(hurry=lambda: self._signals > before)
+        for names in STOP_ORDER:
+            together = [child for child in self.children if child.name in names]
+            for child in together:
+                child.ask_to_stop()
+            for child in together:
+                child.stop(hurry=lambda: self._signals > before)
         self._guard.close()
         (self.plan.data_dir / runfile.NAME).unlink(missing_ok=True)
 
@@ -179,7 +183,8 @@ class Supervisor:
 def _failure(child: Child) -> Exception:
     """A child that exits with 2 has refused a setting and said why on its last line."""
     if child.exit_code == SETTINGS_EXIT:
-        return SettingsError(child.last_words() or f"{child.name} refused its settings")
+        words = child.last_words().removeprefix("burnish: ")
+        return SettingsError(words or f"{child.name} refused its settings")
     words = child.last_words(5)
     return ChildFailed(f"{child.name} ended before it was ready; see {child.log_path}\n{words}")
 

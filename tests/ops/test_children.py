@@ -47,7 +47,13 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-def until(condition, patience: float = 10.0) -> bool:
+def ignores(pid: int, sig: signal.Signals) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(mask.split()[1], 16) & 1 << (sig - 1))
+
+
+def until(condition, patience: float = 30.0) -> bool:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if condition():
@@ -150,12 +156,12 @@ def test_the_guard_outlasts_ctrl_c():
     assert process.stdin
     process.stdin.write(f"+{sleeper.pid}\n".encode())
     process.stdin.flush()
-    time.sleep(0.2)
+    assert until(lambda: ignores(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGTERM)
     process.stdin.close()
-    assert sleeper.wait(10) == -signal.SIGTERM
-    assert process.wait(10) == 0
+    assert sleeper.wait(30) == -signal.SIGTERM
+    assert process.wait(30) == 0
 
 
 def test_warnings_in_logs_are_repeated_once_and_the_rest_is_left_there(tmp_path):
