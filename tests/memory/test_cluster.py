@@ -1,0 +1,68 @@
+"""In cluster mode Redis refuses a command or script that spans slots: ours never do."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from burnish.memory import MemoryStore, connect
+
+from tests.conftest import free_port, missing
+from tests.memory.conftest import count_words
+from tests.memory.test_sessions import called, result, said
+
+
+@pytest.fixture
+def cluster_url(tmp_path: Path) -> Iterator[str]:
+    """One node that owns every slot: enough to be told CROSSSLOT."""
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        missing("redis-server is not installed (Debian: redis-server)")
+    port = free_port()
+    options = ["--port", str(port), "--cluster-enabled", "yes", "--dir", str(tmp_path)]
+    # The cluster bus takes a port of its own; by default port + 10000, which may not exist.
+    options += ["--cluster-port", str(free_port()), "--bind", "127.0.0.1", "--save", ""]
+    server = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    deadline = time.monotonic() + 20
+    assigned = ready = False
+    while not ready:
+        assert time.monotonic() < deadline, "the cluster did not come up"
+        time.sleep(0.05)
+        with contextlib.suppress(redis.ConnectionError):
+            if not assigned:
+                assigned = client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
+            ready = "'ok'" in str(client.execute_command("CLUSTER INFO"))
+    client.close()
+    yield f"redis://127.0.0.1:{port}/0"
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+async def cluster(cluster_url: str) -> AsyncIterator[MemoryStore]:
+    client = connect(cluster_url)
+    yield MemoryStore(client, count_words)
+    await client.aclose()
+
+
+async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
+    tenant = "t{x}"
+    await cluster.append(
+        tenant, "s", [said("find the otter"), called("c"), result("c")], user="ana"
+    )
+    await cluster.append(tenant, "s", [said(f"filler {n}") for n in range(50)])
+    assert (await cluster.search(tenant, "s", "otter"))[0]["cursor"] == "1"
+    view = await cluster.context(tenant, "s", 60, "otter")
+    assert any("otter" in message["content"] for message in view["messages"])
+    await cluster.pin(tenant, "s", "1")
+    assert await cluster.forget(tenant, "s", ["1", "2"]) == 3
+    await cluster.records.put(tenant, {"id": "a", "text": "a fact", "user": "ana"})
+    await cluster.records.put(tenant, {"id": "a", "text": "another fact", "user": "ana"})
+    assert len(await cluster.records.search(tenant, "another fact")) == 1
+    gone = await cluster.forget_user(tenant, "ana")
+    assert gone == {"sessions": 1, "steps": 50, "records": 1}

@@ -1,0 +1,141 @@
+"""For keyboards and screen readers: a journey without a mouse, and axe in every state."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serving.page.conftest import ScriptedEngine, ask
+
+RULES = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
+    "rules": {"target-size": {"enabled": True}},
+}
+RICH = (
+    "Look:\n\n## Part\n\n```\n" + "long " * 80 + "\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nDone."
+)
+
+
+def test_a_journey_by_keyboard_alone(page: Page, engine: ScriptedEngine):
+    def tab_to(selector: str, key: str = "Shift+Tab") -> None:
+        for _ in range(30):
+            page.keyboard.press(key)
+            state = "(s) => [document.activeElement.matches(s), getComputedStyle(document.activeElement).outlineStyle]"
+            there, outline = page.evaluate(state, selector)
+            inside = page.evaluate(
+                "document.activeElement.closest('#composer, body > select') !== null"
+            )
+            assert (
+                outline != "none"
+                or inside
+                or page.evaluate("document.activeElement === document.body")
+            )
+            if there:
+                return
+        pytest.fail(f"Tab does not reach {selector}")
+
+    expect(page.get_by_label("Your question")).to_be_focused()
+    page.keyboard.type("Hello")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("you")
+    page.keyboard.press("Enter")
+    expect(page.locator(".asked p")).to_have_text("Hello\nyou", use_inner_text=True)
+    page.locator(".answered.done").wait_for()
+    expect(page.get_by_label("Your question")).to_be_focused()
+    tab_to("[data-thumb=down]")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("status")).to_have_text("Thumb saved.")
+    tab_to("[data-reason=wrong]", "Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-reason=wrong]")).to_have_attribute("aria-pressed", "true")
+    tab_to("[data-open=correction]")
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("How it should have read")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Hello, you two.")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("status")).to_have_text("Correction saved.")
+    expect(page.locator("[data-open=correction]")).to_be_focused()
+    tab_to(".saved button", "Tab")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status")).to_have_text("Taken back.")
+    tab_to("#ask", "Tab")
+    engine.script, engine.pace = (lambda _: "word " * 200), 0.02
+    page.keyboard.type("More")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answered .text").last).to_contain_text("word")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("status")).to_have_text("Answer stopped")
+    expect(page.get_by_label("Your question")).to_be_focused()
+
+
+def test_what_a_screen_reader_is_told(page: Page):
+    ask(page, "Hi")
+    page.get_by_role("button", name="Bad answer").click()
+    expect(page.locator("#conversation")).to_match_aria_snapshot(
+        """
+        - region "Conversation":
+          - article:
+            - heading "You" [level=2]
+            - paragraph: Hi
+          - article:
+            - heading "Burnish" [level=2]
+            - paragraph: Hello there.
+            - group "Judge this answer":
+              - button "Good answer"
+              - button "Bad answer" [pressed]
+              - button "Correct"
+              - button "Comment"
+              - button "Copy"
+              - text: default@1
+            - paragraph:
+              - text: Thumb saved.
+              - button "Undo"
+            - group "What was wrong? (optional)":
+              - text: What was wrong? (optional)
+              - button "Not correct"
+              - button "Missed the question"
+              - button "Too long"
+              - button "Too short"
+              - button "Wrong tone"
+        """
+    )
+    # Tokens are not announced one by one: the only live region is the status line.
+    live = page.locator("[aria-live], [role=log], [role=status], [role=alert]")
+    assert [node.get_attribute("id") for node in live.all()] == ["status"]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing(
+    open_page: Callable[..., Page], engine: ScriptedEngine, axe: str, width: int, dark: bool
+):
+    page = open_page(width=width, dark=dark)
+    page.evaluate(axe)
+
+    def check(state: str) -> None:
+        found = page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
+        said = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
+        assert said == [], state
+        sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not sideways, f"{state}: the page scrolls sideways"
+
+    check("empty")
+    engine.script, engine.pace = (lambda _: RICH + " more" * 200), 0.01
+    page.get_by_label("Your question").fill("Hi")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answered .text")).to_contain_text("Look")
+    check("streaming")
+    page.get_by_role("button", name="Stop").click()
+    page.locator(".answered.done").wait_for()
+    engine.script, engine.pace = (lambda _: RICH), 0
+    ask(page, "Again")
+    page.get_by_role("button", name="Bad answer").last.click()
+    page.get_by_role("button", name="Too long").last.click()
+    page.get_by_role("button", name="Correct", exact=True).last.click()
+    check("judging")
+    engine.fails_after = 4
+    ask(page, "Once more")
+    check("in error")
+    page.evaluate("document.getElementById('key').showModal()")
+    check("asking for a key")

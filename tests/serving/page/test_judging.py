@@ -1,0 +1,132 @@
+"""Judging an answer: saved at once, changed and taken back, and never shown as saved when not."""
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.serving.conftest import Running
+from tests.serving.page.conftest import ScriptedEngine, ask
+
+
+def held(server: Running, page: Page) -> dict[str, dict]:
+    """What the server holds on the page's first answer, by name."""
+    turns = page.evaluate("JSON.parse(localStorage.getItem('burnish.conversation'))")
+    interaction = next(turn["id"] for turn in turns if turn["role"] == "assistant")
+    answer = server.http("GET", "/v1/feedback", params={"interaction_id": interaction})
+    return {judgement["name"]: judgement for judgement in answer.json()["data"]}
+
+
+def note(page: Page, text: str) -> None:
+    expect(page.locator(".saved span")).to_have_text(text)
+
+
+@pytest.mark.parametrize(("label", "value"), [("Good answer", "up"), ("Bad answer", "down")])
+def test_a_thumb_is_saved_at_once(page: Page, server: Running, label: str, value: str):
+    ask(page)
+    thumb = page.get_by_role("button", name=label)
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    with page.expect_request("**/v1/feedback") as posted:
+        thumb.click()
+    body = posted.value.post_data_json
+    assert (body["name"], body["value"]) == ("thumbs", value)
+    assert body["interaction_id"].startswith("chatcmpl-")
+    expect(thumb).to_have_attribute("aria-pressed", "true")
+    expect(thumb).to_have_accessible_name(label)
+    note(page, "Thumb saved.")
+    assert held(server, page)["thumbs"]["value"] == value
+
+
+def test_the_other_thumb_replaces_and_drops_stale_reasons(page: Page, server: Running):
+    ask(page)
+    page.get_by_role("button", name="Bad answer").click()
+    page.get_by_role("button", name="Too long").click()
+    page.get_by_role("button", name="Wrong tone").click()
+    expect(page.get_by_role("button", name="Too long")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_load_state("networkidle")
+    before = held(server, page)["thumbs"]
+    assert before["metadata"] == {"reasons": ["long", "tone"]}
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "false")
+    expect(page.get_by_text("What was wrong?")).to_be_hidden()
+    page.wait_for_load_state("networkidle")
+    after = held(server, page)["thumbs"]
+    assert (after["value"], after["metadata"]) == ("up", {})
+    assert after["id"] == before["id"]
+
+
+@pytest.mark.parametrize("how", ["Undo", "Good answer"])
+def test_a_thumb_can_be_taken_back_and_given_again(page: Page, server: Running, how: str):
+    ask(page)
+    thumb = page.get_by_role("button", name="Good answer")
+    thumb.click()
+    note(page, "Thumb saved.")
+    page.get_by_role("button", name=how).click()
+    note(page, "Taken back.")
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    assert held(server, page) == {}
+    page.reload()
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    thumb.click()
+    note(page, "Thumb saved.")
+    assert held(server, page)["thumbs"]["value"] == "up"
+
+
+def test_a_comment_and_a_correction_are_saved_and_can_be_changed(page: Page, server: Running):
+    ask(page)
+    page.get_by_role("button", name="Comment", exact=True).click()
+    page.get_by_label("Your comment").fill("A bit curt.")
+    page.get_by_role("button", name="Save comment").click()
+    note(page, "Comment saved.")
+    page.get_by_role("button", name="Correct", exact=True).click()
+    field = page.get_by_label("How it should have read")
+    expect(field).to_have_value("Hello there.")
+    expect(field).to_be_focused()
+    field.fill("Good morning.")
+    page.keyboard.press("Control+Enter")
+    note(page, "Correction saved.")
+    stored = held(server, page)
+    assert stored["comment"]["value"] == "A bit curt."
+    assert stored["correction"]["value"] == "Good morning."
+    page.reload()
+    page.get_by_role("button", name="Correct", exact=True).click()
+    expect(field).to_have_value("Good morning.")
+    field.fill("Good evening.")
+    page.get_by_role("button", name="Save correction").click()
+    note(page, "Correction saved.")
+    changed = held(server, page)["correction"]
+    assert (changed["value"], changed["id"]) == ("Good evening.", stored["correction"]["id"])
+
+
+def test_what_the_server_refuses_is_not_shown_as_saved(page: Page):
+    ask(page)
+    error = {"error": {"message": "The spool is full.", "code": "spool_full"}}
+    page.route("**/v1/feedback", lambda route: route.fulfill(status=503, json=error))
+    thumb = page.get_by_role("button", name="Good answer")
+    thumb.click()
+    note(page, "Not saved: The spool is full.")
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+    page.reload()
+    expect(thumb).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_partial_answer_can_be_judged(page: Page, server: Running, engine: ScriptedEngine):
+    engine.script, engine.pace = (lambda _: "word " * 200), 0.02
+    page.get_by_label("Your question").fill("Talk.")
+    page.keyboard.press("Enter")
+    expect(page.locator(".answered .text")).to_contain_text("word")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Bad answer").click()
+    note(page, "Thumb saved.")
+    assert held(server, page)["thumbs"]["value"] == "down"
+
+
+def test_copying_is_a_signal(open_page: Callable[..., Page], server: Running):
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    ask(page)
+    with page.expect_response("**/v1/feedback") as posted:
+        page.get_by_role("button", name="Copy").click()
+    assert posted.value.status == 202
+    note(page, "Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == "Hello there."
+    assert held(server, page)["signal"]["value"] == "copied"
