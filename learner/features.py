@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.db import Database, FeatureRow
-from burnish.learner.experience import Experience, slices
+from burnish.learner.experience import Experience
+from burnish.learner.joining import slices
 from burnish.learner.trainee import Answer, base_features
 from sqlalchemy import select, tuple_
 from torch import Tensor

@@ -24,7 +24,7 @@ import torch
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
-from burnish.learner.trainee import Answer, Padded, Sampler, chunks, task_prompt
+from burnish.learner.trainee import Answer, Padded, Sampler, chunks, fits, task_prompt
 from burnish.serving.engine import Request, SamplingParams
 from pydantic import BaseModel
 
@@ -91,7 +91,11 @@ class Suite:
         self.tasks: list[Task] = []
         for family in FAMILIES:
             rng = Random(f"{model.sha256}/{family}")
-            self.tasks += [sample(rng, family, "heldout") for _ in range(per_family)]
+            wanted = len(self.tasks) + per_family
+            while len(self.tasks) < wanted:
+                task = sample(rng, family, "heldout")
+                if fits(model, task, max_tokens):
+                    self.tasks.append(task)
         prompts = [task.key for task in self.tasks]
         self.digest = hashlib.sha256(json.dumps([prompts, max_tokens]).encode()).hexdigest()[:16]
 

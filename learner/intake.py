@@ -32,7 +32,7 @@ from burnish.learner.db import (
     OffsetRow,
     RetractionRow,
 )
-from burnish.learner.experience import judged_sessions, refresh, sessions_of, slices
+from burnish.learner.joining import judged_sessions, refresh, sessions_of, slices
 from burnish.learner.lease import Lease
 from burnish.learner.report import Tick, intake_sentence
 from sqlalchemy import select, tuple_

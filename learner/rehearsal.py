@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from burnish.kernels.model import LoadedModel
 from burnish.learner.rules.base import leave_one_out
 from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
-from burnish.learner.trainee import Answer
+from burnish.learner.trainee import Answer, fits
 
 LEVELS = (1, 2, 3)
 MEMORY = 0.9  # share of the running rate that one more group leaves standing
@@ -28,14 +29,20 @@ class Rehearsal:
     def notes(self) -> dict[str, Any]:
         return {"rates": {key: round(rate, 4) for key, rate in self.rates.items()}}
 
-    def draw(self, rng: Random, count: int) -> list[Task]:
-        """`count` training tasks, families and levels weighted by how much they still teach."""
+    def draw(self, rng: Random, count: int, model: LoadedModel, room: int) -> list[Task]:
+        """`count` training tasks, families and levels weighted by how much they still teach.
+
+        Those whose prompt leaves less than `room` tokens for an answer are drawn again.
+        """
         pools = [(family, level) for family in FAMILIES for level in LEVELS]
         weights = [self._weight(family, level) for family, level in pools]
-        return [
-            sample(rng, family, "train", level)
-            for family, level in rng.choices(pools, weights, k=count)
-        ]
+        drawn: list[Task] = []
+        while len(drawn) < count:
+            family, level = rng.choices(pools, weights)[0]
+            task = sample(rng, family, "train", level)
+            if fits(model, task, room):
+                drawn.append(task)
+        return drawn
 
     def judge(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Answer]]

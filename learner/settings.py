@@ -41,7 +41,7 @@ class LearnerSettings(StreamSettings):
     max_answer_tokens: int = Field(96, ge=1)
     max_prompt_tokens: int = Field(512, ge=1)
     history: int = Field(4096, ge=1, description="latest judged answers a tick learns from")
-    max_staleness: int = Field(64, ge=0, description="versions after which an answer is too old")
+    max_staleness: int = Field(1000, ge=0, description="versions after which an answer is too old")
 
     learning_rate: float = Field(1e-3, gt=0)
     clip_norm: float = Field(1.0, gt=0)
@@ -66,10 +66,6 @@ class LearnerSettings(StreamSettings):
     @property
     def registry(self) -> str:
         return self.mlflow_uri or f"sqlite:///{self.data_dir.resolve()}/mlflow/mlflow.db"
-
-    @property
-    def artifacts(self) -> str:
-        return self.mlflow_artifacts or f"{self.data_dir.resolve()}/mlflow/artifacts"
 
     @property
     def checkpoints(self) -> Path:

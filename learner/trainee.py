@@ -281,6 +281,11 @@ def task_prompt(model: LoadedModel, task: Task) -> tuple[int, ...]:
     return tuple(ids)
 
 
+def fits(model: LoadedModel, task: Task, room: int) -> bool:
+    """Whether a task's prompt leaves `room` tokens for the answer."""
+    return len(task_prompt(model, task)) + room <= model.max_model_len
+
+
 def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
     """Templates want a content, and a call's arguments as an object."""
     plain = {**message, "content": message.get("content") or ""}

@@ -19,6 +19,7 @@ from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init
 from burnish.kernels.model import LoadedModel
 from burnish.learner import checkpoint
 from burnish.learner.checkpoint import Checkpoint, Progress
+from burnish.learner.heads import RewardHeads
 from burnish.learner.rules import RULES, Lesson, Sizes, UpdateRule
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.trainee import Hyper, Sampler, Trainee
@@ -101,7 +102,7 @@ def train(
             step=step,
             seconds=round(time.monotonic() - began, 3),
             done=True,
-            figures={**figures.means(), **fitted},
+            figures={**figures.means(), **fitted, **lesson.figures},
             rule=rule.notes(),
         )
         _save(folder, done, trainee, rule, model)
@@ -110,6 +111,14 @@ def train(
     finished = checkpoint.load(folder)
     assert finished is not None, "it was written a moment ago"
     return finished
+
+
+def expected_rewards(heads: Mapping[str, Tensor], features: Tensor) -> list[float] | None:
+    """The reward in [-1, 1] that the parent's heads foresee; None while there are none."""
+    if not heads or heads["mean"].shape[0] != features.shape[1]:
+        return None
+    mean, _ = RewardHeads.load(heads).score(features)
+    return (2 * mean - 1).tolist()
 
 
 def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:

@@ -7,7 +7,7 @@ optimiser steps, the same way for every rule. A new rule is one file with this o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from burnish.learner.db import LearnerError
@@ -27,6 +27,7 @@ class Lesson:
     experience: Sequence[Experience]
     features: Tensor
     prompts: Sequence[tuple[int, ...]]
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

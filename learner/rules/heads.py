@@ -62,7 +62,7 @@ class HeadsRule:
         rng = Random(f"{seed}/{step}")
         half = max(1, self.sizes.answers // self.sizes.samples // 2)
         asked = [rng.choice(self._prompts) for _ in range(half)]
-        tasks = self._rehearsal.draw(rng, half)
+        tasks = self._rehearsal.draw(rng, half, trainee.model, self.sizes.max_tokens)
         groups = trainee.sample(
             asked + [task_prompt(trainee.model, task) for task in tasks],
             samples=self.sizes.samples,

@@ -61,7 +61,9 @@ class PolicyGradientRule:
             for e, advantage in zip(picked, advantages, strict=True)
         ]
         rng = Random(f"{seed}/{step}")
-        tasks = self._rehearsal.draw(rng, max(1, half // self.sizes.samples))
+        tasks = self._rehearsal.draw(
+            rng, max(1, half // self.sizes.samples), trainee.model, self.sizes.max_tokens
+        )
         groups = trainee.sample(
             [task_prompt(trainee.model, task) for task in tasks],
             samples=self.sizes.samples,

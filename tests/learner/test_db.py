@@ -40,9 +40,13 @@ def test_numbers_are_handed_out_once(database: Database):
 
 
 def test_a_transaction_that_fails_gives_its_numbers_back(database: Database):
-    with pytest.raises(ZeroDivisionError), database.write() as session:
-        next_seq(session, "credit", 3)
-        raise ZeroDivisionError
+    def fail() -> None:
+        with database.write() as session:
+            next_seq(session, "credit", 3)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     with database.write() as session:
         assert next_seq(session, "credit", 1) == 1
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from burnish.feedback.events import Event
 from burnish.learner.db import Base, CreditRow, Database, ExperienceRow
-from burnish.learner.experience import effective
 from burnish.learner.intake import fold
+from burnish.learner.joining import effective
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select

@@ -1,0 +1,209 @@
+"""How many votes the default rule needs: `python -m burnish.ops.bench.learning`.
+
+The simulated population judges answers in this process, without HTTP, stream or registry, and the
+learner's own training code learns from them, tick after tick. After each tick: the expected
+thumbs-up rate on held-out tasks (noise-free, since the preferences are known), the share of the way
+from the frozen base to the oracle, and the skill. For tuning; what counts is `burnish simulate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from burnish.kernels.model import LoadedModel, load_model
+from burnish.learner.checkpoint import Progress
+from burnish.learner.experience import Experience
+from burnish.learner.rules import Lesson
+from burnish.learner.settings import LearnerSettings
+from burnish.learner.tasks import FAMILIES, STYLES, Task, is_correct, sample, style_of
+from burnish.learner.trainee import Answer, base_features, task_prompt
+from burnish.learner.training import Start, fresh_adapter, train
+from burnish.ops.simulate.population import Population, draw_population
+from burnish.serving.engine import LocalEngine, Request, SamplingParams
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    model = load_model(options.model)
+    overrides = {key: json.loads(value) for key, value in (pair.split("=") for pair in options.set)}
+    settings = LearnerSettings(
+        model=options.model, threads=options.threads, rule=options.rule, **overrides
+    )
+    engine = LocalEngine(model, max_running=128, num_blocks=128 * 24)
+    people = draw_population(families=list(FAMILIES), styles=STYLES, seed=options.seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        Bench(model, engine, settings, people, options, Path(scratch)).run()
+    return 0
+
+
+class Bench:
+    def __init__(
+        self,
+        model: LoadedModel,
+        engine: LocalEngine,
+        settings: LearnerSettings,
+        people: Population,
+        options: argparse.Namespace,
+        scratch: Path,
+    ) -> None:
+        self.model, self.engine, self.settings = model, engine, settings
+        self.people, self.options, self.scratch = people, options, scratch
+        self.rng = random.Random(f"bench:{options.seed}")
+        held = random.Random("bench:heldout")
+        self.exam = [
+            sample(held, family, "heldout") for family in FAMILIES for _ in range(options.exam)
+        ]
+        self.experience: list[Experience] = []
+        self.features = torch.empty(0, 3 * model.config.hidden_size)
+        self.prompts: list[tuple[int, ...]] = []
+
+    def run(self) -> None:
+        base, base_right, _ = self._examine(None)
+        oracle = sum(
+            self.people.best(task.family, right)
+            for task, right in zip(self.exam, base_right, strict=True)
+        ) / len(self.exam)
+        skill = sum(base_right) / len(base_right)
+        print(f"base {base:.3f}  oracle {oracle:.3f}  skill {skill:.3f}", flush=True)
+        start = Start(fresh_adapter(self.model, self.settings), {}, {}, {}, self._progress(0))
+        adapter: str | None = None
+        for tick in range(1, self.options.ticks + 1):
+            self._live(adapter, tick)
+            began = time.monotonic()
+            lesson = Lesson(self.experience, self.features, self.prompts[-2048:])
+            done = train(
+                start,
+                self.scratch / str(tick),
+                lesson,
+                self.model,
+                self.engine,
+                self.settings,
+                alive=lambda: None,
+            )
+            seconds = time.monotonic() - began
+            if adapter is not None:
+                self.engine.unload_adapter(adapter)
+            adapter = f"bench@{tick}"
+            self.engine.set_adapter_weights(adapter, done.adapter)
+            start = Start.child(done, self._progress(tick))
+            figures = done.progress.figures
+            line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
+            if tick % self.options.every == 0:
+                rate, right, styled = self._examine(adapter)
+                share = (rate - base) / (oracle - base)
+                line += (
+                    f"  expected {rate:.3f}  way {share:+.0%}  style {styled:.2f}"
+                    f"  skill {sum(right) / len(right):.3f}"
+                )
+            names = ("kl", "entropy", "heads_auroc", "liked", "doubt", "skill", "grad_norm")
+            told = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
+            print(f"{line}  [{told}]  {seconds:.1f} s", flush=True)
+
+    def _live(self, adapter: str | None, tick: int) -> None:
+        """Ask until enough people have judged."""
+        wanted = len(self.experience) + self.options.votes
+        while len(self.experience) < wanted:
+            tasks = [sample(self.rng) for _ in range(96)]
+            answers = self._answers(tasks, adapter, self.rng.getrandbits(30))
+            judged = []
+            for task, answer in zip(tasks, answers, strict=True):
+                self.prompts.append(answer.prompt)
+                user = self.rng.choice(self.people.users)
+                right = is_correct(task, answer.text)
+                chance = self.people.expected_by(
+                    user, task.family, right, style_of(task, answer.text)
+                )
+                for up in self.people.votes(user, chance, self.rng)[-1:]:
+                    judged.append((answer, user.id, up))
+            judged = judged[: wanted - len(self.experience)]
+            if not judged:
+                continue
+            features = base_features(self.model, [answer for answer, _, _ in judged])
+            self.features = torch.cat([self.features, features])
+            for answer, user_id, up in judged:
+                self.experience.append(self._experienced(answer, user_id, up, tick))
+
+    def _experienced(self, answer: Answer, user: str, up: bool, version: int) -> Experience:
+        return Experience(
+            interaction_id=str(len(self.experience)),
+            choice=0,
+            version=version,
+            staleness=0,
+            tenant="bench",
+            user=user,
+            prompt_ids=answer.prompt,
+            token_ids=answer.tokens,
+            logprobs=answer.logprobs,
+            reward=1.0 if up else -1.0,
+            weight=1.0,
+            judged_at=0.0,
+        )
+
+    def _examine(self, adapter: str | None) -> tuple[float, list[bool], float]:
+        """Expected thumbs, what was right, and the share in the preferred style."""
+        rates, right, styled = [], [], []
+        for number, answer in enumerate(self._answers(self.exam, adapter, 0)):
+            task = self.exam[number]
+            right.append(is_correct(task, answer.text))
+            style = style_of(task, answer.text)
+            styled.append(style == self.people.preferred[task.family])
+            rates.append(self.people.expected(task.family, right[-1], style))
+        return sum(rates) / len(rates), right, sum(styled) / len(styled)
+
+    def _answers(self, tasks: Sequence[Task], adapter: str | None, seed: int) -> list[Answer]:
+        requests = [
+            Request(
+                id=str(number),
+                prompt_ids=task_prompt(self.model, task),
+                params=SamplingParams(
+                    max_tokens=self.settings.max_answer_tokens, seed=seed + number
+                ),
+                adapter=adapter,
+            )
+            for number, task in enumerate(tasks)
+        ]
+        return [
+            Answer(request.prompt_ids, done.token_ids, done.logprobs, 0.0, done.text)
+            for request, done in zip(requests, self.engine.generate_batch(requests), strict=True)
+        ]
+
+    def _progress(self, parent: int) -> Progress:
+        return Progress(
+            update=str(parent),
+            policy="bench",
+            parent=parent,
+            base_sha256=self.model.sha256,
+            high_water=0,
+            step=0,
+            seconds=0.0,
+            done=False,
+            code="bench",
+            seed=1000 * self.options.seed + parent,
+        )
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "ember")
+    parser.add_argument("--rule", choices=["heads", "pg"], default="heads")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ticks", type=int, default=20)
+    parser.add_argument("--votes", type=int, default=64, help="new judgements in each tick")
+    parser.add_argument("--exam", type=int, default=20, help="held-out tasks of each family")
+    parser.add_argument("--every", type=int, default=4, help="ticks between exams")
+    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
+    parser.add_argument("--set", action="append", default=[], metavar="SETTING=JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

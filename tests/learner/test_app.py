@@ -1,0 +1,90 @@
+"""The Celery app: its terms, and a real worker and beat on a real Redis."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import redis
+from burnish.feedback.events import encode
+from burnish.feedback.redis_stream import RedisStream
+from burnish.learner.app import INTAKE, UPDATE, VISIBILITY_SECONDS, make_app
+from burnish.learner.db import Database
+from burnish.learner.report import latest_ticks, overview
+from burnish.learner.settings import LearnerSettings
+
+from tests.learner.conftest import interaction, thumbs
+
+
+def test_a_task_is_delivered_again_rather_than_lost(tmp_path: Path):
+    conf = make_app(LearnerSettings(data_dir=tmp_path)).conf
+    assert conf.task_acks_late
+    assert conf.task_reject_on_worker_lost
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.accept_content == ["json"]
+    assert conf.worker_pool_start_method == "spawn"
+    assert conf.task_time_limit < VISIBILITY_SECONDS
+    assert conf.broker_transport_options["global_keyprefix"] == "burnish:celery:"
+    assert conf.beat_schedule_filename.startswith(str(tmp_path))
+
+
+@pytest.mark.parametrize("every", [1.0, 30.0, 5400.0, 86400.0])
+def test_the_hard_limit_stays_below_the_visibility_timeout(tmp_path: Path, every: float):
+    conf = make_app(LearnerSettings(data_dir=tmp_path, update_every=every)).conf
+    assert conf.task_time_limit < VISIBILITY_SECONDS
+
+
+def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
+    settings = LearnerSettings(data_dir=tmp_path, policies=["default", "shop"], update_every=30)
+    schedule = make_app(settings).conf.beat_schedule
+    assert {entry["task"] for entry in schedule.values()} == {INTAKE, UPDATE}
+    assert sorted(entry["args"][0] for entry in schedule.values() if "args" in entry) == [
+        "default",
+        "shop",
+    ]
+    assert all(e["options"]["expires"] <= e["schedule"] for e in schedule.values())
+
+
+def test_sending_a_task_needs_neither_torch_nor_mlflow():
+    """Beat, and whoever only asks for an update, must start in a blink."""
+    code = (
+        "import sys, burnish.learner.app; "
+        "print([m for m in ('torch', 'mlflow', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_worker_and_beat_take_events_in(tmp_path: Path, redis_url: str, redis_client: redis.Redis):
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "BURNISH_REDIS_URL": redis_url,
+        "BURNISH_DATA_DIR": str(tmp_path),
+        "BURNISH_INTAKE_EVERY": "0.5",
+    }
+    celery = [sys.executable, "-m", "celery", "-A", "burnish.learner.app"]
+    stream = RedisStream(redis_url)
+    stream.publish([encode(interaction(1)), encode(thumbs(1))])
+    with (tmp_path / "log").open("wb") as log:
+        children = [
+            subprocess.Popen([*celery, *arguments], env=environment, stdout=log, stderr=log)
+            for arguments in (["worker", "-c", "1", "-Q", "intake,update"], ["beat"])
+        ]
+        try:
+            deadline = time.monotonic() + 120
+            while not latest_ticks(redis_client):
+                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+                assert all(child.poll() is None for child in children)
+                time.sleep(0.2)
+        finally:
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.wait(60)
+    stream.close()
+    database = Database(f"sqlite:///{tmp_path}/experience.db")
+    assert overview(database)["experience"] == 1
+    database.close()
