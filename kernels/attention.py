@@ -8,17 +8,19 @@ AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
 * `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
 * neither: plain causal attention.
 
-Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Left out: MLA's compressed
-cache, and kernels that read pages in place without gathering them.
+Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Where the native library
+serves (see native.py), it reads pages in place. Left out: MLA's compressed cache.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from burnish.kernels import native
 from transformers import AttentionInterface
 
 NAME = "burnish_paged"
@@ -37,10 +39,9 @@ class PagedGroup:
     """Sequences of one step that are attended together: B sequences, Q new tokens, K read slots.
 
     `pack` picks each sequence's new tokens out of the flattened step and `unpack` puts them back;
-    both None means one token per sequence, in order, starting at `start` (decode).
+    both None means one token per sequence, in order, from the step's first token on (decode).
     """
 
-    start: int
     positions: torch.Tensor  # [B, Q] position of every new token; padding repeats a real one
     read: torch.Tensor  # [B, K] cache slot of positions 0..K-1 (anything beyond the end)
     pack: torch.Tensor | None = None  # [B, Q] index into the step's tokens
@@ -62,11 +63,58 @@ class PagedGroup:
 
 @dataclass(frozen=True)
 class PagedBatch:
-    """Everything attention must know about one step of T flattened tokens."""
+    """One step: B sequences bring `counts` new tokens each, flattened in order to T tokens.
+
+    `table` [rows, reach] holds the cache slot of every position of every row of the cache;
+    `rows`, `starts` and `counts` [B] say whose tokens these are and at which position they begin.
+    Sequences with a single token come first.
+    """
 
     pages: tuple[KVPages, ...]  # per layer
-    write: torch.Tensor  # [T] cache slot of every new token
-    groups: tuple[PagedGroup, ...]
+    table: torch.Tensor
+    rows: torch.Tensor
+    starts: torch.Tensor
+    counts: torch.Tensor
+    native: bool = False  # whether the native library may serve this step
+
+    @cached_property
+    def owner(self) -> torch.Tensor:
+        """Row of every token [T]."""
+        return self.rows.repeat_interleave(self.counts)
+
+    @cached_property
+    def position(self) -> torch.Tensor:
+        """Position of every token in its sequence [T]."""
+        shift = self.starts - (self.counts.cumsum(0) - self.counts)
+        shift = shift.repeat_interleave(self.counts)
+        return torch.arange(shift.shape[0], device=shift.device) + shift
+
+    @cached_property
+    def write(self) -> torch.Tensor:
+        """Cache slot of every token [T]."""
+        return self.table[self.owner, self.position]
+
+    @cached_property
+    def groups(self) -> tuple[PagedGroup, ...]:
+        """Single tokens together, and all longer pieces padded to one rectangle."""
+        single = int((self.counts == 1).long().cumprod(0).sum())
+        groups = []
+        if single:
+            starts, rows = self.starts[:single], self.rows[:single]
+            read = self.table[rows, : int(starts.max()) + 1]
+            groups.append(PagedGroup(starts[:, None], read))
+        if single < len(self.counts):
+            counts, starts, rows = (x[single:] for x in (self.counts, self.starts, self.rows))
+            widest = int(counts.max())
+            line = torch.arange(widest, device=counts.device)
+            within = torch.minimum(line, counts[:, None] - 1)
+            offsets = single + counts.cumsum(0) - counts
+            read = self.table[rows, : int((starts + counts).max())]
+            unpack = (line < counts[:, None]).flatten().nonzero()[:, 0]
+            groups.append(
+                PagedGroup(starts[:, None] + within, read, offsets[:, None] + within, unpack)
+            )
+        return tuple(groups)
 
 
 def paged_attention(
@@ -91,7 +139,7 @@ def paged_attention(
         k = pages.key.index_select(0, flat).view(shape).transpose(1, 2)
         v = pages.value.index_select(0, flat).view(shape).transpose(1, 2)
         if group.pack is None:
-            q = query[group.start : group.start + rows, :, None]  # [B, heads, 1, D]
+            q = query[:rows, :, None]  # [B, heads, 1, D]
         else:
             q = query[group.pack].transpose(1, 2)  # [B, heads, Q, D]
         mask = group.mask(window, query.dtype)
@@ -187,6 +235,11 @@ def attention_forward(
         return out.transpose(1, 2), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
     pages = paged.pages[module.layer_idx]  # type: ignore[index]
+    if paged.native and s_aux is None and softcap is None:
+        table, row, position = paged.table, paged.owner, paged.position
+        return native.attention(
+            q, k, v, pages.key, pages.value, table, row, position, scale, sliding_window or 0
+        )[None], None
     out = paged_attention(q, k, v, pages, paged, scale, sliding_window, s_aux, softcap)
     return out[None], None
 

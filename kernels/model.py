@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from burnish.kernels import attention, experts
+from burnish.kernels import native as native_ops
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.lora import AdapterWeights, check_fits
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
@@ -45,6 +46,7 @@ class LoadedModel:
         # Slots are set on the model and then read by its layers: one forward at a time.
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
+        self.native = False  # whether the native library runs attention (and experts) of steps
 
     @property
     def dtype(self) -> torch.dtype:
@@ -126,7 +128,6 @@ class LoadedModel:
     def step(
         self,
         tokens: torch.Tensor,
-        positions: torch.Tensor,
         batch: PagedBatch,
         keep: torch.Tensor,
         slots: int | torch.Tensor = 0,
@@ -141,7 +142,7 @@ class LoadedModel:
             self._active.use(slots, present)
             return self.model(
                 input_ids=tokens[None],
-                position_ids=positions[None],
+                position_ids=batch.position[None],
                 paged=batch,
                 use_cache=False,
                 logits_to_keep=keep,
@@ -161,6 +162,17 @@ class LoadedModel:
             for _ in range(config.num_hidden_layers)
         )
 
+    def use_native(self) -> bool:
+        """Run steps on the native library where it covers this model; whether it does."""
+        covered = self.dtype == torch.float32 and self.device.type == "cpu"
+        self.native = covered and native_ops.library() is not None
+        if self.native:
+            for module in self.model.modules():
+                if native_ops.covers_experts(module):
+                    module.native = native_ops.NativeExperts(module)
+                    module.native.tables = getattr(module, "lora_tables", {})
+        return self.native
+
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.requires_grad:
             return tensor
@@ -172,6 +184,8 @@ class LoadedModel:
             return SlotLinear.adopt(module, self._active)
         if not hasattr(module, "lora_tables"):
             module.lora_tables = {}  # type: ignore[assignment]
+            if "native" in module.__dict__:
+                module.native.tables = module.lora_tables  # type: ignore[union-attr]
         tables: dict[str, SlotTable] = module.lora_tables  # type: ignore[assignment]
         return tables.setdefault(parameter, SlotTable(self._active))
 
@@ -184,8 +198,13 @@ class LoadedModel:
         return tables
 
 
-def load_model(path: Path | str, *, dtype: str = "auto", device: str = "cpu") -> LoadedModel:
+def load_model(
+    path: Path | str, *, dtype: str = "auto", device: str = "cpu", native: bool = True
+) -> LoadedModel:
     """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
+
+    `native` allows the native library where it covers model, dtype and device; it is compiled on
+    first use. Without it the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -209,7 +228,10 @@ def load_model(path: Path | str, *, dtype: str = "auto", device: str = "cpu") ->
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
     model = model.to(torch.device(device)).eval().requires_grad_(False)
-    return LoadedModel(model, tokenizer, path, _sha256(files))
+    loaded = LoadedModel(model, tokenizer, path, _sha256(files))
+    if native:
+        loaded.use_native()
+    return loaded
 
 
 def _has_experts(config: Any) -> bool:

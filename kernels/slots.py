@@ -24,6 +24,7 @@ class ActiveSlots:
     def __init__(self) -> None:
         self.present: tuple[int, ...] = ()  # adapter slots in this forward, without 0
         self.mask: torch.Tensor | None = None  # [tokens, ranks] scales; None: one slot for all
+        self.index: torch.Tensor | None = None  # [tokens] place in `present`, -1: base; or None
         self.scales: dict[int, tuple[int, float]] = {}  # slot -> (rank, alpha / rank)
 
     def use(self, slots: int | torch.Tensor, present: Sequence[int] | None = None) -> None:
@@ -36,8 +37,12 @@ class ActiveSlots:
         else:
             distinct = [slots]
         self.present = tuple(s for s in distinct if s in self.scales)
-        self.mask = None
+        self.mask = self.index = None
         if isinstance(slots, torch.Tensor) and len(distinct) > 1 and self.present:
+            places = torch.full((max(distinct) + 1,), -1, device=slots.device)
+            for place, slot in enumerate(self.present):
+                places[slot] = place
+            self.index = places[slots]
             columns = torch.tensor([s for s in self.present for _ in range(self.scales[s][0])])
             values = torch.tensor(
                 [self.scales[s][1] for s in self.present for _ in range(self.scales[s][0])]
@@ -52,11 +57,13 @@ class SlotTable:
         self.active = active
         self.experts = experts
         self.pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.version = 0  # counts changes, for whoever keeps something made of the pairs
         self._joined: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def set(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor] | None) -> None:
         """Fill or (None) clear a slot."""
         self._joined = None
+        self.version += 1
         if pair is None:
             self.pairs.pop(slot, None)
         else:
@@ -70,7 +77,7 @@ class SlotTable:
         key = (active.present, active.mask is None)
         if self._joined is not None and self._joined[0] == key:
             return self._joined[1]
-        if self._live():
+        if self.live():
             return self._cat()
         # Kept between steps, so it must be usable in and out of inference mode.
         with torch.inference_mode(False), torch.no_grad():
@@ -93,7 +100,14 @@ class SlotTable:
             ups.append(b.transpose(-1, -2) * (scale if active.mask is None else 1.0))
         return torch.cat(downs, dim=-1), torch.cat(ups, dim=-2)
 
-    def _live(self) -> bool:
+    def pair_of(self, slot: int) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """One slot's A^T [(E,) in, r] and B^T [(E,) r, out], contiguous; None: no adapter here."""
+        if slot not in self.pairs:
+            return None
+        a, b = (tensor.detach().transpose(-1, -2).contiguous() for tensor in self.pairs[slot])
+        return a, b
+
+    def live(self) -> bool:
         """Whether a present adapter is being trained, so that no copy of it may be kept."""
         return any(
             tensor.requires_grad for s in self.active.present for tensor in self.pairs.get(s, ())

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from burnish.kernels.attention import PagedBatch, PagedGroup
+from burnish.kernels.attention import PagedBatch
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.paged_kv import PagedKV
-from burnish.serving.engine.scheduler import Chunk, Plan, Sequence
+from burnish.serving.engine.scheduler import Plan, Sequence
 
 
 class Runner:
@@ -20,6 +20,7 @@ class Runner:
     def __init__(self, model: LoadedModel, kv: PagedKV, rows: int) -> None:
         self.model = model
         self.kv = kv
+        self._table = torch.from_numpy(kv.slots).to(model.device)
         self.token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self.position = np.zeros(rows, dtype=np.int64)  # where that token goes
         self.drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
@@ -41,68 +42,36 @@ class Runner:
 
         Returns the sequences that draw a token now, their rows [R], and logits [R, V].
         """
-        rows = np.fromiter((s.row for s in plan.decode), dtype=np.int64, count=len(plan.decode))
-        tokens, positions, slots = [self.token[rows]], [self.position[rows]], [self.slot[rows]]
-        owners = [rows]
-        for chunk in plan.prefill:
-            sequence, count = chunk.sequence, chunk.end - chunk.start
-            tokens.append(np.array(sequence.request.prompt_ids[chunk.start : chunk.end]))
-            positions.append(np.arange(chunk.start, chunk.end))
-            slots.append(np.full(count, sequence.slot))
-            owners.append(np.full(count, sequence.row))
-        flat_positions = np.concatenate(positions)
-        write = self.kv.slots[np.concatenate(owners), flat_positions]
-        groups = []
-        if plan.decode:
-            length = int(positions[0].max()) + 1
-            groups.append(
-                PagedGroup(
-                    start=0,
-                    positions=self._put(positions[0][:, None]),
-                    read=self._put(self.kv.slots[rows, :length]),
-                )
-            )
-        keep = list(range(len(rows)))
-        drawing = list(plan.decode)
-        if plan.prefill:
-            groups.append(self._prefill_group(plan.prefill, len(rows)))
-            end = len(rows)
-            for chunk in plan.prefill:
-                end += chunk.end - chunk.start
-                if chunk.end == chunk.sequence.prompt_len:
-                    keep.append(end - 1)
-                    drawing.append(chunk.sequence)
-        flat_slots = np.concatenate(slots)
-        present = tuple({s.slot for s in plan.sequences})
+        single = np.fromiter((s.row for s in plan.decode), dtype=np.int64, count=len(plan.decode))
+        chunks = plan.prefill
+        rows = np.concatenate([single, np.array([c.sequence.row for c in chunks], np.int64)])
+        starts = np.concatenate(
+            [self.position[single], np.array([c.start for c in chunks], np.int64)]
+        )
+        counts = np.ones(len(rows), dtype=np.int64)
+        counts[len(single) :] = [c.end - c.start for c in chunks]
+        prompts = [c.sequence.request.prompt_ids[c.start : c.end] for c in chunks]
+        tokens = np.concatenate([self.token[single], *(np.array(p, np.int64) for p in prompts)])
+        drawing = [*plan.decode, *(c.sequence for c in chunks if c.end == c.sequence.prompt_len)]
+        draws = [True] * len(single) + [c.end == c.sequence.prompt_len for c in chunks]
+        slots = self.slot[rows]
+        present = tuple(set(slots.tolist()))
+        batch = PagedBatch(
+            self.kv.pages,
+            self._table,
+            *(self._put(array) for array in (rows, starts, counts)),
+            native=self.model.native,
+        )
         logits = self.model.step(
-            self._put(np.concatenate(tokens)),
-            self._put(flat_positions),
-            PagedBatch(self.kv.pages, self._put(write), tuple(groups)),
-            self._put(np.array(keep, dtype=np.int64)),
-            present[0] if len(present) == 1 else self._put(flat_slots),
+            self._put(tokens),
+            batch,
+            self._put((counts.cumsum() - 1)[draws]),
+            present[0] if len(present) == 1 else self._put(slots.repeat(counts)),
             present,
         )
-        for chunk in plan.prefill:
+        for chunk in chunks:
             chunk.sequence.computed = chunk.end
-        drawn_rows = np.fromiter((s.row for s in drawing), dtype=np.int64, count=len(drawing))
-        return drawing, drawn_rows, logits
-
-    def _prefill_group(self, chunks: list[Chunk], start: int) -> PagedGroup:
-        """Chunks padded to a rectangle; padding repeats a chunk's last token and is dropped."""
-        counts = np.array([chunk.end - chunk.start for chunk in chunks])
-        offsets = start + np.concatenate([[0], counts[:-1].cumsum()])
-        widest = counts.max()
-        within = np.minimum(np.arange(widest), counts[:, None] - 1)
-        rows = np.array([chunk.sequence.row for chunk in chunks])
-        length = max(chunk.end for chunk in chunks)
-        unpack = np.concatenate([np.arange(n) + at * widest for at, n in enumerate(counts)])
-        return PagedGroup(
-            start=start,
-            positions=self._put(np.array([chunk.start for chunk in chunks])[:, None] + within),
-            read=self._put(self.kv.slots[rows, :length]),
-            pack=self._put(offsets[:, None] + within),
-            unpack=self._put(unpack),
-        )
+        return drawing, rows[draws], logits
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device)
+        return torch.from_numpy(array).to(self.model.device)

@@ -21,9 +21,9 @@ from transformers import AutoModelForCausalLM
 from tests.tiny_model import build_tiny_model
 
 
-@pytest.fixture
-def model(tiny_model: Path) -> LoadedModel:
-    return load_model(tiny_model)
+@pytest.fixture(params=["reference", "native"])
+def model(request: pytest.FixtureRequest, tiny_model: Path) -> LoadedModel:
+    return load_model(tiny_model, native=request.param == "native")
 
 
 def random_adapter(model: LoadedModel, seed: int, rank: int = 4) -> AdapterWeights:
@@ -52,7 +52,8 @@ def test_peft_loads_what_we_save(tmp_path: Path, family: str) -> None:
     base = AutoModelForCausalLM.from_pretrained(path, attn_implementation="eager")
     theirs = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     tokens = tokens_like(2, 12)
-    ours = model.forward(tokens, slot=1)
+    with torch.no_grad():
+        ours = model.forward(tokens, slot=1)
     assert (ours - model.forward(tokens)).abs().max() > 0.1
     torch.testing.assert_close(ours, theirs(tokens).logits, atol=1e-4, rtol=0)
     merged = theirs.merge_and_unload()
@@ -70,7 +71,7 @@ def test_we_load_what_peft_saves(tmp_path: Path, tiny_model: Path, model: Loaded
         task_type="CAUSAL_LM",
     )
     theirs = peft.get_peft_model(base, config).eval()
-    theirs.save_pretrained(tmp_path)
+    theirs.save_pretrained(str(tmp_path))
     model.set_adapter(1, load_adapter(tmp_path))
     tokens = tokens_like(2, 12)
     torch.testing.assert_close(
@@ -96,10 +97,12 @@ def test_mixed_slots_equal_each_slot_alone(model: LoadedModel) -> None:
         model.set_adapter(slot, random_adapter(model, seed=slot, rank=rank))
     tokens = tokens_like(4, 10)
     slots = [2, 0, 5, 1]
-    # One forward whose rows carry different slots, as the engine's steps do.
-    model._active.use(torch.tensor(slots).repeat_interleave(10))
-    mixed = model.model(input_ids=tokens, use_cache=False).logits
+    with torch.no_grad():
+        # One forward whose rows carry different slots, as the engine's steps do.
+        model._active.use(torch.tensor(slots).repeat_interleave(10))
+        mixed = model.model(input_ids=tokens, use_cache=False).logits
     for row, slot in enumerate(slots):
+        # With gradients, so on the reference.
         alone = model.forward(tokens[row : row + 1], slot=slot)[0]
         torch.testing.assert_close(mixed[row], alone, atol=1e-4, rtol=0)
 
@@ -110,8 +113,9 @@ def test_adapters_of_different_targets_share_a_batch(model: LoadedModel) -> None
     model.set_adapter(1, narrow)
     model.set_adapter(2, random_adapter(model, seed=2))
     tokens = tokens_like(2, 10)
-    model._active.use(torch.tensor([1, 2]).repeat_interleave(10))
-    mixed = model.model(input_ids=tokens, use_cache=False).logits
+    with torch.no_grad():
+        model._active.use(torch.tensor([1, 2]).repeat_interleave(10))
+        mixed = model.model(input_ids=tokens, use_cache=False).logits
     for row, slot in enumerate((1, 2)):
         alone = model.forward(tokens[row : row + 1], slot=slot)[0]
         torch.testing.assert_close(mixed[row], alone, atol=1e-4, rtol=0)
@@ -133,6 +137,9 @@ def test_training_moves_the_live_slot_and_no_other(model: LoadedModel) -> None:
             tensor -= 0.5 * tensor.grad  # type: ignore[operator]
     assert not torch.equal(model.forward(tokens, slot=2), logits)
     torch.testing.assert_close(model.forward(tokens, slot=1), before)
+    with torch.no_grad():  # the way that serves sees the trained tensors too
+        served = model.forward(tokens, slot=2)
+    torch.testing.assert_close(served, model.forward(tokens, slot=2), atol=1e-4, rtol=0)
 
 
 def test_gradients_equal_pefts(tmp_path: Path, tiny_model: Path, model: LoadedModel) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from burnish.kernels.attention import PagedBatch, PagedGroup
+from burnish.kernels.attention import PagedBatch
 from burnish.kernels.model import LoadedModel, ModelError, load_model
 from transformers import AutoModelForCausalLM
 
@@ -18,9 +18,13 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return build_tiny_model(tmp_path_factory.mktemp("families") / request.param, request.param)
 
 
-@pytest.fixture(scope="module")
-def ours(family: Path) -> LoadedModel:
-    return load_model(family)
+@pytest.fixture(scope="module", params=["reference", "native"])
+def ours(request: pytest.FixtureRequest, family: Path) -> LoadedModel:
+    native = request.param == "native"
+    model = load_model(family, native=native)
+    if native and not model.native:
+        pytest.skip("no C++ compiler")
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,8 @@ def close(a: torch.Tensor, b: torch.Tensor, atol: float = 1e-4) -> None:
 
 def test_full_forward_equals_eager(ours: LoadedModel, reference) -> None:
     tokens = random_tokens(3, 40)
-    close(ours.forward(tokens), reference(tokens).logits)
+    with torch.no_grad():
+        close(ours.forward(tokens), reference(tokens).logits)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -64,51 +69,30 @@ def test_hidden_is_what_the_output_layer_reads(ours: LoadedModel, reference) -> 
 
 def run_paged(model: LoadedModel, sequences: list[torch.Tensor], prompt: int) -> list[torch.Tensor]:
     """Prefill `prompt` tokens of every sequence in two chunks, then decode; logits per position."""
-    block, room = 4, 16
-    pages = model.new_pages(block * room * len(sequences))
+    block, room, rows = 4, 16, len(sequences)
+    pages = model.new_pages(block * room * rows)
     # Blocks of the sequences interleave, so that a mistake in the table would show.
-    tables = [torch.arange(room) * len(sequences) + row for row in range(len(sequences))]
-    slots = [(t[:, None] * block + torch.arange(block)).flatten() for t in tables]
+    blocks = torch.arange(room) * rows + torch.arange(rows)[:, None]
+    table = (blocks[..., None] * block + torch.arange(block)).flatten(1)
     out: list[list[torch.Tensor]] = [[] for _ in sequences]
 
-    def run(lengths: list[tuple[int, int]]) -> None:
+    def run(spans: list[tuple[int, int]]) -> None:
         """Feed positions start..end of every sequence."""
-        widest = max(end - start for start, end in lengths)
-        offsets = [0]
-        for start, end in lengths:
-            offsets.append(offsets[-1] + end - start)
-        places = [torch.arange(s, e) for s, e in lengths]
-        index = [torch.arange(widest).clamp_max(e - s - 1) for s, e in lengths]
-        decode = widest == 1
-        group = PagedGroup(
-            start=0,
-            positions=torch.stack([p[i] for p, i in zip(places, index, strict=True)]),
-            read=torch.stack([s[: max(e for _, e in lengths)] for s in slots]),
-            pack=None
-            if decode
-            else torch.stack([o + i for o, i in zip(offsets, index, strict=False)]),
-            unpack=None
-            if decode
-            else torch.cat(
-                [row * widest + torch.arange(e - s) for row, (s, e) in enumerate(lengths)]
-            ),
-        )
+        starts = torch.tensor([start for start, _ in spans])
+        counts = torch.tensor([end - start for start, end in spans])
         logits = model.step(
-            torch.cat([seq[p] for seq, p in zip(sequences, places, strict=True)]),
-            torch.cat(places),
-            PagedBatch(
-                pages, torch.cat([s[p] for s, p in zip(slots, places, strict=True)]), (group,)
-            ),
-            torch.arange(offsets[-1]),
+            torch.cat([seq[start:end] for seq, (start, end) in zip(sequences, spans, strict=True)]),
+            PagedBatch(pages, table, torch.arange(rows), starts, counts, model.native),
+            torch.arange(int(counts.sum())),
         )
-        for row, part in enumerate(out):
-            part.append(logits[offsets[row] : offsets[row + 1]])
+        for part, piece in zip(out, logits.split(counts.tolist()), strict=True):
+            part.append(piece)
 
     half = prompt // 2
-    run([(0, half + row) for row in range(len(sequences))])
-    run([(half + row, prompt) for row in range(len(sequences))])
+    run([(0, half + row) for row in range(rows)])
+    run([(half + row, prompt) for row in range(rows)])
     for at in range(prompt, len(sequences[0])):
-        run([(at, at + 1)] * len(sequences))
+        run([(at, at + 1)] * rows)
     return [torch.cat(part) for part in out]
 
 
