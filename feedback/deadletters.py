@@ -7,7 +7,10 @@ After a fix, `replay` publishes them to their topic again; readers drop what the
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from burnish.feedback.stream import DEAD_LETTERS, EventStream, Record
+from burnish.feedback.events import TOPICS
+from burnish.feedback.record import DEAD_LETTERS, Record
+from burnish.feedback.settings import StreamSettings
+from burnish.feedback.stream import EventStream, open_stream
 
 _HEADER = "dlt_"
 _LONGEST_MESSAGE = 500
@@ -74,6 +77,16 @@ def replay(stream: EventStream, topic: str, batch: int = 200) -> int:
             stream.trim(where, partition, after)
             count += len(records)
     return count
+
+
+def replay_all(settings: StreamSettings) -> dict[str, int]:
+    """Replay every topic; for a command line. Returns how many went back, by topic."""
+    stream = open_stream(settings)
+    try:
+        stream.ensure_topics()
+        return {topic: replay(stream, topic) for topic in TOPICS}
+    finally:
+        stream.close()
 
 
 def _back(letter: Record, topic: str) -> Record:

@@ -94,8 +94,10 @@ class KafkaStream:
         place = TopicPartition(topic, partition)
         with self._errors():
             consumer = self._consumer()
-            start = self._seek(consumer, place, after)
             end = consumer.end_offsets([place])[place]
+            if after == str(end - 1) and not timeout:
+                return []  # the usual answer, for one question
+            start = self._seek(consumer, place, after, end)
             # What is there is worth waiting for; what is not, only as long as asked.
             patience_ms = self._timeout_ms if start < end else int(timeout * 1000)
             if patience_ms == 0:
@@ -161,17 +163,19 @@ class KafkaStream:
 
     # -- Consuming ---------------------------------------------------------------------------
 
-    def _seek(self, consumer: Any, place: TopicPartition, after: str | None) -> int:
+    def _seek(self, consumer: Any, place: TopicPartition, after: str | None, end: int) -> int:
         """Put the consumer behind `after`. Returns the next offset."""
         start = 0 if after is None else int(after) + 1
-        if self._position == (place, start):
+        if self._position == (place, start) and start <= end:
             return start
         consumer.assign([place])
         first = consumer.beginning_offsets([place])[place]
-        if after is not None and start < first:
-            log.error(
-                "%s: offsets %d to %d are gone before they were read", place, start, first - 1
-            )
+        if start > end:
+            # Made anew, perhaps on another cluster. Readers drop what they have seen.
+            log.error("%s ends at %d, before %d: reading it from its beginning", place, end, start)
+            start = first
+        elif after is not None and start < first:
+            log.error("%s: offsets %d to %d are gone unread", place, start, first - 1)
         start = max(start, first)
         consumer.seek(place, start)
         self._position = (place, start)

@@ -113,11 +113,20 @@ class RedisStream:
             on_disk: Any = self._redis.waitaof(1, 0, self._durable_ms)
         except redis.ResponseError as error:
             # Either a server older than the command, or one without an append-only file.
-            log.warning("events are as durable as the Redis server is by itself: %s", error)
             self._asks_for_fsync = False
+            if not self._fsyncs_always():
+                log.warning("events are as durable as the Redis server is by itself: %s", error)
             return
         if on_disk[0] < 1:
             raise StreamUnavailable("Redis did not write its append-only file in time")
+
+    def _fsyncs_always(self) -> bool:
+        """Whether the server writes every command to disk before it answers, unasked."""
+        try:
+            told: Any = self._redis.config_get("append*")
+        except redis.ResponseError:  # hosted servers hide their configuration
+            return False
+        return told.get("appendonly") == "yes" and told.get("appendfsync") == "always"
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

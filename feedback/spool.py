@@ -50,8 +50,20 @@ CREATE TABLE IF NOT EXISTS outbox (
     bytes INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS refused (
-    seq INTEGER PRIMARY KEY, topic TEXT, key TEXT, headers TEXT, value BLOB, reason TEXT
+    seq INTEGER PRIMARY KEY,
+    topic TEXT,
+    key TEXT,
+    headers TEXT,
+    value BLOB,
+    bytes INTEGER,
+    reason TEXT
 );
+"""
+_TAKE_UP_AGAIN = """
+BEGIN;
+INSERT INTO outbox SELECT seq, topic, key, headers, value, bytes FROM refused;
+DELETE FROM refused;
+COMMIT;
 """
 
 
@@ -102,6 +114,8 @@ class Spool:
             writer, self._reader = self._connect(), self._connect()
             writer.executescript(_TABLES)
             self._ledger.create(writer)
+            # What the stream refused may pass by now: its limits are settings of its own.
+            writer.executescript(_TAKE_UP_AGAIN)
             self._bytes, self._count = writer.execute(
                 "SELECT coalesce(sum(bytes), 0), count(*) FROM outbox"
             ).fetchone()
@@ -167,11 +181,11 @@ class Spool:
         self._enqueue(lambda db: [self._remove(db, seq) for seq in wanted]).result()
 
     def refuse(self, seq: int, reason: str) -> None:
-        """Put aside an event that the stream will never take, with the reason."""
+        """Put aside an event that the stream will not take, with the reason, until the next start."""
 
         def put_aside(db: sqlite3.Connection) -> None:
             db.execute(
-                "INSERT INTO refused SELECT seq, topic, key, headers, value, ? FROM outbox"
+                "INSERT INTO refused SELECT seq, topic, key, headers, value, bytes, ? FROM outbox"
                 " WHERE seq = ?",
                 (reason, seq),
             )

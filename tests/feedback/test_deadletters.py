@@ -1,10 +1,18 @@
 """What a reader could not use is kept with its reason, and comes back on request."""
 
 import pytest
-from burnish.feedback.deadletters import attempts_so_far, dead_letter, letters, replay
+from burnish.feedback.deadletters import (
+    attempts_so_far,
+    dead_letter,
+    letters,
+    replay,
+    replay_all,
+)
 from burnish.feedback.errors import UnknownEvent
-from burnish.feedback.events import decode
+from burnish.feedback.events import FEEDBACK, INTERACTIONS, decode
 from burnish.feedback.record import Record
+from burnish.feedback.redis_stream import RedisStream
+from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream import EventStream
 
 from tests.feedback.conftest import read_all
@@ -64,3 +72,14 @@ def test_a_topic_without_dead_letters_has_nothing_to_replay(
     stream: EventStream, topic: str
 ) -> None:
     assert replay(stream, topic) == 0
+
+
+def test_one_call_replays_every_topic(redis_client, redis_url: str) -> None:
+    stream = RedisStream(redis_url)
+    for count, topic in enumerate((INTERACTIONS, FEEDBACK), 1):
+        for _ in range(count):
+            dead_letter(stream, Record(topic, "key", b"{}"), ValueError("why"), 1)
+    settings = StreamSettings(redis_url=redis_url, kafka_bootstrap=None)
+    assert replay_all(settings) == {INTERACTIONS: 1, FEEDBACK: 2}
+    assert len(read_all(stream, FEEDBACK)) == 2
+    stream.close()

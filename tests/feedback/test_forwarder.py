@@ -156,7 +156,7 @@ async def test_a_lost_acknowledgement_means_twice_and_never_not_at_all(
     assert flaky.ids == [f"i{n}" for n in range(5)] * 2  # consumers drop repeated ids
 
 
-async def test_what_can_never_be_taken_is_put_aside_with_its_reason(
+async def test_what_is_refused_is_put_aside_until_the_next_start(
     spool: Spool, forwarder: Forwarder, flaky: Flaky
 ) -> None:
     flaky.refused_id = "i2"
@@ -167,6 +167,12 @@ async def test_what_can_never_be_taken_is_put_aside_with_its_reason(
     [(_, topic, reason)] = spool.refused()
     assert topic == INTERACTIONS
     assert "too big" in reason
+    forwarder.stop()
+    spool.close()
+    again = Spool(spool.path)
+    assert [decode(spooled.record).id for spooled in again.take(9)] == ["i2"]
+    assert (again.waiting(), again.refused()) == (1, [])
+    again.close()
 
 
 async def test_stopping_leaves_the_rest_for_the_next_start(spool: Spool, flaky: Flaky) -> None:

@@ -144,6 +144,17 @@ def test_kafka_names_the_record_that_is_too_big(kafka_bootstrap: str, topic: str
     stream.close()
 
 
+def test_kafka_topics_made_anew_are_read_from_their_beginning(
+    kafka_bootstrap: str, topic: str
+) -> None:
+    stream = KafkaStream(kafka_bootstrap, topics=[topic], partitions=1)
+    stream.ensure_topics()
+    stream.publish(records(topic, [("key", "1"), ("key", "2")]))
+    found = stream.read(topic, 0, "4711")
+    assert [record.event_id for record in found] == ["1", "2"]
+    stream.close()
+
+
 @pytest.mark.parametrize("kind", ["redis", "kafka"])
 def test_a_server_that_is_away_is_an_error_and_not_a_wait_for_ever(kind: str, topic: str) -> None:
     port = free_port()
