@@ -1,7 +1,7 @@
 """The HTTP application: routes, one error shape, drain, and the page.
 
-`create_app` takes an engine for tests and embedding; without one it loads the model when it
-starts. Left out: FastAPI's /docs, whose assets would come from another host.
+`create_app` takes an engine and a registry for tests and embedding; without them it opens what
+the settings name. Left out: FastAPI's /docs, whose assets would come from another host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from burnish.serving import errors
 from burnish.serving.auth import Auth, KeyStore
 from burnish.serving.engine import Engine
 from burnish.serving.errors import ApiError
-from burnish.serving.registry import BaseMismatch
+from burnish.serving.registry import BaseMismatch, PolicyRegistry
 from burnish.serving.routes import chat, feedback, health, learner, memory, models, policies
 from burnish.serving.service import Service, service_of
 from burnish.serving.settings import ServingSettings
@@ -56,11 +56,15 @@ def load_engine(settings: ServingSettings) -> Engine:
     )
 
 
-def create_app(settings: ServingSettings, engine: Engine | None = None) -> FastAPI:
+def create_app(
+    settings: ServingSettings,
+    engine: Engine | None = None,
+    registry: PolicyRegistry | None = None,
+) -> FastAPI:
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         try:
-            service = Service.build(settings, engine or load_engine(settings))
+            service = Service.build(settings, engine or load_engine(settings), registry)
         except SpoolError as error:
             app.state.failure = str(error)  # __main__ says it in one line
             raise

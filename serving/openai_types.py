@@ -152,6 +152,16 @@ class Message(_Edge):
     audio: None = None
     function_call: None = None
 
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_only(cls, content: Any) -> Any:
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind != "text":
+                why = f"A content part of type '{kind}' was sent; this model reads text."
+                raise ValidationRefusal(unsupported("messages.content", why))
+        return content
+
     @model_validator(mode="after")
     def _whole(self) -> Message:
         if self.content is None and not (self.role == "assistant" and self.tool_calls):

@@ -46,7 +46,9 @@ class Service:
     started_at: float = field(default_factory=time.time)
 
     @classmethod
-    def build(cls, settings: ServingSettings, engine: Engine) -> Service:
+    def build(
+        cls, settings: ServingSettings, engine: Engine, registry: PolicyRegistry | None = None
+    ) -> Service:
         """Open files and make clients; nothing connects yet. Raises SpoolError."""
         data = settings.data_dir
         spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20)
@@ -57,7 +59,7 @@ class Service:
                 data_dir=data,
             )
         )
-        registry = PolicyRegistry(settings.registry_uri)
+        registry = registry or PolicyRegistry(settings.registry_uri)
         policies = LivePolicies(
             engine,
             registry,

@@ -1,4 +1,7 @@
-"""A service on a real port with the fake engine, a real registry and the real `openai` client."""
+"""A service on a real port, asked by the real `openai` client; the engine and registry are fakes.
+
+MLflow takes long to import, so only the tests that are about it use it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from burnish.serving.service import Service
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.fake_engine import FakeEngine
+from tests.serving.fake_registry import FakeRegistry
 
 
 @dataclass
@@ -98,11 +102,10 @@ def make_adapter(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, registry_uri: str) -> ServingSettings:
+def settings(tmp_path: Path) -> ServingSettings:
     """Redis at a port where nobody listens: chat and feedback must not need it."""
     return ServingSettings(
         data_dir=tmp_path / "data",
-        mlflow_uri=registry_uri,
         redis_url=f"redis://127.0.0.1:{closed_port()}/0",
         poll_s=0.05,
     )
@@ -113,8 +116,10 @@ def serve() -> Iterator[Callable[..., Running]]:
     """Start services; all are stopped at the end of the test."""
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(settings: ServingSettings, engine: Engine) -> Running:
-        app = create_app(settings, engine)
+    def start(
+        settings: ServingSettings, engine: Engine, registry: PolicyRegistry | None = None
+    ) -> Running:
+        app = create_app(settings, engine, registry or FakeRegistry())
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))

@@ -1,0 +1,76 @@
+"""Clients that leave, engines that fail, and what is left behind: nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import httpx
+import openai
+import pytest
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.conftest import Running
+from tests.serving.fake_engine import FakeEngine
+
+CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def slow(serve: Callable[..., Running], settings: ServingSettings) -> Running:
+    return serve(settings, FakeEngine(lambda _: "x" * 1500, pace=0.02))
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_hanging_up_on_a_stream_frees_the_slots_and_records_what_was_seen(
+    slow: Running, n: int
+) -> None:
+    stream = slow.say("Hi", stream=True, n=n, max_tokens=1500)
+    first = next(chunk for chunk in stream if chunk.choices[0].delta.content)
+    assert len(slow.engine.running) == n
+    stream.close()
+    assert eventually(lambda: not slow.engine.running)
+    assert eventually(lambda: bool(slow.recorded()))
+    event = slow.recorded()[-1]
+    assert event.id == first.id
+    assert event.completions[0].finish_reason == "cancelled"
+    assert 0 < len(event.completions[0].token_ids) < 1500
+    assert eventually(lambda: not slow.service.policies._leases)
+
+
+def test_hanging_up_on_a_whole_answer_frees_the_slot(slow: Running) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{slow.url}/v1/chat/completions", json={**CHAT, "max_tokens": 1500}, timeout=0.3
+        )
+    assert eventually(lambda: not slow.engine.running)
+    assert eventually(lambda: not slow.service.policies._leases)
+    assert slow.recorded() == []
+
+
+def test_hanging_up_before_the_first_token_frees_the_slot(
+    serve: Callable[..., Running], settings: ServingSettings
+) -> None:
+    running = serve(settings, FakeEngine(lambda _: "x", pace=30))
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{running.url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=0.3)
+    assert eventually(lambda: not running.engine.running)
+    assert eventually(lambda: not running.service.policies._leases)
+
+
+def test_leases_end_with_their_answers(running: Running) -> None:
+    running.say("Hi")
+    list(running.say("Hi", stream=True, n=2))
+    with pytest.raises(openai.BadRequestError):
+        running.say("x" * 3000)
+    assert eventually(lambda: not running.service.policies._leases)
+    assert eventually(lambda: running.service.in_flight == 0)
