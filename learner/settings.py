@@ -22,42 +22,64 @@ class LearnerSettings(StreamSettings):
 
     database_url: str | None = None
     mlflow_uri: str | None = None
-    mlflow_artifacts: str | None = None
+    mlflow_artifacts: str | None = Field(
+        default=None, description="where adapters go (default: beside the SQLite registry)"
+    )
     model: Path = Path("ops/ember")
     policies: list[str] = ["default"]
 
-    rule: Literal["heads", "pg"] = "heads"
-    update_every: float = Field(5400.0, gt=0, description="seconds between update ticks")
-    intake_every: float = Field(2.0, gt=0, description="seconds between intake ticks")
-    min_feedback: int = Field(16, ge=1, description="new judgements that make a tick worth it")
-    min_experience: int = Field(48, ge=1, description="judged answers before the first update")
-    threads: int = Field(1, ge=1, description="CPU threads a tick may use")
+    rule: Literal["heads", "pg"] = Field(
+        default="heads", description="update rule: reward heads, or plain policy gradient"
+    )
+    update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
+    intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
+    min_feedback: int = Field(
+        default=16, ge=1, description="new judgements that make a tick worth it"
+    )
+    min_experience: int = Field(
+        default=48, ge=1, description="judged answers before the first update"
+    )
+    threads: int = Field(default=1, ge=1, description="CPU threads a tick may use")
 
-    update_seconds: float = Field(15.0, gt=0, description="time budget of the training steps")
-    update_steps: int = Field(64, ge=1, description="most training steps in one tick")
-    checkpoint_seconds: float = Field(10.0, gt=0, description="between checkpoints inside a tick")
-    answers_per_step: int = Field(96, ge=8)
-    samples_per_prompt: int = Field(4, ge=2)
-    max_answer_tokens: int = Field(96, ge=1)
-    max_prompt_tokens: int = Field(512, ge=1)
-    history: int = Field(4096, ge=1, description="latest judged answers a tick learns from")
-    max_staleness: int = Field(1000, ge=0, description="versions after which an answer is too old")
+    update_seconds: float = Field(
+        default=15.0, gt=0, description="time budget of the training steps"
+    )
+    update_steps: int = Field(default=64, ge=1, description="most training steps in one tick")
+    checkpoint_seconds: float = Field(
+        default=10.0, gt=0, description="between checkpoints inside a tick"
+    )
+    answers_per_step: int = Field(default=96, ge=8, description="fresh answers sampled for a step")
+    samples_per_prompt: int = Field(default=4, ge=2, description="of those, for one prompt")
+    max_answer_tokens: int = Field(default=96, ge=1, description="of a fresh answer")
+    max_prompt_tokens: int = Field(default=512, ge=1, description="longer ones are not learnt from")
+    history: int = Field(default=4096, ge=1, description="latest judged answers a tick learns from")
+    max_staleness: int = Field(
+        default=1000, ge=0, description="versions after which an answer is too old"
+    )
 
-    learning_rate: float = Field(1e-3, gt=0)
-    clip_norm: float = Field(1.0, gt=0)
-    kl_weight: float = Field(0.05, ge=0, description="weight of KL to the base, per token")
-    kl_budget: float = Field(0.25, gt=0, description="nats per token the adapter may move away")
-    lora_rank: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    keep_checkpoints: int = Field(8, ge=2)
+    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
+    clip_norm: float = Field(default=1.0, gt=0, description="longest gradient")
+    kl_weight: float = Field(default=0.05, ge=0, description="weight of KL to the base, per token")
+    kl_budget: float = Field(
+        default=0.25, gt=0, description="nats per token the adapter may move away"
+    )
+    lora_rank: int = Field(default=16, ge=1, description="rank of the adapter")
+    lora_alpha: int = Field(default=32, ge=1, description="its scale, over the rank")
+    keep_checkpoints: int = Field(default=8, ge=2, description="of the latest updates")
 
-    promotes: Literal["champion", "challenger", "nothing"] = "champion"
-    gate_tasks_per_family: int = Field(12, ge=1)
-    gate_skill_margin: float = Field(0.02, ge=0)
-    gate_max_kl: float = Field(0.5, gt=0, description="nats per token against the base")
+    promotes: Literal["champion", "challenger", "nothing"] = Field(
+        default="champion", description="what becomes of a version that passed the gate"
+    )
+    gate_tasks_per_family: int = Field(
+        default=12, ge=1, description="held-out tasks the gate tries"
+    )
+    gate_skill_margin: float = Field(default=0.02, ge=0, description="skill a version may lose")
+    gate_max_kl: float = Field(default=0.5, gt=0, description="nats per token against the base")
 
-    lease_seconds: float = Field(30.0, gt=0)
-    seed: int = 0
+    lease_seconds: float = Field(
+        default=30.0, gt=0, description="a dead tick holds up the next this long"
+    )
+    seed: int = Field(default=0, description="of everything the learner draws")
 
     @property
     def database(self) -> str:

@@ -214,7 +214,7 @@ def beat_spec(plan: Plan) -> Spec:
 
 
 def _celery() -> list[str]:
-    return [sys.executable, "-m", "celery", "-A", "burnish.learner.app:app"]
+    return [sys.executable, "-m", "celery", "-q", "-A", "burnish.learner.app:app"]
 
 
 def mlflow_spec(plan: Plan) -> Spec:

@@ -8,6 +8,7 @@ does with its settings is left to the room.
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -37,14 +38,26 @@ class UpSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
-    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
-    port: int = Field(8080, ge=1, le=65535, description="port of the API and the page")
-    data_dir: Path = Field(Path(".burnish"), description="everything that must survive a restart")
-    model: Path | None = Field(None, description="Hugging Face folder (default: the shipped ember)")
-    redis_url: str | None = Field(None, description="a Redis or Valkey (default: an embedded one)")
-    kafka_bootstrap: str | None = Field(None, description="Kafka brokers (default: Redis Streams)")
-    database_url: str | None = Field(None, description="experience database (default: SQLite)")
-    mlflow_uri: str | None = Field(None, description="MLflow registry (default: SQLite)")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; beyond loopback needs keys"
+    )
+    port: int = Field(default=8080, ge=1, le=65535, description="port of the API and the page")
+    data_dir: Path = Field(
+        default=Path(".burnish"), description="everything that must survive a restart"
+    )
+    model: Path | None = Field(
+        default=None, description="Hugging Face folder (default: the shipped ember)"
+    )
+    redis_url: str | None = Field(
+        default=None, description="a Redis or Valkey (default: an embedded one)"
+    )
+    kafka_bootstrap: str | None = Field(
+        default=None, description="Kafka brokers (default: Redis Streams)"
+    )
+    database_url: str | None = Field(
+        default=None, description="experience database (default: SQLite)"
+    )
+    mlflow_uri: str | None = Field(default=None, description="MLflow registry (default: SQLite)")
     mlflow_port: int | None = Field(
         None,
         ge=1,
@@ -60,7 +73,7 @@ class UpSettings(BaseSettings):
     url: str | None = Field(
         None, description="service the commands talk to (default: this folder's)"
     )
-    api_key: str | None = Field(None, description="key the commands send")
+    api_key: str | None = Field(default=None, description="key the commands send")
 
     @property
     def model_path(self) -> Path:
@@ -117,6 +130,8 @@ def known() -> dict[str, Setting]:
 def _default(info: Any) -> str:
     if info.default_factory is not None or info.is_required() or info.default is None:
         return ""
+    if isinstance(info.default, (list, tuple)):
+        return json.dumps(info.default)  # as the variable would be written
     return str(info.default)
 
 

@@ -21,6 +21,8 @@ from rich.table import Table
 def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
     running = runfile.running(settings.data_dir)
     if running:
+        since = clock(running.started_at)
+        console.print(f"{running.url}  up since {since}", highlight=False)
         console.print(processes(running))
     try:
         service = Service(settings)
@@ -35,8 +37,7 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
 
 
 def processes(running: runfile.RunFile) -> Table:
-    title = f"{running.url}  since {clock(running.started_at)}"
-    table = Table("process", "pid", "memory", title=title, title_justify="left", box=None)
+    table = Table("process", "pid", "memory", box=None)
     for name, pid in {"burnish up": running.pid, **running.children}.items():
         alive = runfile.pid_alive(pid)
         table.add_row(name, str(pid), memory(pid) if alive else "[red]gone[/red]")

@@ -24,18 +24,27 @@ class ServingSettings(BaseSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     kafka_bootstrap: str | None = None
     mlflow_uri: str | None = None  # None: SQLite in the data folder
-    policies: tuple[str, ...] = ("default",)  # the first is what new clients should ask for
-    max_running: int = Field(default=32, ge=1)
-    max_queue: int = Field(default=256, ge=1)
-    threads: int = Field(default=0, ge=0)  # for torch; 0: as many as torch thinks
-    poll_s: float = Field(default=0.5, gt=0)  # how often the registry's aliases are read
+    policies: tuple[str, ...] = Field(
+        default=("default",),
+        description="policies served; the first is what clients should ask for",
+    )
+    max_running: int = Field(default=32, ge=1, description="requests in one batch")
+    max_queue: int = Field(default=256, ge=1, description="requests waiting; then 429")
+    threads: int = Field(default=0, ge=0, description="for torch; 0: as many as torch thinks")
+    poll_s: float = Field(default=0.5, gt=0, description="seconds between looks at the aliases")
     pinned_versions: int = Field(
-        default=8, ge=1
-    )  # versions beside champion and previous kept resident
-    spool_max_mb: int = Field(default=1024, ge=1)
-    max_tokens: int = Field(default=512, ge=1)  # of an answer whose request names no limit
-    memory_budget: int = Field(default=1024, ge=0)  # tokens of remembered text a chat may carry
-    drain_s: float = Field(default=30.0, ge=0)  # how long running answers may go on after SIGTERM
+        default=8, ge=1, description="versions kept resident beside champion and previous"
+    )
+    spool_max_mb: int = Field(default=1024, ge=1, description="events waiting on disk; then 503")
+    max_tokens: int = Field(
+        default=512, ge=1, description="of an answer whose request names no limit"
+    )
+    memory_budget: int = Field(
+        default=1024, ge=0, description="tokens of remembered text a chat may carry"
+    )
+    drain_s: float = Field(
+        default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
+    )
 
     @property
     def registry_uri(self) -> str:
