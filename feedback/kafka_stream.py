@@ -122,10 +122,12 @@ class KafkaStream:
 
     def close(self) -> None:
         clients, self._clients, self._position = self._clients, {}, None
-        for name, client in clients.items():
+        for client in clients.values():
             with suppress(KafkaError, OSError):
-                # A publish has waited for all that it sent: there is nothing left to flush.
-                client.close(**({"timeout": 2} if name == "producer" else {}))
+                if isinstance(client, KafkaProducer):
+                    _close_producer(client)
+                else:
+                    client.close()
 
     # -- Producing ---------------------------------------------------------------------------
 
@@ -211,6 +213,18 @@ class KafkaStream:
                 raise
             self.close()
             raise StreamUnavailable(f"Kafka: {error}") from error
+
+
+def _close_producer(producer: Any) -> None:
+    try:
+        # A publish has waited for all that it sent: as a rule there is nothing left to flush.
+        producer.close(timeout=1)
+    except KafkaError:
+        # Giving up on the flush, `close` leaves the sender running, which would deliver late and
+        # out of order. There is no public way to end it.
+        producer._sender.force_close()
+        producer._sender.join(5)
+        producer.close(timeout=1)
 
 
 def _failure(record: Record, error: Exception) -> Exception:
