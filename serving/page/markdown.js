@@ -20,8 +20,8 @@ export class GrowingMarkdown {
   }
 
   write(text) {
-    // marked counts lengths after this normalisation; doing it first keeps `raw` true to `open`.
-    this.open = (this.open + text).replace(/\r\n?/g, "\n");
+    // marked drops carriage returns before it counts; `raw` must stay true to `open`.
+    this.open += text.replaceAll("\r", "");
     const tokens = read(this.open);
     let end = tokens.length - 1;
     while (end > 0 && tokens[end].type === "space") end -= 1;
@@ -57,6 +57,7 @@ function block(token, depth) {
       return [];
     case "heading":
       // One level for all: an answer cannot upset the page's outline.
+      if (!token.text) return []; // its words are yet to come
       return [element("h3", inline(token.tokens, depth), { className: `h${token.depth}` })];
     case "paragraph":
       return [element("p", inline(token.tokens, depth))];

@@ -8,6 +8,7 @@ uncaught exception.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -24,6 +25,7 @@ from burnish.serving.app import create_app
 from burnish.serving.engine import Delta, EngineError, Request
 from burnish.serving.settings import ServingSettings
 from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Request as PageRequest
 
 from tests.conftest import missing
 from tests.serving.conftest import Running, closed_port
@@ -175,3 +177,8 @@ def ask(page: Page, text: str = "Hi") -> None:
     page.get_by_label("Your question").fill(text)
     page.keyboard.press("Enter")
     page.locator(".answered.done").nth(answers).wait_for()
+
+
+def sent(request: PageRequest) -> dict:
+    """The JSON body of a request that the page made."""
+    return json.loads(request.post_data or "{}")

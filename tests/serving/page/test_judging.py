@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serving.conftest import Running
-from tests.serving.page.conftest import ScriptedEngine, ask
+from tests.serving.page.conftest import ScriptedEngine, ask, sent
 
 
 def held(server: Running, page: Page) -> dict[str, dict]:
@@ -28,7 +28,7 @@ def test_a_thumb_is_saved_at_once(page: Page, server: Running, label: str, value
     expect(thumb).to_have_attribute("aria-pressed", "false")
     with page.expect_request("**/v1/feedback") as posted:
         thumb.click()
-    body = posted.value.post_data_json
+    body = sent(posted.value)
     assert (body["name"], body["value"]) == ("thumbs", value)
     assert body["interaction_id"].startswith("chatcmpl-")
     expect(thumb).to_have_attribute("aria-pressed", "true")

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.serving.conftest import Running
 from tests.serving.page.conftest import ScriptedEngine, ask
@@ -101,13 +101,16 @@ def test_streaming_makes_the_same_nodes_as_writing_at_once(page: Page):
     assert same
 
 
-def test_the_policy_forbids_everything_else(server: Running, page: Page):
-    answer = httpx.get(server.url)
+def test_the_policy_forbids_everything_else(server: Running, browser: Browser):
+    page = browser.new_page()
+    answer = page.goto(server.url)
+    assert answer is not None
     policy = answer.headers["content-security-policy"]
     for rule in ("default-src 'none'", "script-src 'self'", "trusted-types 'none'"):
         assert rule in policy
-    with pytest.raises(Exception, match="TrustedHTML"):
+    with pytest.raises(Error, match="TrustedHTML"):
         page.evaluate("document.body.innerHTML = '<b>x</b>'")
+    page.close()
 
 
 def test_files_have_their_types_and_are_small(server: Running):
