@@ -109,10 +109,13 @@ def run() -> None:
     app = create_app(settings, engine)
     host, port = listening.getsockname()[:2]
     log.info("serving on http://%s:%d", host, port)
-    asyncio.run(Server(app, settings).serve([listening]))
-    failure = getattr(app.state, "failure", None)
-    if failure is not None:
-        raise CannotStart(failure)
+    try:
+        asyncio.run(Server(app, settings).serve([listening]))
+    except SystemExit:  # uvicorn's way to say that the start failed
+        failure = getattr(app.state, "failure", None)
+        if failure is None:
+            raise
+        raise CannotStart(failure) from None
 
 
 def main() -> int:
