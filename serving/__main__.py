@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import sys
 import time
@@ -99,9 +98,6 @@ def run() -> None:
     settings = read_settings()
     check_keys(settings)
     listening = bind(settings)
-    if settings.threads:
-        # Before torch is imported: OpenMP reads it once.
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.threads))
     try:
         engine = load_engine(settings)
     except ValueError as error:

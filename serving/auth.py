@@ -10,6 +10,7 @@ Left out: users, passwords, rate limits. A key is shown once, when it is made.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import sqlite3
 import time
@@ -23,6 +24,7 @@ from fastapi import Request
 
 SCOPES = ("chat", "feedback", "memory", "admin")
 _LOOPBACK = {"localhost", "::1", "[::1]"}
+_LOOPBACK_V4 = re.compile(r"127(\.\d{1,3}){3}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _digest(key: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    return host in _LOOPBACK or host.startswith("127.")
+    return host in _LOOPBACK or _LOOPBACK_V4.fullmatch(host) is not None
 
 
 class Auth:

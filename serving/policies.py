@@ -121,6 +121,7 @@ class LivePolicies:
         self._leases: dict[str, int] = {}
         self._pinned: OrderedDict[str, Served] = OrderedDict()
         self._loading = asyncio.Lock()
+        self._polling = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._based: set[str] = set()
         self._relist_at = 0.0
@@ -186,8 +187,11 @@ class LivePolicies:
     async def poll(self) -> None:
         """Look once at every policy's champion, and swap where it moved."""
         try:
-            for name in await self._policies():
-                await self._poll_one(name, self._lines.setdefault(name, _Line()))
+            # One at a time: two that see the same move would both flip, and the second would
+            # take the champion itself for the version before.
+            async with self._polling:
+                for name in await self._policies():
+                    await self._poll_one(name, self._lines.setdefault(name, _Line()))
             if self.problem:
                 log.info("the registry is back")
             self.problem = None

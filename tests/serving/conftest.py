@@ -21,7 +21,7 @@ import uvicorn
 from burnish.feedback.events import InteractionEvent, decode
 from burnish.serving.app import create_app
 from burnish.serving.engine import Engine
-from burnish.serving.registry import PolicyRegistry, prepare
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.service import Service
 from burnish.serving.settings import ServingSettings
 
@@ -37,6 +37,7 @@ class Running:
     engine: Any
     service: Service
     key: str = "unused"
+    stop: Callable[[], None] = lambda: None
 
     @property
     def openai(self) -> openai.OpenAI:
@@ -67,8 +68,11 @@ class Running:
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables take seconds to create: once, then copied."""
+    from mlflow import MlflowClient
+
     folder = tmp_path_factory.mktemp("mlflow")
-    prepare(f"sqlite:///{folder}/mlflow.db")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    MlflowClient(uri, uri).search_experiments()
     return folder
 
 
@@ -81,8 +85,8 @@ def registry_uri(empty_registry: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def registry(registry_uri: str, tmp_path: Path) -> PolicyRegistry:
-    return PolicyRegistry(registry_uri, (tmp_path / "mlflow" / "artifacts").as_uri(), who="tester")
+def registry(registry_uri: str) -> PolicyRegistry:
+    return PolicyRegistry(registry_uri, who="tester")
 
 
 @pytest.fixture
@@ -126,15 +130,21 @@ def serve() -> Iterator[Callable[..., Running]]:
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()
         running.append((server, thread))
+
+        def stop() -> None:
+            server.should_exit = server.force_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
         while not server.started and thread.is_alive():
             thread.join(0.01)
         assert server.started, "the service did not start"
         host, port = listening.getsockname()
-        return Running(f"http://{host}:{port}", engine, app.state.service)
+        return Running(f"http://{host}:{port}", engine, app.state.service, stop=stop)
 
     yield start
     for server, thread in running:
-        server.should_exit = server.force_exit = True
+        server.should_exit = True
         thread.join(20)
         assert not thread.is_alive()
 

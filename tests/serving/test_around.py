@@ -1,0 +1,138 @@
+"""What is around chat: health, metrics, the learner's face, the page, memory in a chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import openai
+import pytest
+import redis
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.conftest import Running
+from tests.serving.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def with_redis(
+    serve: Callable[..., Running],
+    settings: ServingSettings,
+    redis_url: str,
+    redis_client: redis.Redis,
+) -> Running:
+    return serve(settings.model_copy(update={"redis_url": redis_url}), FakeEngine())
+
+
+def test_health_without_redis_is_degraded_and_ready(running: Running) -> None:
+    assert running.http("GET", "/healthz").json() == {"status": "ok"}
+    ready = running.http("GET", "/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert any("redis" in problem for problem in ready.json()["problems"])
+    assert running.http("GET", "/version").json()["burnish"]
+
+
+def test_health_with_redis_is_ok_and_the_spool_empties(with_redis: Running) -> None:
+    with_redis.say("Hi")
+    assert with_redis.http("GET", "/readyz").json()["status"] == "ok"
+    for _ in range(200):
+        if with_redis.http("GET", "/readyz").json()["stream"]["lag"] == 0:
+            break
+    else:
+        pytest.fail("the spool was not forwarded")
+
+
+def test_metrics_count_without_naming_users(running: Running) -> None:
+    answer = running.say("Hi", user="ann")
+    judged = {"interaction_id": answer.id, "name": "thumbs", "value": "up", "user": "ann"}
+    running.http("POST", "/v1/feedback", json=judged)
+    text = running.http("GET", "/metrics").text
+    for line in (
+        'gen_ai_server_request_duration_seconds_count{operation="chat",policy="default"} 1.0',
+        'gen_ai_evaluation_result_total{name="thumbs",value="up"} 1.0',
+        'burnish_interactions_total{outcome="recorded",policy="default"} 1.0',
+        'burnish_policy_version{policy="default"} 1.0',
+        'burnish_http_requests_total{route="/v1/chat/completions",status="200"} 1.0',
+    ):
+        assert line in text
+    assert "ann" not in text
+
+
+def test_the_learners_ticks_are_shown(with_redis: Running, redis_client: redis.Redis) -> None:
+    assert with_redis.http("GET", "/v1/learner").json() == {
+        "available": True,
+        "why": "the learner has not run yet",
+        "ticks": [],
+    }
+    redis_client.lpush("burnish:ticks", json.dumps({"id": "t1", "did": "nothing"}))
+    assert with_redis.http("GET", "/v1/learner").json()["ticks"][0]["id"] == "t1"
+
+
+def test_an_update_is_asked_for_by_name(with_redis: Running, redis_client: redis.Redis) -> None:
+    answer = with_redis.http("POST", "/v1/learner/update")
+    assert answer.status_code == 202
+    task = json.loads(redis_client.lrange("burnish:celery:update", 0, 0)[0])  # type: ignore
+    assert task["headers"]["task"] == "burnish.learner.update"
+    assert task["headers"]["id"] == answer.json()["id"]
+
+
+def test_the_learner_is_away_while_redis_is(running: Running) -> None:
+    shown = running.http("GET", "/v1/learner").json()
+    assert (shown["available"], shown["ticks"]) == (False, [])
+    asked = running.http("POST", "/v1/learner/update")
+    assert (asked.status_code, asked.json()["error"]["code"]) == (503, "learner_unavailable")
+
+
+def test_a_session_needs_redis_and_says_so(running: Running) -> None:
+    with pytest.raises(openai.InternalServerError) as caught:
+        running.say("Hi", extra_body={"session_id": "s1"})
+    assert (caught.value.status_code, caught.value.code) == (503, "memory_unavailable")
+    assert running.say("Hi").choices
+
+
+def prompt_of(running: Running) -> str:
+    return bytes(running.engine.seen[-1].prompt_ids).decode()
+
+
+def test_a_session_remembers_for_clients_that_send_only_what_is_new(with_redis: Running) -> None:
+    session = {"session_id": "s1"}
+    with_redis.say("My cat is called Miso.", extra_body=session, user="ann")
+    with_redis.say("What is my cat called?", extra_body=session, user="ann")
+    prompt = prompt_of(with_redis)
+    assert prompt.index("Miso") < prompt.index("Hello there.") < prompt.index("What is my cat")
+    event = max(with_redis.service.engine.seen, key=lambda request: len(request.prompt_ids))  # type: ignore
+    assert event is with_redis.engine.seen[-1]
+    with_redis.say("Hi", extra_body={"session_id": "s2"})
+    assert "Miso" not in prompt_of(with_redis)
+
+
+def test_a_session_repeats_nothing_to_clients_that_send_everything(with_redis: Running) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One."}]
+    for text in ("Two.", "Three.", None):
+        answer = with_redis.openai.chat.completions.create(
+            model="default",
+            messages=messages,  # type: ignore
+            extra_body={"session_id": "s1"},
+        )
+        said = answer.choices[0].message.content
+        messages += [
+            {"role": "assistant", "content": said},
+            {"role": "user", "content": text or ""},
+        ]
+    prompt = prompt_of(with_redis)
+    assert prompt.startswith("system: Be brief.")
+    assert [prompt.count(word) for word in ("Be brief.", "One.", "Two.", "Three.")] == [1, 1, 1, 1]
+    stats = with_redis.http("GET", "/v1/memory/sessions/s1/stats").json()
+    assert stats["steps"] == 6
+
+
+def test_the_page_is_ours_alone(running: Running) -> None:
+    page = running.http("GET", "/")
+    if page.status_code == 404:
+        pytest.skip("the page is not built yet")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert running.http("GET", "/static/../app.py").status_code == 404
+    assert running.http("GET", "/static/%2e%2e/app.py").status_code == 404
+    assert running.http("GET", "/docs").status_code == 404

@@ -1,0 +1,78 @@
+"""The same service on the real engine, a tiny random model, real adapters and a real MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from burnish.kernels.lora import init_adapter, save_adapter
+from burnish.serving.engine import LocalEngine
+from burnish.serving.registry import PolicyRegistry
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.conftest import Running
+from tests.serving.test_swaps import champion, eventually
+
+GREEDY = {"temperature": 0, "max_tokens": 12}
+
+
+@pytest.fixture
+def running(
+    serve: Callable[..., Running],
+    settings: ServingSettings,
+    registry: PolicyRegistry,
+    tiny_model: Path,
+) -> Running:
+    real = settings.model_copy(update={"model": tiny_model})
+    return serve(real, LocalEngine(tiny_model, max_running=8, threads=1), registry)
+
+
+def random_adapter(engine: LocalEngine, folder: Path, seed: int) -> Path:
+    """An adapter that changes answers; one fresh from `init_adapter` would change nothing."""
+    import torch
+    from burnish.kernels.lora import LoraSpec
+
+    weights = init_adapter(engine.model, LoraSpec(), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in weights.tensors.values():
+        tensor.data.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)
+    save_adapter(weights, folder, str(engine.model.path))
+    return folder
+
+
+def test_answers_streams_and_logprobs_agree(running: Running) -> None:
+    whole = running.say("Hi", logprobs=True, top_logprobs=3, **GREEDY)
+    streamed = list(running.say("Hi", stream=True, **GREEDY))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in streamed)
+    assert text == whole.choices[0].message.content
+    content = whole.choices[0].logprobs.content
+    event = running.recorded()[0]
+    assert len(content) == len(event.completions[0].token_ids) == whole.usage.completion_tokens
+    assert [entry.logprob for entry in content] == pytest.approx(event.completions[0].logprobs)
+    for entry in content:  # greedy: the chosen token is the best alternative
+        assert entry.top_logprobs[0].logprob == pytest.approx(entry.logprob, abs=1e-4)
+
+
+def test_a_seed_repeats_an_answer(running: Running) -> None:
+    said = [running.say("Hi", seed=5, max_tokens=12).choices[0].message.content for _ in range(2)]
+    assert said[0] == said[1]
+    three = running.say("Hi", seed=5, max_tokens=12, n=3)
+    assert three.choices[0].message.content == said[0]
+
+
+def test_a_registered_adapter_is_served_pinned_and_rolled_back(
+    running: Running, registry: PolicyRegistry, tmp_path: Path
+) -> None:
+    base = running.say("Hi", **GREEDY).choices[0].message.content
+    folder = random_adapter(running.engine, tmp_path / "adapter", seed=1)
+    registry.register("default", folder, parent=1, lineage={"feedback": ["f1"]})
+    registry.promote("default", 2)
+    assert eventually(lambda: champion(running) == 2, 60)
+    changed = running.say("Hi", **GREEDY)
+    assert changed.system_fingerprint == "default@2"
+    assert changed.choices[0].message.content != base
+    assert running.say("Hi", model="default@1", **GREEDY).choices[0].message.content == base
+    running.http("POST", "/v1/policies/default/rollback")
+    back = running.say("Hi", **GREEDY)
+    assert (back.system_fingerprint, back.choices[0].message.content) == ("default@1", base)

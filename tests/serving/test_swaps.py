@@ -1,0 +1,218 @@
+"""Policies live: swaps under load, pins, outages, and adapters that must not be served."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import openai
+import pytest
+from burnish.serving.engine import Request
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.conftest import Running
+from tests.serving.fake_engine import FakeEngine
+from tests.serving.fake_registry import FakeRegistry
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def adapter_name(request: Request) -> str:
+    return f"I am {request.adapter or 'the base'}. " * 8
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+@pytest.fixture
+def live(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> Running:
+    return serve(settings, FakeEngine(adapter_name, pace=0.001), registry)
+
+
+def champion(running: Running) -> int:
+    return running.http("GET", "/v1/policies").json()["data"][0]["champion"]
+
+
+def test_a_promotion_is_served_when_the_call_returns(live: Running, registry: FakeRegistry) -> None:
+    version = registry.add()
+    answer = live.http("POST", "/v1/policies/default/promote", json={"version": version})
+    assert answer.json()["champion"] == version
+    said = live.say("Hi")
+    assert said.system_fingerprint == "default@2"
+    assert said.choices[0].message.content.startswith("I am default@2.")
+    back = live.http("POST", "/v1/policies/default/rollback").json()
+    assert (back["champion"], back["previous"]) == (1, 2)
+    assert live.say("Hi").system_fingerprint == "default@1"
+
+
+def test_an_alias_moved_elsewhere_is_followed(live: Running, registry: FakeRegistry) -> None:
+    registry.aliases["default", "champion"] = registry.add()
+    assert eventually(lambda: champion(live) == 2)
+    assert live.say("Hi").system_fingerprint == "default@2"
+
+
+def test_swaps_under_load_fail_nothing_and_mix_nothing(
+    live: Running, registry: FakeRegistry
+) -> None:
+    stop, failures, served = threading.Event(), [], set()
+
+    def talk() -> None:
+        client = live.openai
+        while not stop.is_set():
+            try:
+                stream = client.chat.completions.create(
+                    model="default", messages=[{"role": "user", "content": "Hi"}], stream=True
+                )
+                text, ref = "", ""
+                for chunk in stream:
+                    text += chunk.choices[0].delta.content or ""
+                    ref = chunk.system_fingerprint or ""
+                name = "the base" if ref == "default@1" else ref
+                if text != f"I am {name}. " * 8:
+                    failures.append((ref, text))
+                served.add(ref)
+            except openai.OpenAIError as error:
+                failures.append(error)
+
+    talkers = [threading.Thread(target=talk) for _ in range(8)]
+    for talker in talkers:
+        talker.start()
+    for _ in range(20):
+        registry.promote("default", registry.add())
+        assert eventually(lambda: champion(live) == registry.aliases["default", "champion"])
+        time.sleep(0.05)
+    stop.set()
+    for talker in talkers:
+        talker.join(20)
+    assert failures == []
+    assert len(served) > 3
+    for event in live.recorded():
+        name = "the base" if event.version == 1 else f"default@{event.version}"
+        assert event.completions[0].text == f"I am {name}. " * 8
+    assert eventually(lambda: set(live.engine.adapters) == {"default@20", "default@21"})
+
+
+def test_a_running_answer_keeps_its_version(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> None:
+    running = serve(settings, FakeEngine(adapter_name, pace=0.02), registry)
+    registry.promote("default", registry.add())
+    assert eventually(lambda: champion(running) == 2)
+    stream = running.say("Hi", stream=True)
+    next(stream)
+    for _ in range(3):
+        registry.promote("default", registry.add())
+        assert eventually(lambda: champion(running) == registry.aliases["default", "champion"])
+    assert "default@2" in running.engine.adapters
+    assert "default@3" not in running.engine.adapters
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+    assert text == "I am default@2. " * 8
+    assert eventually(lambda: set(running.engine.adapters) == {"default@4", "default@5"})
+
+
+def test_pinned_versions_are_loaded_on_demand_and_the_least_recent_go(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> None:
+    few = settings.model_copy(update={"pinned_versions": 2})
+    running = serve(few, FakeEngine(adapter_name), registry)
+    for _ in range(4):
+        registry.add()
+    assert running.say("Hi", model="default@3").system_fingerprint == "default@3"
+    for version in (2, 3, 4):
+        running.say("Hi", model=f"default@{version}")
+    assert set(running.engine.adapters) == {"default@3", "default@4"}
+    assert (
+        running.say("Hi", model="default@1").choices[0].message.content.startswith("I am the base")
+    )
+
+
+def problem_of(running: Running) -> str:
+    return running.http("GET", "/v1/policies").json()["data"][0]["problem"] or ""
+
+
+@pytest.mark.parametrize("fault", ["tampered", "broken", "another base"])
+def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
+    live: Running, registry: FakeRegistry, fault: str
+) -> None:
+    version = registry.add(
+        weights=b"broken" if fault == "broken" else b"fine",
+        base="another" if fault == "another base" else "",
+    )
+    if fault == "tampered":
+        registry.tampered.add(f"default@{version}")
+    registry.promote("default", version)
+    assert eventually(lambda: "version 2 is champion but cannot be served" in problem_of(live))
+    assert live.say("Hi").system_fingerprint == "default@1"
+    ready = live.http("GET", "/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert any("version 2" in problem for problem in ready.json()["problems"])
+    with pytest.raises(openai.InternalServerError):
+        live.say("Hi", model="default@2")
+    registry.rollback("default")
+    assert eventually(lambda: problem_of(live) == "")
+
+
+def test_a_registry_outage_changes_nothing_for_clients(
+    live: Running, registry: FakeRegistry
+) -> None:
+    registry.away = True
+    assert eventually(lambda: "nobody answers" in problem_of(live))
+    assert live.say("Hi").system_fingerprint == "default@1"
+    assert live.http("GET", "/readyz").status_code == 200
+    moved = live.http("POST", "/v1/policies/default/promote", json={"version": 1})
+    assert (moved.status_code, moved.json()["error"]["code"]) == (503, "registry_unavailable")
+    registry.away = False
+    assert eventually(lambda: problem_of(live) == "")
+
+
+def test_a_start_without_the_registry_serves_what_was_served(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> None:
+    first = serve(settings, FakeEngine(adapter_name), registry)
+    registry.promote("default", registry.add())
+    assert eventually(lambda: champion(first) == 2)
+    first.stop()
+    registry.away = True
+    second = serve(settings, FakeEngine(adapter_name), registry)
+    assert second.say("Hi").system_fingerprint == "default@2"
+
+
+def test_a_first_start_without_the_registry_is_not_ready(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> None:
+    registry.away = True
+    running = serve(settings, FakeEngine(adapter_name), registry)
+    assert running.http("GET", "/readyz").status_code == 503
+    with pytest.raises(openai.InternalServerError):
+        running.say("Hi")
+    registry.away = False
+    assert eventually(lambda: running.http("GET", "/readyz").status_code == 200)
+
+
+def test_versions_are_shown_with_lineage_and_history(live: Running, registry: FakeRegistry) -> None:
+    registry.promote("default", registry.add(), who="ann")
+    shown = live.http("GET", "/v1/policies/default").json()
+    assert [version["version"] for version in shown["versions"]] == [1, 2]
+    assert shown["history"][-1]["who"] == "ann"
+    one = live.http("GET", "/v1/policies/default/versions/2").json()
+    assert (one["ref"], one["parent"], "lineage" in one) == ("default@2", 1, True)
+    assert live.http("GET", "/v1/policies/default/versions/9").status_code == 404
+    assert live.http("GET", "/v1/policies/nobody").status_code == 404
+    assert live.http("POST", "/v1/policies/default/promote", json={"version": 9}).status_code == 404
+
+
+def test_nothing_to_roll_back_to(live: Running) -> None:
+    answer = live.http("POST", "/v1/policies/default/rollback")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "nothing_to_roll_back")
