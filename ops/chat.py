@@ -37,6 +37,10 @@ class Conversation:
         self.messages: list[Any] = []
         self.restart()
 
+    @property
+    def url(self) -> str:
+        return self._service.url
+
     def restart(self) -> None:
         self.messages = [{"role": "system", "content": self._system}] if self._system else []
         self.interaction_id = None
@@ -68,7 +72,7 @@ def run(settings: UpSettings, *, model: str, system: str | None, console: Consol
     talk = Conversation(settings, model, system)
     interactive = sys.stdin.isatty()
     if interactive:
-        console.print(f"[dim]{talk._service.url}  ({model})  /help for commands[/dim]")
+        console.print(f"[dim]{talk.url}  ({model})  /help for commands[/dim]")
     while True:
         try:
             line = input("> " if interactive else "").strip()
@@ -78,7 +82,7 @@ def run(settings: UpSettings, *, model: str, system: str | None, console: Consol
             if line in ("/quit", "/exit"):
                 return 0
             if line.startswith("/"):
-                console.print(f"[dim]{command(talk, line)}[/dim]")
+                console.print(command(talk, line), style="dim", markup=False, highlight=False)
             elif line:
                 for piece in talk.ask(line):
                     console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
@@ -87,10 +91,10 @@ def run(settings: UpSettings, *, model: str, system: str | None, console: Consol
             console.print("  [dim](stopped)[/dim]")
         except openai.APIConnectionError:
             raise ServiceError(
-                f"no service answers at {talk._service.url}; start one with `burnish up`"
+                f"no service answers at {talk.url}; start one with `burnish up`"
             ) from None
         except (openai.APIStatusError, ServiceError) as error:
-            console.print(f"[red]{error}[/red]")
+            console.print(str(error), style="red", markup=False, highlight=False)
 
 
 def command(talk: Conversation, line: str) -> str:

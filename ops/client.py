@@ -51,7 +51,7 @@ class Service:
             ) from error
         if answer.is_success:
             return answer.json() if answer.content else None
-        raise ServiceError(f"{self.url}{path}: {_reason(answer)}")
+        raise ServiceError(_reason(answer))
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -89,6 +89,7 @@ def make_plan(settings: UpSettings, *, kafka: bool = False) -> Plan:
         "HF_HUB_OFFLINE": "1",  # models are folders: nothing is ever fetched behind one's back
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",
+        "TQDM_DISABLE": "1",  # progress bars have no place in a log
         "PYTHONWARNINGS": "ignore",
     }
     return Plan(settings, data_dir, env, redis_port, password, mlflow_port, kafka_port)
