@@ -70,6 +70,8 @@ def running(
     folder: Path, *, kafka: bool = False, env: Mapping[str, str] | None = None
 ) -> Iterator[Running]:
     """`burnish up` with its data in `folder`, ready to be used."""
+    # A bench that is ended must not leave a service behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = folder / "up.log"
