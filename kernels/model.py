@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from burnish.kernels import attention, experts
 from burnish.kernels import native as native_ops
@@ -154,13 +155,16 @@ class LoadedModel:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None)
         width = width or config.hidden_size // config.num_attention_heads
-        like = {"dtype": self.dtype, "device": self.device}
-        return tuple(
-            KVPages(
-                torch.zeros(slots, heads, width, **like), torch.zeros(slots, heads, width, **like)
-            )
-            for _ in range(config.num_hidden_layers)
-        )
+
+        def empty() -> torch.Tensor:
+            shape = (slots, heads, width)
+            if self.device.type != "cpu":
+                return torch.zeros(shape, dtype=self.dtype, device=self.device)
+            # numpy asks the system for zeroed memory, which costs nothing until it is used.
+            size = slots * heads * width * self.dtype.itemsize
+            return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
+
+        return tuple(KVPages(empty(), empty()) for _ in range(config.num_hidden_layers))
 
     def use_native(self) -> bool:
         """Run steps on the native library where it covers this model; whether it does."""

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as SequenceOf
@@ -25,18 +23,13 @@ import torch
 from burnish.kernels.lora import AdapterWeights, check_fits, load_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine.adapters import Adapters
-from burnish.serving.engine.paged_kv import PagedKV
-from burnish.serving.engine.runner import Runner
-from burnish.serving.engine.sampler import Drawn, Sampler
-from burnish.serving.engine.scheduler import Plan, Scheduler, Sequence, Sink
-from burnish.serving.engine.text import StopStrings, Vocabulary
+from burnish.serving.engine.core import Core
+from burnish.serving.engine.scheduler import Sequence, Sink
 from burnish.serving.engine.types import (
     Completion,
     Delta,
-    EngineError,
     EngineStats,
     EngineStopped,
-    PromptTooLong,
     QueueFull,
     Request,
 )
@@ -64,16 +57,18 @@ class LocalEngine:
         self.model = model if isinstance(model, LoadedModel) else load_model(model)
         self.tokenizer = self.model.tokenizer
         self.model_sha256 = self.model.sha256
-        longest = min(max_model_len or self.model.max_model_len, self.model.max_model_len)
-        blocks = num_blocks or self._default_blocks(max_running, longest, block_size)
-        self._kv = PagedKV(self.model, max_running, longest, block_size, blocks)
-        self.max_model_len = self._kv.max_len
+        self._core = Core(
+            self.model,
+            max_running=max_running,
+            block_size=block_size,
+            num_blocks=num_blocks,
+            max_model_len=max_model_len,
+            prefill_tokens=prefill_tokens,
+            release=self._release,
+        )
+        self.max_model_len = self._core.kv.max_len
+        self.max_running = max_running
         self.max_waiting = max_waiting
-        self._scheduler = Scheduler(self._kv, max_running, prefill_tokens)
-        self._runner = Runner(self.model, self._kv, max_running)
-        vocab = self.model.config.vocab_size
-        self._sampler = Sampler(max_running, vocab, self.model.device)
-        self._vocabulary = Vocabulary(self.tokenizer, self.model.hidden_token_ids)
         self._adapters = Adapters()
         self._threads = threads
         self._wake = threading.Condition()  # guards all of the following and the adapters
@@ -83,14 +78,10 @@ class LocalEngine:
         self._driving = threading.Lock()  # whoever runs steps holds it
         self._stopping = False
         self._accepting = True
+        self._aborting = False
         self._outgoing: dict[asyncio.AbstractEventLoop, list[tuple[_Stream, Delta | Exception]]]
         self._outgoing = defaultdict(list)
-        self._tokens = self._prompt_tokens = self._steps = self._requests = self._errors = 0
-
-    def _default_blocks(self, rows: int, longest: int, block_size: int) -> int:
-        page = self.model.new_pages(1)
-        per_block = block_size * sum(p.key.nbytes + p.value.nbytes for p in page)
-        return max(1, min(rows * -(-longest // block_size), KV_BYTES // per_block))
+        self._requests = 0
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -103,7 +94,7 @@ class LocalEngine:
         if self._thread is None:
             raise EngineStopped("the engine is not running")
         stream = _Stream(self._outgoing)
-        sequence = self._sequence(request, stream.put)
+        sequence = self._core.sequence(request, stream.put)
         self._submit([sequence], limit=True)
         finished = False
         try:
@@ -132,7 +123,7 @@ class LocalEngine:
             return put
 
         pairs = zip(requests, gathered, strict=True)
-        sequences = [self._sequence(request, sink(into)) for request, into in pairs]
+        sequences = [self._core.sequence(request, sink(into)) for request, into in pairs]
         self._submit(sequences, limit=False)
         if self._thread is None:
             with self._driving:
@@ -148,34 +139,12 @@ class LocalEngine:
             answers.append(Completion.join([d for d in deltas if isinstance(d, Delta)]))
         return answers
 
-    def _sequence(self, request: Request, sink: Sink) -> Sequence:
-        room = self.max_model_len - len(request.prompt_ids)
-        if not request.prompt_ids:
-            raise PromptTooLong("the prompt is empty")
-        if room < 1:
-            raise PromptTooLong(
-                f"the prompt has {len(request.prompt_ids)} tokens; "
-                f"at most {self.max_model_len - 1} leave room for an answer"
-            )
-        params = request.params
-        deadline = request.deadline_s
-        return Sequence(
-            request=request,
-            slot=0,
-            seed=random.getrandbits(64) if params.seed is None else params.seed,
-            max_tokens=min(params.max_tokens, room),
-            expires_at=None if deadline is None else time.monotonic() + deadline,
-            speller=self._vocabulary.speller(),
-            stops=StopStrings(params.stop),
-            sink=sink,
-        )
-
     def _submit(self, sequences: list[Sequence], limit: bool) -> None:
         with self._wake:
             if not self._accepting:
                 raise EngineStopped("the engine is shutting down")
-            waiting = len(self._inbox) + len(self._scheduler.waiting)
-            free_rows = len(self._runner.token) - len(self._scheduler.running)
+            waiting = len(self._inbox) + len(self._core.scheduler.waiting)
+            free_rows = self.max_running - len(self._core.scheduler.running)
             if limit and waiting >= self.max_waiting + max(0, free_rows):
                 raise QueueFull(f"{waiting} requests are waiting already")
             for sequence in sequences:
@@ -254,7 +223,7 @@ class LocalEngine:
         with self._wake:
             if self._thread is not None:
                 return
-            self._stopping, self._accepting = False, True
+            self._stopping, self._aborting, self._accepting = False, False, True
             self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
             self._thread.start()
 
@@ -263,9 +232,7 @@ class LocalEngine:
         with self._wake:
             self._accepting = False
             self._stopping = True
-            if not drain:
-                for sequence in (*self._inbox, *self._scheduler.waiting, *self._scheduler.running):
-                    sequence.cancelled = True
+            self._aborting = not drain
             thread = self._thread
             self._wake.notify_all()
         if thread is not None:
@@ -275,15 +242,15 @@ class LocalEngine:
         """Counters and gauges as of now."""
         with self._wake:
             return EngineStats(
-                waiting=len(self._inbox) + len(self._scheduler.waiting),
-                running=len(self._scheduler.running),
-                free_blocks=self._kv.pool.free,
-                total_blocks=self._kv.pool.total,
-                tokens_total=self._tokens,
-                prompt_tokens_total=self._prompt_tokens,
-                steps_total=self._steps,
+                waiting=len(self._inbox) + len(self._core.scheduler.waiting),
+                running=len(self._core.scheduler.running),
+                free_blocks=self._core.kv.pool.free,
+                total_blocks=self._core.kv.pool.total,
+                tokens_total=self._core.tokens,
+                prompt_tokens_total=self._core.prompt_tokens,
+                steps_total=self._core.steps,
                 requests_total=self._requests,
-                errors_total=self._errors,
+                errors_total=self._core.errors,
                 adapters=self._adapters.names,
             )
 
@@ -295,7 +262,7 @@ class LocalEngine:
         with self._driving:
             while True:
                 with self._wake:
-                    while not (self._inbox or self._errands or not self._scheduler.idle):
+                    while not (self._inbox or self._errands or not self._core.scheduler.idle):
                         if self._stopping:
                             self._thread = None
                             return
@@ -308,78 +275,26 @@ class LocalEngine:
             errands, self._errands = self._errands, []
             newcomers, self._inbox = self._inbox, []
             for sequence in newcomers:
-                self._scheduler.add(sequence)
+                self._core.scheduler.add(sequence)
         for errand, done in errands:
             try:
                 errand()
                 done.set_result(None)
             except Exception as error:  # noqa: BLE001 - belongs to the thread that asked
                 done.set_exception(error)
-        for sequence, reason in self._scheduler.overdue(time.monotonic()):
-            self._end(sequence, Delta(text=sequence.stops.flush(), finish_reason=reason))
-        for sequence in self._scheduler.admit():
-            self._runner.admit(sequence)
-            self._sampler.admit(sequence.row, sequence.request.params, sequence.seed)
-        plan = self._scheduler.schedule()
-        if plan:
-            try:
-                self._step(plan)
-            except Exception as error:
-                log.exception("a step failed")
-                self._fail(plan, error)
+        if self._aborting:
+            for sequence in (*self._core.scheduler.waiting, *self._core.scheduler.running):
+                sequence.cancelled = True
+        self._core.turn()
         self._hand_out()
-        return not self._scheduler.idle or bool(self._inbox)
+        return not self._core.scheduler.idle or bool(self._inbox)
 
-    def _step(self, plan: Plan) -> None:
-        sequences, rows, logits = self._runner.run(plan)
-        self._steps += 1
-        self._prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
-        if not sequences:
-            return
-        with torch.inference_mode():
-            drawn = self._sampler.draw(logits, rows, self._runner.drawn[rows])
-        self._runner.advance(rows, drawn.tokens)
-        self._tokens += len(sequences)
-        for at, sequence in enumerate(sequences):
-            self._take(sequence, drawn, at)
-
-    def _take(self, sequence: Sequence, drawn: Drawn, at: int) -> None:
-        """Give a sequence its new token; end it where it stops."""
-        token, params = drawn.tokens[at], sequence.request.params
-        sequence.tokens.append(token)
-        ended = token in self.model.eos_token_ids and not params.ignore_eos
-        text, met = sequence.stops.push("" if ended else sequence.speller.push(token))
-        reason = None
-        if ended or met:
-            reason = "stop"
-        elif len(sequence.tokens) >= sequence.max_tokens:
-            reason = "length"
-        if reason is not None and not met:
-            rest, met = sequence.stops.push(sequence.speller.flush())
-            text += rest if met else rest + sequence.stops.flush()
-        top = () if drawn.top is None else (tuple(drawn.top[at][: params.logprobs]),)
-        delta = Delta(text, (token,), (drawn.raw[at],), (drawn.processed[at],), top, reason)
-        if reason is None:
-            sequence.sink(delta)
-        else:
-            self._end(sequence, delta)
-
-    def _end(self, sequence: Sequence, last: Delta | Exception) -> None:
+    def _release(self, sequence: Sequence) -> None:
+        """A sequence is over: drop its adapter if it was the last to keep it."""
         with self._wake:
-            self._scheduler.finish(sequence)
             retired = self._adapters.unpin(sequence.slot)
         if retired:
             self._drop(sequence.slot)
-        sequence.sink(last)
-
-    def _fail(self, plan: Plan, error: Exception) -> None:
-        """A step failed: its requests are lost, the engine is not."""
-        self._errors += 1
-        for sequence in list(plan.sequences):
-            if sequence.row >= 0:
-                failure = EngineError(f"the step failed: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                self._end(sequence, failure)
 
     def _hand_out(self) -> None:
         """Wake every event loop once per step, with all that its streams gained."""

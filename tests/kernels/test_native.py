@@ -101,8 +101,8 @@ def test_a_tokens_experts_do_not_depend_on_its_neighbours() -> None:
         hidden_size=64, moe_intermediate_size=48, num_experts=4, num_hidden_layers=1
     )
     module = Qwen3MoeExperts(config)
-    torch.nn.init.normal_(module.gate_up_proj)
-    torch.nn.init.normal_(module.down_proj)
+    torch.nn.init.normal_(module.get_parameter("gate_up_proj"))
+    torch.nn.init.normal_(module.get_parameter("down_proj"))
     fast = native.NativeExperts(module)
     x, (weights, chosen) = torch.randn(33, 64), torch.rand(33, 4).topk(2)
     together = fast(x, chosen, weights)

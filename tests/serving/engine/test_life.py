@@ -289,6 +289,6 @@ def test_no_block_leaks_after_200_random_requests(loaded, ask: Ask, wishes) -> N
         await asyncio.gather(*(one(engine, at, *wish) for at, wish in enumerate(wishes)))
         await until(lambda: all_free(engine))
         await engine.stop()
-        assert sorted(engine._kv.pool.take(60)) == list(range(60))
+        assert sorted(engine._core.kv.pool.take(60)) == list(range(60))
 
     asyncio.run(everyone())

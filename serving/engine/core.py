@@ -1,0 +1,144 @@
+"""One turn of the engine: admit, schedule, run, draw, hand out. No threads in here.
+
+`Core` belongs to whoever drives it; the engine sees to it that this is one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+
+import torch
+from burnish.kernels.model import LoadedModel
+from burnish.serving.engine.paged_kv import PagedKV
+from burnish.serving.engine.runner import Runner
+from burnish.serving.engine.sampler import Drawn, Sampler
+from burnish.serving.engine.scheduler import Plan, Scheduler, Sequence, Sink
+from burnish.serving.engine.text import StopStrings, Vocabulary
+from burnish.serving.engine.types import Delta, EngineError, PromptTooLong, Request
+
+log = logging.getLogger(__name__)
+
+KV_BYTES = 1 << 30  # cap of the default cache
+
+
+class Core:
+    """A model, its cache and its rows. `release` is told when a sequence needs its slot no more."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        max_running: int,
+        block_size: int,
+        num_blocks: int | None,
+        max_model_len: int | None,
+        prefill_tokens: int,
+        release: Callable[[Sequence], None],
+    ) -> None:
+        self.model = model
+        longest = min(max_model_len or model.max_model_len, model.max_model_len)
+        blocks = num_blocks or _default_blocks(model, max_running, longest, block_size)
+        self.kv = PagedKV(model, max_running, longest, block_size, blocks)
+        self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
+        self._runner = Runner(model, self.kv, max_running)
+        self._sampler = Sampler(max_running, model.config.vocab_size, model.device)
+        self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
+        self._release = release
+        self.tokens = self.prompt_tokens = self.steps = self.errors = 0
+
+    def sequence(self, request: Request, sink: Sink) -> Sequence:
+        """A request as the scheduler takes it; PromptTooLong if it can never fit."""
+        room = self.kv.max_len - len(request.prompt_ids)
+        if not request.prompt_ids:
+            raise PromptTooLong("the prompt is empty")
+        if room < 1:
+            raise PromptTooLong(
+                f"the prompt has {len(request.prompt_ids)} tokens; "
+                f"at most {self.kv.max_len - 1} leave room for an answer"
+            )
+        params = request.params
+        deadline = request.deadline_s
+        return Sequence(
+            request=request,
+            slot=0,
+            seed=random.getrandbits(64) if params.seed is None else params.seed,
+            max_tokens=min(params.max_tokens, room),
+            expires_at=None if deadline is None else time.monotonic() + deadline,
+            speller=self._vocabulary.speller(),
+            stops=StopStrings(params.stop),
+            sink=sink,
+        )
+
+    def turn(self) -> None:
+        """End what must end, admit what fits, and run one step."""
+        for sequence, reason in self.scheduler.overdue(time.monotonic()):
+            self._end(sequence, Delta(text=sequence.stops.flush(), finish_reason=reason))
+        for sequence in self.scheduler.admit():
+            self._runner.admit(sequence)
+            self._sampler.admit(sequence.row, sequence.request.params, sequence.seed)
+        plan = self.scheduler.schedule()
+        if not plan:
+            return
+        try:
+            self._step(plan)
+        except Exception as error:
+            log.exception("a step failed")
+            self._fail(plan, error)
+
+    def _step(self, plan: Plan) -> None:
+        sequences, rows, logits = self._runner.run(plan)
+        self.steps += 1
+        self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
+        if not sequences:
+            return
+        with torch.inference_mode():
+            drawn = self._sampler.draw(logits, rows, self._runner.drawn[rows])
+        self._runner.advance(rows, drawn.tokens)
+        self.tokens += len(sequences)
+        for at, sequence in enumerate(sequences):
+            self._take(sequence, drawn, at)
+
+    def _take(self, sequence: Sequence, drawn: Drawn, at: int) -> None:
+        """Give a sequence its new token; end it where it stops."""
+        token, params = drawn.tokens[at], sequence.request.params
+        sequence.tokens.append(token)
+        ended = token in self.model.eos_token_ids and not params.ignore_eos
+        text, met = sequence.stops.push("" if ended else sequence.speller.push(token))
+        reason = None
+        if ended or met:
+            reason = "stop"
+        elif len(sequence.tokens) >= sequence.max_tokens:
+            reason = "length"
+        if reason is not None and not met:
+            rest, met = sequence.stops.push(sequence.speller.flush())
+            text += rest if met else rest + sequence.stops.flush()
+        top = () if drawn.top is None else (tuple(drawn.top[at][: params.logprobs]),)
+        delta = Delta(text, (token,), (drawn.raw[at],), (drawn.processed[at],), top, reason)
+        if reason is None:
+            sequence.sink(delta)
+        else:
+            self._end(sequence, delta)
+
+    def _end(self, sequence: Sequence, last: Delta | Exception) -> None:
+        self._release(sequence)
+        self.scheduler.finish(sequence)
+        sequence.sink(last)
+
+    def _fail(self, plan: Plan, error: Exception) -> None:
+        """A step failed: its requests are lost, the engine is not."""
+        self.errors += 1
+        for sequence in list(plan.sequences):
+            if sequence.row >= 0:
+                failure = EngineError(f"the step failed: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                self._end(sequence, failure)
+
+
+def _default_blocks(model: LoadedModel, rows: int, longest: int, block_size: int) -> int:
+    """Room for every row at full length, within KV_BYTES."""
+    page = model.new_pages(1)
+    per_block = block_size * sum(p.key.nbytes + p.value.nbytes for p in page)
+    return max(1, min(rows * -(-longest // block_size), KV_BYTES // per_block))
