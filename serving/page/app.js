@@ -77,6 +77,7 @@ async function submit(text) {
     keep();
     busy(false);
     follow();
+    refreshModels(); // another version may have become the champion meanwhile
   }
 }
 
