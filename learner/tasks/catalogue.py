@@ -16,7 +16,7 @@ FAMILIES: Mapping[str, Family] = {
     for family in module.FAMILIES
 }
 _LEVELS = (1, 2, 3)
-_LEVEL_SHARES = (0.55, 0.3, 0.15)
+_LEVEL_SHARES = (0.65, 0.25, 0.1)
 
 
 def sample(

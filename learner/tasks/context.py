@@ -126,7 +126,7 @@ def _ordering(rng: Random, level: int) -> Task:
 
 
 FAMILIES = (
-    Family("lookup", _lookup, share=1.6),
+    Family("lookup", _lookup, share=2.4),
     Family("memory", _memory, share=1.4),
     Family("ordering", _ordering),
 )

@@ -151,8 +151,8 @@ def _extremes(rng: Random, level: int) -> Task:
 
 FAMILIES = (
     Family("reverse", _reverse, share=1.2),
-    Family("words", _words),
+    Family("words", _words, share=1.6),
     Family("counting", _count, thinks=True, share=1.2),
-    Family("sorting", _sort),
+    Family("sorting", _sort, share=1.2),
     Family("extremes", _extremes),
 )

@@ -169,8 +169,8 @@ def _weekday(rng: Random, level: int) -> Task:
 
 
 FAMILIES = (
-    Family("arithmetic", _arithmetic, thinks=True, share=2.4),
-    Family("sequence", _sequence, thinks=True),
+    Family("arithmetic", _arithmetic, thinks=True, share=3.2),
+    Family("sequence", _sequence, thinks=True, share=1.4),
     Family("units", _units, thinks=True),
     Family("calendar", _calendar, thinks=True, share=1.2),
 )

@@ -22,8 +22,10 @@ def main(
     steps: int | None = None,
     save_every_s: float = 240.0,
     recipe: Recipe | None = None,
+    measure: int = 32,
 ) -> Progress:
-    """Train for `minutes` (of training, over all resumes) and leave the model in `out`.
+    """Train for `minutes` (of training, over all resumes) and leave the model in `out`, with a
+    card (README.md) of what it scores on `measure` held-out tasks per family (0: no card).
 
     Killed and called again with the same `out`, it goes on from its last checkpoint. Raises
     PretrainError where `out` holds a run of another shape.
@@ -42,7 +44,7 @@ def main(
     if resume and (out / "tokenizer.json").exists():
         tokenizer = AutoTokenizer.from_pretrained(out)
     else:
-        tokenizer = learn_tokenizer(recipe.seed, recipe.vocab_size)
+        tokenizer = learn_tokenizer(recipe.seed, recipe.vocab_size, recipe.tokenizer_samples)
     model = new_model(recipe, tokenizer)
     console = Console(file=sys.stderr)
     with Bar(
@@ -63,7 +65,24 @@ def main(
                     f"loss {progress.loss:.3f} tokens {progress.tokens:,} {rate:,.0f} tok/s"
                 )
 
-        return train(
+        progress = train(
             out, recipe, model, tokenizer,
             resume=resume, save_every_s=save_every_s, on_step=show,
         )  # fmt: skip
+    if measure:
+        console.print("measuring it on held-out tasks")
+        console.print(card(out, recipe, progress, measure))
+    return progress
+
+
+def card(out: Path, recipe: Recipe, progress: Progress, measure: int, note: str = "") -> str:
+    """Measure the model in `out`, write its card, and return the table of scores."""
+    from burnish.ops.pretrain.card import write_card
+    from burnish.ops.pretrain.evaluate import evaluate, table
+    from burnish.serving.engine import LocalEngine
+
+    engine = LocalEngine(out, max_running=64, max_model_len=768)
+    scores = evaluate(engine, per_family=measure, seed=recipe.seed)
+    parameters = sum(p.numel() for p in engine.model.model.parameters())
+    write_card(out, recipe, progress, scores, parameters, note)
+    return table(scores)

@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from burnish.ops.pretrain.dialogue import Dialogue, dialogues, segments
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 END_OF_TURN = "<|im_end|>"
@@ -54,15 +54,10 @@ def learn_tokenizer(
         model_max_length=4096,
     )
     # Not special: a reader of the decoded text must see them to tell a call from an answer.
-    tokenizer.add_tokens([_visible(mark) for mark in VISIBLE])
+    for mark in VISIBLE:
+        tokenizer.add_tokens(AddedToken(mark, special=False, normalized=False))  # pyright: ignore[reportArgumentType]
     tokenizer.chat_template = TEMPLATE.read_text()
     return tokenizer
-
-
-def _visible(mark: str):
-    from tokenizers import AddedToken
-
-    return AddedToken(mark, special=False, normalized=False)
 
 
 def _plain(dialogue: Dialogue) -> str:

@@ -9,6 +9,7 @@ at any moment goes on from its last checkpoint.
 """
 
 import copy
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +23,10 @@ import torch
 import torch.nn.functional as F
 from burnish.ops.pretrain.dialogue import dialogues
 from burnish.ops.pretrain.muon import Muon
-from burnish.ops.pretrain.tokenizer import encode
+from burnish.ops.pretrain.tokenizer import PAD, encode
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
-
-POOL = 2048  # dialogues that are sorted by length before they are cut into batches
 
 
 class PretrainError(Exception):
@@ -52,6 +51,8 @@ class Recipe:
     experts: int = 8
     expert_width: int = 192
     vocab_size: int = 1024
+    tokenizer_samples: int = 20_000
+    pool: int = 2048  # dialogues sorted by length before they are cut into batches
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3MoeFor
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.hidden // 64,
         num_key_value_heads=max(1, recipe.hidden // 128),
-        head_dim=64,
+        head_dim=64,  # pyright: ignore[reportCallIssue]
         num_experts=recipe.experts,
         num_experts_per_tok=2,
         norm_topk_prob=True,
@@ -104,15 +105,17 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3MoeFor
 def batches_of_pool(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, pool: int) -> list[Batch]:
     """The `pool`-th stretch of the corpus as batches of similar length, in random order."""
     rng = Random(f"{recipe.seed} {pool}")
-    encoded = [encode(tokenizer, d) for d in islice(dialogues(rng), POOL)]
+    pad = tokenizer.convert_tokens_to_ids(PAD)
+    assert isinstance(pad, int)
+    encoded = [encode(tokenizer, d) for d in islice(dialogues(rng), recipe.pool)]
     encoded.sort(key=lambda pair: len(pair[0]))
     batches, rows = [], []
     for pair in encoded:
         if rows and len(pair[0]) * (len(rows) + 1) > recipe.batch_tokens:
-            batches.append(_padded(rows, tokenizer.pad_token_id))
+            batches.append(_padded(rows, pad))
             rows = []
         rows.append(pair)
-    batches.append(_padded(rows, tokenizer.pad_token_id))
+    batches.append(_padded(rows, pad))
     rng.shuffle(batches)
     return batches
 
@@ -272,13 +275,17 @@ def export(folder: Path, model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokeni
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / "draft"
     config = type(model.config)(**{**model.config.to_dict(), "dtype": "bfloat16"})
-    small = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
+    small = Qwen3MoeForCausalLM(config).bfloat16()
     small.load_state_dict(model.state_dict())
     small.generation_config.update(
         do_sample=True, temperature=1.0, eos_token_id=tokenizer.eos_token_id
     )
     small.save_pretrained(draft)
     tokenizer.save_pretrained(draft)
+    # The name that every version of transformers, and vLLM, knows.
+    config_file = draft / "tokenizer_config.json"
+    settings = json.loads(config_file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config_file.write_text(json.dumps(settings, indent=2) + "\n")
     for file in draft.iterdir():
         os.replace(file, folder / file.name)
     draft.rmdir()
