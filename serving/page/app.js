@@ -139,12 +139,25 @@ function follow() {
   if (following) scrollTo({ top: document.documentElement.scrollHeight });
 }
 
+// Only what the reader does counts: a scroll event may be the page's own doing.
 const atEnd = () => innerHeight + scrollY >= document.documentElement.scrollHeight - 48;
-const leave = () => requestAnimationFrame(() => (following = atEnd()));
-addEventListener("wheel", leave, { passive: true });
-addEventListener("touchmove", leave, { passive: true });
+let backToEnd = false;
+function steer(down) {
+  if (!down) following = false;
+  backToEnd = down;
+}
+addEventListener("wheel", (event) => event.deltaY && steer(event.deltaY > 0), { passive: true });
+addEventListener("touchmove", () => {
+  steer(false);
+  backToEnd = true; // which way shows when the finger is gone
+}, { passive: true });
 addEventListener("keydown", (event) => {
-  if (["PageUp", "PageDown", "Home", "End", "ArrowUp", "ArrowDown"].includes(event.key)) leave();
+  if (event.target.closest("textarea, select, input")) return;
+  if (["PageUp", "Home", "ArrowUp"].includes(event.key)) steer(false);
+  if (["PageDown", "End", "ArrowDown", " "].includes(event.key)) steer(true);
+});
+addEventListener("scrollend", () => {
+  if (backToEnd && atEnd()) following = true;
 });
 new ResizeObserver(() => running && follow()).observe(conversation);
 

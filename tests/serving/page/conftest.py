@@ -42,9 +42,9 @@ FLAGS = [
 AXE = "axe-core@4.14.1"
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not for the whole run: while Playwright is on, no other event loop can be."""
+    """A module at a time: while Playwright is on, asyncio tests elsewhere cannot run."""
     if not Path(CHROMIUM).exists():
         missing("chromium is not installed (Debian: chromium)")
     with sync_playwright() as playwright:
@@ -89,9 +89,9 @@ class ScriptedEngine(FakeEngine):
                 yield delta
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One service for all tests of the page; tests differ by interaction and browser profile."""
+    """One service for a module's tests; they differ by interaction and browser profile."""
     folder = tmp_path_factory.mktemp("page")
     shutil.copy(empty_registry / "mlflow.db", folder)
     settings = ServingSettings(
