@@ -44,7 +44,8 @@ make_venv() {
 
 pip_install() {
   say "installing $1 (pinned by constraints.txt; the first time takes some minutes)"
-  $VENV/bin/pip install --disable-pip-version-check -q -c constraints.txt -e "$1"
+  # Bytecode is left to the first import: most of what is installed is never imported.
+  $VENV/bin/pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e "$1"
 }
 
 servers() {

@@ -47,7 +47,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, patience: float = 240.0) -> None:
+    def start(self, patience: float = 600.0) -> None:
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "burnish.ops.cli", *self._argv],
@@ -75,7 +75,7 @@ class Service:
         if self.process is None:
             return 0
         self.process.send_signal(sig)
-        code = self.process.wait(90)
+        code = self.process.wait(180)
         self.process = None
         return code
 
