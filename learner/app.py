@@ -62,6 +62,9 @@ def make_app(settings: LearnerSettings) -> Celery:
         worker_pool="prefork",
         # A forked child would inherit torch's locked threads.
         worker_pool_start_method="spawn",
+        # A spawned child imports torch first; on a busy machine that outlasts the default 4 s, and
+        # the pool would kill and respawn it for ever.
+        worker_proc_alive_timeout=120.0,
         worker_soft_shutdown_timeout=5.0,
         worker_enable_soft_shutdown_on_idle=False,
         worker_hijack_root_logger=False,
@@ -148,6 +151,10 @@ def update(policy: str = "default") -> str | None:
         why = f"{type(error).__name__}: {error}"
         publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
         raise
+    if tick is not None and time.monotonic() - began > settings().update_every:
+        # It overran its interval, and beat's tick found the lease held: do not wait for the next.
+        expires = settings().update_every
+        app.send_task(UPDATE, [policy], queue="update", expires=expires)
     return tick.did if tick else None
 
 
