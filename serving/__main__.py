@@ -15,8 +15,11 @@ import time
 from types import FrameType
 
 import uvicorn
-from burnish.serving.app import create_app, load_engine
+from burnish.feedback.errors import SpoolError
+from burnish.serving.app import bare_app, load_engine
 from burnish.serving.auth import KeyStore, is_loopback
+from burnish.serving.engine import Engine
+from burnish.serving.registry import BaseMismatch
 from burnish.serving.service import Service
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI
@@ -65,19 +68,18 @@ def bind(settings: ServingSettings) -> socket.socket:
 class Server(uvicorn.Server):
     """Uvicorn, but the listening socket stays open while draining, to answer 503 and /readyz."""
 
-    def __init__(self, app: FastAPI, settings: ServingSettings):
+    def __init__(self, app: FastAPI, service: Service):
         # Longer than clients keep an idle connection (httpx: 5 s), or some lose a request to the race.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="on", timeout_keep_alive=75
+            app, log_level="warning", access_log=False, lifespan="off", timeout_keep_alive=75
         )
         super().__init__(config)
-        self._app = app
-        self._grace_s = settings.drain_s
+        self._service = service
         self._drain: asyncio.Task[None] | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        service: Service | None = getattr(self._app.state, "service", None)
-        if service is None or service.draining:
+        service = self._service
+        if service.draining:
             self.should_exit = self.force_exit = True
             return
         service.draining = True
@@ -85,7 +87,7 @@ class Server(uvicorn.Server):
         self._drain = asyncio.get_running_loop().create_task(self._exit_when_idle(service))
 
     async def _exit_when_idle(self, service: Service) -> None:
-        deadline = time.monotonic() + self._grace_s
+        deadline = time.monotonic() + service.settings.drain_s
         while service.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 (two numbers)
             await asyncio.sleep(0.05)
         if service.in_flight:
@@ -102,16 +104,26 @@ def run() -> None:
         engine = load_engine(settings)
     except ValueError as error:
         raise CannotStart(f"BURNISH_MODEL={settings.model}: {error}") from error
-    app = create_app(settings, engine)
-    host, port = listening.getsockname()[:2]
-    log.info("serving on http://%s:%d", host, port)
+    asyncio.run(serve(settings, engine, listening))
+
+
+async def serve(settings: ServingSettings, engine: Engine, listening: socket.socket) -> None:
+    """Until a signal. Opened here and not by the application, to refuse in one line."""
     try:
-        asyncio.run(Server(app, settings).serve([listening]))
-    except SystemExit:  # uvicorn's way to say that the start failed
-        failure = getattr(app.state, "failure", None)
-        if failure is None:
-            raise
-        raise CannotStart(failure) from None
+        service = Service.build(settings, engine)
+    except SpoolError as error:
+        raise CannotStart(str(error)) from error
+    app = bare_app(settings)
+    app.state.service = service
+    try:
+        await service.start()
+        host, port = listening.getsockname()[:2]
+        log.info("serving on http://%s:%d", host, port)
+        await Server(app, service).serve([listening])
+    except BaseMismatch as error:
+        raise CannotStart(str(error)) from error
+    finally:
+        await service.stop()
 
 
 def main() -> int:

@@ -13,13 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from burnish.feedback.errors import SpoolError
 from burnish.memory import MemoryStore
 from burnish.serving import errors
 from burnish.serving.auth import Auth, KeyStore
 from burnish.serving.engine import Engine
 from burnish.serving.errors import ApiError
-from burnish.serving.registry import BaseMismatch, PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.routes import chat, feedback, health, learner, memory, models, policies
 from burnish.serving.service import Service, service_of
 from burnish.serving.settings import ServingSettings
@@ -61,24 +60,25 @@ def create_app(
     engine: Engine | None = None,
     registry: PolicyRegistry | None = None,
 ) -> FastAPI:
+    """The whole service as one ASGI application; it opens when the application starts."""
+
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = Service.build(settings, engine or load_engine(settings), registry)
         try:
-            service = Service.build(settings, engine or load_engine(settings), registry)
-        except SpoolError as error:
-            app.state.failure = str(error)  # __main__ says it in one line
-            raise
-        app.state.service = service
-        try:
-            await service.start()
+            await app.state.service.start()
             yield
-        except BaseMismatch as error:
-            app.state.failure = str(error)
-            raise
         finally:
-            await service.stop()
+            await app.state.service.stop()
 
-    app = FastAPI(title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+    return bare_app(settings, life)
+
+
+def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
+    """Without a life of its own: whoever calls puts an open `Service` into `app.state.service`."""
+    app = FastAPI(
+        title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+    )
     app.state.celery = learner.celery_client(settings.redis_url)
     auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host)
     errors.install(app)

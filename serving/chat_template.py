@@ -57,7 +57,10 @@ def _template_errors() -> tuple[type[Exception], ...]:
 
 
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
-    return tuple(token for token in getattr(tokenizer, "all_special_tokens", ()) if len(token) > 1)
+    """All spellings that the tokenizer reads as one special token."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    spelled = {*tokenizer.all_special_tokens, *(str(t) for t in added if t.special)}
+    return tuple(sorted(token for token in spelled if len(token) > 1))
 
 
 def _for_template(message: dict, control: Sequence[str]) -> dict:

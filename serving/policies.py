@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from burnish.serving.engine import Engine, EngineError
@@ -26,6 +27,7 @@ from burnish.serving.registry import (
     PolicyVersion,
     RegistryError,
     UnknownVersion,
+    adapter_sha256,
 )
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class Served:
     policy: str
     version: int
     adapter: str | None
+    sha256: str | None = None
 
     @property
     def ref(self) -> str:
@@ -122,7 +125,8 @@ class LivePolicies:
         self._pinned: OrderedDict[str, Served] = OrderedDict()
         self._loading = asyncio.Lock()
         self._polling = asyncio.Lock()
-        self._task: asyncio.Task[None] | None = None
+        self._follower: asyncio.Task[None] | None = None
+        self._sweeper: asyncio.Task[None] | None = None
         self._based: set[str] = set()
         self._relist_at = 0.0
         self.problem: str | None = None  # why the registry cannot be read
@@ -168,21 +172,23 @@ class LivePolicies:
     # Following the registry
 
     async def start(self) -> None:
-        """Serve what the registry says, or what was served last if it is away; then poll.
+        """Serve what was served last, or else what the registry says; then follow the registry.
 
-        Raises BaseMismatch: with another base model under it no version of a policy would fit.
+        So a restart waits neither for the registry nor for MLflow's import. Raises BaseMismatch:
+        with another base model under it no version of a policy would fit.
         """
-        await self.poll()
         for name in self._names:
-            line = self._lines.setdefault(name, _Line())
-            if line.champion is None:
-                await self._recall(name, line)
-        self._task = asyncio.create_task(self._follow())
+            await self._recall(name, self._lines.setdefault(name, _Line()))
+        if any(self._lines[name].champion is None for name in self._names):
+            await self.poll()
+        self._sweep_soon()
+        self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [task for task in (self._follower, self._sweeper) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def poll(self) -> None:
         """Look once at every policy's champion, and swap where it moved."""
@@ -248,7 +254,7 @@ class LivePolicies:
         line.swapped_at, line.problem = time.time(), None
         line.broken.clear()
         self._note_served()
-        self._unload_unneeded()
+        self._sweep_soon()
 
     # Adapters
 
@@ -265,7 +271,7 @@ class LivePolicies:
         self._pinned[served.ref] = served
         self._pinned.move_to_end(served.ref)
         lease = self._lease(served)
-        self._unload_unneeded()
+        self._sweep_soon()
         return lease
 
     async def _load(self, version: PolicyVersion) -> Served:
@@ -281,7 +287,7 @@ class LivePolicies:
                 except (EngineError, ValueError, OSError) as error:
                     # A hash that differs is a ValueError, and so is an adapter of a wrong shape.
                     raise VersionUnavailable(str(error)) from error
-        return Served(version.policy, version.version, version.ref)
+        return Served(version.policy, version.version, version.ref, version.sha256)
 
     def _fetch_and_load(self, version: PolicyVersion) -> None:
         folder = self._registry.fetch(version, self._cache)
@@ -308,15 +314,30 @@ class LivePolicies:
         self._leases[ref] -= 1
         if not self._leases[ref]:
             del self._leases[ref]
-            self._unload_unneeded()
+            self._sweep_soon()
 
-    def _unload_unneeded(self) -> None:
-        while len(self._pinned) > self._pinned_cap:
-            self._pinned.popitem(last=False)
-        needed = {served.ref for served in self._all_resident()} | set(self._leases)
-        for name in self._engine.adapters:
-            if name not in needed and not self._loading.locked():
-                self._engine.unload_adapter(name)
+    def _sweep_soon(self) -> None:
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Unload what nobody needs. In a thread: the engine answers between two steps."""
+        async with self._loading:
+            while len(self._pinned) > self._pinned_cap:
+                self._pinned.popitem(last=False)
+            for name in self._engine.adapters:
+                if name not in self._needed():
+                    await asyncio.to_thread(self._engine.unload_adapter, name)
+            await asyncio.to_thread(self._clear_cache, self._needed())
+
+    def _needed(self) -> set[str]:
+        return {served.ref for served in self._all_resident()} | set(self._leases)
+
+    def _clear_cache(self, needed: set[str]) -> None:
+        """The registry keeps every version; this disk only those in use."""
+        for folder in self._cache.glob("*@*"):
+            if folder.name not in needed:
+                shutil.rmtree(folder)
 
     # What was served last, for a start while the registry is away
 
@@ -325,7 +346,7 @@ class LivePolicies:
         return self._cache / "served.json"
 
     def _note_served(self) -> None:
-        served = {s.policy: {"version": s.version, "adapter": s.adapter} for s in self.models()}
+        served = {served.policy: asdict(served) for served in self.models()}
         note = {"base_sha256": self._engine.model_sha256, "served": served}
         self._cache.mkdir(parents=True, exist_ok=True)
         scratch = self._note.with_suffix(".new")
@@ -333,19 +354,24 @@ class LivePolicies:
         scratch.replace(self._note)
 
     async def _recall(self, name: str, line: _Line) -> None:
-        if not self._note.exists():
-            return
-        note = json.loads(self._note.read_text())
-        found = note["served"].get(name)
-        if found is None or note["base_sha256"] != self._engine.model_sha256:
-            return
-        served = Served(name, found["version"], found["adapter"])
-        if served.adapter is not None:
-            folder = self._cache / served.adapter
-            try:
-                await asyncio.to_thread(self._engine.load_adapter, served.adapter, folder)
-            except (EngineError, ValueError, OSError) as error:
-                log.error("%s was served last but does not load: %s", served.ref, error)
+        """Take up what the note says, if it is there, whole, and for this base model."""
+        try:
+            note = json.loads(await asyncio.to_thread(self._note.read_text))
+            if note["base_sha256"] != self._engine.model_sha256 or name not in note["served"]:
                 return
-        log.warning("%s: serving version %d as before, the registry is away", name, served.version)
-        line.champion = served
+            served = Served(**note["served"][name])
+            if served.adapter is not None:
+                await asyncio.to_thread(self._load_cached, served.adapter, served.sha256)
+        except FileNotFoundError:
+            return
+        except (EngineError, ValueError, KeyError, TypeError, OSError) as error:
+            log.warning("%s: what was served last cannot be taken up: %s", name, error)
+            return
+        log.info("%s: serving version %d as before", name, served.version)
+        line.champion, line.swapped_at = served, time.time()
+
+    def _load_cached(self, adapter: str, sha256: str | None) -> None:
+        folder = self._cache / adapter
+        if adapter_sha256(folder) != sha256:
+            raise ValueError(f"{folder} is not what was registered")
+        self._engine.load_adapter(adapter, folder)

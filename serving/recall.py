@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burnish.memory import MemoryStore, StoreError
+from burnish.memory import BudgetTooSmall, ContextView, MemoryStore, StoreError
 from burnish.serving.chat_template import text_of
 from burnish.serving.errors import ApiError
 from redis.exceptions import RedisError
@@ -33,14 +33,23 @@ class Recalled:
 
 
 async def recall(
-    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message], budget: int
+    store: MemoryStore,
+    tenant: str,
+    session: str,
+    messages: Sequence[Message],
+    *,
+    budget: int,
+    room: int,
 ) -> Recalled:
-    """`messages` with what the session adds, within `budget` tokens. Raises ApiError."""
+    """`messages` with what the session adds. Raises ApiError.
+
+    That is `budget` tokens, or up to `room` where the session's pinned steps need more.
+    """
     query = next(
         (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
     )
     try:
-        view = await store.context(tenant, session, budget, query or None)
+        view = await _view(store, tenant, session, query or None, budget, room)
     except RedisError as error:
         raise _away() from error
     except StoreError as error:
@@ -58,6 +67,17 @@ async def recall(
     system = [m for m in messages if m["role"] in _SYSTEM]
     rest = [m for m in messages if m["role"] not in _SYSTEM]
     return Recalled((*system, *added, *rest), tuple(cursors))
+
+
+async def _view(
+    store: MemoryStore, tenant: str, session: str, query: str | None, budget: int, room: int
+) -> ContextView:
+    try:
+        return await store.context(tenant, session, budget, query)
+    except BudgetTooSmall as error:
+        if error.floor > room:
+            raise
+        return await store.context(tenant, session, error.floor, query)
 
 
 async def remember(

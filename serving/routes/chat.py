@@ -104,9 +104,15 @@ async def _chat_question(
     if body.session_id is not None and service.settings.memory_budget:
         alone = render(tokenizer, messages, tools, body.thinks)
         room = service.engine.max_model_len - len(alone.ids) - _wanted(service, body.limit)
-        budget = min(room, service.settings.memory_budget)
-        if budget > 0:
-            recalled = await recall(service.memory, who.tenant, body.session_id, messages, budget)
+        if room > 0:
+            recalled = await recall(
+                service.memory,
+                who.tenant,
+                body.session_id,
+                messages,
+                budget=min(room, service.settings.memory_budget),
+                room=room,
+            )
     prompt = render(tokenizer, recalled.messages, tools, body.thinks)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)

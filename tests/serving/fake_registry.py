@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from burnish.serving.registry import (
     HashMismatch,
@@ -13,6 +14,7 @@ from burnish.serving.registry import (
     PolicyVersion,
     RegistryError,
     UnknownVersion,
+    adapter_sha256,
 )
 
 
@@ -36,7 +38,9 @@ class FakeRegistry(PolicyRegistry):
         """Register a version with these weights; returns its number."""
         number = 1 + max(version for name, version in self.store if name == policy)
         base = base or self.store[policy, 1].base_sha256
-        version = PolicyVersion(policy, number, 1, f"sha of {weights!r}", base, time.time())
+        with TemporaryDirectory() as folder:
+            sha256 = adapter_sha256(_write(weights, Path(folder)))
+        version = PolicyVersion(policy, number, 1, sha256, base, time.time())
         self.store[policy, number] = version
         self.weights[version.ref] = weights
         return number
@@ -85,9 +89,14 @@ class FakeRegistry(PolicyRegistry):
             raise HashMismatch(f"{version.ref}: the adapter's sha256 is not the registered one")
         folder = into / version.ref
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "adapter_model.safetensors").write_bytes(self.weights[version.ref])
-        return folder
+        return _write(self.weights[version.ref], folder)
 
     def _here(self) -> None:
         if self.away:
             raise RegistryError("nobody answers")
+
+
+def _write(weights: bytes, folder: Path) -> Path:
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    return folder

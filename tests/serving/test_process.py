@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
+from functools import partial
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from burnish.serving.__main__ import main
+from burnish.feedback.spool import Spool
+from burnish.serving import __main__ as entry
 from burnish.serving.auth import KeyStore
+from burnish.serving.registry import PolicyRegistry
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.fake_engine import FakeEngine
+from tests.serving.fake_registry import FakeRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +32,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:
-    assert main() == 2
+    assert entry.main() == 2
     told = capsys.readouterr().err.splitlines()
     assert len([line for line in told if line.startswith("burnish: ")]) == 1
     return told[-1]
@@ -63,62 +68,62 @@ def test_a_folder_that_is_no_model(
     assert "BURNISH_MODEL" in refusal(capsys)
 
 
-def test_sigterm_drains(tmp_path: Path, tiny_model: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    env = {**os.environ, "BURNISH_PORT": str(port), "BURNISH_MODEL": str(tiny_model)}
-    env |= {"BURNISH_DATA_DIR": str(tmp_path / "data"), "BURNISH_THREADS": "1"}
-    env |= {"BURNISH_REDIS_URL": "redis://127.0.0.1:1/0", "CUDA_VISIBLE_DEVICES": ""}
-    log = (tmp_path / "log").open("w")
-    process = subprocess.Popen([sys.executable, "-m", "burnish.serving"], env=env, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_ready(process, url, tmp_path / "log")
-        client = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0, timeout=120)
-        stream = client.chat.completions.create(
-            model="default",
-            messages=[{"role": "user", "content": "Hi"}],
-            max_tokens=400,
-            n=8,
-            stream=True,
+def test_a_folder_that_another_process_serves(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(entry, "load_engine", lambda _: FakeEngine())
+    other = Spool(tmp_path / "data" / "spool.db")
+    assert "in use by another process" in refusal(capsys)
+    other.close()
+
+
+def test_another_base_model_under_old_data(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    registry: PolicyRegistry,
+    registry_uri: str,
+) -> None:
+    registry.ensure_base("default", "other", "f" * 64)
+    monkeypatch.setenv("BURNISH_MLFLOW_URI", registry_uri)
+    monkeypatch.setenv("BURNISH_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setattr(entry, "load_engine", lambda _: FakeEngine())
+    assert "stands on another base model" in refusal(capsys)
+
+
+async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: the signal is real, the start of a second interpreter would test nothing."""
+    monkeypatch.setattr(
+        entry.Service, "build", partial(entry.Service.build, registry=FakeRegistry())
+    )
+    free = settings.model_copy(update={"port": 0})
+    listening = entry.bind(free)
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    engine = FakeEngine(lambda _: "x" * 200, pace=0.01)
+    serving = asyncio.create_task(entry.serve(free, engine, listening))
+    async with httpx.AsyncClient(base_url=url) as http:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if (await http.get("/readyz")).status_code == 200:
+                    break
+            await asyncio.sleep(0.02)
+        client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
+        stream = await client.chat.completions.create(
+            model="default", messages=[{"role": "user", "content": "Hi"}], stream=True
         )
-        next(stream)
-        process.send_signal(signal.SIGTERM)
-        finished: list[str | None] = []
-
-        def read() -> None:
-            finished.extend(chunk.choices[0].finish_reason for chunk in stream)
-
-        reader = threading.Thread(target=read)
-        reader.start()
-        while reader.is_alive():
-            try:
-                answer = httpx.get(f"{url}/v1/models", timeout=5)
-            except httpx.TransportError:
-                break
-            assert answer.status_code in (200, 503)
-            if answer.status_code == 503:
-                assert answer.json()["error"]["code"] == "draining"
-                assert answer.headers["retry-after"]
-        reader.join(120)
-        assert [reason for reason in finished if reason] and None not in finished[-8:]
-        assert process.wait(60) == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-def wait_until_ready(process: subprocess.Popen, url: str, log: Path) -> None:
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"not ready: {log.read_text()}")
+        await anext(stream)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.1)
+        refused = await http.get("/v1/models")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "draining"
+        assert refused.headers["retry-after"]
+        assert (await http.get("/healthz")).status_code == 200
+        assert (await http.get("/readyz")).json()["status"] == "not ready"
+        rest = [chunk async for chunk in stream]
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in rest) == "x" * 200
+        assert rest[-1].choices[0].finish_reason == "stop"
+        await client.close()
+    await asyncio.wait_for(serving, 20)
+    left = Spool(settings.data_dir / "spool.db")  # let go of, and the answer is in it
+    assert left.waiting() == 1
+    left.close()

@@ -33,7 +33,7 @@ def random_adapter(engine: LocalEngine, folder: Path, seed: int) -> Path:
     import torch
     from burnish.kernels.lora import LoraSpec
 
-    weights = init_adapter(engine.model, LoraSpec(), seed)
+    weights = init_adapter(engine.model.model, LoraSpec(), seed)
     generator = torch.Generator().manual_seed(seed)
     for tensor in weights.tensors.values():
         tensor.data.copy_(torch.randn(tensor.shape, generator=generator) * 0.3)

@@ -101,7 +101,10 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(
     for event in live.recorded():
         name = "the base" if event.version == 1 else f"default@{event.version}"
         assert event.completions[0].text == f"I am {name}. " * 8
-    assert eventually(lambda: set(live.engine.adapters) == {"default@20", "default@21"})
+    kept = {"default@20", "default@21"}
+    assert eventually(lambda: set(live.engine.adapters) == kept)
+    cache = live.service.settings.data_dir / "adapters"
+    assert eventually(lambda: {folder.name for folder in cache.glob("*@*")} == kept)
 
 
 def test_a_running_answer_keeps_its_version(
@@ -132,7 +135,7 @@ def test_pinned_versions_are_loaded_on_demand_and_the_least_recent_go(
     assert running.say("Hi", model="default@3").system_fingerprint == "default@3"
     for version in (2, 3, 4):
         running.say("Hi", model=f"default@{version}")
-    assert set(running.engine.adapters) == {"default@3", "default@4"}
+    assert eventually(lambda: set(running.engine.adapters) == {"default@3", "default@4"})
     assert (
         running.say("Hi", model="default@1").choices[0].message.content.startswith("I am the base")
     )
@@ -175,6 +178,22 @@ def test_a_registry_outage_changes_nothing_for_clients(
     assert (moved.status_code, moved.json()["error"]["code"]) == (503, "registry_unavailable")
     registry.away = False
     assert eventually(lambda: problem_of(live) == "")
+
+
+def test_a_damaged_copy_is_not_taken_up_at_a_start(
+    serve: Callable[..., Running], settings: ServingSettings, registry: FakeRegistry
+) -> None:
+    first = serve(settings, FakeEngine(adapter_name), registry)
+    registry.promote("default", registry.add())
+    assert eventually(lambda: champion(first) == 2)
+    first.stop()
+    copy = settings.data_dir / "adapters" / "default@2" / "adapter_model.safetensors"
+    copy.write_bytes(b"changed on disk")
+    registry.away = True
+    second = serve(settings, FakeEngine(adapter_name), registry)
+    assert champion(second) is None
+    registry.away = False
+    assert eventually(lambda: champion(second) == 2)
 
 
 def test_a_start_without_the_registry_serves_what_was_served(
