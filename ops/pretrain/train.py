@@ -285,6 +285,8 @@ def export(folder: Path, model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokeni
     # The name that every version of transformers, and vLLM, knows.
     config_file = draft / "tokenizer_config.json"
     settings = json.loads(config_file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    for origin in ("is_local", "local_files_only"):  # where it was loaded from is nobody's business
+        settings.pop(origin, None)
     config_file.write_text(json.dumps(settings, indent=2) + "\n")
     for file in draft.iterdir():
         os.replace(file, folder / file.name)
