@@ -11,23 +11,21 @@ Left out: canary traffic (a challenger can be asked for by its version).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from burnish.serving.engine import Engine, EngineError
+from burnish.serving.adapters import Adapters, Served, VersionUnavailable
+from burnish.serving.engine import Engine
 from burnish.serving.registry import (
     BaseMismatch,
     PolicyRegistry,
     PolicyVersion,
     RegistryError,
     UnknownVersion,
-    adapter_sha256,
 )
 
 log = logging.getLogger(__name__)
@@ -38,24 +36,6 @@ _RETRY_S = 30.0  # how soon a broken champion is tried again
 
 class UnknownModel(LookupError):
     """No policy or version of that name."""
-
-
-class VersionUnavailable(RuntimeError):
-    """The version exists but cannot be loaded now."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A version as it can be asked to answer. `adapter` is the engine's name for it, None the base."""
-
-    policy: str
-    version: int
-    adapter: str | None
-    sha256: str | None = None
-
-    @property
-    def ref(self) -> str:
-        return f"{self.policy}@{self.version}"
 
 
 class Lease:
@@ -117,7 +97,7 @@ class LivePolicies:
         self._registry = registry
         self._names = tuple(names)
         self._model_path = model_path
-        self._cache = cache
+        self._adapters = Adapters(engine, registry, cache)
         self._poll_s = poll_s
         self._pinned_cap = pinned
         self._lines: dict[str, _Line] = {}
@@ -127,6 +107,7 @@ class LivePolicies:
         self._polling = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._unswept = False
         self._based: set[str] = set()
         self._relist_at = 0.0
         self.problem: str | None = None  # why the registry cannot be read
@@ -178,7 +159,14 @@ class LivePolicies:
         with another base model under it no version of a policy would fit.
         """
         for name in self._names:
-            await self._recall(name, self._lines.setdefault(name, _Line()))
+            line = self._lines.setdefault(name, _Line())
+            try:
+                line.champion = await asyncio.to_thread(self._adapters.take_up, name)
+            except VersionUnavailable as error:
+                log.warning("%s: what was served last cannot be taken up: %s", name, error)
+            if line.champion is not None:
+                line.swapped_at = time.time()
+                log.info("%s: serving version %d as before", name, line.champion.version)
         if any(self._lines[name].champion is None for name in self._names):
             await self.poll()
         self._sweep_soon()
@@ -213,7 +201,9 @@ class LivePolicies:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
-            except BaseMismatch as error:
+            except (BaseMismatch, OSError) as error:  # a disk that is full, say
+                if self.problem is None:
+                    log.error("policies: %s", error)
                 self.problem = str(error)
 
     async def _policies(self) -> list[str]:
@@ -244,6 +234,7 @@ class LivePolicies:
             log.error("%s: %s", name, line.problem)
             return
         self._flip(line, fresh)
+        await asyncio.to_thread(self._adapters.note, self.models())
 
     def _flip(self, line: _Line, fresh: Served) -> None:
         """The swap: requests from here on get `fresh`. No await, so nobody sees half of it."""
@@ -253,7 +244,6 @@ class LivePolicies:
         line.previous, line.champion = line.champion, fresh
         line.swapped_at, line.problem = time.time(), None
         line.broken.clear()
-        self._note_served()
         self._sweep_soon()
 
     # Adapters
@@ -275,24 +265,8 @@ class LivePolicies:
         return lease
 
     async def _load(self, version: PolicyVersion) -> Served:
-        """Fetch, verify, make resident. Raises VersionUnavailable, BaseMismatch, RegistryError."""
-        if version.base_sha256 != self._engine.model_sha256:
-            raise BaseMismatch(f"{version.ref} belongs to another base model than the one loaded")
-        if version.sha256 is None:
-            return Served(version.policy, version.version, None)
         async with self._loading:
-            if version.ref not in self._engine.adapters:
-                try:
-                    await asyncio.to_thread(self._fetch_and_load, version)
-                except (EngineError, ValueError, OSError) as error:
-                    # A hash that differs is a ValueError, and so is an adapter of a wrong shape.
-                    raise VersionUnavailable(str(error)) from error
-        return Served(version.policy, version.version, version.ref, version.sha256)
-
-    def _fetch_and_load(self, version: PolicyVersion) -> None:
-        folder = self._registry.fetch(version, self._cache)
-        if folder is not None:
-            self._engine.load_adapter(version.ref, folder)
+            return await asyncio.to_thread(self._adapters.load, version)
 
     def _resident(self, policy: str, number: int) -> Served | None:
         for served in self._all_resident():
@@ -317,61 +291,16 @@ class LivePolicies:
             self._sweep_soon()
 
     def _sweep_soon(self) -> None:
+        self._unswept = True
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        """Unload what nobody needs. In a thread: the engine answers between two steps."""
-        async with self._loading:
-            while len(self._pinned) > self._pinned_cap:
-                self._pinned.popitem(last=False)
-            for name in self._engine.adapters:
-                if name not in self._needed():
-                    await asyncio.to_thread(self._engine.unload_adapter, name)
-            await asyncio.to_thread(self._clear_cache, self._needed())
-
-    def _needed(self) -> set[str]:
-        return {served.ref for served in self._all_resident()} | set(self._leases)
-
-    def _clear_cache(self, needed: set[str]) -> None:
-        """The registry keeps every version; this disk only those in use."""
-        for folder in self._cache.glob("*@*"):
-            if folder.name not in needed:
-                shutil.rmtree(folder)
-
-    # What was served last, for a start while the registry is away
-
-    @property
-    def _note(self) -> Path:
-        return self._cache / "served.json"
-
-    def _note_served(self) -> None:
-        served = {served.policy: asdict(served) for served in self.models()}
-        note = {"base_sha256": self._engine.model_sha256, "served": served}
-        self._cache.mkdir(parents=True, exist_ok=True)
-        scratch = self._note.with_suffix(".new")
-        scratch.write_text(json.dumps(note))
-        scratch.replace(self._note)
-
-    async def _recall(self, name: str, line: _Line) -> None:
-        """Take up what the note says, if it is there, whole, and for this base model."""
-        try:
-            note = json.loads(await asyncio.to_thread(self._note.read_text))
-            if note["base_sha256"] != self._engine.model_sha256 or name not in note["served"]:
-                return
-            served = Served(**note["served"][name])
-            if served.adapter is not None:
-                await asyncio.to_thread(self._load_cached, served.adapter, served.sha256)
-        except FileNotFoundError:
-            return
-        except (EngineError, ValueError, KeyError, TypeError, OSError) as error:
-            log.warning("%s: what was served last cannot be taken up: %s", name, error)
-            return
-        log.info("%s: serving version %d as before", name, served.version)
-        line.champion, line.swapped_at = served, time.time()
-
-    def _load_cached(self, adapter: str, sha256: str | None) -> None:
-        folder = self._cache / adapter
-        if adapter_sha256(folder) != sha256:
-            raise ValueError(f"{folder} is not what was registered")
-        self._engine.load_adapter(adapter, folder)
+        while self._unswept:
+            self._unswept = False
+            async with self._loading:
+                while len(self._pinned) > self._pinned_cap:
+                    self._pinned.popitem(last=False)
+                # What becomes needed meanwhile is either in this set or waits to be loaded.
+                needed = {one.ref for one in self._all_resident()} | set(self._leases)
+                await asyncio.to_thread(self._adapters.sweep, needed)

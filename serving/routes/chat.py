@@ -10,23 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
-from burnish.feedback.ids import new_interaction_id
 from burnish.memory import StoreError
+from burnish.serving.adapters import VersionUnavailable
 from burnish.serving.answers import ChatShape, Shape, TextShape, message_of
 from burnish.serving.auth import Auth, Principal
-from burnish.serving.chat_template import AnswerParser, render
+from burnish.serving.chat_template import AnswerParser
 from burnish.serving.engine import EngineError, EngineStopped, PromptTooLong, QueueFull
 from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
-from burnish.serving.policies import Lease, UnknownModel, VersionUnavailable
-from burnish.serving.recall import Recalled, recall, remember
+from burnish.serving.policies import Lease, UnknownModel
+from burnish.serving.questions import chat_question, text_question
+from burnish.serving.recall import remember
 from burnish.serving.service import Service, service_of
-from burnish.serving.turn import Question, Turn
+from burnish.serving.turn import Turn
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from redis.exceptions import RedisError
@@ -50,7 +50,7 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         lease = await _lease(service, body.model)
         try:
-            question, in_reasoning = await _chat_question(service, body, who)
+            question, in_reasoning = await chat_question(service, body, who)
         except BaseException:
             lease.release()
             raise
@@ -69,7 +69,7 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         lease = await _lease(service, body.model)
         try:
-            question = _text_question(service, body, who)
+            question = text_question(service, body, who)
         except BaseException:
             lease.release()
             raise
@@ -92,99 +92,6 @@ async def _lease(service: Service, model: str) -> Lease:
         raise ApiError(
             503, message, param="model", code="model_unavailable", retry_after=2
         ) from error
-
-
-async def _chat_question(
-    service: Service, body: ChatRequest, who: Principal
-) -> tuple[Question, bool]:
-    messages = [message.plain() for message in body.messages]
-    tools = body.tools_for_template()
-    tokenizer = service.engine.tokenizer
-    recalled = Recalled(tuple(messages), ())
-    if body.session_id is not None and service.settings.memory_budget:
-        alone = render(tokenizer, messages, tools, body.thinks)
-        room = service.engine.max_model_len - len(alone.ids) - _wanted(service, body.limit)
-        if room > 0:
-            recalled = await recall(
-                service.memory,
-                who.tenant,
-                body.session_id,
-                messages,
-                budget=min(room, service.settings.memory_budget),
-                room=room,
-            )
-    prompt = render(tokenizer, recalled.messages, tools, body.thinks)
-    _check_fits(service, prompt.ids, "messages")
-    _check_bias(service, body.logit_bias)
-    question = Question(
-        id=new_interaction_id(service.secret, who.tenant),
-        created=int(time.time()),
-        model=body.model,
-        tenant=who.tenant,
-        prompt_ids=prompt.ids,
-        params=body.sampling(top=body.top_logprobs, room=_room(service, body.limit, prompt.ids)),
-        n=body.n,
-        user=body.end_user,
-        session_id=body.session_id,
-        messages=tuple(messages),
-        tools=None if tools is None else tuple(tools),
-        memories=recalled.cursors,
-        metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
-    )
-    return question, prompt.in_reasoning
-
-
-def _text_question(service: Service, body: CompletionRequest, who: Principal) -> Question:
-    if isinstance(body.prompt, str):
-        ids = tuple(service.engine.tokenizer.encode(body.prompt))
-    else:
-        ids = tuple(token for token in body.prompt if isinstance(token, int))
-        _check_tokens(service, ids, "prompt")
-    _check_fits(service, ids, "prompt")
-    _check_bias(service, body.logit_bias)
-    limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
-    return Question(
-        id=new_interaction_id(service.secret, who.tenant),
-        created=int(time.time()),
-        model=body.model,
-        tenant=who.tenant,
-        prompt_ids=ids,
-        params=body.sampling(top=body.logprobs or 0, room=_room(service, limit, ids)),
-        n=body.n,
-        user=body.user,
-        metadata={**body.metadata, "endpoint": "completions"},
-    )
-
-
-def _wanted(service: Service, limit: int | None) -> int:
-    return service.settings.max_tokens if limit is None else limit
-
-
-def _room(service: Service, limit: int | None, prompt: Sequence[int]) -> int:
-    """Tokens an answer may have: as asked for, and never past the end of the context."""
-    return min(_wanted(service, limit), service.engine.max_model_len - len(prompt))
-
-
-def _check_fits(service: Service, prompt: Sequence[int], param: str) -> None:
-    limit = service.engine.max_model_len
-    if len(prompt) >= limit:
-        message = (
-            f"This model's maximum context length is {limit} tokens; your {param} has"
-            f" {len(prompt)} tokens, which leaves no room for an answer. Shorten the {param}."
-        )
-        raise ApiError(400, message, param=param, code="context_length_exceeded")
-
-
-def _check_bias(service: Service, bias: dict[int, float]) -> None:
-    _check_tokens(service, tuple(bias), "logit_bias")
-
-
-def _check_tokens(service: Service, tokens: Sequence[int], param: str) -> None:
-    size = len(service.engine.tokenizer)
-    bad = next((token for token in tokens if not 0 <= token < size), None)
-    if bad is not None:
-        message = f"Invalid value for '{param}': token {bad} is not in the vocabulary of {size}."
-        raise ApiError(400, message, param=param, code="invalid_value")
 
 
 async def _answer(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.serving.adapters import Served, VersionUnavailable
 from burnish.serving.auth import Auth, Principal
 from burnish.serving.errors import ApiError
-from burnish.serving.policies import Served, UnknownModel, VersionUnavailable
+from burnish.serving.policies import UnknownModel
 from burnish.serving.service import Service, service_of
 from fastapi import APIRouter, Depends, Request
 
