@@ -60,7 +60,11 @@ def experience_of(database: Database, batches: list[list[Event]]) -> tuple[list,
     )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 @given(data=st.data())
 def test_order_duplicates_and_batches_do_not_matter(sqlite: Database, data: st.DataObject):
     history = data.draw(histories())

@@ -321,7 +321,7 @@ def test_kill_9_in_the_middle_of_training_resumes_from_the_checkpoint(
     assert tick.counts["steps"] == done_before + 2
     assert tick.counts["judgements"] == 12
     assert lineage(learner.database) == {2: [f"local/fb-{n:04}" for n in range(1, 13)]}
-    assert learner.registry.champion("default").version == 2
+    assert learner.registry.champion_version("default") == 2
     served = quick.registry.fetch(quick.registry.get("default", 2), data_dir / "fetched")
     assert served is not None
     assert load_adapter(served).spec.rank == 4
