@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 from burnish.ops import runfile
 from burnish.ops.settings import UpSettings
 

@@ -206,7 +206,10 @@ class KafkaNode:
 
     def _answers(self) -> bool:
         try:
-            admin = KafkaAdminClient(bootstrap_servers=self.bootstrap, bootstrap_timeout_ms=3000)
+            admin = KafkaAdminClient(
+                bootstrap_servers=self.bootstrap,
+                bootstrap_timeout_ms=3000,  # pyright: ignore[reportCallIssue]
+            )
         except (KafkaError, OSError):
             return False
         try:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 from burnish.ops import runfile
 from burnish.ops.settings import free_port
 from openai import OpenAI

@@ -6,7 +6,7 @@ way of a thumbs-down through every room, not about what can be learnt from it.
 
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from tests.service import Service

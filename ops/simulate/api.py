@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import openai
 from burnish.ops.simulate.journal import Journal
 from burnish.ops.simulate.options import Options

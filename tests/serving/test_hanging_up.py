@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import httpx
+import httpx2 as httpx
 import openai
 import pytest
 from burnish.serving.settings import ServingSettings

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
-import httpx
+import httpx2 as httpx
 import pytest
 from burnish.memory import MemoryStore, connect
 from burnish.serving.errors import install

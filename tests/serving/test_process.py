@@ -10,7 +10,7 @@ import socket
 from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import openai
 import pytest
 from burnish.feedback.spool import Spool

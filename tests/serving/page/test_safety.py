@@ -1,6 +1,6 @@
 """What a model writes is only ever text: no markup runs, nothing is loaded, nothing leaves."""
 
-import httpx
+import httpx2 as httpx
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
