@@ -13,7 +13,7 @@ LOUD = re.compile(r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL)\b")
 # Advice to the owner of a server; on a laptop it would only frighten. It stays in the log.
 HARMLESS = re.compile(r"Memory overcommit must be enabled")
 # The parts of a line that differ between two sayings of the same thing.
-VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
+VARYING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{8,}|\d+")
 QUIET_FOR = 60.0
 
 
