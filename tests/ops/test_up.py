@@ -53,6 +53,7 @@ def ask(service: Service) -> str:
 
 
 def test_it_says_where_to_look(service: Service):
+    service.wait_until(lambda: "Ctrl-C stops" in service.output.read_text(), 30, "it says nothing")
     said = service.output.read_text()
     assert f"{service.url}/v1" in said
     assert "curl" in said
