@@ -2,28 +2,21 @@
 
 Each head is a two-layer network fitted to its own bootstrap resample, all five at once with batched
 matrix products. Their mean is the guess, their spread says how far to trust it. Fitting takes about
-a second at a few thousand judgements. Left out: fine-tuning the features, and calibration.
+a second at a few thousand judgements; more steps than these fit the noise. Left out: fine-tuning
+the features, and calibration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
+from burnish.learner.reward_model import Fit, auroc
 from torch import Tensor
 from torch.nn import functional as F
 
 HEADS, WIDTH, DROPOUT = 5, 64, 0.3
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a fit went; `auroc` is on judgements held back from it (0.5 is guessing)."""
-
-    samples: int
-    auroc: float
-    loss: float
+NAMES = ("centre", "spread", "w1", "b1", "w2", "b2")
 
 
 class RewardHeads:
@@ -33,22 +26,21 @@ class RewardHeads:
         generator = torch.Generator().manual_seed(seed)
         scale = size**-0.5
         self.size = size
-        self.mean = torch.zeros(size)
-        self.std = torch.ones(size)
+        self.centre = torch.zeros(size)
+        self.spread = torch.ones(size)
         self.w1 = torch.randn(HEADS, size, WIDTH, generator=generator) * scale
         self.b1 = torch.zeros(HEADS, 1, WIDTH)
         self.w2 = torch.randn(HEADS, WIDTH, 1, generator=generator) * WIDTH**-0.5
         self.b2 = torch.zeros(HEADS, 1, 1)
 
     def state(self) -> dict[str, Tensor]:
-        names = ("mean", "std", "w1", "b1", "w2", "b2")
-        return {name: getattr(self, name).detach() for name in names}
+        return {name: getattr(self, name).detach() for name in NAMES}
 
     @classmethod
     def load(cls, state: Mapping[str, Tensor]) -> RewardHeads:
-        heads = cls(state["mean"].shape[0])
-        for name, tensor in state.items():
-            setattr(heads, name, tensor.clone())
+        heads = cls(state["centre"].shape[0])
+        for name in NAMES:
+            setattr(heads, name, state[name].clone())
         return heads
 
     def fit(
@@ -57,7 +49,7 @@ class RewardHeads:
         targets: Tensor,
         weights: Tensor,
         *,
-        steps: int = 200,
+        steps: int = 60,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         batch: int = 256,
@@ -70,8 +62,8 @@ class RewardHeads:
         count = features.shape[0]
         order = torch.randperm(count, generator=generator)
         held, kept = order[: count // 10], order[count // 10 :]
-        self.mean = features.mean(0)
-        self.std = features.std(0, correction=0).clamp_min(1e-3)
+        self.centre = features.mean(0)
+        self.spread = features.std(0, correction=0).clamp_min(1e-3)
         inputs = self._normalised(features)
         # Each head sees its own resample of the judgements, redrawn at every fit.
         resample = kept[torch.randint(len(kept), (HEADS, len(kept)), generator=generator)]
@@ -81,7 +73,6 @@ class RewardHeads:
         optimiser = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
         rows = torch.arange(HEADS)[:, None]
         size = min(batch, len(kept))
-        loss = torch.zeros(())
         for _ in range(steps):
             pick = torch.randint(len(kept), (HEADS, size), generator=generator)
             index = resample[rows, pick]
@@ -94,7 +85,7 @@ class RewardHeads:
         for tensor in parameters:
             tensor.requires_grad_(False)
         mean, _ = self.score(features[held])
-        return Fit(count, auroc(mean, targets[held]), float(loss.detach()))
+        return Fit(count, auroc(mean, targets[held]))
 
     def score(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over the heads of P(liked), each [N]."""
@@ -103,22 +94,16 @@ class RewardHeads:
             likes = self._logits(inputs, None).sigmoid()
         return likes.mean(0), likes.std(0)
 
+    def mean(self, features: Tensor) -> Tensor:
+        return self.score(features)[0]
+
     def _normalised(self, features: Tensor) -> Tensor:
-        return (features - self.mean) / self.std
+        return (features - self.centre) / self.spread
 
     def _logits(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
         """inputs [HEADS, B, size] -> [HEADS, B]; dropout only while fitting."""
         hidden = F.gelu(torch.baddbmm(self.b1, _dropped(inputs, generator), self.w1))
         return torch.baddbmm(self.b2, _dropped(hidden, generator), self.w2).squeeze(-1)
-
-
-def auroc(scores: Tensor, targets: Tensor) -> float:
-    """Chance that a liked answer scores above a disliked one; 0.5 when either is missing."""
-    likes, dislikes = scores[targets > 0.5], scores[targets < 0.5]
-    if not len(likes) or not len(dislikes):
-        return 0.5
-    difference = likes[:, None] - dislikes[None, :]
-    return float(((difference > 0).float() + 0.5 * (difference == 0).float()).mean())
 
 
 def _dropped(inputs: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -31,6 +31,10 @@ class LearnerSettings(StreamSettings):
     rule: Literal["heads", "pg"] = Field(
         default="heads", description="update rule: reward heads, or plain policy gradient"
     )
+    reward_model: Literal["process", "heads"] = Field(
+        default="process",
+        description="what judges fresh answers: a Gaussian process, or five networks",
+    )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
     min_feedback: int = Field(

@@ -24,7 +24,7 @@ from torch import Tensor
 # The learner's own slot in the model's adapter tables; the engine numbers its own from one.
 SLOT = 1 << 20
 # Rows of similar length go through the model together, at most so many padded tokens at once.
-CHUNK_TOKENS = 3072
+CHUNK_TOKENS = 1024
 
 
 class Sampler(Protocol):

@@ -17,9 +17,8 @@ from typing import Any
 
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel
-from burnish.learner import checkpoint
+from burnish.learner import checkpoint, reward_model
 from burnish.learner.checkpoint import Checkpoint, Progress
-from burnish.learner.heads import RewardHeads
 from burnish.learner.rules import RULES, Lesson, Sizes, UpdateRule
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.trainee import Hyper, Sampler, Trainee
@@ -113,12 +112,14 @@ def train(
     return finished
 
 
-def expected_rewards(heads: Mapping[str, Tensor], features: Tensor) -> list[float] | None:
-    """The reward in [-1, 1] that the parent's heads foresee; None while there are none."""
-    if not heads or heads["mean"].shape[0] != features.shape[1]:
+def expected_rewards(
+    kind: str, state: Mapping[str, Tensor], features: Tensor
+) -> list[float] | None:
+    """The reward in [-1, 1] that the parent's reward model foresees; None while there is none."""
+    model = reward_model.load(kind, state)
+    if model is None or model.size != features.shape[1]:
         return None
-    mean, _ = RewardHeads.load(heads).score(features)
-    return (2 * mean - 1).tolist()
+    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
 
 
 def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:
@@ -129,6 +130,7 @@ def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:
         answers=settings.answers_per_step,
         samples=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
+        reward_model=settings.reward_model,
     )
 
 

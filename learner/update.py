@@ -28,6 +28,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.training import Start, code_version, expected_rewards, fresh_adapter, train
 from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import PolicyRegistry, PolicyVersion
+from torch import Tensor
 
 PROMPTS = 2048  # latest logged prompts that may be asked anew
 
@@ -172,7 +173,7 @@ class Update:
         if not judged:
             raise NothingToLearn(f"no judged answer has a prompt of at most {room} tokens")
         features = features_of(self.learner.database, self.learner.model, judged)
-        belief = experience.believe(judged, expected_rewards(start.heads, features))
+        belief = experience.believe(judged, self.expected(start, features))
         if not belief.experience:
             raise NothingToLearn("every judgement is in quarantine")
         place = {(e.interaction_id, e.choice): index for index, e in enumerate(judged)}
@@ -186,6 +187,9 @@ class Update:
                 "disbelieved": float(belief.disbelieved),
             },
         )
+
+    def expected(self, start: Start, features: Tensor) -> list[float] | None:
+        return expected_rewards(self.settings.reward_model, start.heads, features)
 
     def examine(self, trained: Checkpoint) -> GateReport:
         suite, engine = self.learner.suite, self.learner.engine

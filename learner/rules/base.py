@@ -32,11 +32,12 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much one step samples."""
+    """How much one step samples, and which reward model judges it."""
 
     answers: int = 96
     samples: int = 4
     max_tokens: int = 64
+    reward_model: str = "process"
 
 
 @dataclass(frozen=True)

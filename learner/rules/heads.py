@@ -1,9 +1,9 @@
-"""The default rule: reward heads fitted to the judgements, then fresh answers scored by them.
+"""The default rule: a reward model fitted to the judgements, then fresh answers scored by it.
 
-One judgement per answer is too little for a gradient of its own; heads on the frozen base's hidden
-states pool them. Half of each step asks logged prompts anew, four answers each, and compares them
-by the heads' mean minus half their spread (so that what no one has judged is not chased); the other
-half is rehearsal. Needs about a third of the votes of the plain policy gradient. Left out:
+One judgement per answer is too little for a gradient of its own; a small model on the frozen base's
+hidden states pools them. Half of each step asks logged prompts anew, four answers each, and compares them
+by the model's mean minus half its deviation (so that what no one has judged is not chased); the
+other half is rehearsal. Needs about a third of the votes of the plain policy gradient. Left out:
 corrections and comments as targets of their own.
 """
 
@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import torch
-from burnish.learner.heads import RewardHeads
+from burnish.learner import reward_model
 from burnish.learner.rehearsal import Rehearsal
 from burnish.learner.rules.base import (
     Batch,
@@ -28,7 +28,7 @@ from burnish.learner.tasks import Task
 from burnish.learner.trainee import Answer, Trainee, base_features, task_prompt
 from torch import Tensor
 
-CAUTION = 0.5  # standard deviations of the heads taken off the reward
+CAUTION = 0.5  # standard deviations of the reward model taken off the reward
 
 
 class HeadsRule:
@@ -36,7 +36,7 @@ class HeadsRule:
         self, sizes: Sizes, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]
     ) -> None:
         self.sizes = sizes
-        self._heads = RewardHeads.load(tensors) if tensors else None
+        self._model = reward_model.load(sizes.reward_model, tensors)
         self._rehearsal = Rehearsal(notes.get("rehearsal"))
         self._prompts: Sequence[tuple[int, ...]] = ()
 
@@ -48,15 +48,15 @@ class HeadsRule:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
         self._prompts = lesson.prompts
         size = lesson.features.shape[1]
-        if self._heads is None or self._heads.size != size:
-            self._heads = RewardHeads(size, seed)
-        fit = self._heads.fit(
+        if self._model is None or self._model.size != size:
+            self._model = reward_model.make(self.sizes.reward_model, size, seed)
+        fit = self._model.fit(
             lesson.features,
             (rewards + 1) / 2,
             torch.tensor([e.weight for e in lesson.experience]),
             generator=torch.Generator().manual_seed(seed),
         )
-        return {"heads_auroc": fit.auroc, "heads_loss": fit.loss, "heads_samples": fit.samples}
+        return {"reward_auroc": fit.auroc, "reward_samples": float(fit.samples)}
 
     def batch(self, trainee: Trainee, step: int, seed: int) -> Batch:
         rng = Random(f"{seed}/{step}")
@@ -74,7 +74,7 @@ class HeadsRule:
         return Batch(liked + right, {**figures, "skill": rate, "rehearsed": float(len(right))})
 
     def tensors(self) -> dict[str, Tensor]:
-        return self._heads.state() if self._heads is not None else {}
+        return self._model.state() if self._model is not None else {}
 
     def notes(self) -> dict[str, Any]:
         return {"rehearsal": self._rehearsal.notes()}
@@ -82,9 +82,9 @@ class HeadsRule:
     def _score(
         self, trainee: Trainee, groups: Sequence[Sequence[Answer]]
     ) -> tuple[list[Answer], dict[str, float]]:
-        assert self._heads is not None, "prepare comes first"
+        assert self._model is not None, "prepare comes first"
         answers = [answer for group in groups for answer in group if answer.tokens]
-        mean, spread = self._heads.score(base_features(trainee.model, answers))
+        mean, spread = self._model.score(base_features(trainee.model, answers))
         reward = dict(zip(map(id, answers), (mean - CAUTION * spread).tolist(), strict=True))
         advantages = [
             advantage

@@ -104,7 +104,7 @@ class Bench:
                     f"  expected {rate:.3f}  way {share:+.0%}  style {styled:.2f}"
                     f"  skill {sum(right) / len(right):.3f}"
                 )
-            names = ("kl", "entropy", "heads_auroc", "liked", "doubt", "skill", "grad_norm")
+            names = ("kl", "entropy", "reward_auroc", "liked", "doubt", "skill", "grad_norm")
             told = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
             print(f"{line}  [{told}]  {seconds:.1f} s", flush=True)
 

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from burnish.learner.heads import RewardHeads, auroc
+from burnish.learner.heads import RewardHeads
+from burnish.learner.reward_model import auroc
 
 
 def judged(count: int, flips: float = 0.2, seed: int = 0):
