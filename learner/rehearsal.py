@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 from burnish.kernels.model import LoadedModel
-from burnish.learner.rules.base import leave_one_out
 from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
 from burnish.learner.trainee import Answer, fits
 
@@ -47,16 +46,21 @@ class Rehearsal:
     def judge(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Answer]]
     ) -> tuple[list[Answer], float]:
-        """Answers with advantages, without groups in which all fared alike; and the share right."""
+        """A right and a wrong answer of each group that has both, and the share right.
+
+        The pair stands for its group: it carries the group's whole weight, which is largest when
+        half of it is right.
+        """
         kept: list[Answer] = []
         right_of = []
         for task, group in zip(tasks, groups, strict=True):
             right = [float(is_correct(task, answer.text)) for answer in group]
             right_of.extend(right)
             self._remember(task, sum(right) / len(right))
-            if len(set(right)) > 1:
-                advantages = leave_one_out(right)
-                kept += [a.with_advantage(v) for a, v in zip(group, advantages, strict=True)]
+            weight = sum(right) * (len(right) - sum(right)) / (len(right) - 1)
+            kept += [
+                a.with_advantage(v * weight) for a, v in zip(*_pair(group, right), strict=True)
+            ]
         return kept, sum(right_of) / len(right_of) if right_of else 0.0
 
     def _weight(self, family: str, level: int) -> float:
@@ -68,3 +72,9 @@ class Rehearsal:
         key = f"{task.family}/{task.level}"
         old = self.rates.get(key)
         self.rates[key] = rate if old is None else MEMORY * old + (1 - MEMORY) * rate
+
+
+def _pair(group: Sequence[Answer], right: Sequence[float]) -> tuple[list[Answer], list[float]]:
+    if len(set(right)) < 2:
+        return [], []
+    return [group[right.index(1.0)], group[right.index(0.0)]], [1.0, -1.0]

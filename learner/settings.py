@@ -52,7 +52,10 @@ class LearnerSettings(StreamSettings):
     checkpoint_seconds: float = Field(
         default=10.0, gt=0, description="between checkpoints inside a tick"
     )
-    answers_per_step: int = Field(default=96, ge=8, description="fresh answers sampled for a step")
+    answers_per_step: int = Field(default=128, ge=8, description="fresh answers sampled for a step")
+    rehearsal: float = Field(
+        default=0.35, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
+    )
     samples_per_prompt: int = Field(default=4, ge=2, description="of those, for one prompt")
     max_answer_tokens: int = Field(default=96, ge=1, description="of a fresh answer")
     max_prompt_tokens: int = Field(default=512, ge=1, description="longer ones are not learnt from")

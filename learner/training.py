@@ -130,6 +130,7 @@ def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:
         answers=settings.answers_per_step,
         samples=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
+        rehearsal=settings.rehearsal,
         reward_model=settings.reward_model,
     )
 

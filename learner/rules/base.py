@@ -37,6 +37,7 @@ class Sizes:
     answers: int = 96
     samples: int = 4
     max_tokens: int = 64
+    rehearsal: float = 0.5  # share of the prompts that are verifiable tasks
     reward_model: str = "process"
 
 
@@ -74,6 +75,16 @@ def leave_one_out(rewards: Sequence[float]) -> list[float]:
         return [0.0] * len(rewards)
     total, others = sum(rewards), len(rewards) - 1
     return [reward - (total - reward) / others for reward in rewards]
+
+
+def extremes(group: Sequence[Answer], rewards: Sequence[float]) -> list[Answer]:
+    """The best and the worst of a group, with their leave-one-out advantages; none if all fared
+    alike or said nothing."""
+    advantages = leave_one_out(rewards)
+    order = [i for i in sorted(range(len(group)), key=lambda i: rewards[i]) if group[i].tokens]
+    if len(order) < 2 or rewards[order[0]] == rewards[order[-1]]:
+        return []
+    return [group[i].with_advantage(advantages[i]) for i in (order[0], order[-1])]
 
 
 def normalised(advantages: Sequence[float], floor: float = 0.05) -> list[float]:
