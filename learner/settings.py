@@ -52,7 +52,7 @@ class LearnerSettings(StreamSettings):
     checkpoint_seconds: float = Field(
         default=10.0, gt=0, description="between checkpoints inside a tick"
     )
-    answers_per_step: int = Field(default=128, ge=8, description="fresh answers sampled for a step")
+    answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
     rehearsal: float = Field(
         default=0.35, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
     )
@@ -64,7 +64,7 @@ class LearnerSettings(StreamSettings):
         default=1000, ge=0, description="versions after which an answer is too old"
     )
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
+    learning_rate: float = Field(default=1.5e-3, gt=0, description="of the adapter")
     clip_norm: float = Field(default=1.0, gt=0, description="longest gradient")
     kl_weight: float = Field(default=0.05, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(
