@@ -8,8 +8,8 @@ AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
 * `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
 * neither: plain causal attention.
 
-Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Where the native library
-serves (see native.py), it reads pages in place. Left out: MLA's compressed cache.
+Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Left out: MLA's compressed
+cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from burnish.kernels import native
 from transformers import AttentionInterface
 
 NAME = "burnish_paged"
@@ -75,7 +74,6 @@ class PagedBatch:
     rows: torch.Tensor
     starts: torch.Tensor
     counts: torch.Tensor
-    native: bool = False  # whether the native library may serve this step
 
     @cached_property
     def owner(self) -> torch.Tensor:
@@ -235,11 +233,6 @@ def attention_forward(
         return out.transpose(1, 2), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
     pages = paged.pages[module.layer_idx]  # type: ignore[index]
-    if paged.native and s_aux is None and softcap is None:
-        table, row, position = paged.table, paged.owner, paged.position
-        return native.attention(
-            q, k, v, pages.key, pages.value, table, row, position, scale, sliding_window or 0
-        )[None], None
     out = paged_attention(q, k, v, pages, paged, scale, sliding_window, s_aux, softcap)
     return out[None], None
 

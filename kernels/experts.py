@@ -3,8 +3,7 @@
 Registered in transformers' ExpertsInterface as "burnish_experts". Tokens are sorted by expert, one
 matrix product per expert and projection runs over its tokens, and the weighted results are summed
 back. Covers the layouts transformers declares: [E, out, in] or [E, in, out], biases, gated or not.
-Without gradients, modules that carry a `native` run it instead (see native.py). Left out: expert
-parallelism and quantised weights.
+Left out: expert parallelism and quantised weights.
 """
 
 from __future__ import annotations
@@ -53,9 +52,6 @@ def experts_forward(
 ) -> torch.Tensor:
     """The ExpertsInterface face: hidden [T, H], routing [T, k] in, [T, H] out."""
     m: torch.nn.Module = module
-    native = m.__dict__.get("native")
-    if native is not None and not torch.is_grad_enabled():
-        return native(hidden, top_k_index, top_k_weights)
     tokens, k = top_k_index.shape
     chosen = top_k_index.reshape(-1)
     order = chosen.argsort(stable=True)  # [T*k], pairs sorted by expert

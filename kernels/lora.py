@@ -58,6 +58,11 @@ class AdapterWeights:
     spec: LoraSpec
     tensors: Mapping[str, torch.Tensor]
 
+    @property
+    def live(self) -> bool:
+        """Whether the tensors are being trained."""
+        return any(tensor.requires_grad for tensor in self.tensors.values())
+
     def trainable(self) -> AdapterWeights:
         """A float32 copy whose tensors collect gradients."""
         copies = {n: t.detach().float().clone() for n, t in self.tensors.items()}

@@ -1,9 +1,9 @@
 """Loading a Hugging Face causal LM onto our attention, experts and LoRA slots.
 
 transformers' own model classes stay: they are the reference, they know every family, and our ops
-reach them through its interfaces. `LoadedModel` offers the two ways of running one:
-`step` for the engine (flattened tokens over a paged cache) and `forward` for the learner (padded
-whole sequences, differentiable in the tensors of the chosen slot).
+reach them through its interfaces. `LoadedModel` offers two ways of running one: `step` for the
+engine (flattened tokens over a paged cache), on the native library where it covers the model, and
+`forward` for the learner (padded whole sequences, differentiable in the chosen slot's tensors).
 
 Left out: sharded loading, quantised weights, encoder-decoders.
 """
@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from burnish.kernels import attention, experts
-from burnish.kernels import native as native_ops
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.lora import AdapterWeights, check_fits
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
+from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, why_not
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 # Below this size fp32 is as fast as bf16 on a CPU, and a request's tokens then do not depend on
@@ -47,7 +48,7 @@ class LoadedModel:
         # Slots are set on the model and then read by its layers: one forward at a time.
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
-        self.native = False  # whether the native library runs attention (and experts) of steps
+        self.native: NativeStep | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -84,12 +85,16 @@ class LoadedModel:
                 table.set(slot, None)
             self._adapters.pop(slot, None)
             self._active.scales.pop(slot, None)
+            if self.native is not None:
+                self.native.set_adapter(slot, None)
             if weights is None:
                 return
             rank = weights.spec.rank
             for site in fitting:
                 a, b = (self._place(weights.tensors[f"{site.name}.lora_{x}.weight"]) for x in "AB")
                 self._table(site.module, site.parameter).set(slot, site.unpack(a, b, rank))
+            if self.native is not None and not weights.live:
+                self.native.set_adapter(slot, weights)
             self._adapters[slot] = weights
             self._active.scales[slot] = (rank, weights.spec.scale)
 
@@ -98,59 +103,93 @@ class LoadedModel:
         return self._adapters.get(slot)
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        slot: int = 0,
-        hidden: bool = False,
-    ) -> Any:
+        self, tokens: torch.Tensor, mask: torch.Tensor | None = None, slot: int = 0
+    ) -> torch.Tensor:
         """Whole sequences: tokens [B, T], mask [B, T] True on real tokens, padded on either side.
 
-        Returns logits [B, T, V], with `hidden` also what entered the output layer [B, T, H].
-        Differentiable in the slot's tensors; slot 0 is the base.
+        Returns logits [B, T, V]. Differentiable in the slot's tensors; slot 0 is the base.
         """
         padding = None if mask is None or bool(mask.all()) else mask.bool()
         positions = torch.arange(tokens.shape[1], device=tokens.device).expand(tokens.shape)
         if padding is not None:
             positions = (padding.long().cumsum(1) - 1).clamp_min(0)
-        seen: list[torch.Tensor] = []
-        head = self.model.get_output_embeddings()
-        watch = head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        try:
-            with self._lock:
-                self._active.use(slot)
-                logits = self.model(
-                    input_ids=tokens, position_ids=positions, padding=padding, use_cache=False
-                ).logits
-        finally:
-            watch.remove()
-        return (logits, seen[-1]) if hidden else logits
+        with self._lock:
+            self._active.use(slot)
+            return self.model(
+                input_ids=tokens, position_ids=positions, padding=padding, use_cache=False
+            ).logits
 
     def step(
-        self,
-        tokens: torch.Tensor,
-        batch: PagedBatch,
-        keep: torch.Tensor,
-        slots: int | torch.Tensor = 0,
-        present: tuple[int, ...] | None = None,
-    ) -> torch.Tensor:
-        """One step of the engine: T flattened tokens; logits [len(keep), V] at the tokens `keep`.
+        self, feed: Feed, table: np.ndarray, pages: Any, draws: Draws | None = None
+    ) -> tuple[torch.Tensor | None, Drawn | None]:
+        """One step of the engine over `pages` (from `new_pages`) and their `table` [rows, reach].
 
-        `slots` is one adapter slot for all tokens, or one per token [T]; `present` the distinct
-        ones, where known.
+        Returns the logits [K, V] of the kept tokens and what was drawn for them. Only the native
+        library draws, and then may take several steps; it returns logits only where a row is to be
+        drawn by somebody else.
         """
+        if self.native is None:
+            return self._step(feed, table, pages), None
+        wanted = draws is None or bool(draws.skip.any())
+        logits = self.native.empty_logits(len(feed.keep)) if wanted else None
+        with self._lock:
+            drawn = self.native(feed, table, pages, draws=draws, logits=logits)
+        return None if logits is None else logits[:, : self.native.vocab], drawn
+
+    def _step(self, feed: Feed, table: np.ndarray, pages: Any) -> torch.Tensor:
+        """The PyTorch way."""
+        present = tuple(set(feed.slots.tolist()))
+        batch = PagedBatch(pages, *map(self._put, (table, feed.rows, feed.starts, feed.counts)))
         with self._lock, torch.inference_mode():
+            slots = present[0] if len(present) == 1 else self._put(feed.slot)
             self._active.use(slots, present)
             return self.model(
-                input_ids=tokens[None],
+                input_ids=self._put(feed.tokens)[None],
                 position_ids=batch.position[None],
                 paged=batch,
                 use_cache=False,
-                logits_to_keep=keep,
+                logits_to_keep=self._put(feed.keep),
             ).logits[0]
 
-    def new_pages(self, slots: int) -> tuple[KVPages, ...]:
-        """An empty cache of `slots` token slots for every layer."""
+    @torch.no_grad()
+    def read(self, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
+        """The base's logits [N, V] that predict tokens `start`, ... of each sequence, one sequence
+        after the other."""
+        if self.native is not None:
+            with self._lock:
+                return self.native.read(sequences, starts)
+        ends = [
+            self.forward(self._put(np.array([sequence])))[0, start - 1 : -1]
+            for sequence, start in zip(sequences, starts, strict=True)
+        ]
+        return torch.cat(ends).float()
+
+    @torch.no_grad()
+    def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
+        """What each sequence's tokens are after so many of the base's layers, [T, H] each."""
+        if self.native is not None:
+            with self._lock:
+                found = self.native.read(sequences, (), layers)
+            return list(found.split([len(sequence) for sequence in sequences]))
+        found = []
+        for sequence in sequences:
+            with self._lock:
+                self._active.use(0)
+                out = self.model(
+                    input_ids=self._put(np.array([sequence])),
+                    use_cache=False,
+                    output_hidden_states=True,
+                )
+            found.append(out.hidden_states[layers][0].float())
+        return found
+
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    def new_pages(self, slots: int) -> tuple[KVPages, ...] | Pages:
+        """An empty cache of `slots` token slots for every layer, in the form `step` wants."""
+        if self.native is not None:
+            return self.native.new_pages(slots)
         config = self.config
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None)
@@ -166,16 +205,18 @@ class LoadedModel:
 
         return tuple(KVPages(empty(), empty()) for _ in range(config.num_hidden_layers))
 
-    def use_native(self) -> bool:
-        """Run steps on the native library where it covers this model; whether it does."""
-        covered = self.dtype == torch.float32 and self.device.type == "cpu"
-        self.native = covered and native_ops.library() is not None
-        if self.native:
-            for module in self.model.modules():
-                if native_ops.covers_experts(module):
-                    module.native = native_ops.NativeExperts(module)
-                    module.native.tables = getattr(module, "lora_tables", {})
-        return self.native
+    def cache_bytes(self, slots: int) -> int:
+        """Size of a cache of so many token slots."""
+        pages = self.new_pages(slots)
+        layers = (pages,) if isinstance(pages, Pages) else pages
+        return sum(p.key.nbytes + p.value.nbytes for p in layers)
+
+    def use_native(self) -> str | None:
+        """Run steps on the native library where it covers this model; else the reason why not."""
+        reason = why_not(self.model)
+        if reason is None:
+            self.native = NativeStep(self.model)
+        return reason
 
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.requires_grad:
@@ -188,8 +229,6 @@ class LoadedModel:
             return SlotLinear.adopt(module, self._active)
         if not hasattr(module, "lora_tables"):
             module.lora_tables = {}  # type: ignore[assignment]
-            if "native" in module.__dict__:
-                module.native.tables = module.lora_tables  # type: ignore[union-attr]
         tables: dict[str, SlotTable] = module.lora_tables  # type: ignore[assignment]
         return tables.setdefault(parameter, SlotTable(self._active))
 

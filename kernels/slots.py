@@ -57,13 +57,11 @@ class SlotTable:
         self.active = active
         self.experts = experts
         self.pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.version = 0  # counts changes, for whoever keeps something made of the pairs
         self._joined: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
 
     def set(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor] | None) -> None:
         """Fill or (None) clear a slot."""
         self._joined = None
-        self.version += 1
         if pair is None:
             self.pairs.pop(slot, None)
         else:
@@ -99,13 +97,6 @@ class SlotTable:
             downs.append(a.transpose(-1, -2))
             ups.append(b.transpose(-1, -2) * (scale if active.mask is None else 1.0))
         return torch.cat(downs, dim=-1), torch.cat(ups, dim=-2)
-
-    def pair_of(self, slot: int) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """One slot's A^T [(E,) in, r] and B^T [(E,) r, out], contiguous; None: no adapter here."""
-        if slot not in self.pairs:
-            return None
-        a, b = (tensor.detach().transpose(-1, -2).contiguous() for tensor in self.pairs[slot])
-        return a, b
 
     def live(self) -> bool:
         """Whether a present adapter is being trained, so that no copy of it may be kept."""

@@ -24,7 +24,7 @@ Key = tuple[str, int]
 def features_of(database: Database, model: LoadedModel, experience: Sequence[Experience]) -> Tensor:
     """Features [N, 3H] in the order given; what is missing is computed and stored."""
     keys = [(e.interaction_id, e.choice) for e in experience]
-    known = _stored(database, model.sha256, keys)
+    known = _stored(database, _key(model), keys)
     missing = [e for e in experience if (e.interaction_id, e.choice) not in known]
     if missing:
         computed = base_features(
@@ -34,9 +34,14 @@ def features_of(database: Database, model: LoadedModel, experience: Sequence[Exp
             (e.interaction_id, e.choice): vector.half()
             for e, vector in zip(missing, computed, strict=True)
         }
-        _store(database, model.sha256, fresh)
+        _store(database, _key(model), fresh)
         known.update(fresh)
     return torch.stack([known[key] for key in keys]).float() if keys else torch.empty(0, 0)
+
+
+def _key(model: LoadedModel) -> str:
+    """Which view the features are: this base's, half-way up."""
+    return f"{model.sha256}/middle"
 
 
 def _stored(database: Database, sha256: str, keys: Sequence[Key]) -> dict[Key, Tensor]:

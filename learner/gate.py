@@ -20,7 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-import torch
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
@@ -178,12 +177,11 @@ def kl_to_base(model: LoadedModel, answers: Sequence[Answer]) -> float:
     (Schulman's k3: unbiased and never negative)."""
     total, count = 0.0, 0
     for rows in chunks([answer for answer in answers if answer.tokens]):
+        logits = model.read([a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows])
         batch = Padded.of(rows)
-        with torch.no_grad():
-            logits = model.forward(batch.tokens, batch.mask, slot=0).flatten(0, 1)[batch.places]
-            base = logits.float().log_softmax(-1).gather(1, batch.chosen[:, None]).squeeze(1)
-            ratio = (base - batch.behaviour).clamp(max=10.0)
-            total += float((ratio.exp() - 1 - ratio).sum())
+        base = logits.log_softmax(-1).gather(1, batch.chosen[:, None]).squeeze(1)
+        ratio = (base - batch.behaviour).clamp(max=10.0)
+        total += float((ratio.exp() - 1 - ratio).sum())
         count += len(batch.chosen)
     return total / max(count, 1)
 

@@ -1,12 +1,14 @@
 """What people would think of an answer: a Gaussian process on the frozen base's hidden states.
 
 Two answers are alike when their prompts are alike and what was said is alike; a product of two
-kernels says just that, and adds a little of each alone. The posterior mean is the guess, the
-posterior deviation says how far to trust it: it grows where nobody has judged yet, which keeps
-the policy from chasing what no one has seen. A judgement of half the weight is one of twice the
-noise. Exact inference: about a second at the 4,096 judgements it is meant for. At a thousand noisy votes it ranks answers to one
-prompt about as well as the heads (heads.py) do at more than two thousand. Left out: fine-tuning the
-features, and fitting the numbers below, which were chosen with one vote in five wrong.
+kernels says just that, and adds a little of each alone. What was said is taken relative to what is
+usually said to such prompts, so that manner counts and subject does not. The posterior mean is the
+guess, the posterior deviation says how far to trust it: it grows where nobody has judged yet, which
+keeps the policy from chasing what no one has seen. A judgement of half the weight is one of twice
+the noise. Exact inference: about a second at the 4,096 judgements it is meant for.
+
+Left out: fine-tuning the features, and fitting the numbers below, which were chosen with one vote
+in five wrong.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import torch
 from burnish.learner.reward_model import Fit, auroc
 from torch import Tensor
 
-PROMPT_SCALE, ANSWER_SCALE = 0.5, 0.7  # of the cosine distance, in the exponent
-ALONE = 0.3  # of each kernel by itself, beside their product
+PROMPT_SCALE, ANSWER_SCALE = 0.5, 1.5  # of the cosine distance, in the exponent
+USUAL_SCALE = 0.15  # the same, for whose answers are usual
+ALONE = 0.05  # of each kernel by itself, beside their product
 NOISE = 6.0  # variance of a vote, in units of the prior's
 HELD_OUT = 0.1
 
@@ -29,6 +32,7 @@ class RewardProcess:
     def __init__(self, size: int, seed: int = 0) -> None:
         self.size = size  # of the features; nothing here is random, so the seed is not used
         self._state: dict[str, Tensor] = {}
+        self._view: _View | None = None
         self._cholesky: Tensor | None = None
 
     def state(self) -> dict[str, Tensor]:
@@ -37,8 +41,9 @@ class RewardProcess:
 
     @classmethod
     def load(cls, state: Mapping[str, Tensor]) -> RewardProcess:
-        model = cls(state["centre"].shape[0])
+        model = cls(state["features"].shape[1])
         model._state = dict(state)
+        model._view = _View(state["features"].float())
         return model
 
     def fit(
@@ -56,14 +61,12 @@ class RewardProcess:
 
     def mean(self, features: Tensor) -> Tensor:
         """The guess alone, [N]."""
-        state = self._state
-        prior = state["prior"]
-        return prior + self._kernel(self._points(features)) @ state["weights"]
+        return self._state["prior"] + self._cross(features) @ self._state["weights"]
 
     def score(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of P(liked), each [N]. Needs a fit, not a load."""
         assert self._cholesky is not None, "fit comes first"
-        cross = self._kernel(self._points(features))
+        cross = self._cross(features)
         solved = torch.linalg.solve_triangular(self._cholesky, cross.T, upper=False)
         variance = (1 + 2 * ALONE - solved.square().sum(0)).clamp_min(0)
         mean = self._state["prior"] + cross @ self._state["weights"]
@@ -71,32 +74,60 @@ class RewardProcess:
         return mean, (variance / (4 * NOISE)).sqrt()
 
     def _fit(self, features: Tensor, targets: Tensor, weights: Tensor) -> None:
-        self._state = {
-            "centre": features.mean(0),
-            "spread": features.std(0, correction=0).clamp_min(1e-3),
-        }
-        points = self._points(features)
-        self._state["points"] = points
+        features = features.half()  # as they are kept: the same guesses before and after
+        self._view = _View(features.float())
         noise = NOISE / weights.clamp_min(1e-3)
-        cholesky = torch.linalg.cholesky(self._kernel(points) + noise.diag())
+        cholesky = torch.linalg.cholesky(self._cross(features.float()) + noise.diag())
         prior = (targets * weights).sum() / weights.sum().clamp_min(1e-6)
         solved = torch.cholesky_solve((targets - prior)[:, None], cholesky)
-        self._state |= {"prior": prior, "weights": solved.squeeze(1)}
+        self._state = {"features": features, "prior": prior, "weights": solved.squeeze(1)}
         self._cholesky = cholesky
 
-    def _points(self, features: Tensor) -> Tensor:
-        """Standardised, prompt and answer parts each of length one [N, 2H]."""
-        state, size = self._state, features.shape[1] // 3
-        scaled = (features - state["centre"]) / state["spread"]
-        prompt, answer = scaled[:, :size], scaled[:, size : 2 * size]
-        return torch.cat([_unit(prompt), _unit(answer)], dim=1)
-
-    def _kernel(self, points: Tensor) -> Tensor:
-        """[N, M] between points and those of the fit."""
-        known, size = self._state["points"], points.shape[1] // 2
-        prompt = ((points[:, :size] @ known[:, :size].T - 1) / PROMPT_SCALE).exp()
-        answer = ((points[:, size:] @ known[:, size:].T - 1) / ANSWER_SCALE).exp()
+    def _cross(self, features: Tensor) -> Tensor:
+        """Kernel [N, M] between features [N, 3H] and those of the fit."""
+        assert self._view is not None, "fit or load comes first"
+        prompts, answers = self._view(features)
+        prompt = _near(prompts, self._view.prompts, PROMPT_SCALE)
+        answer = _near(answers, self._view.answers, ANSWER_SCALE)
         return prompt * answer + ALONE * (prompt + answer)
+
+
+class _View:
+    """Features as points on two spheres: prompts [N, H], and answers [N, 2H] less what is usual."""
+
+    def __init__(self, features: Tensor) -> None:
+        prompt, self._said = self._split(features)
+        self._centre, self._spread = prompt.mean(0), _deviation(prompt)
+        self.prompts = _unit((prompt - self._centre) / self._spread)
+        manner = self._said - self._usual(self.prompts)
+        self._scale = _deviation(manner)
+        self.answers = self._point(manner)
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        prompt, said = self._split(features)
+        prompts = _unit((prompt - self._centre) / self._spread)
+        return prompts, self._point(said - self._usual(prompts))
+
+    def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        size = features.shape[1] // 3
+        return features[:, :size], features[:, size:]
+
+    def _usual(self, prompts: Tensor) -> Tensor:
+        """Mean of what was said to prompts like these, [N, 2H]."""
+        near = _near(prompts, self.prompts, USUAL_SCALE)
+        return near @ self._said / near.sum(1, keepdim=True).clamp_min(1e-30)
+
+    def _point(self, manner: Tensor) -> Tensor:
+        halves = (manner / self._scale).chunk(2, dim=1)  # the whole answer's, the last token's
+        return torch.cat([_unit(half) for half in halves], dim=1) / 2**0.5
+
+
+def _near(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    return ((a @ b.T - 1) / scale).exp()
+
+
+def _deviation(rows: Tensor) -> Tensor:
+    return rows.std(0, correction=0).clamp_min(1e-3)
 
 
 def _unit(rows: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class LearnerSettings(StreamSettings):
 
     learning_rate: float = Field(default=1.5e-3, gt=0, description="of the adapter")
     clip_norm: float = Field(default=1.0, gt=0, description="longest gradient")
-    kl_weight: float = Field(default=0.05, ge=0, description="weight of KL to the base, per token")
+    kl_weight: float = Field(default=0.12, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(
         default=0.25, gt=0, description="nats per token the adapter may move away"
     )

@@ -160,8 +160,11 @@ class Trainee:
         self._optimiser.zero_grad(set_to_none=True)
         for rows in chunks(answers):
             batch = Padded.of(rows)
-            base = _answer_logprobs(self.model, batch, slot=0, grad=False)
-            policy = _answer_logprobs(self.model, batch, slot=SLOT, grad=True)
+            read = self.model.read(
+                [a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows]
+            )
+            base = read.log_softmax(-1)
+            policy = self._logprobs(batch)
             chosen = policy.gather(1, batch.chosen[:, None]).squeeze(1)  # [N]
             ratio = (chosen.detach() - batch.behaviour).exp().clamp(max=hyper.ratio_cap)
             probabilities = policy.exp()
@@ -176,6 +179,11 @@ class Trainee:
         kl_mean, entropy_mean, ratio_mean = (sums / total).tolist()
         self._over_budget = kl_mean > hyper.kl_budget
         return StepReport(len(answers), total, kl_mean, entropy_mean, ratio_mean, float(norm))
+
+    def _logprobs(self, batch: Padded) -> Tensor:
+        """Log-probabilities over the vocabulary [N, V] where the answers' tokens are predicted."""
+        logits = self.model.forward(batch.tokens, batch.mask, slot=SLOT)
+        return logits.flatten(0, 1)[batch.places].float().log_softmax(-1)
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's state, by parameter name."""
@@ -248,25 +256,16 @@ def chunks(answers: Sequence[Answer], budget: int = CHUNK_TOKENS) -> Iterator[li
 
 
 def base_features(model: LoadedModel, answers: Sequence[Answer]) -> Tensor:
-    """The frozen base's view of each answer [N, 3H], in the order given."""
-    place = {id(answer): index for index, answer in enumerate(answers)}
-    rows: list[Tensor] = [torch.empty(0)] * len(answers)
-    for group in chunks(answers):
-        batch = Padded.of(group)
-        with torch.no_grad():
-            _, hidden = model.forward(batch.tokens, batch.mask, slot=0, hidden=True)
-        for row, (prompt, count) in enumerate(batch.lengths):
-            states = hidden[row].float()
-            asked, said = states[:prompt], states[prompt : prompt + count]
-            rows[place[id(group[row])]] = torch.cat([asked.mean(0), said.mean(0), said[-1]])
+    """The frozen base's view of each answer [N, 3H], in the order given: mean over the prompt, mean
+    over the answer, and its last token, half-way up, where a model knows most about manner."""
+    layers = max(1, model.config.num_hidden_layers // 2)
+    rows = []
+    for answer, states in zip(
+        answers, model.states([a.prompt + a.tokens for a in answers], layers), strict=True
+    ):
+        asked, said = states[: len(answer.prompt)], states[len(answer.prompt) :]
+        rows.append(torch.cat([asked.mean(0), said.mean(0), said[-1]]))
     return torch.stack(rows)
-
-
-def _answer_logprobs(model: LoadedModel, batch: Padded, *, slot: int, grad: bool) -> Tensor:
-    """Log-probabilities over the vocabulary [N, V] where the answers' tokens are predicted."""
-    with torch.set_grad_enabled(grad):
-        logits = model.forward(batch.tokens, batch.mask, slot=slot)
-        return logits.flatten(0, 1)[batch.places].float().log_softmax(-1)
 
 
 def task_prompt(model: LoadedModel, task: Task) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ S = TypeVar("S", bound=BaseSettings)
 
 PREFIX = "BURNISH_"
 EMBER = Path(__file__).parent / "ember"
-DEMO_UPDATE_EVERY = 30.0
+DEMO_UPDATE_EVERY = 20.0
 
 # Read by a room straight from the environment, so no settings class lists them.
 BARE = {"SECRET": "signs interaction ids (default: the file `secret` in the data folder)"}
@@ -65,7 +65,7 @@ class UpSettings(BaseSettings):
         description="port of MLflow's page (default: first free above 1000 up)",
     )
     update_every: float | None = Field(
-        None, gt=0, description="seconds between update ticks (`up` on the shipped model: 30)"
+        None, gt=0, description="seconds between update ticks (`up` on the shipped model: 20)"
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads per model process (default: half the cores)"

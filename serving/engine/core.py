@@ -10,11 +10,10 @@ import random
 import time
 from collections.abc import Callable
 
-import torch
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import Runner
-from burnish.serving.engine.sampler import Drawn, Sampler
+from burnish.serving.engine.sampler import Top
 from burnish.serving.engine.scheduler import Plan, Scheduler, Sequence, Sink
 from burnish.serving.engine.text import StopStrings, Vocabulary
 from burnish.serving.engine.types import Delta, EngineError, PromptTooLong, Request
@@ -44,7 +43,6 @@ class Core:
         self.kv = PagedKV(model, max_running, longest, block_size, blocks)
         self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
         self._runner = Runner(model, self.kv, max_running)
-        self._sampler = Sampler(max_running, model.config.vocab_size, model.device)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0
@@ -78,7 +76,6 @@ class Core:
             self._end(sequence, Delta(text=sequence.stops.flush(), finish_reason=reason))
         for sequence in self.scheduler.admit():
             self._runner.admit(sequence)
-            self._sampler.admit(sequence.row, sequence.request.params, sequence.seed)
         plan = self.scheduler.schedule()
         if not plan:
             return
@@ -89,34 +86,37 @@ class Core:
             self._fail(plan, error)
 
     def _step(self, plan: Plan) -> None:
-        sequences, rows, logits = self._runner.run(plan)
+        outcome = self._runner.run(plan, in_a_hurry=bool(self.scheduler.waiting))
         self.steps += 1
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
-        if not sequences:
-            return
-        with torch.inference_mode():
-            drawn = self._sampler.draw(logits, rows, self._runner.drawn[rows])
-        self._runner.advance(rows, drawn.tokens)
-        self.tokens += len(sequences)
-        for at, sequence in enumerate(sequences):
-            self._take(sequence, drawn, at)
+        made = outcome.drawn.made.tolist()
+        columns = [a.T.tolist() for a in outcome.drawn[:3]]  # per sequence, step by step
+        for at, sequence in enumerate(outcome.sequences):
+            drawn = zip(*(column[at][: made[at]] for column in columns), strict=True)
+            self._take(sequence, list(drawn), outcome.top[at])
 
-    def _take(self, sequence: Sequence, drawn: Drawn, at: int) -> None:
-        """Give a sequence its new token; end it where it stops."""
-        token, params = drawn.tokens[at], sequence.request.params
-        sequence.tokens.append(token)
-        ended = token in self.model.eos_token_ids and not params.ignore_eos
-        text, met = sequence.stops.push("" if ended else sequence.speller.push(token))
-        reason = None
-        if ended or met:
-            reason = "stop"
-        elif len(sequence.tokens) >= sequence.max_tokens:
-            reason = "length"
-        if reason is not None and not met:
-            rest, met = sequence.stops.push(sequence.speller.flush())
-            text += rest if met else rest + sequence.stops.flush()
-        top = () if drawn.top is None else (tuple(drawn.top[at][: params.logprobs]),)
-        delta = Delta(text, (token,), (drawn.raw[at],), (drawn.processed[at],), top, reason)
+    def _take(self, sequence: Sequence, drawn: list[tuple[int, float, float]], top: Top) -> None:
+        """Give a sequence its new tokens; end it where it stops, and drop what lies beyond."""
+        params = sequence.request.params
+        text, reason, kept = "", None, 0
+        for token, _, _ in drawn:
+            kept += 1
+            sequence.tokens.append(token)
+            ended = token in self.model.eos_token_ids and not params.ignore_eos
+            more, met = sequence.stops.push("" if ended else sequence.speller.push(token))
+            text += more
+            if ended or met:
+                reason = "stop"
+            elif len(sequence.tokens) >= sequence.max_tokens:
+                reason = "length"
+            if reason is not None and not met:
+                rest, met = sequence.stops.push(sequence.speller.flush())
+                text += rest if met else rest + sequence.stops.flush()
+            if reason is not None:
+                break
+        self.tokens += kept
+        tokens, raw, processed = zip(*drawn[:kept], strict=True)
+        delta = Delta(text, tokens, raw, processed, (top,) if top else (), reason)
         if reason is None:
             sequence.sink(delta)
         else:
@@ -139,6 +139,5 @@ class Core:
 
 def _default_blocks(model: LoadedModel, rows: int, longest: int, block_size: int) -> int:
     """Room for every row at full length, within KV_BYTES."""
-    page = model.new_pages(1)
-    per_block = block_size * sum(p.key.nbytes + p.value.nbytes for p in page)
+    per_block = model.cache_bytes(block_size)
     return max(1, min(rows * -(-longest // block_size), KV_BYTES // per_block))

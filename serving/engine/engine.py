@@ -36,8 +36,6 @@ from burnish.serving.engine.types import (
 
 log = logging.getLogger(__name__)
 
-KV_BYTES = 1 << 30  # cap of the default cache
-
 
 class LocalEngine:
     """Serves one model and many adapters from this process."""

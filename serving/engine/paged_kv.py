@@ -37,6 +37,8 @@ class PagedKV:
     def __init__(
         self, model: LoadedModel, rows: int, max_len: int, block_size: int, num_blocks: int
     ) -> None:
+        if block_size % 16:
+            raise ValueError(f"block_size must be a multiple of 16, not {block_size}")
         self.block_size = block_size
         self.max_len = min(max_len, num_blocks * block_size)
         self.pool = BlockPool(num_blocks)

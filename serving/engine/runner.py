@@ -1,4 +1,4 @@
-"""From a plan to logits: lays a step's tokens out flat and runs the model over the paged cache.
+"""From a plan to a step: lays its tokens out flat, runs the model over the paged cache, and draws.
 
 Per-row state lives in preallocated arrays indexed by row, so a decode step of many rows costs a
 handful of array operations and no loop over rows.
@@ -6,72 +6,107 @@ handful of array operations and no loop over rows.
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+
 import numpy as np
-import torch
-from burnish.kernels.attention import PagedBatch
 from burnish.kernels.model import LoadedModel
+from burnish.kernels.step import Drawn, Draws, Feed
 from burnish.serving.engine.paged_kv import PagedKV
+from burnish.serving.engine.sampler import Sampler, Top
 from burnish.serving.engine.scheduler import Plan, Sequence
+
+# Steps without anybody looking in between, as long as they take no longer than this in all.
+BURST_STEPS, BURST_S = 8, 0.004
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step drew: for each of the `sequences`, `drawn.made` tokens, and alternatives."""
+
+    sequences: list[Sequence]
+    drawn: Drawn
+    top: list[Top]
 
 
 class Runner:
-    """Runs plans. `token`, `position`, `drawn` and `slot` are the state of every running row."""
+    """Runs plans. `token`, `drawn` and the rest are the state of every running row."""
 
     def __init__(self, model: LoadedModel, kv: PagedKV, rows: int) -> None:
         self.model = model
         self.kv = kv
-        self._table = torch.from_numpy(kv.slots).to(model.device)
-        self.token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
-        self.position = np.zeros(rows, dtype=np.int64)  # where that token goes
-        self.drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
-        self.slot = np.zeros(rows, dtype=np.int64)  # adapter slot
+        self.sampler = Sampler(rows, model.config.vocab_size, model.eos_token_ids, model.device)
+        self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
+        self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
+        self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
+        self._most = np.zeros(rows, dtype=np.int64)  # how many may be
+        self._slot = np.zeros(rows, dtype=np.int64)  # adapter slot
+        self._pace = 1.0  # seconds of a decode step, lately
 
     def admit(self, sequence: Sequence) -> None:
-        self.position[sequence.row] = sequence.prompt_len
-        self.drawn[sequence.row] = 0
-        self.slot[sequence.row] = sequence.slot
+        """Set up the row of a sequence that is about to run."""
+        row = sequence.row
+        self._prompt[row], self._drawn[row] = sequence.prompt_len, 0
+        self._most[row], self._slot[row] = sequence.max_tokens, sequence.slot
+        self.sampler.admit(row, sequence.request.params, sequence.seed)
 
-    def advance(self, rows: np.ndarray, tokens: list[int]) -> None:
-        """Record the tokens drawn for `rows`. A row's first token comes from its prompt's end."""
-        self.token[rows] = tokens
-        self.position[rows] += self.drawn[rows] > 0
-        self.drawn[rows] += 1
-
-    def run(self, plan: Plan) -> tuple[list[Sequence], np.ndarray, torch.Tensor]:
-        """Compute one step.
-
-        Returns the sequences that draw a token now, their rows [R], and logits [R, V].
-        """
-        single = np.fromiter((s.row for s in plan.decode), dtype=np.int64, count=len(plan.decode))
-        chunks = plan.prefill
-        rows = np.concatenate([single, np.array([c.sequence.row for c in chunks], np.int64)])
-        starts = np.concatenate(
-            [self.position[single], np.array([c.start for c in chunks], np.int64)]
+    def run(self, plan: Plan, in_a_hurry: bool) -> Outcome:
+        """Compute one step, or several if nobody who waits is `in_a_hurry`."""
+        done = [c.sequence for c in plan.prefill if c.end == c.sequence.prompt_len]
+        sequences = [*plan.decode, *done]
+        rows = np.fromiter((s.row for s in sequences), np.int64, len(sequences))
+        special = self.sampler.special(rows)
+        alone = not plan.prefill and not in_a_hurry and not special.any()
+        draws = Draws(
+            how=self.sampler.how[rows],
+            skip=special,
+            count=self._drawn[rows].astype(np.uint64),
+            room=self._most[rows] - self._drawn[rows],
+            ends=self.sampler.ends,
+            endless=self.sampler.endless[rows],
+            steps=max(1, min(BURST_STEPS, int(BURST_S / self._pace))) if alone else 1,
         )
-        counts = np.ones(len(rows), dtype=np.int64)
-        counts[len(single) :] = [c.end - c.start for c in chunks]
-        prompts = [c.sequence.request.prompt_ids[c.start : c.end] for c in chunks]
-        tokens = np.concatenate([self.token[single], *(np.array(p, np.int64) for p in prompts)])
-        drawing = [*plan.decode, *(c.sequence for c in chunks if c.end == c.sequence.prompt_len)]
-        draws = [True] * len(single) + [c.end == c.sequence.prompt_len for c in chunks]
-        slots = self.slot[rows]
-        present = tuple(set(slots.tolist()))
-        batch = PagedBatch(
-            self.kv.pages,
-            self._table,
-            *(self._put(array) for array in (rows, starts, counts)),
-            native=self.model.native,
-        )
-        logits = self.model.step(
-            self._put(tokens),
-            batch,
-            self._put((counts.cumsum() - 1)[draws]),
-            present[0] if len(present) == 1 else self._put(slots.repeat(counts)),
-            present,
-        )
-        for chunk in chunks:
+        began = time.perf_counter()
+        logits, drawn = self.model.step(self._feed(plan), self.kv.slots, self.kv.pages, draws)
+        if alone:
+            self._pace = (time.perf_counter() - began) / draws.steps
+        if drawn is None:
+            drawn, special = Drawn.empty(1, len(rows)), np.ones(len(rows), bool)
+        top: list[Top] = [()] * len(rows)
+        if special.any() and logits is not None:
+            own = special.nonzero()[0]
+            some = rows[own]
+            *found, alternatives = self.sampler.draw(logits[own], some, self._drawn[some])
+            for into, values in zip(drawn[:3], found, strict=True):
+                into[0, own] = values.cpu().numpy()
+            drawn.made[own] = 1
+            for at, these in zip(own.tolist(), alternatives, strict=True):
+                top[at] = these
+        for chunk in plan.prefill:
             chunk.sequence.computed = chunk.end
-        return drawing, rows[draws], logits
+        self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
+        self._drawn[rows] += drawn.made
+        return Outcome(sequences, drawn, top)
 
-    def _put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.model.device)
+    def _feed(self, plan: Plan) -> Feed:
+        """One token of every decoding row, then the prompts' chunks."""
+        single = np.fromiter((s.row for s in plan.decode), np.int64, len(plan.decode))
+        # The last token drawn is not in the cache yet: it goes where the drawn ones end.
+        where = self._prompt[single] + self._drawn[single] - 1
+        if not plan.prefill:
+            ones = np.ones_like(single)
+            keep = np.arange(len(single))
+            return Feed(self._token[single], single, where, ones, self._slot[single], keep)
+        chunks = plan.prefill
+        rows = np.concatenate([single, [c.sequence.row for c in chunks]])
+        counts = np.concatenate([np.ones_like(single), [c.end - c.start for c in chunks]])
+        prompts = [c.sequence.request.prompt_ids[c.start : c.end] for c in chunks]
+        last = [True] * len(single) + [c.end == c.sequence.prompt_len for c in chunks]
+        return Feed(
+            tokens=np.concatenate([self._token[single], *(np.array(p, np.int64) for p in prompts)]),
+            rows=rows,
+            starts=np.concatenate([where, [c.start for c in chunks]]),
+            counts=counts,
+            slots=self._slot[rows],
+            keep=(counts.cumsum() - 1)[last],
+        )

@@ -1,8 +1,8 @@
 """Drawing tokens: all rows of a step at once, each row with its own parameters and its own seed.
 
 A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
-request draws the same tokens alone and in any batch. Steps whose rows all sample the plain
-distribution skip everything they did not ask for.
+request draws the same tokens alone and in any batch. The native library draws for most rows (see
+kernels/cpu/draw.h); here is the reference, which also knows biases, penalties and alternatives.
 
 Order: logit bias and penalties, temperature, top-k, top-p, min-p. Left out: grammars.
 """
@@ -10,21 +10,13 @@ Order: logit bias and penalties, temperature, top-k, top-p, min-p. Left out: gra
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
+from burnish.kernels.step import DRAW
 from burnish.serving.engine.types import SamplingParams
 
-
-@dataclass(frozen=True)
-class Drawn:
-    """One token per row, with log-probabilities before and after the row's parameters."""
-
-    tokens: list[int]
-    raw: list[float]
-    processed: list[float]
-    top: list[list[tuple[int, float]]] | None
+Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
 
 
 def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -43,31 +35,29 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
 class Sampler:
     """Parameters of every running row, and the draw."""
 
-    def __init__(self, rows: int, vocab: int, device: torch.device) -> None:
+    def __init__(self, rows: int, vocab: int, ends: frozenset[int], device: torch.device) -> None:
         self.vocab = vocab
         self.device = device
+        self.how = np.zeros(rows, dtype=DRAW)
         self.params: list[SamplingParams | None] = [None] * rows
-        self.seeds = np.zeros(rows, dtype=np.uint64)
-        self.temperature = np.ones(rows, dtype=np.float32)
-        self.top_p = np.ones(rows, dtype=np.float32)
-        self.top_k = np.zeros(rows, dtype=np.int64)
-        self.min_p = np.zeros(rows, dtype=np.float32)
         self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
         self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use
         self.top_n = np.zeros(rows, dtype=np.int64)
+        self.endless = np.zeros(rows, dtype=bool)
+        self.ends = np.zeros(vocab, dtype=bool)
+        self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
 
     def admit(self, row: int, params: SamplingParams, seed: int) -> None:
         """Set up a row for a new request."""
         self.params[row] = params
-        self.seeds[row] = seed & 0xFFFFFFFFFFFFFFFF
-        self.temperature[row] = params.temperature
-        self.top_p[row] = params.top_p if params.top_p < 1 else 2  # rounding must drop nothing
-        self.top_k[row] = params.top_k if 0 < params.top_k < self.vocab else self.vocab
-        self.min_p[row] = params.min_p
-        self.filtered[row] = params.top_p < 1 or params.min_p > 0 or 0 < params.top_k < self.vocab
+        top_k = params.top_k if params.top_k < self.vocab else 0
+        seed &= 0xFFFFFFFFFFFFFFFF
+        self.how[row] = (params.temperature, params.top_p, params.min_p, top_k, seed)
+        self.filtered[row] = params.top_p < 1 or params.min_p > 0 or top_k > 0
         self.top_n[row] = params.logprobs
+        self.endless[row] = params.ignore_eos
         penalised = bool(params.presence_penalty or params.frequency_penalty)
         self.shifted[row] = penalised or bool(params.logit_bias)
         self._bias.pop(row, None)
@@ -81,38 +71,51 @@ class Sampler:
         if penalised:
             self._counts[row] = torch.zeros(self.vocab, device=self.device)
 
-    def draw(self, logits: torch.Tensor, rows: np.ndarray, counts: np.ndarray) -> Drawn:
-        """Draw one token per row: logits [R, V], row indices [R], tokens drawn before [R]."""
+    def special(self, rows: np.ndarray) -> np.ndarray:
+        """Rows [R] that only the reference can draw for."""
+        return self.shifted[rows] | (self.top_n[rows] > 0)
+
+    def draw(
+        self, logits: torch.Tensor, rows: np.ndarray, counts: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[Top]]:
+        """One token per row: logits [R, V], row indices [R], tokens drawn before [R].
+
+        Returns tokens, their log-probabilities before and after the rows' parameters (each [R]), and
+        each row's alternatives.
+        """
         logits = logits.float()
         raw = logits.log_softmax(-1)
         processed = self._process(logits, raw, rows)
         weights = processed.exp().cumsum(-1, dtype=torch.float64)  # [R, V]
-        random = torch.from_numpy(uniform(self.seeds[rows], counts)).to(self.device)
+        random = torch.from_numpy(uniform(self.how["seed"][rows], counts)).to(self.device)
         target = random[:, None] * weights[:, -1:]
         chosen = torch.searchsorted(weights, target, right=True).clamp_max_(self.vocab - 1)
-        best = int(self.top_n[rows].max())
-        top = None
-        if best:
-            values, ids = raw.topk(min(best, self.vocab))
-            top = [
-                list(zip(i, v, strict=True))
-                for i, v in zip(ids.tolist(), values.tolist(), strict=True)
-            ]
-        tokens = chosen[:, 0].tolist()
-        for row, token in zip(rows.tolist(), tokens, strict=True) if self._counts else ():
+        tokens = chosen[:, 0]
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True) if self._counts else ():
             if row in self._counts:
                 self._counts[row][token] += 1
-        return Drawn(
+        return (
             tokens,
-            raw.gather(1, chosen)[:, 0].tolist(),
-            processed.gather(1, chosen)[:, 0].tolist(),
-            top,
+            raw.gather(1, chosen)[:, 0],
+            processed.gather(1, chosen)[:, 0],
+            self._alternatives(raw, rows),
         )
+
+    def _alternatives(self, raw: torch.Tensor, rows: np.ndarray) -> list[Top]:
+        wanted = self.top_n[rows].tolist()
+        most = max(wanted)
+        if not most:
+            return [()] * len(rows)
+        values, ids = (t.tolist() for t in raw.topk(min(most, self.vocab)))
+        return [
+            tuple(zip(i[:n], v[:n], strict=True))
+            for i, v, n in zip(ids, values, wanted, strict=True)
+        ]
 
     def _process(self, logits: torch.Tensor, raw: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Log-probabilities [R, V] of the distribution each row draws from."""
         shifted = bool(self.shifted[rows].any())
-        temperature = self.temperature[rows]
+        temperature = self.how["temperature"][rows]
         if not shifted and (temperature == 1).all() and not self.filtered[rows].any():
             return raw
         if shifted:
@@ -148,8 +151,10 @@ class Sampler:
         """top-k, top-p and min-p, renormalised: logp [R, V] -> [R, V]."""
         top_k, top_p, min_p = (
             torch.from_numpy(values[rows]).to(self.device)[:, None]
-            for values in (self.top_k, self.top_p, self.min_p)
+            for values in (self.how[name] for name in ("top_k", "top_p", "min_p"))
         )
+        top_k = torch.where(top_k == 0, self.vocab, top_k)
+        top_p = torch.where(top_p == 1, 2, top_p)  # rounding must drop nothing
         ordered, ids = logp.sort(-1, descending=True)
         rank = torch.arange(self.vocab, device=self.device)
         p = ordered.exp().masked_fill(rank >= top_k, 0)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from burnish.kernels.attention import PagedBatch
 from burnish.kernels.model import LoadedModel, ModelError, load_model
+from burnish.kernels.step import Feed
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
@@ -60,31 +61,31 @@ def test_padding_changes_nothing(ours: LoadedModel, side: str) -> None:
     close(padded[1], ours.forward(tokens[1:])[0])
 
 
-def test_hidden_is_what_the_output_layer_reads(ours: LoadedModel, reference) -> None:
-    tokens = random_tokens(2, 9)
-    logits, hidden = ours.forward(tokens, hidden=True)
-    assert hidden.shape == (2, 9, 64)
-    close(ours.model.get_output_embeddings()(hidden), logits)
-
-
 def run_paged(model: LoadedModel, sequences: list[torch.Tensor], prompt: int) -> list[torch.Tensor]:
     """Prefill `prompt` tokens of every sequence in two chunks, then decode; logits per position."""
-    block, room, rows = 4, 16, len(sequences)
+    block, room, rows = 16, 4, len(sequences)
     pages = model.new_pages(block * room * rows)
     # Blocks of the sequences interleave, so that a mistake in the table would show.
-    blocks = torch.arange(room) * rows + torch.arange(rows)[:, None]
-    table = (blocks[..., None] * block + torch.arange(block)).flatten(1)
+    blocks = np.arange(room) * rows + np.arange(rows)[:, None]
+    table = (blocks[..., None] * block + np.arange(block)).reshape(rows, -1)
     out: list[list[torch.Tensor]] = [[] for _ in sequences]
 
     def run(spans: list[tuple[int, int]]) -> None:
         """Feed positions start..end of every sequence."""
-        starts = torch.tensor([start for start, _ in spans])
-        counts = torch.tensor([end - start for start, end in spans])
-        logits = model.step(
-            torch.cat([seq[start:end] for seq, (start, end) in zip(sequences, spans, strict=True)]),
-            PagedBatch(pages, table, torch.arange(rows), starts, counts, model.native),
-            torch.arange(int(counts.sum())),
+        starts = np.array([start for start, _ in spans])
+        counts = np.array([end - start for start, end in spans])
+        pieces = [seq[start:end] for seq, (start, end) in zip(sequences, spans, strict=True)]
+        feed = Feed(
+            tokens=torch.cat(pieces).numpy(),
+            rows=np.arange(rows),
+            starts=starts,
+            counts=counts,
+            slots=np.zeros(rows, np.int64),
+            keep=np.arange(counts.sum()),
         )
+        logits, drawn = model.step(feed, table, pages)
+        assert logits is not None
+        assert drawn is None
         for part, piece in zip(out, logits.split(counts.tolist()), strict=True):
             part.append(piece)
 

@@ -21,7 +21,7 @@ def loaded(tiny_model: Path) -> LoadedModel:
 @pytest.fixture
 def engine(tiny_model: Path) -> LocalEngine:
     """Not started: `generate_batch` drives it."""
-    return LocalEngine(tiny_model, max_running=8, block_size=4)
+    return LocalEngine(tiny_model, max_running=8)
 
 
 @pytest.fixture

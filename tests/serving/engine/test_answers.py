@@ -66,7 +66,7 @@ def test_greedy_takes_the_best_token(engine: LocalEngine, ask: Ask) -> None:
 
 
 def test_long_prompts_are_computed_in_chunks(tiny_model, ask: Ask, engine: LocalEngine) -> None:
-    chunked = LocalEngine(engine.model, max_running=8, block_size=4, prefill_tokens=16)
+    chunked = LocalEngine(engine.model, max_running=8, prefill_tokens=16)
     requests = [ask(i, length=length) for i, length in enumerate((100, 3, 41, 16, 17))]
     got = [c.token_ids for c in chunked.generate_batch(requests)]
     assert got == [c.token_ids for c in engine.generate_batch(requests)]
@@ -155,9 +155,9 @@ def test_what_can_never_fit_is_refused(engine: LocalEngine, ask: Ask) -> None:
         engine.generate_batch([ask(1, length=512)])
     longest = engine.generate_batch([ask(1, length=511, max_tokens=99)])[0]
     assert (len(longest.token_ids), longest.finish_reason) == (1, "length")
-    small = LocalEngine(engine.model, num_blocks=2, block_size=4)
+    small = LocalEngine(engine.model, num_blocks=1)
     with pytest.raises(PromptTooLong):
-        small.generate_batch([ask(1, length=8)])
+        small.generate_batch([ask(1, length=16)])
 
 
 def test_an_unknown_adapter_is_refused_and_leaves_nothing_behind(

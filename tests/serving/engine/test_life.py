@@ -104,7 +104,7 @@ async def test_higher_priority_goes_first(loaded, ask: Ask) -> None:
 
 
 async def test_answers_wait_for_blocks_and_none_is_lost(loaded, ask: Ask) -> None:
-    engine = LocalEngine(loaded, max_running=8, block_size=4, num_blocks=9)  # one at a time
+    engine = LocalEngine(loaded, max_running=8, num_blocks=3)  # one at a time
     answers = await asyncio.to_thread(engine.generate_batch, [ask(i) for i in range(6)])
     assert all(len(a.token_ids) == 16 for a in answers)
     assert all_free(engine)
@@ -284,11 +284,11 @@ def test_no_block_leaks_after_200_random_requests(loaded, ask: Ask, wishes) -> N
                     return
 
     async def everyone() -> None:
-        engine = LocalEngine(loaded, max_running=6, block_size=4, num_blocks=60)
+        engine = LocalEngine(loaded, max_running=6, num_blocks=15)
         await engine.start()
         await asyncio.gather(*(one(engine, at, *wish) for at, wish in enumerate(wishes)))
         await until(lambda: all_free(engine))
         await engine.stop()
-        assert sorted(engine._core.kv.pool.take(60)) == list(range(60))
+        assert sorted(engine._core.kv.pool.take(15)) == list(range(15))
 
     asyncio.run(everyone())

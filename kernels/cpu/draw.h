@@ -1,0 +1,109 @@
+// Drawing one token from a row of logits: temperature, top-k, top-p, min-p, and a random number
+// that depends on the row's seed and count alone. serving/engine/sampler.py is the reference.
+
+#pragma once
+
+#include <vector>
+
+#include "vectors.h"
+
+struct Draw {
+    float temperature, top_p, min_p;  // temperature 0: the best token
+    int32_t top_k;                    // 0: off
+    uint64_t seed;
+};
+struct Drawn {
+    int64_t token;
+    float raw, processed;  // log-probabilities before and after the row's parameters
+};
+
+static inline uint64_t mix(uint64_t x) {
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    return x ^ (x >> 31);
+}
+static inline double uniform(uint64_t seed, uint64_t count) {  // splitmix64, in [0, 1)
+    const uint64_t golden = 0x9E3779B97F4A7C15u;
+    return (mix(mix(seed + golden) + golden * (count + 1)) >> 11) * 0x1p-53;
+}
+
+// exp((logits - peak) * slope) into `out`; returns the sum. `size` is a multiple of 16.
+static double exponentials(const float* logits, int64_t size, float peak, float slope, float* out) {
+    double sum = 0;
+    for (int64_t i = 0; i < size; i += WIDTH) {
+        const vec value = exponential((load(logits + i) - peak) * slope);
+        store(out + i, value);
+        sum += total(value);
+    }
+    return sum;
+}
+
+// `logits` [size], padded with -inf to a multiple of 16 tokens; `scratch` is anyone's.
+static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t count,
+                  std::vector<float>& scratch, std::vector<int32_t>& order) {
+    vec peaks = load(logits);
+    for (int64_t i = WIDTH; i < size; i += WIDTH) peaks = most(peaks, load(logits + i));
+    const float peak = largest(peaks);
+    scratch.resize(size);
+    float* weight = scratch.data();
+    const float raw = peak + std::log(exponentials(logits, size, peak, 1, weight));
+    if (how.temperature == 0) {
+        int64_t token = 0;
+        while (token + 1 < size && logits[token] != peak) ++token;
+        return {token, peak - raw, 0};
+    }
+    double sum = 0;
+    const float slope = 1 / how.temperature;
+    if (how.temperature == 1)
+        for (int64_t i = 0; i < size; i += WIDTH) sum += total(load(weight + i));
+    else
+        sum = exponentials(logits, size, peak, slope, weight);
+    auto result = [&](int64_t token, double mass) {
+        const float processed = (logits[token] - peak) * slope - std::log(mass);
+        return Drawn{token, logits[token] - raw, processed};
+    };
+    const double random = uniform(how.seed, count);
+    const bool filtered = how.top_p < 1 || how.min_p > 0 || how.top_k > 0;
+    if (!filtered) {
+        double passed = 0, target = random * sum;
+        int64_t i = 0;
+        for (; i + WIDTH < size; i += WIDTH) {
+            const double next = passed + total(load(weight + i));
+            if (next > target) break;
+            passed = next;
+        }
+        int64_t token = i, possible = i;
+        for (; token < size; ++token) {
+            if (weight[token] > 0) possible = token;
+            passed += weight[token];
+            if (passed > target) break;
+        }
+        return result(token < size ? token : possible, sum);
+    }
+    // Candidates in falling order: as many as top-k allows, or as carry top-p's mass.
+    order.clear();
+    const float floor = std::max(how.min_p, 1e-8f);  // weights are relative to the best's, 1
+    for (int64_t i = 0; i < size; ++i)
+        if (weight[i] >= floor) order.push_back(i);
+    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+        return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
+    });
+    if (how.top_k > 0 && size_t(how.top_k) < order.size()) order.resize(how.top_k);
+    double mass = sum;
+    if (how.top_k > 0) {
+        mass = 0;
+        for (int32_t i : order) mass += weight[i];
+    }
+    double kept = 0;
+    size_t last = 0;
+    for (; last < order.size() && (last == 0 || kept < how.top_p * mass); ++last)
+        kept += weight[order[last]];
+    order.resize(last);
+    std::sort(order.begin(), order.end());
+    double passed = 0;
+    for (int32_t i : order) {
+        passed += weight[i];
+        if (passed > random * kept) return result(i, kept);
+    }
+    return result(order.back(), kept);
+}

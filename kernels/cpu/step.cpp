@@ -1,0 +1,467 @@
+// A whole decoder step in one call: rows of tokens in, logits and drawn tokens out.
+//
+// Plain C ABI; native.py compiles this file for the machine at hand and step.py packs a model into
+// the structs below. All threads walk through the stages of a layer together, each with its share
+// of the outputs (or tokens), and meet at barriers. The PyTorch model is the reference.
+//
+// Left out: shared experts, compressed caches (MLA), linear attention, encoder-decoders.
+
+#include <omp.h>
+
+#include "attention.h"
+#include "draw.h"
+#include "linear.h"
+
+extern "C" {
+
+struct Layer {
+    const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
+    Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
+    int64_t experts;                               // 0: a dense MLP
+    int64_t window;                                // 0: none
+};
+
+struct Model {
+    const Layer* layers;
+    int64_t depth, hidden, heads, kv_heads, width, rotary, chosen, vocab;
+    int64_t norm_heads;  // q_norm and k_norm are one per head's width, not over all heads
+    int64_t normalise;   // whether the chosen experts' weights are made to sum to one
+    int64_t kv_bf16;
+    float eps, scale, clip;  // clip 0: none
+    const uint16_t* embedding_bf16;
+    const float* embedding;  // one of the two is null
+    const float* final_norm;
+    Matrix head;
+    const float *cosines, *sines;  // [positions][rotary]
+};
+
+
+struct Step {
+    int64_t tokens;
+    const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base
+    const LowRank* const* adapters;  // of each, [depth][4]: qkv, out, gate_up, down
+    const int64_t* table;  // [rows][reach] cache slot of every position
+    int64_t reach;
+    void *const *keys, *const *values;  // [depth]
+    int64_t kept;
+    const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
+    float* logits;        // [kept][blocks of the head * 32], or null
+    float* state;         // [tokens][hidden] after `layers` layers, where the step then ends; or null
+    int64_t layers;
+    int64_t threads;
+};
+
+struct Draws {
+    const Draw* how;        // [kept]
+    const uint8_t* skip;    // [kept]: rows somebody else draws for
+    const uint64_t* count;  // [kept]: tokens drawn before
+    const int64_t* room;    // [kept]: tokens still wanted, at least one
+    const uint8_t* ends;    // [vocab]: tokens that end an answer
+    const uint8_t* endless; // [kept]: rows that do not end there
+    int64_t steps;          // more than one only if every token is kept
+    int64_t* token;         // [steps][kept]
+    float *raw, *processed; // [steps][kept]
+    int64_t* made;          // [kept]: how many of them count
+};
+
+}  // extern "C"
+
+namespace {
+
+struct Share {  // of n things, for one of several threads
+    int64_t begin, end;
+    Share(int64_t n, int thread, int threads)
+        : begin(n * thread / threads), end(n * (thread + 1) / threads) {}
+};
+
+void rms_norm(const float* x, const float* weight, int64_t size, float eps, float* out) {
+    vec sum = {};
+    for (int64_t i = 0; i < size; i += WIDTH) sum += load(x + i) * load(x + i);
+    const float factor = 1.0f / std::sqrt(total(sum) / size + eps);
+    for (int64_t i = 0; i < size; i += WIDTH)
+        store(out + i, load(x + i) * factor * load(weight + i));
+}
+
+// Rotates pairs (i, i + rotary / 2) of one head in place (Su et al. 2021, in halves).
+void rotate(float* x, const float* cosine, const float* sine, int64_t rotary) {
+    const int64_t half = rotary / 2;
+    for (int64_t i = 0; i < half; ++i) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a * cosine[i] - b * sine[i];
+        x[i + half] = b * cosine[i + half] + a * sine[i + half];
+    }
+}
+
+// Rows of one product, sorted by matrix and then by adapter.
+struct Rows {
+    std::vector<const float*> x;
+    std::vector<int64_t> slot;   // of each row
+    std::vector<int64_t> first;  // [matrices + 1]
+    std::vector<float> low;
+    std::vector<Tail> tails;
+};
+
+struct Forward {
+    const Model& m;
+    const Step& s;
+    int64_t tokens, kept;
+    std::vector<int64_t> token, row, position, slot, keep;
+    std::vector<float> state, normed, qkv, mixed, routing, weight, gated, logits;
+    std::vector<int64_t> expert, order;
+    Rows plain, pairs;  // one row per token; one per token and chosen expert
+    bool adapted = false;
+
+    Forward(const Model& model, const Step& step) : m(model), s(step) {
+        tokens = s.tokens, kept = s.kept;
+        token.assign(s.token, s.token + tokens);
+        row.assign(s.row, s.row + tokens);
+        position.assign(s.position, s.position + tokens);
+        slot.assign(s.slot, s.slot + tokens);
+        keep.assign(s.keep, s.keep + kept);
+        state.resize(tokens * m.hidden);
+        normed.resize(tokens * m.hidden);
+        qkv.resize(tokens * m.layers->qkv.blocks * BLOCK);
+        mixed.resize(tokens * m.heads * m.width);
+        for (int64_t i : slot) adapted |= i >= 0;
+    }
+
+    float* line(std::vector<float>& rows, int64_t i, int64_t size) { return &rows[i * size]; }
+
+    // -- stages ---------------------------------------------------------------------------------
+
+    void embed(int thread, int threads) {
+        const Share mine(tokens, thread, threads);
+        for (int64_t t = mine.begin; t < mine.end; ++t)
+            for (int64_t i = 0; i < m.hidden; i += WIDTH) {
+                const int64_t at = token[t] * m.hidden + i;
+                store(&state[t * m.hidden + i],
+                      m.embedding ? load(m.embedding + at) : load(m.embedding_bf16 + at));
+            }
+    }
+
+    void norm(const float* weight, int thread, int threads) {
+        const Share mine(tokens, thread, threads);
+        for (int64_t t = mine.begin; t < mine.end; ++t)
+            rms_norm(&state[t * m.hidden], weight, m.hidden, m.eps, &normed[t * m.hidden]);
+    }
+
+    // Rows of a product that every token takes part in: sorted by adapter, for the adapters' sake.
+    void line_up(const std::vector<float>& from, int64_t size) {
+        plain.x.resize(tokens);
+        plain.slot.resize(tokens);
+        plain.first = {0, tokens};
+        for (int64_t t = 0; t < tokens; ++t) {
+            plain.x[t] = &from[order[t] * size];
+            plain.slot[t] = slot[order[t]];
+        }
+    }
+
+    void sort_tokens() {
+        order.resize(tokens);
+        for (int64_t t = 0; t < tokens; ++t) order[t] = t;
+        if (adapted)
+            std::stable_sort(order.begin(), order.end(),
+                             [&](int64_t a, int64_t b) { return slot[a] < slot[b]; });
+    }
+
+    const LowRank& low_rank(int64_t slot, int64_t layer, int which) {
+        return s.adapters[slot][layer * 4 + which];
+    }
+
+    // scale * (down x) of every row that has an adapter; thread by thread over the rows.
+    void go_down(Rows& rows, int64_t layer, int which, int thread, int threads) {
+        const int64_t count = rows.x.size();
+        const Share mine(count, thread, threads);
+        int64_t size = 0;
+        for (int64_t i : rows.slot)
+            if (i >= 0) size = std::max(size, low_rank(i, layer, which).down.blocks * BLOCK);
+#pragma omp single
+        {
+            rows.low.resize(count * size);
+            rows.tails.assign(count, Tail{nullptr, nullptr, 0});
+        }
+        size_t matrix = 0;
+        for (int64_t r = mine.begin; r < mine.end;) {
+            while (rows.first[matrix + 1] <= r) ++matrix;
+            int64_t end = r + 1;
+            const int64_t last = std::min(mine.end, rows.first[matrix + 1]);
+            while (end < last && rows.slot[end] == rows.slot[r]) ++end;
+            if (rows.slot[r] >= 0) {
+                const LowRank& a = low_rank(rows.slot[r], layer, which);
+                const vec scale = vec{} + a.scale;
+                const int64_t from = r;
+                multiply(a.down, matrix, 0, a.down.blocks, &rows.x[r], nullptr, end - r,
+                         [&](int64_t n, int64_t block, vec one, vec two) {
+                             float* to = &rows.low[(from + n) * size + block * BLOCK];
+                             store(to, one * scale), store(to + WIDTH, two * scale);
+                         });
+                for (int64_t n = r; n < end; ++n) rows.tails[n] = {&rows.low[n * size], a.up, a.rank};
+            }
+            r = end;
+        }
+#pragma omp barrier
+    }
+
+    template <class Done>
+    void product(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
+                 int threads, Done&& done) {
+        if (adapted) go_down(rows, layer, which, thread, threads);
+        const Share mine(matrix.blocks, thread, threads);
+        const Tail* tails = adapted ? rows.tails.data() : nullptr;
+        for (size_t e = 0; e + 1 < rows.first.size(); ++e) {
+            const int64_t from = rows.first[e], count = rows.first[e + 1] - from;
+            if (count)
+                multiply(matrix, e, mine.begin, mine.end, &rows.x[from],
+                         tails ? tails + from : nullptr, count,
+                         [&](int64_t r, int64_t block, vec a, vec b) {
+                             done(from + r, block, a, b);
+                         });
+        }
+#pragma omp barrier
+    }
+
+    template <class K>
+    void attention(const Layer& layer, int64_t index, int thread, int threads) {
+        const int64_t size = layer.qkv.blocks * BLOCK;
+        K* keys = static_cast<K*>(s.keys[index]);
+        K* values = static_cast<K*>(s.values[index]);
+        const Shape shape{m.heads, m.kv_heads, m.width, m.scale, 0, layer.window, nullptr};
+        const Share written(tokens, thread, threads);
+        for (int64_t t = written.begin; t < written.end; ++t) {
+            float* q = &qkv[t * size];
+            float* k = q + m.heads * m.width;
+            float* v = k + m.kv_heads * m.width;
+            if (layer.q_norm) {
+                const int64_t many = m.norm_heads ? m.heads : 1, few = m.norm_heads ? m.kv_heads : 1;
+                const int64_t wide = m.heads * m.width / many, thin = m.kv_heads * m.width / few;
+                for (int64_t h = 0; h < many; ++h)
+                    rms_norm(q + h * wide, layer.q_norm, wide, m.eps, q + h * wide);
+                for (int64_t h = 0; h < few; ++h)
+                    rms_norm(k + h * thin, layer.k_norm, thin, m.eps, k + h * thin);
+            }
+            if (m.clip > 0)
+                for (int64_t i = 0; i < (m.heads + 2 * m.kv_heads) * m.width; ++i)
+                    q[i] = std::min(m.clip, std::max(-m.clip, q[i]));
+            const float* cosine = m.cosines + position[t] * m.rotary;
+            const float* sine = m.sines + position[t] * m.rotary;
+            for (int64_t h = 0; h < m.heads + m.kv_heads; ++h)
+                rotate(q + h * m.width, cosine, sine, m.rotary);
+            write_page(shape, k, v, keys, values, s.table[row[t] * s.reach + position[t]]);
+        }
+#pragma omp barrier
+        std::vector<float> scratch;
+        const Share mine(tokens * m.kv_heads, thread, threads);
+        for (int64_t i = mine.begin; i < mine.end; ++i) {
+            const int64_t t = i / m.kv_heads;
+            attend(shape, &qkv[t * size], keys, values, s.table + row[t] * s.reach, position[t],
+                   i % m.kv_heads, &mixed[t * m.heads * m.width], scratch);
+        }
+#pragma omp barrier
+    }
+
+    // After the last attention only the tokens whose logits are wanted go on.
+    void forget() {
+        const int64_t wide = m.heads * m.width;
+        for (int64_t i = 0; i < kept; ++i) {
+            const int64_t t = keep[i];
+            std::memmove(&state[i * m.hidden], &state[t * m.hidden], m.hidden * sizeof(float));
+            std::memmove(&mixed[i * wide], &mixed[t * wide], wide * sizeof(float));
+            slot[i] = slot[t];
+        }
+        tokens = kept;
+        sort_tokens();
+    }
+
+    void route(const Layer& layer, int thread, int threads) {
+        const int64_t size = layer.router.blocks * BLOCK, experts = layer.experts;
+        const Share mine(tokens, thread, threads);
+        std::vector<const float*> x(mine.end - mine.begin);
+        for (int64_t t = mine.begin; t < mine.end; ++t) x[t - mine.begin] = &normed[t * m.hidden];
+        multiply(layer.router, 0, 0, layer.router.blocks, x.data(), nullptr, x.size(),
+                 [&](int64_t r, int64_t block, vec a, vec b) {
+                     float* to = &routing[(mine.begin + r) * size + block * BLOCK];
+                     store(to, a), store(to + WIDTH, b);
+                 });
+        for (int64_t t = mine.begin; t < mine.end; ++t) {
+            float* score = &routing[t * size];
+            const float peak = *std::max_element(score, score + experts);
+            float sum = 0, taken = 0;
+            for (int64_t e = 0; e < experts; ++e) sum += score[e] = std::exp(score[e] - peak);
+            for (int64_t c = 0; c < m.chosen; ++c) {
+                const int64_t best = std::max_element(score, score + experts) - score;
+                expert[t * m.chosen + c] = best;
+                weight[t * m.chosen + c] = score[best];
+                taken += score[best];
+                score[best] = -1;
+            }
+            for (int64_t c = 0; c < m.chosen; ++c)
+                weight[t * m.chosen + c] /= m.normalise ? taken : sum;
+        }
+    }
+
+    // Sort the (token, choice) pairs by expert, then adapter.
+    void group(const Layer& layer) {
+        const int64_t experts = std::max<int64_t>(1, layer.experts);
+        const int64_t each = layer.experts ? m.chosen : 1, count = tokens * each;
+        std::vector<int64_t>& first = pairs.first;
+        first.assign(experts + 1, 0);
+        for (int64_t p = 0; p < count; ++p) ++first[(layer.experts ? expert[p] : 0) + 1];
+        for (int64_t e = 0; e < experts; ++e) first[e + 1] += first[e];
+        std::vector<int64_t> next(first.begin(), first.end() - 1);
+        pair.resize(count), pairs.x.resize(count), pairs.slot.resize(count);
+        for (int64_t t : order)  // by adapter already
+            for (int64_t c = 0; c < each; ++c) {
+                const int64_t p = t * each + c, at = next[layer.experts ? expert[p] : 0]++;
+                pair[at] = p;
+                pairs.x[at] = &normed[t * m.hidden];
+                pairs.slot[at] = slot[t];
+            }
+    }
+    std::vector<int64_t> pair;
+
+    void mlp(const Layer& layer, int64_t index, int thread, int threads) {
+        const int64_t each = layer.experts ? m.chosen : 1, inner = layer.gate_up.blocks * WIDTH;
+#pragma omp single
+        {
+            routing.resize(tokens * layer.router.blocks * BLOCK);
+            expert.resize(tokens * each), weight.assign(tokens * each, 1.0f);
+            gated.resize(tokens * each * inner);
+        }
+        norm(layer.norm2, thread, threads);
+        if (layer.experts) route(layer, thread, threads);
+#pragma omp barrier
+#pragma omp single
+        group(layer);
+        product(pairs, layer.gate_up, index, 2, thread, threads,
+                [&](int64_t r, int64_t block, vec gate, vec up) {
+                    store(&gated[r * inner + block * WIDTH], silu(gate) * up);
+                });
+#pragma omp single
+        for (size_t r = 0; r < pair.size(); ++r) pairs.x[r] = &gated[r * inner];
+        product(pairs, layer.down, index, 3, thread, threads,
+                [&](int64_t r, int64_t block, vec a, vec b) {
+                    float* to = &state[pair[r] / each * m.hidden + block * BLOCK];
+                    const float share = weight[pair[r]];
+                    store(to, load(to) + a * share), store(to + WIDTH, load(to + WIDTH) + b * share);
+                });
+    }
+
+    void run(int thread, int threads) {
+#pragma omp single
+        sort_tokens();
+        embed(thread, threads);
+        for (int64_t index = 0; index < m.depth; ++index) {
+            const Layer& layer = m.layers[index];
+            const int64_t size = layer.qkv.blocks * BLOCK;
+            norm(layer.norm1, thread, threads);
+#pragma omp barrier
+#pragma omp single
+            line_up(normed, m.hidden);
+            product(plain, layer.qkv, index, 0, thread, threads,
+                    [&](int64_t r, int64_t block, vec a, vec b) {
+                        float* to = &qkv[order[r] * size + block * BLOCK];
+                        store(to, a), store(to + WIDTH, b);
+                    });
+            if (m.kv_bf16)
+                attention<uint16_t>(layer, index, thread, threads);
+            else
+                attention<float>(layer, index, thread, threads);
+#pragma omp single
+            {
+                if (index + 1 == m.depth && !s.state) forget();
+                line_up(mixed, m.heads * m.width);
+            }
+            if (tokens == 0) return;
+            product(plain, layer.out, index, 1, thread, threads,
+                    [&](int64_t r, int64_t block, vec a, vec b) {
+                        float* to = &state[order[r] * m.hidden + block * BLOCK];
+                        store(to, load(to) + a), store(to + WIDTH, load(to + WIDTH) + b);
+                    });
+            mlp(layer, index, thread, threads);
+            if (s.state && index + 1 == s.layers) {
+#pragma omp single
+                std::memcpy(s.state, state.data(), tokens * m.hidden * sizeof(float));
+                return;
+            }
+        }
+        norm(m.final_norm, thread, threads);
+#pragma omp barrier
+#pragma omp single
+        for (int64_t t = 0; t < tokens; ++t) plain.x[t] = &normed[t * m.hidden];
+        const int64_t wide = m.head.blocks * BLOCK;
+        const Share mine(m.head.blocks, thread, threads);
+        multiply(m.head, 0, mine.begin, mine.end, plain.x.data(), nullptr, tokens,
+                 [&](int64_t r, int64_t block, vec a, vec b) {
+                     float* to = &logits_out[r * wide + block * BLOCK];
+                     store(to, a), store(to + WIDTH, b);
+                     for (int64_t i = m.vocab - block * BLOCK; i < BLOCK; ++i)
+                         if (i >= 0) to[i] = -INFINITY;
+                 });
+#pragma omp barrier
+    }
+    float* logits_out;
+};
+
+}  // namespace
+
+extern "C" {
+
+// Computes the step and, with `draws`, draws a token for each kept row that is not skipped; then
+// goes on with those tokens for up to `draws->steps` steps, row by row until it ends. The cache
+// must have room for them.
+void burnish_step(const Model* model, const Step* step, const Draws* draws) {
+    Forward forward(*model, *step);
+    const int64_t wide = model->head.blocks * BLOCK, rows = step->kept;
+    std::vector<float> own;
+    if (!step->logits || (draws && draws->steps > 1)) own.resize(rows * wide);
+    forward.logits_out = step->logits ? step->logits : own.data();
+    std::vector<int64_t> going(rows);  // which kept row each token in flight belongs to
+    for (int64_t i = 0; i < rows; ++i) going[i] = i;
+    if (draws) std::fill(draws->made, draws->made + rows, 0);
+#pragma omp parallel num_threads(step->threads) if (step->threads > 1)
+    {
+        const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        std::vector<float> scratch;
+        std::vector<int32_t> candidates;
+        for (int64_t n = 0; n == 0 || (draws && n < draws->steps && !going.empty()); ++n) {
+            forward.run(thread, threads);
+            if (!draws || going.empty()) break;
+            const Share mine(going.size(), thread, threads);
+            for (int64_t i = mine.begin; i < mine.end; ++i) {
+                const int64_t at = going[i];
+                if (draws->skip[at]) continue;
+                const Drawn drawn = draw(forward.logits_out + i * wide, wide, draws->how[at],
+                                         draws->count[at] + n, scratch, candidates);
+                draws->token[n * rows + at] = drawn.token;
+                draws->raw[n * rows + at] = drawn.raw;
+                draws->processed[n * rows + at] = drawn.processed;
+                draws->made[at] = n + 1;
+            }
+#pragma omp barrier
+#pragma omp single
+            if (n + 1 < draws->steps) {
+                forward.logits_out = own.data();
+                int64_t left = 0;
+                for (size_t i = 0; i < going.size(); ++i) {
+                    const int64_t at = going[i], next = draws->token[n * rows + at];
+                    if (n + 1 >= draws->room[at]) continue;
+                    if (draws->ends[next] && !draws->endless[at]) continue;
+                    going[left] = at;
+                    forward.token[left] = next;
+                    forward.row[left] = forward.row[i];
+                    forward.position[left] = forward.position[i] + 1;
+                    forward.slot[left] = forward.slot[i];
+                    forward.keep[left] = left;
+                    ++left;
+                }
+                going.resize(left);
+                forward.tokens = forward.kept = left;
+            }
+        }
+    }
+}
+
+int64_t burnish_page() { return PAGE; }
+int64_t burnish_block() { return BLOCK; }
+
+}  // extern "C"

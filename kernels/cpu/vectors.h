@@ -1,0 +1,75 @@
+// Sixteen floats at a time, whatever the machine: the compiler splits a vector into the registers
+// there are (one with AVX-512, two with AVX2, four on Arm).
+//
+// Every sum in this folder runs over its terms in one fixed order, however many rows share a call,
+// so a token's result does not depend on its neighbours.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+constexpr int WIDTH = 16;
+typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
+typedef int8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
+
+static inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
+static inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
+
+// bfloat16 is the upper half of a float.
+static inline vec load(const uint16_t* from) {
+    const halves narrow = *reinterpret_cast<const halves*>(from);
+    typedef uint32_t words __attribute__((vector_size(64)));
+    return reinterpret_cast<vec>(__builtin_convertvector(narrow, words) << 16);
+}
+
+static inline uint16_t to_bf16(float value) {  // to nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &value, 4);
+    return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+}
+static inline float to_float(float value) { return value; }
+static inline float to_float(uint16_t value) {
+    const uint32_t bits = uint32_t(value) << 16;
+    float wide;
+    std::memcpy(&wide, &bits, 4);
+    return wide;
+}
+static inline void put(float* to, float value) { *to = value; }
+static inline void put(uint16_t* to, float value) { *to = to_bf16(value); }
+
+static inline float total(vec v) {
+    float sum = 0;
+    for (int i = 0; i < WIDTH; ++i) sum += v[i];
+    return sum;
+}
+static inline float largest(vec v) {
+    float best = v[0];
+    for (int i = 1; i < WIDTH; ++i) best = std::max(best, v[i]);
+    return best;
+}
+static inline vec most(vec a, vec b) { return a > b ? a : b; }
+
+// e^x within 2 ulp (Cephes' polynomial), without branches; 0 for -infinity.
+static inline vec exponential(vec x) {
+    const ints nothing = x == -INFINITY;
+    x = x > 88.0f ? vec{} + 88.0f : x;
+    x = x < -87.0f ? vec{} - 87.0f : x;
+    // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number.
+    const vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
+    const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const vec power = reinterpret_cast<vec>((__builtin_convertvector(n, ints) + 127) << 23);
+    return nothing ? vec{} : p * power;
+}
+
+static inline vec silu(vec x) { return x / (exponential(-x) + 1.0f); }
