@@ -36,7 +36,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-BENCH_HELPERS := $(addprefix ops/bench/, __init__.py machine.py results.py service.py)
+BENCH_HELPERS := $(addprefix ops/bench/, __init__.py gguf_file.py machine.py peers.py results.py service.py shapes.py)
 BENCHES := $(filter-out $(BENCH_HELPERS), $(wildcard ops/bench/*.py))
 
 bench-%: $(VENV)/.installed

@@ -8,8 +8,8 @@ AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
 * `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
 * neither: plain causal attention.
 
-Covers GQA, causal masks, sliding windows, scale, sinks and soft caps. Left out: MLA's compressed
-cache.
+Covers GQA, causal masks, sliding windows, scale, sinks, soft caps, and values of another width than
+keys (MLA). Left out: MLA's compressed cache; its keys and values are kept as attention reads them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class KVPages:
     """One layer's cache: a flat array of token slots; block b owns slots b*size..(b+1)*size-1."""
 
     key: torch.Tensor  # [slots, kv_heads, head_dim]
-    value: torch.Tensor  # [slots, kv_heads, head_dim]
+    value: torch.Tensor  # [slots, kv_heads, value_dim]
 
 
 @dataclass(frozen=True)
@@ -126,23 +126,25 @@ def paged_attention(
     sinks: torch.Tensor | None = None,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """Write key and value [T, kv_heads, D] to their pages, attend query [T, heads, D] over them."""
+    """Write key [T, kv_heads, D] and value [T, kv_heads, V] to their pages, attend query
+    [T, heads, D] over them: [T, heads, V]."""
     pages.key.index_copy_(0, batch.write, key.to(pages.key.dtype))
     pages.value.index_copy_(0, batch.write, value.to(pages.value.dtype))
     outputs = []
     for group in batch.groups:
         rows, length = group.read.shape
         flat = group.read.reshape(-1)
-        shape = (rows, length, *pages.key.shape[1:])
-        k = pages.key.index_select(0, flat).view(shape).transpose(1, 2)
-        v = pages.value.index_select(0, flat).view(shape).transpose(1, 2)
+        k, v = (
+            page.index_select(0, flat).view(rows, length, *page.shape[1:]).transpose(1, 2)
+            for page in (pages.key, pages.value)
+        )
         if group.pack is None:
             q = query[:rows, :, None]  # [B, heads, 1, D]
         else:
             q = query[group.pack].transpose(1, 2)  # [B, heads, Q, D]
         mask = group.mask(window, query.dtype)
         out = attend(q, k.to(q.dtype), v.to(q.dtype), mask, scale, sinks, softcap)
-        out = out.transpose(1, 2).reshape(-1, *query.shape[1:])
+        out = out.transpose(1, 2).flatten(0, 1)
         outputs.append(out if group.unpack is None else out[group.unpack])
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
@@ -156,9 +158,9 @@ def attend(
     sinks: torch.Tensor | None = None,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """Grouped-query attention: query [B, heads, Q, D], key and value [B, kv_heads, K, D].
+    """Grouped-query attention: query [B, heads, Q, D], key [B, kv_heads, K, D], value [.., V].
 
-    `mask` is additive, or None for causal with Q == K. Returns [B, heads, Q, D].
+    `mask` is additive, or None for causal with Q == K. Returns [B, heads, Q, V].
     """
     heads, kv_heads = query.shape[1], key.shape[1]
     share = heads // kv_heads
@@ -167,7 +169,7 @@ def attend(
             # One query per head: heads that share a key become its queries, no key is repeated.
             folded = query.reshape(query.shape[0], kv_heads, share, query.shape[3])
             out = F.scaled_dot_product_attention(folded, key, value, mask, scale=scale)
-            return out.reshape(query.shape)
+            return out.reshape(*query.shape[:3], value.shape[3])
         return F.scaled_dot_product_attention(
             query, key, value, mask, is_causal=mask is None, scale=scale, enable_gqa=share > 1
         )

@@ -22,7 +22,7 @@ from burnish.kernels import attention, experts
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.lora import AdapterWeights, check_fits
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
-from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, why_not
+from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, Weights, why_not
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 # Below this size fp32 is as fast as bf16 on a CPU, and a request's tokens then do not depend on
@@ -190,12 +190,9 @@ class LoadedModel:
         """An empty cache of `slots` token slots for every layer, in the form `step` wants."""
         if self.native is not None:
             return self.native.new_pages(slots)
-        config = self.config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None)
-        width = width or config.hidden_size // config.num_attention_heads
+        heads, key, value = _cache_shape(self.config)
 
-        def empty() -> torch.Tensor:
+        def empty(width: int) -> torch.Tensor:
             shape = (slots, heads, width)
             if self.device.type != "cpu":
                 return torch.zeros(shape, dtype=self.dtype, device=self.device)
@@ -203,7 +200,8 @@ class LoadedModel:
             size = slots * heads * width * self.dtype.itemsize
             return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
 
-        return tuple(KVPages(empty(), empty()) for _ in range(config.num_hidden_layers))
+        layers = range(self.config.num_hidden_layers)
+        return tuple(KVPages(empty(key), empty(value)) for _ in layers)
 
     def cache_bytes(self, slots: int) -> int:
         """Size of a cache of so many token slots."""
@@ -211,11 +209,11 @@ class LoadedModel:
         layers = (pages,) if isinstance(pages, Pages) else pages
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
-    def use_native(self) -> str | None:
+    def use_native(self, weights: Weights = "auto") -> str | None:
         """Run steps on the native library where it covers this model; else the reason why not."""
         reason = why_not(self.model)
         if reason is None:
-            self.native = NativeStep(self.model)
+            self.native = NativeStep(self.model, weights)
         return reason
 
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -242,12 +240,18 @@ class LoadedModel:
 
 
 def load_model(
-    path: Path | str, *, dtype: str = "auto", device: str = "cpu", native: bool = True
+    path: Path | str,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    native: bool = True,
+    weights: Weights = "auto",
 ) -> LoadedModel:
     """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
 
-    `native` allows the native library where it covers model, dtype and device; it is compiled on
-    first use. Without it the PyTorch reference serves.
+    `native` allows the native library where it covers model and device (it is compiled on first
+    use), `weights` is the form in which it keeps them; "auto" loses nothing. Without the library
+    the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -262,22 +266,35 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
+        if "linear_attention" in (getattr(config, "layer_types", None) or ()):
+            raise ValueError("its linear attention keeps a state that our cache does not hold")
         model: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=_dtype(dtype, device, files),
             attn_implementation=attention.NAME,
-            **({"experts_implementation": experts.NAME} if _has_experts(config) else {}),
+            **({"experts_implementation": experts.NAME} if has_experts(config) else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"cannot load the model in {path}: {error}") from error
     model = model.to(torch.device(device)).eval().requires_grad_(False)
     loaded = LoadedModel(model, tokenizer, path, _sha256(files))
     if native:
-        loaded.use_native()
+        loaded.use_native(weights)
     return loaded
 
 
-def _has_experts(config: Any) -> bool:
+def _cache_shape(config: Any) -> tuple[int, int, int]:
+    """Heads that are cached, width of a key, width of a value."""
+    if getattr(config, "kv_lora_rank", None):  # MLA, expanded to every head
+        key = config.qk_nope_head_dim + config.qk_rope_head_dim
+        return config.num_attention_heads, key, config.v_head_dim
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return heads, width, width
+
+
+def has_experts(config: Any) -> bool:
+    """Whether a model of this config is a mixture of experts."""
     names = ("num_experts", "num_local_experts", "n_routed_experts")
     return any(getattr(config, name, None) for name in names)
 

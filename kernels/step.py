@@ -352,7 +352,9 @@ class NativeStep:
             pairs[site.module, site.parameter] = (a, b)
         array, kept = (_LowRank * (4 * self.depth))(), []
 
-        def join(at: int, parts: Sequence[tuple[nn.Module, str | None, int, int]], gated: bool) -> None:
+        def join(
+            at: int, parts: Sequence[tuple[nn.Module, str | None, int, int]], gated: bool
+        ) -> None:
             """One product's adapter: `parts` (module, parameter, inputs, outputs) side by side."""
             found = [pairs.get(part[:2]) for part in parts]
             experts = next((p[0].shape[0] for p in found if p and p[0].ndim == 3), 0)

@@ -54,19 +54,19 @@ class LearnerSettings(StreamSettings):
     )
     answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
     rehearsal: float = Field(
-        default=0.35, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
+        default=0.45, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
     )
     samples_per_prompt: int = Field(default=4, ge=2, description="of those, for one prompt")
     max_answer_tokens: int = Field(default=96, ge=1, description="of a fresh answer")
     max_prompt_tokens: int = Field(default=512, ge=1, description="longer ones are not learnt from")
-    history: int = Field(default=4096, ge=1, description="latest judged answers a tick learns from")
+    history: int = Field(default=6144, ge=1, description="latest judged answers a tick learns from")
     max_staleness: int = Field(
         default=1000, ge=0, description="versions after which an answer is too old"
     )
 
-    learning_rate: float = Field(default=1.5e-3, gt=0, description="of the adapter")
+    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
     clip_norm: float = Field(default=1.0, gt=0, description="longest gradient")
-    kl_weight: float = Field(default=0.12, ge=0, description="weight of KL to the base, per token")
+    kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(
         default=0.25, gt=0, description="nats per token the adapter may move away"
     )

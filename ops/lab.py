@@ -1,4 +1,4 @@
-"""The commands of the laboratory: `burnish simulate` and `burnish pretrain`.
+"""The commands of the laboratory: `burnish simulate`, `burnish pretrain` and `burnish verify`.
 
 Only their flags; the work is in the packages of the same names. A flag left out keeps the
 default written there.
@@ -58,3 +58,27 @@ def pretrain(
         main(out, minutes=minutes, seed=seed, resume=not fresh, threads=threads)
     except PretrainError as error:
         raise ServiceError(str(error)) from error
+
+
+def verify(
+    model: Annotated[Path, typer.Argument(help="Hugging Face folder.")],
+    rows: Annotated[int, typer.Option(min=1, help="Random sequences.")] = 4,
+    length: Annotated[int, typer.Option(min=4, help="Tokens of each.")] = 64,
+    tolerance: Annotated[float, typer.Option(help="Largest difference of logits.")] = 1e-3,
+) -> None:
+    """Compare our way of running a model with transformers' own; exit code 1 where they differ."""
+    from burnish.kernels.model import ModelError
+    from burnish.kernels.verify import verify as compare
+    from rich.console import Console
+
+    console, failed = Console(), False
+    try:
+        for finding in compare(model, rows=rows, length=length, tolerance=tolerance):
+            failed = failed or not finding.passed
+            verdict = "ok" if finding.passed else "NOT OK"
+            console.print(
+                f"{finding.name}: {finding.difference:.2g} (at most {finding.allowed:g}): {verdict}"
+            )
+    except ModelError as error:
+        raise ServiceError(str(error)) from error
+    raise typer.Exit(1 if failed else 0)

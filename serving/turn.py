@@ -148,7 +148,13 @@ class Turn:
         params = question.params
         if params.seed is not None and index:
             params = replace(params, seed=params.seed + index)  # n answers, not one n times
-        request = Request(f"{question.id}-{index}", question.prompt_ids, params, self.lease.adapter)
+        request = Request(
+            f"{question.id}-{index}",
+            question.prompt_ids,
+            params,
+            self.lease.adapter,
+            tenant=question.tenant,
+        )
         try:
             async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]
                 async for delta in deltas:

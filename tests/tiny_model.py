@@ -1,7 +1,7 @@
 """Tiny random Hugging Face folders for tests: real formats, no network, seconds to build.
 
-`build_tiny_model(folder)` writes a Qwen3-MoE, `build_tiny_model(folder, "llama")` a dense Llama;
-"mixtral" and "olmoe" are there for parity tests. Independent of the package under test.
+`build_tiny_model(folder)` writes a Qwen3-MoE, `build_tiny_model(folder, "llama")` a dense Llama; the
+other families are there for parity tests. Independent of the package under test.
 """
 
 from pathlib import Path
@@ -10,6 +10,12 @@ from typing import Any
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    Glm4MoeConfig,
+    Glm4MoeForCausalLM,
+    GptOssConfig,
+    GptOssForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MixtralConfig,
@@ -102,6 +108,48 @@ def build_tiny_model(folder: Path, family: str = "qwen3_moe", **overrides: Any) 
             {"intermediate_size": 48, "num_local_experts": 4, "num_experts_per_tok": 2},
         ),
         "olmoe": (OlmoeConfig, OlmoeForCausalLM, {"intermediate_size": 48, **experts}),
+        "gpt_oss": (  # sinks, every other layer windowed, biases, a gate of its own
+            GptOssConfig,
+            GptOssForCausalLM,
+            {
+                "intermediate_size": 48,
+                "head_dim": 16,
+                "num_local_experts": 4,
+                "num_experts_per_tok": 2,
+                "sliding_window": 8,
+            },
+        ),
+        "deepseek_v3": (  # MLA, groups of experts, a shared one, the first layer dense
+            DeepseekV3Config,
+            DeepseekV3ForCausalLM,
+            {
+                "intermediate_size": 96,
+                "moe_intermediate_size": 48,
+                "num_key_value_heads": 4,
+                "n_routed_experts": 8,
+                "num_experts_per_tok": 2,
+                "n_group": 2,
+                "topk_group": 1,
+                "first_k_dense_replace": 1,
+                "q_lora_rank": 32,
+                "kv_lora_rank": 16,
+                "qk_nope_head_dim": 16,
+                "qk_rope_head_dim": 8,
+                "v_head_dim": 16,
+            },
+        ),
+        "glm4_moe": (
+            Glm4MoeConfig,
+            Glm4MoeForCausalLM,
+            {
+                "intermediate_size": 96,
+                "moe_intermediate_size": 48,
+                "head_dim": 16,
+                "n_routed_experts": 8,
+                "num_experts_per_tok": 2,
+                "first_k_dense_replace": 1,
+            },
+        ),
     }
     config_class, model_class, own = families[family]
     with torch.random.fork_rng():

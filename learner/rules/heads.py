@@ -1,11 +1,13 @@
 """The default rule: a reward model fitted to the judgements, then fresh answers scored by it.
 
 One judgement per answer is too little for a gradient of its own; a small model on the frozen base's
-hidden states pools them. Each step asks logged prompts anew, four answers each, and compares them by the
-model's mean minus half its deviation (so that what no one has judged is not chased); the rest of
-the step is rehearsal. Of each group the best and the worst are trained on: they carry most of what
-four say, at half the cost. Needs about a third of the votes of the plain policy gradient. Left out:
-corrections and comments as targets of their own.
+hidden states pools them. Each step asks logged prompts anew, four answers each, and compares them by
+the model's mean plus part of its deviation. What few have judged is thus tried, people judge it, and
+a first impression that was wrong is found out; without that, early noise decides for a manner that
+then nobody ever sees challenged. The reward is not normalised, so as long as the model knows little
+it moves little. The rest of the step is rehearsal. Of each group the best and the worst are trained
+on: they carry most of what four say, at half the cost. Needs about a third of the votes of the plain
+policy gradient. Left out: corrections and comments as targets of their own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from burnish.learner.tasks import Task
 from burnish.learner.trainee import Answer, Trainee, base_features, task_prompt
 from torch import Tensor
 
-CAUTION = 0.5  # standard deviations of the reward model taken off the reward
+OPTIMISM = 0.7  # standard deviations of the reward model put on the reward
+UNIT, MOST = 0.07, 3.0  # difference in P(liked) that makes an advantage of one; largest advantage
 
 
 class HeadsRule:
@@ -87,12 +90,11 @@ class HeadsRule:
         assert self._model is not None, "prepare comes first"
         answers = [answer for group in groups for answer in group]
         mean, spread = self._model.score(base_features(trainee.model, answers))
-        rewards = iter((mean - CAUTION * spread).tolist())
+        rewards = iter((mean + OPTIMISM * spread).tolist())
         kept = [
             pair for group in groups for pair in extremes(group, [next(rewards) for _ in group])
         ]
-        advantages = normalised([answer.advantage for answer in kept])
-        scored = [a.with_advantage(v) for a, v in zip(kept, advantages, strict=True)]
+        scored = [a.with_advantage(max(-MOST, min(MOST, a.advantage / UNIT))) for a in kept]
         return scored, {"liked": float(mean.mean()), "doubt": float(spread.mean())}
 
     def _rehearse(

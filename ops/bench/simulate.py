@@ -39,7 +39,7 @@ def main(
     minutes: Annotated[float, typer.Option(help="Length of the live phase.")] = 15.0,
     users: Annotated[int, typer.Option(help="End users.")] = 50,
     prompts: Annotated[int, typer.Option(help="Held-out prompts.")] = 1800,
-    rate: Annotated[float, typer.Option(help="Chats a second; 0: all it can.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Chats a second; 0: all it can.")] = 20.0,
     update_every: Annotated[
         float | None, typer.Option(help="Seconds between updates (`up`'s own).")
     ] = None,

@@ -25,7 +25,7 @@ class Options:
     answers: int = 0  # end the live phase after so many; 0: by time alone
     users: int = 50
     concurrency: int = 8
-    rate: float = 0.0  # chats a second over all workers; 0: as fast as the service answers
+    rate: float = 20.0  # chats a second over all workers; 0: as fast as the service answers
     seed: int = 0
     flip: float = 0.2  # an honest thumb that lands on the wrong button
     judged: float = 0.3  # answers an honest user judges at all

@@ -16,6 +16,8 @@ class Adapters:
         self._reserved: set[str] = set()  # on their way in
         self._users: dict[int, int] = {}  # slot -> requests; also marks the slot as taken
         self._retired: set[int] = set()
+        self._marks: dict[int, int] = {}  # slot -> what its weights are known by, never used twice
+        self._made = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -32,6 +34,8 @@ class Adapters:
             raise ValueError(f"adapter {name!r} is resident already; versions are never replaced")
         slot = next(s for s in range(1, len(self._users) + 2) if s not in self._users)
         self._users[slot] = 0
+        self._made += 1
+        self._marks[slot] = self._made
         self._reserved.add(name)
         return slot
 
@@ -54,14 +58,14 @@ class Adapters:
         self._retired.discard(slot)
         del self._users[slot]
 
-    def pin(self, name: str | None) -> int:
-        """Slot of a name for one more request; 0 is the base."""
+    def pin(self, name: str | None) -> tuple[int, int]:
+        """Slot of a name for one more request, and the mark of its weights; (0, 0) is the base."""
         self.check(name)
         if name is None:
-            return 0
+            return 0, 0
         slot = self._slots[name]
         self._users[slot] += 1
-        return slot
+        return slot, self._marks[slot]
 
     def unpin(self, slot: int) -> bool:
         """One request fewer; whether the slot is retired and must be dropped now."""

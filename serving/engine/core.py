@@ -62,6 +62,7 @@ class Core:
         return Sequence(
             request=request,
             slot=0,
+            mark=0,
             seed=random.getrandbits(64) if params.seed is None else params.seed,
             max_tokens=min(params.max_tokens, room),
             expires_at=None if deadline is None else time.monotonic() + deadline,
@@ -76,7 +77,7 @@ class Core:
             self._end(sequence, Delta(text=sequence.stops.flush(), finish_reason=reason))
         for sequence in self.scheduler.admit():
             self._runner.admit(sequence)
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(self._runner.burst)
         if not plan:
             return
         try:
@@ -86,10 +87,11 @@ class Core:
             self._fail(plan, error)
 
     def _step(self, plan: Plan) -> None:
-        outcome = self._runner.run(plan, in_a_hurry=bool(self.scheduler.waiting))
+        outcome = self._runner.run(plan)
         self.steps += 1
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         made = outcome.drawn.made.tolist()
+        self.scheduler.computed(plan, dict(zip(outcome.sequences, made, strict=True)))
         columns = [a.T.tolist() for a in outcome.drawn[:3]]  # per sequence, step by step
         for at, sequence in enumerate(outcome.sequences):
             drawn = zip(*(column[at][: made[at]] for column in columns), strict=True)

@@ -148,7 +148,7 @@ class LocalEngine:
             for sequence in sequences:
                 self._adapters.check(sequence.request.adapter)
             for sequence in sequences:
-                sequence.slot = self._adapters.pin(sequence.request.adapter)
+                sequence.slot, sequence.mark = self._adapters.pin(sequence.request.adapter)
                 self._inbox.append(sequence)
             self._requests += len(sequences)
             self._wake.notify_all()
@@ -249,6 +249,8 @@ class LocalEngine:
                 steps_total=self._core.steps,
                 requests_total=self._requests,
                 errors_total=self._core.errors,
+                reused_total=self._core.scheduler.reused,
+                preempted_total=self._core.scheduler.preempted,
                 adapters=self._adapters.names,
             )
 

@@ -46,17 +46,22 @@ class Runner:
     def admit(self, sequence: Sequence) -> None:
         """Set up the row of a sequence that is about to run."""
         row = sequence.row
-        self._prompt[row], self._drawn[row] = sequence.prompt_len, 0
+        self._prompt[row] = len(sequence.request.prompt_ids)
+        self._drawn[row] = len(sequence.tokens)  # some, if it was sent back
         self._most[row], self._slot[row] = sequence.max_tokens, sequence.slot
-        self.sampler.admit(row, sequence.request.params, sequence.seed)
+        self.sampler.admit(row, sequence.request.params, sequence.seed, sequence.tokens)
 
-    def run(self, plan: Plan, in_a_hurry: bool) -> Outcome:
-        """Compute one step, or several if nobody who waits is `in_a_hurry`."""
-        done = [c.sequence for c in plan.prefill if c.end == c.sequence.prompt_len]
-        sequences = [*plan.decode, *done]
+    @property
+    def burst(self) -> int:
+        """How many decode steps are short enough to be taken in one."""
+        return max(1, min(BURST_STEPS, int(BURST_S / self._pace))) if self.model.native else 1
+
+    def run(self, plan: Plan) -> Outcome:
+        """Compute one step, or the plan's burst of them."""
+        sequences = [*plan.decode, *(c.sequence for c in plan.prefill if c.last)]
         rows = np.fromiter((s.row for s in sequences), np.int64, len(sequences))
         special = self.sampler.special(rows)
-        alone = not plan.prefill and not in_a_hurry and not special.any()
+        steps = 1 if special.any() else plan.burst
         draws = Draws(
             how=self.sampler.how[rows],
             skip=special,
@@ -64,12 +69,12 @@ class Runner:
             room=self._most[rows] - self._drawn[rows],
             ends=self.sampler.ends,
             endless=self.sampler.endless[rows],
-            steps=max(1, min(BURST_STEPS, int(BURST_S / self._pace))) if alone else 1,
+            steps=steps,
         )
         began = time.perf_counter()
         logits, drawn = self.model.step(self._feed(plan), self.kv.slots, self.kv.pages, draws)
-        if alone:
-            self._pace = (time.perf_counter() - began) / draws.steps
+        if not plan.prefill:
+            self._pace = (time.perf_counter() - began) / steps
         if drawn is None:
             drawn, special = Drawn.empty(1, len(rows)), np.ones(len(rows), bool)
         top: list[Top] = [()] * len(rows)
@@ -82,8 +87,6 @@ class Runner:
             drawn.made[own] = 1
             for at, these in zip(own.tolist(), alternatives, strict=True):
                 top[at] = these
-        for chunk in plan.prefill:
-            chunk.sequence.computed = chunk.end
         self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.made
         return Outcome(sequences, drawn, top)
@@ -100,8 +103,8 @@ class Runner:
         chunks = plan.prefill
         rows = np.concatenate([single, [c.sequence.row for c in chunks]])
         counts = np.concatenate([np.ones_like(single), [c.end - c.start for c in chunks]])
-        prompts = [c.sequence.request.prompt_ids[c.start : c.end] for c in chunks]
-        last = [True] * len(single) + [c.end == c.sequence.prompt_len for c in chunks]
+        prompts = [c.sequence.given[c.start : c.end] for c in chunks]
+        last = [True] * len(single) + [c.last for c in chunks]
         return Feed(
             tokens=np.concatenate([self._token[single], *(np.array(p, np.int64) for p in prompts)]),
             rows=rows,

@@ -10,6 +10,7 @@ Order: logit bias and penalties, temperature, top-k, top-p, min-p. Left out: gra
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -49,8 +50,8 @@ class Sampler:
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
 
-    def admit(self, row: int, params: SamplingParams, seed: int) -> None:
-        """Set up a row for a new request."""
+    def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
+        """Set up a row for a request that has `drawn` these tokens already."""
         self.params[row] = params
         top_k = params.top_k if params.top_k < self.vocab else 0
         seed &= 0xFFFFFFFFFFFFFFFF
@@ -69,7 +70,8 @@ class Sampler:
                     bias[token] = value
             self._bias[row] = bias
         if penalised:
-            self._counts[row] = torch.zeros(self.vocab, device=self.device)
+            counts = torch.bincount(torch.tensor(drawn, dtype=torch.long), minlength=self.vocab)
+            self._counts[row] = counts.float().to(self.device)
 
     def special(self, rows: np.ndarray) -> np.ndarray:
         """Rows [R] that only the reference can draw for."""

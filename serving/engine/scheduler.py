@@ -1,21 +1,30 @@
-"""Who runs in the next step: admission by free rows and blocks, then decode and prefill chunks.
+"""Who runs in the next step: admission, then decode and prefill chunks, then room for what they add.
 
-Higher priority first, then first come; the head of the queue is never overtaken by a smaller
-request, so nothing starves. A sequence is admitted only when its worst case fits, so it is never
-preempted. Left out for now: fairness between tenants, preemption.
+Higher priority goes first; within a priority the tenant that has been served least, by tokens
+(Sheng et al., Fairness in Serving Large Language Models, OSDI 2024); within a tenant first come.
+The head of the queue is never overtaken by a smaller request, so nothing starves. A sequence is
+admitted when its prompt fits, and takes blocks as it grows. When there are none left, the latest
+comer goes back to the queue with what it has drawn; it computes that again later and goes on as if
+nothing had happened.
+
+A prompt whose beginning is in the cache starts behind it; one whose beginning another sequence is
+just computing waits for that.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from burnish.serving.engine.paged_kv import PagedKV
+from burnish.serving.engine.paged_kv import Key, PagedKV
 from burnish.serving.engine.text import Speller, StopStrings
 from burnish.serving.engine.types import Delta, Request
 
 Sink = Callable[[Delta | Exception], None]
+
+OUTPUT_COST = 2  # of a drawn token, in prompt tokens
 
 
 @dataclass(eq=False)
@@ -24,6 +33,7 @@ class Sequence:
 
     request: Request
     slot: int  # the adapter's slot, pinned
+    mark: int  # of the weights in that slot, never used twice
     seed: int
     max_tokens: int
     expires_at: float | None
@@ -31,40 +41,44 @@ class Sequence:
     stops: StopStrings
     sink: Sink
     tokens: list[int] = field(default_factory=list)  # drawn so far
-    computed: int = 0  # prompt tokens whose keys and values are in the cache
+    computed: int = 0  # tokens whose keys and values are in the cache
+    given: list[int] = field(default_factory=list)  # what to compute before drawing
     row: int = -1  # -1 while waiting
     blocks: list[int] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)  # of the given's full blocks
+    arrival: int = 0
     cancelled: bool = False
 
     @property
-    def prompt_len(self) -> int:
-        return len(self.request.prompt_ids)
-
-    @property
-    def worst_case(self) -> int:
-        """Positions it may come to occupy; the last drawn token is never written."""
-        return self.prompt_len + self.max_tokens
-
-    @property
     def prefilled(self) -> bool:
-        return self.computed == self.prompt_len
+        return self.computed >= len(self.given)
+
+    @property
+    def ahead(self) -> int:
+        """Tokens that may still be drawn."""
+        return self.max_tokens - len(self.tokens)
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Prompt tokens start..end of a sequence, to compute in this step."""
+    """Given tokens start..end of a sequence, to compute in this step."""
 
     sequence: Sequence
     start: int
     end: int
 
+    @property
+    def last(self) -> bool:
+        return self.end == len(self.sequence.given)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: sequences that decode one token, and prompt chunks."""
+    """One step: sequences that decode, up to `burst` tokens each, and prompt chunks."""
 
     decode: list[Sequence]
     prefill: list[Chunk]
+    burst: int = 1
 
     def __bool__(self) -> bool:
         return bool(self.decode or self.prefill)
@@ -82,65 +96,176 @@ class Scheduler:
         self.kv = kv
         self.prefill_tokens = prefill_tokens  # most prompt tokens in one step
         self.running: list[Sequence] = []
-        self._waiting: list[tuple[int, int, Sequence]] = []
+        self.reused = self.preempted = 0  # tokens found in the cache, sequences sent back
+        # By priority, then tenant: heaps of (arrival, sequence).
+        self._queues: dict[int, dict[str, list[tuple[int, Sequence]]]] = {}
+        self._served: defaultdict[str, float] = defaultdict(float)
         self._rows = list(range(max_running - 1, -1, -1))
         self._arrivals = 0
 
+    # -- the queue -----------------------------------------------------------------------------
+
     @property
     def waiting(self) -> list[Sequence]:
-        return [entry[2] for entry in self._waiting]
+        return [
+            s for tenants in self._queues.values() for heap in tenants.values() for _, s in heap
+        ]
 
     @property
     def idle(self) -> bool:
-        return not self.running and not self._waiting
+        return not self.running and not self._queues
 
     def add(self, sequence: Sequence) -> None:
         self._arrivals += 1
-        heapq.heappush(self._waiting, (-sequence.request.priority, self._arrivals, sequence))
+        sequence.arrival = self._arrivals
+        sequence.given = list(sequence.request.prompt_ids)
+        tenant = sequence.request.tenant
+        active = {s.request.tenant for s in (*self.running, *self.waiting)}
+        if tenant not in active:
+            # Who was away has saved up nothing.
+            least = min((self._served[t] for t in active), default=0.0)
+            self._served[tenant] = max(self._served[tenant], least)
+        self._push(sequence)
+
+    def _push(self, sequence: Sequence) -> None:
+        request = sequence.request
+        tenants = self._queues.setdefault(request.priority, {})
+        heapq.heappush(tenants.setdefault(request.tenant, []), (sequence.arrival, sequence))
+
+    def _next(self) -> Sequence | None:
+        if not self._queues:
+            return None
+        tenants = self._queues[max(self._queues)]
+        tenant = min(tenants, key=lambda t: (self._served[t], tenants[t][0][0]))
+        return tenants[tenant][0][1]
+
+    def _drop(self, sequence: Sequence) -> None:
+        """Take a waiting sequence out of the queue."""
+        request = sequence.request
+        tenants = self._queues[request.priority]
+        heap = [entry for entry in tenants[request.tenant] if entry[1] is not sequence]
+        heapq.heapify(heap)
+        tenants[request.tenant] = heap
+        if not heap:
+            del tenants[request.tenant]
+        if not tenants:
+            del self._queues[request.priority]
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is; its row and blocks are free at once."""
         if sequence.row >= 0:
-            self.running.remove(sequence)
-            self._rows.append(sequence.row)
-            self.kv.pool.give_back(sequence.blocks)
-            sequence.row, sequence.blocks = -1, []
+            self._leave(sequence)
         else:
-            self._waiting = [entry for entry in self._waiting if entry[2] is not sequence]
-            heapq.heapify(self._waiting)
+            self._drop(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._rows.append(sequence.row)
+        self.kv.pool.give_back(sequence.blocks)
+        sequence.row, sequence.blocks = -1, []
 
     def overdue(self, now: float) -> list[tuple[Sequence, str]]:
         """Sequences that must end before they are done, with the reason."""
         found = []
-        for sequence in (*self.running, *(entry[2] for entry in self._waiting)):
+        for sequence in (*self.running, *self.waiting):
             if sequence.cancelled:
                 found.append((sequence, "cancelled"))
             elif sequence.expires_at is not None and now >= sequence.expires_at:
                 found.append((sequence, "deadline"))
         return found
 
+    # -- a step --------------------------------------------------------------------------------
+
     def admit(self) -> list[Sequence]:
-        """Move waiting sequences into free rows while the head of the queue fits."""
+        """Move waiting sequences into free rows while the next one's tokens fit."""
         admitted = []
-        while self._waiting and self._rows:
-            sequence = self._waiting[0][2]
-            if self.kv.blocks_for(sequence.worst_case) > self.kv.pool.free:
+        while self._rows and (sequence := self._next()) is not None:
+            wanted = self.kv.blocks_for(len(sequence.given) + 1)
+            # A block to spare for each that runs: nobody is let in to be sent back at once.
+            if wanted + (len(self.running) if self.running else 0) > self.kv.pool.free:
                 break
-            heapq.heappop(self._waiting)
+            self._drop(sequence)
             sequence.row = self._rows.pop()
-            sequence.blocks = self.kv.assign(sequence.row, sequence.worst_case)
+            sequence.blocks = self.kv.pool.take(wanted)
+            self.kv.place(sequence.row, sequence.blocks)
+            sequence.keys = self.kv.keys(sequence.given[:-1], sequence.mark)
+            sequence.computed = 0
+            self._served[sequence.request.tenant] += len(sequence.given)
             self.running.append(sequence)
             admitted.append(sequence)
         return admitted
 
-    def schedule(self) -> Plan:
+    def schedule(self, burst: int = 1) -> Plan:
         """What the next step computes: every decoding sequence, and prompts up to the budget."""
-        decode, prefill, budget = [], [], self.prefill_tokens
+        prefill: list[Chunk] = []
+        budget, coming = self.prefill_tokens, set()
         for sequence in self.running:
-            if sequence.prefilled:
+            if sequence.prefilled or budget <= 0:
+                continue
+            self._reuse(sequence)
+            size, done = self.kv.block_size, sequence.computed // self.kv.block_size
+            if sequence.keys[done : done + 1] and sequence.keys[done] in coming:
+                continue  # another sequence is computing this very block
+            end = min(len(sequence.given), sequence.computed + budget)
+            coming.update(sequence.keys[done : end // size])
+            prefill.append(Chunk(sequence, sequence.computed, end))
+            budget -= end - sequence.computed
+        if prefill or self._queues:
+            burst = 1
+        decode = self._grow(burst)
+        prefill = [chunk for chunk in prefill if chunk.sequence.row >= 0]
+        return Plan(decode, prefill, burst)
+
+    def computed(self, plan: Plan, made: dict[Sequence, int]) -> None:
+        """A step is done: `made` tokens were drawn for each sequence."""
+        for chunk in plan.prefill:
+            sequence = chunk.sequence
+            sequence.computed = chunk.end
+            size = self.kv.block_size
+            for at in range(chunk.start // size, min(chunk.end // size, len(sequence.keys))):
+                self.kv.pool.remember(sequence.blocks[at], sequence.keys[at])
+        for sequence, count in made.items():
+            self._served[sequence.request.tenant] += OUTPUT_COST * count
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Take what the cache has of a prompt instead of computing it."""
+        size = self.kv.block_size
+        while sequence.computed % size == 0 and sequence.computed // size < len(sequence.keys):
+            at = sequence.computed // size
+            block = self.kv.pool.share(sequence.keys[at])
+            if block is None:
+                return
+            self.kv.pool.give_back([sequence.blocks[at]])
+            sequence.blocks[at] = block
+            self.kv.place(sequence.row, [block], at)
+            sequence.computed += size
+            self.reused += size
+
+    def _grow(self, burst: int) -> list[Sequence]:
+        """The decoding sequences, each with blocks for the tokens it is about to add."""
+        decode = []
+        for sequence in sorted((s for s in self.running if s.prefilled), key=lambda s: s.arrival):
+            if sequence.row < 0:
+                continue  # sent back a moment ago
+            held = len(sequence.request.prompt_ids) + len(sequence.tokens)
+            wanted = self.kv.blocks_for(held - 1 + min(burst, sequence.ahead))
+            while len(sequence.blocks) < wanted:
+                if not self.kv.pool.free:
+                    latest = max(self.running, key=lambda s: (-s.request.priority, s.arrival))
+                    self._send_back(latest)
+                    if latest is sequence:
+                        break
+                    continue
+                (block,) = self.kv.pool.take(1)
+                self.kv.place(sequence.row, [block], len(sequence.blocks))
+                sequence.blocks.append(block)
+            if sequence.row >= 0:
                 decode.append(sequence)
-            elif budget > 0:
-                end = min(sequence.prompt_len, sequence.computed + budget)
-                prefill.append(Chunk(sequence, sequence.computed, end))
-                budget -= end - sequence.computed
-        return Plan(decode, prefill)
+        return [s for s in decode if s.row >= 0]
+
+    def _send_back(self, sequence: Sequence) -> None:
+        self._leave(sequence)
+        self.preempted += 1
+        # What it has drawn becomes something to compute; the last token is drawn from there on.
+        sequence.given = [*sequence.request.prompt_ids, *sequence.tokens]
+        self._push(sequence)

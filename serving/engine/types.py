@@ -80,6 +80,7 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     adapter: str | None = None
     priority: int = 0  # higher goes first
+    tenant: str = ""  # whose it is; tenants share the engine fairly
     deadline_s: float | None = None  # seconds from submission; then finish_reason "deadline"
 
 
@@ -144,6 +145,8 @@ class EngineStats:
     steps_total: int
     requests_total: int
     errors_total: int
+    reused_total: int  # prompt tokens found in the cache
+    preempted_total: int  # requests sent back to the queue for want of room
     adapters: tuple[str, ...]
 
 

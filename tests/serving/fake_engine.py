@@ -104,7 +104,7 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         running = len(self.running)
-        return EngineStats(0, running, 10, 10, 0, 0, 0, len(self.seen), 0, self.adapters)
+        return EngineStats(0, running, 10, 10, 0, 0, 0, len(self.seen), 0, 0, 0, self.adapters)
 
     async def start(self) -> None:
         self.stopped = False

@@ -1,0 +1,123 @@
+"""Self-verification: the same weights through transformers' own eager model and through ours.
+
+The reference is transformers with its eager attention and experts, in float32. Ours runs as it
+would serve. What is compared, on random tokens: the logits of whole sequences, the log-probabilities
+of each next token, decoding through the paged cache against the whole sequence, and the tokens that
+greedy decoding takes.
+
+Left out: saying which op is to blame; tests/kernels does that on small shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from burnish.kernels.model import LoadedModel, has_experts, load_model
+from burnish.kernels.step import Feed
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: the largest difference met, and the largest allowed."""
+
+    name: str
+    difference: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.difference <= self.allowed
+
+
+class Cache:
+    """Rows of a paged cache of our own, fed step by step."""
+
+    def __init__(self, model: LoadedModel, rows: int, length: int) -> None:
+        self.model, self.rows = model, rows
+        reach = -(-length // BLOCK) * BLOCK
+        self.pages = model.new_pages(rows * reach)
+        # Pages of the rows interleave, so that a mistake in the table would show.
+        blocks = np.arange(rows * reach // BLOCK).reshape(-1, rows).T[..., None]
+        self.table = np.ascontiguousarray((blocks * BLOCK + np.arange(BLOCK)).reshape(rows, reach))
+        self.length = 0
+
+    def feed(self, tokens: Tensor) -> Tensor:
+        """The next tokens [rows, n] -> logits [rows, n, V]."""
+        count = tokens.shape[1]
+        feed = Feed(
+            tokens=tokens.reshape(-1).numpy(),
+            rows=np.arange(self.rows),
+            starts=np.full(self.rows, self.length),
+            counts=np.full(self.rows, count),
+            slots=np.zeros(self.rows, np.int64),
+            keep=np.arange(self.rows * count),
+        )
+        logits, _ = self.model.step(feed, self.table, self.pages)
+        assert logits is not None
+        self.length += count
+        return logits.float().view(self.rows, count, -1)
+
+
+def verify(
+    folder: Path | str, *, rows: int = 4, length: int = 64, tolerance: float = 1e-3, seed: int = 0
+) -> Iterator[Finding]:
+    """Compare on `rows` random sequences of `length` tokens; ModelError if ours does not load.
+
+    `tolerance` is that of logits and log-probabilities in float32.
+    """
+    ours = load_model(folder, dtype="float32")
+    experts = {"experts_implementation": "eager"} if has_experts(ours.config) else {}
+    reference: Any = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="float32", attn_implementation="eager", **experts
+    ).eval()
+    vocab = ours.config.vocab_size
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(0, vocab, (rows, length), generator=generator)
+    with torch.no_grad():
+        expected = reference(tokens).logits
+        yield Finding("whole sequences, logits", _gap(ours.forward(tokens), expected), tolerance)
+        half = length // 2
+        cache = Cache(ours, rows, length)
+        steps = [cache.feed(tokens[:, :half])]
+        steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, length)]
+        cached = torch.cat(steps, dim=1)
+        yield Finding("decoding through the cache, logits", _gap(cached, expected), tolerance)
+        pairs = (_next(logits, tokens) for logits in (cached, expected))
+        yield Finding("log-probabilities of the next token", _gap(*pairs), tolerance)
+        prompts = tokens[:, :half]
+        different = _greedy(ours, prompts, length) != _greedy_reference(reference, prompts, length)
+        name = f"greedy tokens that differ, of {rows * length}"
+        yield Finding(name, float(different.sum()), 0.0)
+
+
+def _gap(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours - theirs).abs().max())
+
+
+def _next(logits: Tensor, tokens: Tensor) -> Tensor:
+    return logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])
+
+
+def _greedy(model: LoadedModel, prompts: Tensor, count: int) -> Tensor:
+    cache = Cache(model, len(prompts), prompts.shape[1] + count)
+    fed, drawn = prompts, []
+    for _ in range(count):
+        fed = cache.feed(fed)[:, -1].argmax(-1, keepdim=True)
+        drawn.append(fed)
+    return torch.cat(drawn, dim=1)
+
+
+def _greedy_reference(model: Any, prompts: Tensor, count: int) -> Tensor:
+    whole = prompts
+    for _ in range(count):  # without a cache: nothing to get wrong
+        whole = torch.cat([whole, model(whole).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+    return whole[:, prompts.shape[1] :]

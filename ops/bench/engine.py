@@ -1,0 +1,198 @@
+"""Tokens a second of the engine, beside its peers in the same run: `python -m burnish.ops.bench.engine`.
+
+Random weights of two shapes (see shapes.py), prompts of 128 tokens, 64 new ones, 1, 8 and 32 at
+once. Decode is what the 63 tokens after the first take; prefill is what the first takes. Ours
+includes scheduling, drawing and spelling. Peers: transformers' generate and its continuous
+batching, and llama.cpp where llama-cpp-python and gguf are installed (`pip install burnish[bench]`).
+
+    python -m burnish.ops.bench.engine --shapes S,M --weights bfloat16,int8 --threads 2
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from burnish.ops.bench import peers
+from burnish.ops.bench.peers import Peer
+from burnish.ops.bench.results import FOLDER, keep
+from burnish.ops.bench.shapes import SHAPES, build
+from rich.console import Console
+from rich.table import Table
+
+PROMPT, NEW = 128, 64
+CONCURRENT = (1, 8, 32)
+LORA_RANK = 16
+
+
+@contextmanager
+def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iterator[Peer]:
+    """Our engine, with its prompts spread over the base's or so many adapters' versions."""
+    import torch
+    from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
+    from burnish.kernels.model import load_model
+    from burnish.serving.engine import LocalEngine, Request, SamplingParams
+
+    torch.set_num_threads(threads)
+    model = load_model(folder, weights=weights)
+    engine = LocalEngine(model, max_running=max(CONCURRENT), threads=threads)
+    names: list[str | None] = [None]
+    if adapters:
+        spec = LoraSpec(LORA_RANK, 32, default_targets(model.model))
+        names = []
+        for seed in range(adapters):
+            fresh = init_adapter(model.model, spec, seed)
+            noise = {n: torch.randn_like(t) * 0.01 for n, t in fresh.tensors.items()}
+            names.append(f"v@{seed}")
+            engine.set_adapter_weights(f"v@{seed}", AdapterWeights(spec, noise))
+
+    def run(prompts: np.ndarray, new: int) -> float:
+        requests = [
+            Request(
+                id=str(row),
+                prompt_ids=tuple(prompt.tolist()),
+                params=SamplingParams(max_tokens=new, seed=row, ignore_eos=True),
+                adapter=names[row % len(names)],
+            )
+            for row, prompt in enumerate(prompts)
+        ]
+        began = time.perf_counter()
+        done = engine.generate_batch(requests)
+        seconds = time.perf_counter() - began
+        assert all(len(answer.token_ids) == new for answer in done)
+        return seconds
+
+    yield run
+
+
+def contestants(weights: list[str]) -> dict[str, Any]:
+    """Name -> context manager of (folder, threads)."""
+    found: dict[str, Any] = {}
+    for form in weights:
+        found[f"burnish {form}"] = partial(burnish, weights=form)
+        found[f"burnish {form}, 2 adapters"] = partial(burnish, weights=form, adapters=2)
+    if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
+        if "bfloat16" in weights:
+            found["llama.cpp bf16"] = peers.llama_cpp("bf16")
+        if "int8" in weights:
+            found["llama.cpp q8_0"] = peers.llama_cpp("q8_0")
+    found["transformers generate"] = peers.transformers_generate
+    found["transformers batching"] = peers.transformers_batching
+    return found
+
+
+def measure(run: Peer, vocab: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Decode and prefill tokens a second at each concurrency: medians over the rounds."""
+    rng = np.random.default_rng(0)
+    figures = {}
+    for rows in CONCURRENT:
+        decode, prefill = [], []
+        for _ in range(rounds + 1):  # the first one warms up
+            prompts = rng.integers(3, vocab, (rows, PROMPT))
+            first, whole = run(prompts, 1), run(prompts, NEW)
+            prefill.append(rows * PROMPT / first)
+            decode.append(rows * (NEW - 1) / max(whole - first, 1e-9))
+        figures[str(rows)] = {
+            "decode": round(statistics.median(decode[1:]), 1),
+            "prefill": round(statistics.median(prefill[1:]), 1),
+        }
+    return figures
+
+
+def read_bandwidth() -> float:
+    """GB/s that all threads together read from memory far larger than the caches."""
+    import torch
+
+    big = torch.ones(1 << 28)  # 1 GiB
+    best = 0.0
+    for _ in range(5):
+        began = time.perf_counter()
+        big.sum()
+        best = max(best, big.nbytes / (time.perf_counter() - began) / 1e9)
+    return round(best, 1)
+
+
+def main(
+    shapes: Annotated[str, typer.Option(help="Comma-separated: S, M.")] = "S,M",
+    weights: Annotated[str, typer.Option(help="Of ours: bfloat16, int8, ...")] = "bfloat16,int8",
+    only: Annotated[str, typer.Option(help="Only contestants whose name has this.")] = "",
+    threads: Annotated[int, typer.Option(help="CPU threads of each.")] = 2,
+    rounds: Annotated[int, typer.Option(help="Timed rounds.")] = 3,
+    out: Annotated[Path, typer.Option(help="engine.json and engine.png go here.")] = FOLDER,
+) -> None:
+    """Measure everyone, one after the other."""
+    import torch
+
+    torch.set_num_threads(threads)
+    results: dict[str, Any] = {"threads": threads, "read_gb_s": read_bandwidth(), "shapes": {}}
+    console = Console()
+    with tempfile.TemporaryDirectory() as scratch:
+        for shape in shapes.split(","):
+            folder = build(shape, Path(scratch) / shape)
+            rows: dict[str, Any] = {}
+            results["shapes"][shape] = rows
+            for name, open_peer in contestants(weights.split(",")).items():
+                if only not in name:
+                    continue
+                with contextlib.ExitStack() as stack:
+                    try:
+                        run = stack.enter_context(open_peer(folder, threads))
+                        rows[name] = measure(run, int(SHAPES[shape]["vocab_size"]), rounds)
+                    except Exception as error:  # noqa: BLE001 - a peer's trouble is a result, too
+                        rows[name] = {"error": f"{type(error).__name__}: {error}"}
+                console.print(shape, name, rows[name])
+            console.print(_table(shape, rows))
+    keep("engine", results, out)
+    _plot(results, out / "engine.png")
+
+
+def _table(shape: str, rows: dict[str, Any]) -> Table:
+    table = Table(title=f"{shape}: tokens a second")
+    table.add_column("")
+    for n in CONCURRENT:
+        table.add_column(f"decode, {n}")
+    table.add_column(f"prefill, {CONCURRENT[-1]}")
+    for name, row in rows.items():
+        if "error" in row:
+            table.add_row(name, row["error"])
+        else:
+            cells = [f"{row[str(n)]['decode']:,.0f}" for n in CONCURRENT]
+            table.add_row(name, *cells, f"{row[str(CONCURRENT[-1])]['prefill']:,.0f}")
+    return table
+
+
+def _plot(results: dict[str, Any], path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    shapes = results["shapes"]
+    figure, axes = plt.subplots(1, len(shapes), figsize=(6 * len(shapes), 4.2), squeeze=False)
+    for axis, (shape, rows) in zip(axes[0], shapes.items(), strict=True):
+        for name, row in rows.items():
+            if "error" not in row:
+                speeds = [row[str(n)]["decode"] for n in CONCURRENT]
+                style = "-" if name.startswith("burnish") else "--"
+                axis.plot(CONCURRENT, speeds, style, marker="o", label=name)
+        axis.set(title=f"model {shape}", xlabel="answers at once", xscale="log", yscale="log")
+        axis.set_xticks(CONCURRENT, [str(n) for n in CONCURRENT])
+        axis.set_ylabel("new tokens a second, all together")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    typer.run(main)

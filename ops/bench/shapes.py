@@ -1,0 +1,49 @@
+"""Random models to measure speed with: their shapes, and how to build one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from burnish.ops.settings import EMBER
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+# S fits a CPU's caches, M does not.
+SHAPES = {
+    "S": {
+        "vocab_size": 4096,
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "num_experts": 16,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 256,
+    },
+    "M": {
+        "vocab_size": 16384,
+        "hidden_size": 512,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 64,
+        "num_experts": 32,
+        "num_experts_per_tok": 4,
+        "moe_intermediate_size": 384,
+    },
+}
+
+
+def build(shape: str, folder: Path) -> Path:
+    """Write a random model in bfloat16 with ember's tokenizer; the same weights every time."""
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(
+        **SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=False
+    )
+    model = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    for file in EMBER.glob("*token*"):
+        shutil.copy(file, folder)
+    return folder
