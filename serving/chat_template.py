@@ -2,7 +2,7 @@
 
 The template is the tokenizer's own (Jinja, as Hugging Face ships it). Answers are read in the
 markup most open models share: `<think>...</think>` and `<tool_call>{json}</tool_call>`.
-Left out: images and audio; grammars that would force a tool call.
+Left out: images and audio.
 """
 
 from __future__ import annotations

@@ -23,11 +23,9 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "functions": ((None, []), "Use tools."),
     "modalities": ((None, ["text"]), "Only ['text']."),
     "moderation": ((None,), "There is no moderation service here."),
-    "parallel_tool_calls": ((None, True), "The model decides how many tools it calls at once."),
     "prediction": ((None,), "Predicted outputs are not implemented."),
     "prompt_cache_key": ((None,), "There is no cache to choose."),
     "prompt_cache_retention": ((None,), "There is no cache to choose."),
-    "response_format": ((None, {"type": "text"}), "Only {'type': 'text'}: answers are not constrained."),
     "service_tier": ((None, "auto", "default"), "There is one tier."),
     "store": ((None, True), "Every interaction is recorded; that is what the service learns from."),
     "suffix": ((None, ""), "Insertion is not implemented."),
@@ -91,7 +89,7 @@ class _Generate(_Edge):
             raise ValueError("stream_options is only allowed with stream: true")
         return self
 
-    def sampling(self, *, top: int, room: int) -> SamplingParams:
+    def sampling(self, *, top: int, room: int, grammar: str = "") -> SamplingParams:
         """The engine's parameters; `top` alternatives per token, at most `room` tokens."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingParams(
@@ -106,6 +104,7 @@ class _Generate(_Edge):
             logit_bias=self.logit_bias,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
+            grammar=grammar,
         )
 
     @property
@@ -189,23 +188,53 @@ class Tool(_Edge):
     function: FunctionSpec
 
 
+class NamedFunction(_Edge):
+    name: str
+
+
+class NamedTool(_Edge):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(_Edge):
+    """`schema` is a JSON Schema. Following it is all that `strict` could ask for."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Edge):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_there_is_one(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema belongs to type 'json_schema', and to no other")
+        return self
+
+
 class ChatRequest(_Generate):
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     tools: list[Tool] | None = None
-    tool_choice: Literal["auto", "none"] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     session_id: str | None = Field(default=None, min_length=1, max_length=256)
     safety_identifier: str | None = Field(default=None, max_length=256)
 
     @field_validator("tool_choice", mode="before")
     @classmethod
-    def _free_choice(cls, choice: Any) -> Any:
-        if choice not in ("auto", "none"):
-            why = "Only 'auto' and 'none': the model cannot be forced to call a tool."
-            raise ValidationRefusal(unsupported("tool_choice", why))
+    def _a_choice(cls, choice: Any) -> Any:
+        if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+            raise ValueError("'auto', 'none', 'required', or the function to call")
         return choice
 
     @model_validator(mode="after")
@@ -214,6 +243,10 @@ class ChatRequest(_Generate):
             raise ValueError("top_logprobs needs logprobs: true")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
+        if self.parallel_tool_calls is False and self.tool_choice in (None, "auto"):
+            # Nothing could hold a free answer to it.
+            why = "false needs a tool_choice that makes the model call a tool."
+            raise ValidationRefusal(unsupported("parallel_tool_calls", why))
         return self
 
     @property

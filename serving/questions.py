@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from burnish.feedback.ids import new_interaction_id
 from burnish.serving.auth import Principal
 from burnish.serving.chat_template import render
+from burnish.serving.constraints import grammar_of
 from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.recall import Recalled, recall
@@ -47,7 +48,11 @@ async def chat_question(
         model=body.model,
         tenant=who.tenant,
         prompt_ids=prompt.ids,
-        params=body.sampling(top=body.top_logprobs, room=_room(service, body.limit, prompt.ids)),
+        params=body.sampling(
+            top=body.top_logprobs,
+            room=_room(service, body.limit, prompt.ids),
+            grammar=grammar_of(body, tokenizer),
+        ),
         n=body.n,
         user=body.end_user,
         session_id=body.session_id,

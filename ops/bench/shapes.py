@@ -44,6 +44,6 @@ def build(shape: str, folder: Path) -> Path:
     )
     model = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
     model.save_pretrained(folder)
-    for file in EMBER.glob("*token*"):
+    for file in (*EMBER.glob("*token*"), EMBER / "chat_template.jinja"):
         shutil.copy(file, folder)
     return folder

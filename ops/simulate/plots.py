@@ -48,18 +48,20 @@ def _versions(summaries: Sequence[Summary], verdict: Verdict | None, path: Path)
     thumbs.plot(versions, [row.observed for row in rows], ":", color=NOISY, marker=".",
                 label="observed (flips and all)")  # fmt: skip
     pairs = [row for row in rows if row.pairs >= SMALL]
-    thumbs.plot([row.version for row in pairs], [row.base_expected for row in pairs], "--",
-                color=BASE, marker="s", label="frozen base, same prompts, expected")  # fmt: skip
-    if pairs:  # a version has few pairs; all of them together are a steadier line
-        pooled = sum(row.base_expected * row.pairs for row in pairs) / sum(r.pairs for r in pairs)
-        thumbs.axhline(pooled, color=BASE, lw=1, label="frozen base, all its prompts")
+    # A version has few prompts in common with the base: points for each, a line for all together.
+    for axis, name in ((thumbs, "base_expected"), (skill, "base_right")):
+        means = [getattr(row, name) for row in pairs]
+        axis.plot([row.version for row in pairs], means, "s", color=BASE, ms=4, alpha=0.4,
+                  label="frozen base, same prompts")  # fmt: skip
+        if pairs:
+            pooled = sum(m * row.pairs for m, row in zip(means, pairs, strict=True))
+            axis.axhline(pooled / sum(row.pairs for row in pairs), color=BASE, lw=1.5,
+                         label="frozen base, all its prompts")  # fmt: skip
     if verdict is not None:
         thumbs.axhline(verdict.expected_oracle, color=GOOD, lw=1, label="oracle (held-out prompts)")
     thumbs.set_ylabel("thumbs-up rate")
     thumbs.legend(fontsize=8)
     skill.plot(versions, [row.right for row in rows], color=INK, marker="o", label="version")
-    skill.plot([row.version for row in pairs], [row.base_right for row in pairs], "--",
-               color=BASE, marker="s", label="frozen base, same prompts")  # fmt: skip
     skill.set_ylabel("skill accuracy")
     skill.set_xlabel("policy version")
     skill.legend(fontsize=8)

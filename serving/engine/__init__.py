@@ -1,7 +1,9 @@
 """The engine: token ids in, sampled token ids out, many requests and policy versions at once."""
 
 from burnish.serving.engine.engine import LocalEngine
+from burnish.serving.engine.grammars import json_grammar
 from burnish.serving.engine.types import (
+    BadGrammar,
     Completion,
     Delta,
     Engine,
@@ -17,6 +19,7 @@ from burnish.serving.engine.types import (
 )
 
 __all__ = [
+    "BadGrammar",
     "Completion",
     "Delta",
     "Engine",
@@ -30,4 +33,5 @@ __all__ = [
     "Request",
     "SamplingParams",
     "UnknownAdapter",
+    "json_grammar",
 ]

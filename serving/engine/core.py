@@ -48,7 +48,7 @@ class Core:
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0
 
     def sequence(self, request: Request, sink: Sink) -> Sequence:
-        """A request as the scheduler takes it; PromptTooLong if it can never fit."""
+        """A request as the scheduler takes it; PromptTooLong or BadGrammar if it cannot be."""
         room = self.kv.max_len - len(request.prompt_ids)
         if not request.prompt_ids:
             raise PromptTooLong("the prompt is empty")
@@ -58,6 +58,8 @@ class Core:
                 f"at most {self.kv.max_len - 1} leave room for an answer"
             )
         params = request.params
+        if params.grammar:
+            self._runner.grammars.check(params.grammar)
         deadline = request.deadline_s
         return Sequence(
             request=request,

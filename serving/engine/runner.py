@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.step import Drawn, Draws, Feed
+from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, Top
 from burnish.serving.engine.scheduler import Plan, Sequence
@@ -35,7 +36,9 @@ class Runner:
     def __init__(self, model: LoadedModel, kv: PagedKV, rows: int) -> None:
         self.model = model
         self.kv = kv
-        self.sampler = Sampler(rows, model.config.vocab_size, model.eos_token_ids, model.device)
+        vocab, ends = model.config.vocab_size, model.eos_token_ids
+        self.grammars = Grammars(model.tokenizer, vocab, ends)
+        self.sampler = Sampler(rows, vocab, ends, model.device, self.grammars)
         self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn

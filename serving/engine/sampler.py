@@ -2,9 +2,10 @@
 
 A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
 request draws the same tokens alone and in any batch. The native library draws for most rows (see
-kernels/cpu/draw.h); here is the reference, which also knows biases, penalties and alternatives.
+kernels/cpu/draw.h); here is the reference, which also knows biases, penalties, grammars and
+alternatives.
 
-Order: logit bias and penalties, temperature, top-k, top-p, min-p. Left out: grammars.
+Order: logit bias and penalties, grammar, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from burnish.kernels.step import DRAW
+from burnish.serving.engine.grammars import Grammars, Matcher
 from burnish.serving.engine.types import SamplingParams
 
 Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
@@ -36,8 +38,16 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
 class Sampler:
     """Parameters of every running row, and the draw."""
 
-    def __init__(self, rows: int, vocab: int, ends: frozenset[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        rows: int,
+        vocab: int,
+        ends: frozenset[int],
+        device: torch.device,
+        grammars: Grammars | None = None,
+    ) -> None:
         self.vocab = vocab
+        self.grammars = grammars
         self.device = device
         self.how = np.zeros(rows, dtype=DRAW)
         self.params: list[SamplingParams | None] = [None] * rows
@@ -49,6 +59,7 @@ class Sampler:
         self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
+        self._matchers: dict[int, Matcher] = {}
 
     def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
         """Set up a row for a request that has `drawn` these tokens already."""
@@ -60,9 +71,13 @@ class Sampler:
         self.top_n[row] = params.logprobs
         self.endless[row] = params.ignore_eos
         penalised = bool(params.presence_penalty or params.frequency_penalty)
-        self.shifted[row] = penalised or bool(params.logit_bias)
+        self.shifted[row] = penalised or bool(params.logit_bias or params.grammar)
         self._bias.pop(row, None)
         self._counts.pop(row, None)
+        self._matchers.pop(row, None)
+        if params.grammar:
+            assert self.grammars is not None, "checked when the request came"
+            self._matchers[row] = self.grammars.matcher(params.grammar, drawn)
         if params.logit_bias:
             bias = torch.zeros(self.vocab, device=self.device)
             for token, value in params.logit_bias.items():
@@ -93,9 +108,11 @@ class Sampler:
         target = random[:, None] * weights[:, -1:]
         chosen = torch.searchsorted(weights, target, right=True).clamp_max_(self.vocab - 1)
         tokens = chosen[:, 0]
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True) if self._counts else ():
+        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
             if row in self._counts:
                 self._counts[row][token] += 1
+            if row in self._matchers:
+                self._matchers[row].take(token)
         return (
             tokens,
             raw.gather(1, chosen)[:, 0],
@@ -140,7 +157,7 @@ class Sampler:
         return processed
 
     def _shift(self, logits: torch.Tensor, row: int) -> None:
-        """Bias and penalties of one row, in place on its logits [V]."""
+        """Bias, penalties and grammar of one row, in place on its logits [V]."""
         params = self.params[row]
         assert params is not None
         if row in self._bias:
@@ -148,6 +165,8 @@ class Sampler:
         if row in self._counts:
             counts = self._counts[row]
             logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+        if row in self._matchers:
+            logits.masked_fill_(~self._matchers[row].allowed().to(logits.device), -math.inf)
 
     def _filter(self, logp: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """top-k, top-p and min-p, renormalised: logp [R, V] -> [R, V]."""

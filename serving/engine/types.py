@@ -3,6 +3,7 @@
     EngineError (RuntimeError)          a step failed; the request is lost, the engine goes on
     ├── QueueFull                       try again later
     ├── PromptTooLong (ValueError)      this request can never fit
+    ├── BadGrammar (ValueError)         the request's grammar does not compile
     ├── UnknownAdapter (KeyError)       the request names a version that is not resident
     └── EngineStopped                   the engine no longer takes requests
 
@@ -27,6 +28,10 @@ class QueueFull(EngineError):
 
 class PromptTooLong(EngineError, ValueError):
     """Prompt and room for an answer exceed the model's context or the whole KV cache."""
+
+
+class BadGrammar(EngineError, ValueError):
+    """A grammar does not compile, or asks for what cannot be done; the message says what."""
 
 
 class UnknownAdapter(EngineError, KeyError):
@@ -55,6 +60,7 @@ class SamplingParams:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     ignore_eos: bool = False
+    grammar: str = ""  # llguidance's; the answer keeps to it (see grammars.py)
 
     def __post_init__(self) -> None:
         if self.temperature < 0:

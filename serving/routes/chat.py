@@ -19,14 +19,20 @@ from burnish.serving.adapters import VersionUnavailable
 from burnish.serving.answers import ChatShape, Shape, TextShape, message_of
 from burnish.serving.auth import Auth, Principal
 from burnish.serving.chat_template import AnswerParser
-from burnish.serving.engine import EngineError, EngineStopped, PromptTooLong, QueueFull
+from burnish.serving.engine import (
+    BadGrammar,
+    EngineError,
+    EngineStopped,
+    PromptTooLong,
+    QueueFull,
+)
 from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.policies import Lease, UnknownModel
 from burnish.serving.questions import chat_question, text_question
 from burnish.serving.recall import remember
 from burnish.serving.service import Service, service_of
-from burnish.serving.turn import Turn
+from burnish.serving.turn import Question, Turn
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from redis.exceptions import RedisError
@@ -108,7 +114,7 @@ async def _answer(
         service.metrics.interactions.labels(turn.lease.policy, "hung_up").inc()
         return Response(status_code=499)
     except (EngineError, FeedbackError) as error:
-        raise _as_api_error(error, len(turn.question.prompt_ids)) from error
+        raise _as_api_error(error, turn.question) from error
     finally:
         if not stream or not turn.streaming:
             turn.close()
@@ -153,7 +159,7 @@ class _EventStream(StreamingResponse):
         except (EngineError, FeedbackError) as error:
             # The status line is long gone: the stream ends in an error and without [DONE].
             self._settled = isinstance(error, FeedbackError)  # no use in trying that again
-            yield _event(_as_api_error(error, len(turn.question.prompt_ids)).body())
+            yield _event(_as_api_error(error, turn.question).body())
 
 
 async def _settle(service: Service, turn: Turn, shape: Shape) -> None:
@@ -195,15 +201,20 @@ async def _remember(service: Service, turn: Turn) -> None:
         log.warning("session %s did not take %s: %s", question.session_id, question.id, error)
 
 
-def _as_api_error(error: Exception, prompt_tokens: int) -> ApiError:
+def _as_api_error(error: Exception, question: Question) -> ApiError:
     match error:
         case QueueFull():
             return ApiError(
                 429, f"Too many requests wait: {error}", code="queue_full", retry_after=1
             )
         case PromptTooLong():
-            message = f"The prompt of {prompt_tokens} tokens does not fit: {error}"
+            message = f"The prompt of {len(question.prompt_ids)} tokens does not fit: {error}"
             return ApiError(400, message, param="messages", code="context_length_exceeded")
+        case BadGrammar():
+            param = "tools" if question.tools else "response_format"
+            return ApiError(
+                400, f"This schema cannot be followed: {error}", param=param, code="invalid_schema"
+            )
         case EngineStopped():
             return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
         case SpoolFull():

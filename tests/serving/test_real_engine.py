@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
+import openai
 import pytest
 from burnish.kernels.lora import init_adapter, save_adapter
 from burnish.serving.engine import LocalEngine
@@ -76,3 +78,58 @@ def test_a_registered_adapter_is_served_pinned_and_rolled_back(
     running.http("POST", "/v1/policies/default/rollback")
     back = running.say("Hi", **GREEDY)
     assert (back.system_fingerprint, back.choices[0].message.content) == ("default@1", base)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"unit": {"enum": ["km", "mile"]}, "value": {"type": "integer", "maximum": 99}},
+    "required": ["unit", "value"],
+    "additionalProperties": False,
+}
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"enum": [1, 2, 3]}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+def test_an_answer_keeps_to_the_schema_it_was_given(running: Running) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "length", "schema": SCHEMA}}
+    for seed in range(5):
+        choice = running.say("How far?", response_format=form, seed=seed, max_tokens=60).choices[0]
+        length = json.loads(choice.message.content)
+        assert length["unit"] in ("km", "mile")
+        assert length["value"] <= 99
+        assert choice.finish_reason == "stop"
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
+def test_a_tool_call_can_be_asked_for(running: Running, choice) -> None:
+    for seed in range(5):
+        answer = running.say(
+            "1+1?",
+            tools=[ADD],
+            tool_choice=choice,
+            parallel_tool_calls=False,
+            seed=seed,
+            max_tokens=80,
+        ).choices[0]
+        assert answer.finish_reason == "tool_calls"
+        (call,) = answer.message.tool_calls
+        assert call.function.name == "add"
+        assert json.loads(call.function.arguments)["a"] in (1, 2, 3)
+
+
+def test_a_schema_that_cannot_be_followed_is_refused(running: Running) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        running.say("?", response_format=form)
+    assert refused.value.param == "response_format"
+    assert "nonsense" in refused.value.message

@@ -24,8 +24,6 @@ def refused(running: Running, status: int, path: str = "/v1/chat/completions", *
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("response_format", {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}),
-        ("response_format", {"type": "json_object"}),
         ("audio", {"voice": "alloy", "format": "wav"}),
         ("modalities", ["text", "audio"]),
         ("functions", [{"name": "f"}]),
@@ -34,8 +32,6 @@ def refused(running: Running, status: int, path: str = "/v1/chat/completions", *
         ("web_search_options", {}),
         ("service_tier", "flex"),
         ("parallel_tool_calls", False),
-        ("tool_choice", "required"),
-        ("tool_choice", {"type": "function", "function": {"name": "f"}}),
     ],
 )
 def test_a_parameter_we_do_not_do_is_named(running: Running, param: str, value: Any) -> None:
@@ -43,6 +39,29 @@ def test_a_parameter_we_do_not_do_is_named(running: Running, param: str, value: 
     assert error["param"] == param
     assert error["code"] == "unsupported_parameter"
     assert error["type"] == "invalid_request_error"
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("param", "body"),
+    [
+        (
+            "response_format",
+            {"response_format": {"type": "json_object"}, "reasoning_effort": "low"},
+        ),
+        ("tool_choice", {"tool_choice": "required", "tools": [TOOL], "reasoning_effort": "low"}),
+        (
+            "tool_choice",
+            {"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]},
+        ),
+    ],
+)
+def test_a_form_that_cannot_be_followed_is_named(
+    running: Running, param: str, body: dict[str, Any]
+) -> None:
+    assert refused(running, 400, **CHAT, **body)["param"] == param
 
 
 def test_values_that_ask_for_nothing_are_fine(running: Running) -> None:
@@ -68,6 +87,8 @@ def test_an_unknown_field_is_named(running: Running) -> None:
         ("logit_bias", {"999999": 1}),
         ("top_logprobs", 21),
         ("reasoning_effort", "enormous"),
+        ("response_format", {"type": "json_schema"}),
+        ("tool_choice", "sometimes"),
         ("messages", []),
     ],
 )

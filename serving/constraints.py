@@ -1,0 +1,83 @@
+"""What a request says about the form of its answer, as a grammar for the engine.
+
+`response_format` asks for JSON, `tool_choice` for a call. Left out: both together with thinking,
+which would have to be let through first.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from burnish.serving.chat_template import CALL, END_CALL
+from burnish.serving.engine import json_grammar
+from burnish.serving.errors import ApiError, unsupported
+from burnish.serving.openai_types import ChatRequest, Tool
+
+
+def grammar_of(body: ChatRequest, tokenizer: Any) -> str:
+    """The grammar an answer must keep to, which the engine checks; empty when it is free.
+
+    ApiError names the field of what cannot be asked at all.
+    """
+    must_call = body.tool_choice not in (None, "auto", "none")
+    form = body.response_format
+    wants_json = form is not None and form.type != "text"
+    if body.thinks and (must_call or wants_json):
+        name = "tool_choice" if must_call else "response_format"
+        raise unsupported(name, "It cannot be combined with reasoning_effort.")
+    if must_call:
+        return _calls(body, tokenizer)
+    if not wants_json:
+        return ""
+    assert form is not None
+    schema = {"type": "object"} if form.json_schema is None else form.json_schema.schema_
+    return json_grammar(schema)
+
+
+def _calls(body: ChatRequest, tokenizer: Any) -> str:
+    """One tool call, or where they are allowed several, in the markup models write."""
+    calls = [_call(tool) for tool in _allowed(body)]
+    schema = json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
+    opening, closing = (_spelt(tag, tokenizer) for tag in (CALL, END_CALL))
+    many = "" if body.parallel_tool_calls is False else ' ("\\n"? call)*'
+    return f"start: call{many}\ncall: {opening} json {closing}\njson: %json {schema}\n"
+
+
+def _allowed(body: ChatRequest) -> list[Tool]:
+    tools = body.tools or []
+    if body.tool_choice == "required":
+        return tools
+    assert not isinstance(body.tool_choice, str)
+    assert body.tool_choice is not None
+    name = body.tool_choice.function.name
+    named = [tool for tool in tools if tool.function.name == name]
+    if not named:
+        raise ApiError(400, f"No tool is called '{name}'.", param="tool_choice")
+    return named
+
+
+def _call(tool: Tool) -> dict[str, Any]:
+    function = tool.function
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"const": function.name},
+            "arguments": function.parameters or {"type": "object"},
+        },
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+        "x-guidance": {
+            "whitespace_flexible": False,
+            "item_separator": ", ",
+            "key_separator": ": ",
+        },
+    }
+
+
+def _spelt(tag: str, tokenizer: Any) -> str:
+    """A tag as Lark has it: by its id where it is one token of its own, else as text."""
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.content == tag:
+            return f"<[{token}]>"
+    return json.dumps(tag)
