@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from burnish.serving.chat_template import CALL, END_CALL
-from burnish.serving.engine import json_grammar
+from burnish.serving.engine.grammars import SPACING, json_grammar
 from burnish.serving.errors import ApiError, unsupported
 from burnish.serving.openai_types import ChatRequest, Tool
 
@@ -67,11 +67,7 @@ def _call(tool: Tool) -> dict[str, Any]:
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
-        "x-guidance": {
-            "whitespace_flexible": False,
-            "item_separator": ", ",
-            "key_separator": ": ",
-        },
+        "x-guidance": SPACING,
     }
 
 

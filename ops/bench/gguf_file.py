@@ -30,7 +30,7 @@ WHOLE = {
 
 def write_gguf(folder: Path, weights: str) -> Path:
     """Write `folder/weights.gguf` with matrices as `bf16` or `q8_0`; norms and routers stay float32."""
-    import gguf
+    import gguf  # pyright: ignore[reportMissingImports]
 
     config: Any = AutoConfig.from_pretrained(folder)
     path = folder / f"{weights}.gguf"

@@ -73,7 +73,7 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
 
     @contextmanager
     def peer(folder: Path, threads: int) -> Iterator[Peer]:
-        import llama_cpp as ll
+        import llama_cpp as ll  # pyright: ignore[reportMissingImports]
         from burnish.ops.bench.gguf_file import write_gguf
 
         file = write_gguf(folder, weights)

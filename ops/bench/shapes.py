@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from burnish.ops.settings import EMBER
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 # S fits a CPU's caches, M does not.
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "S": {
         "vocab_size": 4096,
         "hidden_size": 256,
@@ -42,7 +43,8 @@ def build(shape: str, folder: Path) -> Path:
     config = Qwen3MoeConfig(
         **SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=False
     )
-    model = Qwen3MoeForCausalLM(config).to(torch.bfloat16)
+    model: Any = Qwen3MoeForCausalLM(config)
+    model = model.to(torch.bfloat16)
     model.save_pretrained(folder)
     for file in (*EMBER.glob("*token*"), EMBER / "chat_template.jinja"):
         shutil.copy(file, folder)

@@ -23,7 +23,8 @@ SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator"
 
 def json_grammar(schema: Mapping[str, Any]) -> str:
     """The grammar of JSON texts that a JSON Schema allows; whether it can be done, `check` says."""
-    return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=dict(SPACING))
+    spaced = {**schema, "x-guidance": SPACING}
+    return llguidance.LLMatcher.grammar_from_json_schema(json.dumps(spaced))
 
 
 class Grammars:
