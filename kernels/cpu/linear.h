@@ -97,10 +97,27 @@ struct Tail {
     int64_t rank;
 };
 
+// Whoever takes what a product yields, by reference: row, block, and the block's two vectors. Not a
+// template parameter, or every product would be compiled once for each taker.
+class Taker {
+    const void* self;
+    void (*call)(const void*, int64_t, int64_t, vec, vec);
+
+  public:
+    template <class F>
+    Taker(const F& f)
+        : self(&f), call([](const void* self, int64_t row, int64_t block, vec a, vec b) {
+              (*static_cast<const F*>(self))(row, block, a, b);
+          }) {}
+    void operator()(int64_t row, int64_t block, vec a, vec b) const {
+        call(self, row, block, a, b);
+    }
+};
+
 // R rows times B blocks from `block` on; `done(row, block, a, b)` takes what comes out.
-template <class Read, int R, int B, class Done>
-static inline void tile(const Matrix& m, int64_t which, int64_t block, const float* const* x,
-                        const Tail* tails, int64_t row, Done&& done) {
+template <class Read, int R, int B>
+static void tile(const Matrix& m, int64_t which, int64_t block, const float* const* x,
+                        const Tail* tails, int64_t row, Taker done) {
     vec sum[R][B][2] = {};
     Read read[B];
     for (int b = 0; b < B; ++b) read[b] = Read(m, which * m.blocks + block + b);
@@ -140,9 +157,9 @@ static inline void tile(const Matrix& m, int64_t which, int64_t block, const flo
 
 // Blocks begin..end of matrix `which` times all rows. Few rows take more blocks at once, so that
 // there are always enough sums under way; the order within each sum stays.
-template <class Read, class Done>
+template <class Read>
 static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
-                     const float* const* x, const Tail* tails, int64_t rows, Done&& done) {
+                     const float* const* x, const Tail* tails, int64_t rows, Taker done) {
     for (int64_t block = begin; block < end;) {
         const bool pair = rows < 4 && end - block >= 2;
         int64_t row = 0;
@@ -163,9 +180,8 @@ static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
     }
 }
 
-template <class Done>
 static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
-                     const float* const* x, const Tail* tails, int64_t rows, Done&& done) {
+                     const float* const* x, const Tail* tails, int64_t rows, Taker done) {
     if (rows == 0 || begin >= end) return;
     switch (m.format) {
         case FLOAT32: return multiply<ReadFloat32>(m, which, begin, end, x, tails, rows, done);

@@ -202,9 +202,8 @@ struct Forward {
 #pragma omp barrier
     }
 
-    template <class Done>
     void product(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
-                 int threads, Done&& done) {
+                 int threads, Taker done) {
         if (adapted) go_down(rows, layer, which, thread, threads);
         const Share mine(matrix.blocks, thread, threads);
         const Tail* tails = adapted ? rows.tails.data() : nullptr;
