@@ -429,7 +429,8 @@ class NativeStep:
         lib = native.library()
         assert lib is not None
         # Slot 0 is the base; the library counts adapters from zero.
-        arrays = (feed.tokens, feed.row, feed.position, feed.slot - 1)
+        raw = (feed.tokens, feed.row, feed.position, feed.slot - 1, table, feed.keep)
+        *arrays, table, keep = (np.ascontiguousarray(a, np.int64) for a in raw)
         pointers = POINTER * self.depth
         keys, values = (
             pointers(*range(t.data_ptr(), t.data_ptr() + t.nbytes, t.nbytes // self.depth))
@@ -443,8 +444,8 @@ class NativeStep:
             table.shape[1],
             ctypes.addressof(keys),
             ctypes.addressof(values),
-            len(feed.keep),
-            feed.keep.ctypes.data,
+            len(keep),
+            keep.ctypes.data,
             None if logits is None else logits.data_ptr(),
             None if state is None else state.data_ptr(),
             layers,
