@@ -99,8 +99,8 @@ class _View:
         prompt, said = self._split(features)
         self._centre, self._spread = prompt.mean(0), prompt.std(0, correction=0).clamp_min(1e-3)
         self.prompts = self._sphere(prompt)
-        near = _near(self.prompts, self.prompts, ALIKE_SCALE)
-        usual = near @ said / near.sum(1, keepdim=True)
+        near = _near(self.prompts, self.prompts, ALIKE_SCALE).fill_diagonal_(0)
+        usual = near @ said / near.sum(1, keepdim=True).clamp_min(1e-30)
         self._scale = (said - usual).square().sum(1).mean().sqrt().clamp_min(1e-3)
         self.answers = said / self._scale
 

@@ -68,7 +68,7 @@ async def test_cancelling_a_waiting_task_frees_its_place(running: LocalEngine, a
 
 
 async def test_a_deadline_ends_an_answer(running: LocalEngine, ask: Ask) -> None:
-    deltas = await collect(running, ask(1, max_tokens=490, deadline_s=0.05))
+    deltas = await collect(running, ask(1, max_tokens=490, deadline_s=0.003))
     assert deltas[-1].finish_reason == "deadline"
     assert all_free(running)
 
@@ -95,7 +95,7 @@ async def test_higher_priority_goes_first(loaded, ask: Ask) -> None:
         await collect(engine, request)
         done.append(name)
 
-    first = asyncio.create_task(run("first", ask(1, max_tokens=60)))
+    first = asyncio.create_task(run("first", ask(1, max_tokens=490)))
     await until(lambda: engine.stats().running == 1)
     later = [run("low", ask(2)), run("high", ask(3, priority=5))]
     await asyncio.gather(first, *later)
