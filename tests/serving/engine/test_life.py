@@ -29,7 +29,7 @@ async def collect(engine: LocalEngine, request: Request) -> list[Delta]:
 async def until(condition, seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the engine is another thread
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.001)
 
 
 def all_free(engine: LocalEngine) -> bool:
