@@ -31,27 +31,17 @@ struct LowRank {
 };
 
 // How each format reads the two vectors of weights of one input.
-struct ReadFloat32 {
-    const float* at;
-    ReadFloat32() = default;
-    ReadFloat32(const Matrix& m, int64_t block)
-        : at(static_cast<const float*>(m.weight) + block * m.inputs * BLOCK) {}
+template <class T>
+struct ReadPlain {  // float, or uint16_t for bfloat16
+    const T* at;
+    ReadPlain() = default;
+    ReadPlain(const Matrix& m, int64_t block)
+        : at(static_cast<const T*>(m.weight) + block * m.inputs * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const float* from = at + i * BLOCK;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + 64);
-        a = load(from), b = load(from + WIDTH);
-    }
-    void finish(vec&, vec&) const {}
-};
-struct ReadBfloat16 {
-    const uint16_t* at;
-    ReadBfloat16() = default;
-    ReadBfloat16(const Matrix& m, int64_t block)
-        : at(static_cast<const uint16_t*>(m.weight) + block * m.inputs * BLOCK) {}
-    void column(int64_t i, vec& a, vec& b) const {
-        const uint16_t* from = at + i * BLOCK;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        const T* from = at + i * BLOCK;
+        const char* ahead = reinterpret_cast<const char*>(from) + AHEAD;
+        __builtin_prefetch(ahead);
+        if (sizeof(T) == 4) __builtin_prefetch(ahead + 64);
         a = load(from), b = load(from + WIDTH);
     }
     void finish(vec&, vec&) const {}
@@ -66,8 +56,8 @@ struct ReadInt8 {  // one scale per output
     void column(int64_t i, vec& a, vec& b) const {
         const int8_t* from = at + i * BLOCK;
         __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        a = __builtin_convertvector(*reinterpret_cast<const bytes*>(from), vec);
-        b = __builtin_convertvector(*reinterpret_cast<const bytes*>(from + WIDTH), vec);
+        a = widen(*reinterpret_cast<const bytes*>(from));
+        b = widen(*reinterpret_cast<const bytes*>(from + WIDTH));
     }
     void finish(vec& a, vec& b) const { a *= load(scale), b *= load(scale + WIDTH); }
 };
@@ -84,8 +74,8 @@ struct ReadInt4 {  // one scale per output and GROUP inputs; the low nibble is t
         const raw both = *reinterpret_cast<const raw*>(at + i * WIDTH);
         __builtin_prefetch(at + i * WIDTH + AHEAD);
         const float* factor = scale + i / GROUP * BLOCK;
-        a = (__builtin_convertvector(both & 15, vec) - 8.0f) * load(factor);
-        b = (__builtin_convertvector(both >> 4, vec) - 8.0f) * load(factor + WIDTH);
+        a = (widen(both & 15) - 8.0f) * load(factor);
+        b = (widen(both >> 4) - 8.0f) * load(factor + WIDTH);
     }
     void finish(vec&, vec&) const {}
 };
@@ -184,8 +174,8 @@ static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
                      const float* const* x, const Tail* tails, int64_t rows, Taker done) {
     if (rows == 0 || begin >= end) return;
     switch (m.format) {
-        case FLOAT32: return multiply<ReadFloat32>(m, which, begin, end, x, tails, rows, done);
-        case BFLOAT16: return multiply<ReadBfloat16>(m, which, begin, end, x, tails, rows, done);
+        case FLOAT32: return multiply<ReadPlain<float>>(m, which, begin, end, x, tails, rows, done);
+        case BFLOAT16: return multiply<ReadPlain<uint16_t>>(m, which, begin, end, x, tails, rows, done);
         case INT8: return multiply<ReadInt8>(m, which, begin, end, x, tails, rows, done);
         case INT4: return multiply<ReadInt4>(m, which, begin, end, x, tails, rows, done);
     }

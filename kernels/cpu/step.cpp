@@ -1,7 +1,7 @@
 // A whole decoder step in one call: rows of tokens in, logits and drawn tokens out.
 //
 // Plain C ABI; native.py compiles this file for the machine at hand and step.py packs a model into
-// the structs below. All threads walk through the stages of a layer together, each with its share
+// the structs of model.h. All threads walk through the stages of a layer together, each with its share
 // of the outputs (or tokens), and meet at barriers. The PyTorch model is the reference.
 //
 // Left out: shared experts, compressed caches (MLA), linear attention, encoder-decoders.
@@ -11,60 +11,7 @@
 #include "attention.h"
 #include "draw.h"
 #include "linear.h"
-
-extern "C" {
-
-struct Layer {
-    const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
-    Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
-    int64_t experts;                               // 0: a dense MLP
-    int64_t window;                                // 0: none
-};
-
-struct Model {
-    const Layer* layers;
-    int64_t depth, hidden, heads, kv_heads, width, rotary, chosen, vocab;
-    int64_t norm_heads;  // q_norm and k_norm are one per head's width, not over all heads
-    int64_t normalise;   // whether the chosen experts' weights are made to sum to one
-    int64_t kv_bf16;
-    float eps, scale, clip;  // clip 0: none
-    const uint16_t* embedding_bf16;
-    const float* embedding;  // one of the two is null
-    const float* final_norm;
-    Matrix head;
-    const float *cosines, *sines;  // [positions][rotary]
-};
-
-
-struct Step {
-    int64_t tokens;
-    const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base
-    const LowRank* const* adapters;  // of each, [depth][4]: qkv, out, gate_up, down
-    const int64_t* table;  // [rows][reach] cache slot of every position
-    int64_t reach;
-    void *const *keys, *const *values;  // [depth]
-    int64_t kept;
-    const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
-    float* logits;        // [kept][blocks of the head * 32], or null
-    float* state;         // [tokens][hidden] after `layers` layers, where the step then ends; or null
-    int64_t layers;
-    int64_t threads;
-};
-
-struct Draws {
-    const Draw* how;        // [kept]
-    const uint8_t* skip;    // [kept]: rows somebody else draws for
-    const uint64_t* count;  // [kept]: tokens drawn before
-    const int64_t* room;    // [kept]: tokens still wanted, at least one
-    const uint8_t* ends;    // [vocab]: tokens that end an answer
-    const uint8_t* endless; // [kept]: rows that do not end there
-    int64_t steps;          // more than one only if every token is kept
-    int64_t* token;         // [steps][kept]
-    float *raw, *processed; // [steps][kept]
-    int64_t* made;          // [kept]: how many of them count
-};
-
-}  // extern "C"
+#include "model.h"
 
 namespace {
 
@@ -106,7 +53,7 @@ struct Forward {
     const Step& s;
     int64_t tokens, kept;
     std::vector<int64_t> token, row, position, slot, keep;
-    std::vector<float> state, normed, qkv, mixed, routing, weight, gated, logits;
+    std::vector<float> state, normed, qkv, mixed, routing, weight, gated;
     std::vector<int64_t> expert, order;
     Rows plain, pairs;  // one row per token; one per token and chosen expert
     bool adapted = false;
@@ -459,8 +406,5 @@ void burnish_step(const Model* model, const Step* step, const Draws* draws) {
         }
     }
 }
-
-int64_t burnish_page() { return PAGE; }
-int64_t burnish_block() { return BLOCK; }
 
 }  // extern "C"

@@ -182,7 +182,7 @@ class Scheduler:
         while self._rows and (sequence := self._next()) is not None:
             wanted = self.kv.blocks_for(len(sequence.given) + 1)
             # A block to spare for each that runs: nobody is let in to be sent back at once.
-            if wanted + (len(self.running) if self.running else 0) > self.kv.pool.free:
+            if wanted + len(self.running) > self.kv.pool.free:
                 break
             self._drop(sequence)
             sequence.row = self._rows.pop()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
@@ -55,11 +56,8 @@ def router(auth: Auth) -> APIRouter:
     ) -> Response:
         service = service_of(request)
         lease = await _lease(service, body.model)
-        try:
+        with _released_on_failure(lease):
             question, in_reasoning = await chat_question(service, body, who)
-        except BaseException:
-            lease.release()
-            raise
         parsers = [
             AnswerParser(in_reasoning=in_reasoning, tools=question.tools is not None)
             for _ in range(body.n)
@@ -74,11 +72,8 @@ def router(auth: Auth) -> APIRouter:
     ) -> Response:
         service = service_of(request)
         lease = await _lease(service, body.model)
-        try:
+        with _released_on_failure(lease):
             question = text_question(service, body, who)
-        except BaseException:
-            lease.release()
-            raise
         wanted = body.logprobs is not None
         shape = TextShape(service.engine.tokenizer, logprobs=wanted, usage=body.wants_usage)
         turn = Turn(service.engine, question, lease, [None] * body.n)
@@ -98,6 +93,15 @@ async def _lease(service: Service, model: str) -> Lease:
         raise ApiError(
             503, message, param="model", code="model_unavailable", retry_after=2
         ) from error
+
+
+@contextmanager
+def _released_on_failure(lease: Lease) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # also when the client's task is cancelled
+        lease.release()
+        raise
 
 
 async def _answer(

@@ -1,0 +1,60 @@
+// What crosses the border: a packed model, one step, and how to draw; kernels/step.py mirrors these.
+
+#pragma once
+
+#include "draw.h"
+#include "linear.h"
+
+extern "C" {
+
+struct Layer {
+    const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
+    Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
+    int64_t experts;                               // 0: a dense MLP
+    int64_t window;                                // 0: none
+};
+
+struct Model {
+    const Layer* layers;
+    int64_t depth, hidden, heads, kv_heads, width, rotary, chosen, vocab;
+    int64_t norm_heads;  // q_norm and k_norm are one per head's width, not over all heads
+    int64_t normalise;   // whether the chosen experts' weights are made to sum to one
+    int64_t kv_bf16;
+    float eps, scale, clip;  // clip 0: none
+    const uint16_t* embedding_bf16;
+    const float* embedding;  // one of the two is null
+    const float* final_norm;
+    Matrix head;
+    const float *cosines, *sines;  // [positions][rotary]
+};
+
+
+struct Step {
+    int64_t tokens;
+    const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base
+    const LowRank* const* adapters;  // of each, [depth][4]: qkv, out, gate_up, down
+    const int64_t* table;  // [rows][reach] cache slot of every position
+    int64_t reach;
+    void *const *keys, *const *values;  // [depth]
+    int64_t kept;
+    const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
+    float* logits;        // [kept][blocks of the head * 32], or null
+    float* state;         // [tokens][hidden] after `layers` layers, where the step then ends; or null
+    int64_t layers;
+    int64_t threads;
+};
+
+struct Draws {
+    const Draw* how;        // [kept]
+    const uint8_t* skip;    // [kept]: rows somebody else draws for
+    const uint64_t* count;  // [kept]: tokens drawn before
+    const int64_t* room;    // [kept]: tokens still wanted, at least one
+    const uint8_t* ends;    // [vocab]: tokens that end an answer
+    const uint8_t* endless; // [kept]: rows that do not end there
+    int64_t steps;          // more than one only if every token is kept
+    int64_t* token;         // [steps][kept]
+    float *raw, *processed; // [steps][kept]
+    int64_t* made;          // [kept]: how many of them count
+};
+
+}  // extern "C"
