@@ -53,9 +53,8 @@ class ActiveSlots:
 class SlotTable:
     """The adapters of one projection: per slot A [(E,) r, in] and B [(E,) out, r]."""
 
-    def __init__(self, active: ActiveSlots, experts: int | None = None) -> None:
+    def __init__(self, active: ActiveSlots) -> None:
         self.active = active
-        self.experts = experts
         self.pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._joined: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
 

@@ -216,7 +216,6 @@ class Padded:
     chosen: Tensor
     advantage: Tensor
     behaviour: Tensor
-    lengths: list[tuple[int, int]]  # (prompt, answer) of each row
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Padded:
@@ -237,7 +236,6 @@ class Padded:
             chosen=torch.tensor([t for answer in answers for t in answer.tokens]),
             advantage=torch.cat(advantages),
             behaviour=torch.tensor([p for answer in answers for p in answer.logprobs]),
-            lengths=lengths,
         )
 
 

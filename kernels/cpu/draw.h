@@ -82,9 +82,8 @@ static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t c
     }
     // Candidates in falling order: as many as top-k allows, or as carry top-p's mass.
     order.clear();
-    const float floor = std::max(how.min_p, 1e-8f);  // weights are relative to the best's, 1
     for (int64_t i = 0; i < size; ++i)
-        if (weight[i] >= floor) order.push_back(i);
+        if (weight[i] >= 1e-8f) order.push_back(i);  // of the best's, which is 1
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
         return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
     });
@@ -96,8 +95,11 @@ static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t c
     }
     double kept = 0;
     size_t last = 0;
-    for (; last < order.size() && (last == 0 || kept < how.top_p * mass); ++last)
-        kept += weight[order[last]];
+    for (; last < order.size(); ++last) {
+        const float next = weight[order[last]];
+        if (last > 0 && (kept >= how.top_p * mass || next < how.min_p)) break;
+        kept += next;
+    }
     order.resize(last);
     std::sort(order.begin(), order.end());
     double passed = 0;

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
+    MistralConfig,
     MixtralConfig,
     OlmoeConfig,
+    Qwen2Config,
     Qwen3Config,
     Qwen3MoeConfig,
 )
@@ -28,6 +30,7 @@ from transformers import (
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
 ROOM = 48  # positions a row may hold
+FAMILIES = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 
@@ -38,6 +41,8 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
         "mixtral": MixtralConfig,
         "qwen3": Qwen3Config,
         "llama": LlamaConfig,
+        "qwen2": Qwen2Config,  # biases on query, key and value
+        "mistral": MistralConfig,
     }
     if family == "olmoe":  # its heads share the hidden size
         width = hidden // heads[0]
@@ -127,9 +132,9 @@ def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[Fe
     return [before, feed(cached, new)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    family=st.sampled_from(["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama"]),
+    family=st.sampled_from(FAMILIES),
     hidden=st.sampled_from([32, 96]),
     heads=st.sampled_from([(2, 1), (4, 2), (6, 1), (4, 4)]),
     width=st.sampled_from([16, 32]),
@@ -160,6 +165,7 @@ def test_a_step_equals_pytorchs(
         more |= {"clip_qkv": 0.7 if seed % 2 else None}
     if family == "mixtral":
         more |= {"num_local_experts": crowd[0], "num_experts_per_tok": crowd[1]}
+    if family in ("mixtral", "mistral"):
         more |= {"sliding_window": window}
     slow, fast = build(config_of(family, hidden, heads, width, **more), seed)
     for slot, rank in enumerate(ranks, start=1):
@@ -236,13 +242,10 @@ def test_a_rows_logits_do_not_depend_on_its_neighbours(pair) -> None:
         assert torch.equal(own, together[begin : begin + int(feed.counts[at])])
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
-    top_p=st.sampled_from([0.2, 0.9, 1.0]),
-    top_k=st.sampled_from([0, 1, 7]),
-    min_p=st.sampled_from([0.0, 0.1]),
-)
+@pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.0])
+@pytest.mark.parametrize("top_p", [0.2, 0.9, 1.0])
+@pytest.mark.parametrize("top_k", [0, 1, 7])
+@pytest.mark.parametrize("min_p", [0.0, 0.1])
 def test_it_draws_what_the_reference_draws(pair, temperature, top_p, top_k, min_p) -> None:
     _, model = pair
     rows = 16
