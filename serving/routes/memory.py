@@ -1,4 +1,4 @@
-"""/v1/memory: sessions (events, context, search, pin, stats), records, forget.
+"""/v1/memory: sessions (events, context, search, pin, stats); records are in records.py.
 
 A thin face over `burnish.memory`: pydantic checks the shapes, the room itself checks the
 content, and its errors become OpenAI-shaped 4xx answers. The tenant is the API key's;
@@ -6,72 +6,16 @@ no request can name one.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
-from burnish.memory import (
-    BadCursor,
-    BudgetTooSmall,
-    Forgotten,
-    IdConflict,
-    MemoryStore,
-    RecordNotFound,
-    SessionNotFound,
-    StoreError,
-    TooLarge,
-)
-from burnish.serving.errors import ApiError
-from fastapi import APIRouter, Depends, Query, Request, Response
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from redis.exceptions import RedisError
-
-# The first class that matches decides; anything else the room refuses is a 400.
-_ANSWERS: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
-    (TooLarge, 413, "too_large", None),
-    (BudgetTooSmall, 400, "budget_too_small", "budget"),
-    (BadCursor, 400, "bad_cursor", "cursor"),
-    (IdConflict, 409, "id_conflict", "id"),
-    (SessionNotFound, 404, "session_not_found", "session_id"),
-    (RecordNotFound, 404, "record_not_found", "record_id"),
-    (Forgotten, 410, "forgotten", None),
-    (StoreError, 400, "bad_step", None),
-)
+from burnish.memory import MemoryStore, SessionNotFound
+from burnish.serving.routes import records
+from burnish.serving.routes.memory_route import Asker, Body, Limit, Route
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
 
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
-
-
-class Asker(Protocol):
-    """What the routes need to know of who asks."""
-
-    @property
-    def tenant(self) -> str: ...
-
-
-class _Route(APIRoute):
-    """Turns what the memory room raises into the service's one error shape."""
-
-    def get_route_handler(self) -> Callable:
-        handle = super().get_route_handler()
-
-        async def answer(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except StoreError as error:
-                status, code, param = next(a[1:] for a in _ANSWERS if isinstance(error, a[0]))
-                raise ApiError(status, str(error), code=code, param=param) from error
-            except RedisError as error:
-                message = "Memory's Redis does not answer; try again shortly."
-                raise ApiError(503, message, code="memory_unavailable", retry_after=1) from error
-
-        return answer
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Event(_Body):
+class Event(Body):
     role: str
     content: str | list[dict[str, Any]] | None = None
     kind: str | None = None
@@ -82,45 +26,19 @@ class Event(_Body):
     pinned: bool = False
 
 
-class Events(_Body):
+class Events(Body):
     events: list[Event] = Field(min_length=1)
     user: str | None = None
 
 
-class Pin(_Body):
+class Pin(Body):
     cursor: str
     pinned: bool = True
 
 
-class NewRecord(_Body):
-    text: str
-    id: str | None = None
-    user: str | None = None
-    session_id: str | None = None
-    cursors: list[str] = []
-
-
-class Forget(_Body):
-    """Exactly one of session, user or record; cursors narrow a session to single steps."""
-
-    session_id: str | None = None
-    user: str | None = None
-    record_id: str | None = None
-    cursors: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _one_target(self) -> "Forget":
-        targets = [t for t in (self.session_id, self.user, self.record_id) if t is not None]
-        if len(targets) != 1:
-            raise ValueError("name exactly one of session_id, user, record_id")
-        if self.cursors is not None and self.session_id is None:
-            raise ValueError("cursors go with session_id")
-        return self
-
-
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
     """`auth` is a dependency that gives an `Asker` and has checked the scope."""
-    api = APIRouter(prefix="/v1/memory", tags=["memory"], route_class=_Route)
+    api = APIRouter(prefix="/v1/memory", tags=["memory"], route_class=Route)
     asked_store, asker = Depends(get_store), Depends(auth)
 
     @api.post("/sessions/{session_id}/events", status_code=201)
@@ -184,62 +102,5 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     ) -> dict[str, Any]:
         return await store.stats(who.tenant, session_id)
 
-    @api.post("/records", status_code=201)
-    async def put_record(
-        body: NewRecord,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> Any:
-        return await store.records.put(who.tenant, body.model_dump(exclude_none=True))
-
-    @api.get("/records")
-    async def list_records(
-        user: str | None = None,
-        after: str | None = None,
-        limit: Limit = 50,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> dict[str, Any]:
-        found = await store.records.list(who.tenant, user=user, after=after, limit=limit)
-        return {"records": found}
-
-    @api.get("/records/search")
-    async def search_records(
-        query: str,
-        user: str | None = None,
-        limit: Limit = 10,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> dict[str, Any]:
-        return {"results": await store.records.search(who.tenant, query, user=user, limit=limit)}
-
-    @api.get("/records/{record_id}")
-    async def get_record(
-        record_id: str,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> Any:
-        return await store.records.get(who.tenant, record_id)
-
-    @api.delete("/records/{record_id}", status_code=204)
-    async def delete_record(
-        record_id: str,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> None:
-        await store.records.delete(who.tenant, record_id)
-
-    @api.post("/forget")
-    async def forget(
-        body: Forget,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> dict[str, int]:
-        """Erases for good; what stays is a tombstone that keeps late retries out."""
-        if body.user is not None:
-            return await store.forget_user(who.tenant, body.user)
-        if body.record_id is not None:
-            return {"records": await store.records.forget(who.tenant, body.record_id)}
-        return {"steps": await store.forget(who.tenant, body.session_id or "", body.cursors)}
-
+    api.include_router(records.router(get_store, auth))
     return api
