@@ -1,0 +1,1 @@
+"""Compaction policies behind one interface (`base.py`)."""

@@ -1,0 +1,98 @@
+"""What every compaction policy takes and gives: candidates and a budget in, a verdict on each out.
+
+A policy sees whole units (a step, or a tool call with its results), never tokens: cutting inside
+steps breaks agents (AGORA, arXiv 2605.26596). It only decides; fetching, building the summaries
+it asks for, storing the plan and drawing the view are others' work. Left out: the pinned floor,
+which no policy is asked about.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from burnish.memory.shorten import clear, shorten
+from burnish.memory.steps import Step
+from burnish.memory.view import Unit
+
+
+class Verdict(StrEnum):
+    KEEP = "keep"
+    SHORTEN = "shorten"  # its first and last lines, see memory/shorten.py
+    CLEAR = "clear"  # the call stays, its results become a placeholder
+    SUMMARISE = "summarise"  # stands behind a summary node, together with its neighbours
+    DROP = "drop"  # out of the view; search, recall and expand still reach it
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A unit off the floor, with what it costs in each form, in tokens, framing included."""
+
+    unit: Unit
+    tokens: int
+    short: int
+    cleared: int
+
+    def cost(self, verdict: Verdict) -> int:
+        """Tokens in the view; a summarised unit is paid for by its node, not here."""
+        match verdict:
+            case Verdict.KEEP:
+                return self.tokens
+            case Verdict.SHORTEN:
+                return self.short
+            case Verdict.CLEAR:
+                return self.cleared
+            case _:
+                return 0
+
+
+def candidate(unit: Unit, price: Callable[[str], int]) -> Candidate:
+    """The unit priced in each form; `price` gives one message's tokens, framing included."""
+
+    def cost(change: Callable[[Step], Step]) -> int:
+        changed = [(step, change(step)) for step in unit.steps]
+        return sum(old.tokens if new is old else price(new.text) for old, new in changed)
+
+    # A short form is no gain when the note costs more than what it stands for.
+    tokens = sum(step.tokens for step in unit.steps)
+    return Candidate(unit, tokens, min(tokens, cost(shorten)), min(tokens, cost(clear)))
+
+
+@dataclass(frozen=True)
+class Task:
+    candidates: Sequence[Candidate]  # in the order of the log
+    query: str  # what the next prompt is about: asked for, else the newest user step
+    budget: int  # tokens for all candidates together; the floor is already paid
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    score: float  # higher: more worth keeping
+    why: str  # a few words for people, never words of the step: "BM25 3.1", "older than the tail"
+
+
+class Policy(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def decide(self, task: Task) -> Sequence[Decision]:
+        """One decision per candidate, in order; what stays costs at most `task.budget`."""
+        ...
+
+
+def spent(task: Task, decisions: Sequence[Decision]) -> int:
+    """What these decisions cost, summaries apart."""
+    pairs = zip(task.candidates, decisions, strict=True)
+    return sum(candidate.cost(decision.verdict) for candidate, decision in pairs)
+
+
+def newest(task: Task, room: int) -> set[int]:
+    """Places of the newest candidates that fit `room` one after the other, without a gap."""
+    kept: set[int] = set()
+    for place in range(len(task.candidates) - 1, -1, -1):
+        room -= task.candidates[place].tokens
+        if room < 0:
+            break
+        kept.add(place)
+    return kept
