@@ -10,7 +10,6 @@ Left out: sharded loading, quantised weights, encoder-decoders.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,18 +19,24 @@ import numpy as np
 import torch
 from burnish.kernels import attention, experts
 from burnish.kernels.attention import KVPages, PagedBatch
+from burnish.kernels.folder import (
+    ModelError,
+    ModelFolder,
+    available_bytes,
+    end_tokens,
+    frame_tokens,
+    one_line,
+    open_folder,
+)
 from burnish.kernels.lora import AdapterWeights, check_fits
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
 from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, Weights, why_not
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
 
 # Below this size fp32 is as fast as bf16 on a CPU, and a request's tokens then do not depend on
 # who shares its batch.
 FP32_BELOW = 300_000_000
-
-
-class ModelError(ValueError):
-    """A model folder cannot be loaded; the message says why."""
 
 
 class LoadedModel:
@@ -43,7 +48,7 @@ class LoadedModel:
         self.config = model.config
         self.path = path
         self.sha256 = sha256
-        self.eos_token_ids = _eos_token_ids(model, tokenizer)
+        self.eos_token_ids = end_tokens(model.generation_config, model.config, tokenizer)
         self._active = ActiveSlots()
         # Slots are set on the model and then read by its layers: one forward at a time.
         self._lock = threading.RLock()
@@ -66,10 +71,7 @@ class LoadedModel:
     @property
     def hidden_token_ids(self) -> frozenset[int]:
         """Tokens that frame text and are not part of it: end of turn, padding, beginning."""
-        frame = (
-            getattr(self.tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")
-        )
-        return self.eos_token_ids | {token for token in frame if token is not None}
+        return frame_tokens(self.tokenizer, self.eos_token_ids)
 
     def set_adapter(self, slot: int, weights: AdapterWeights | None) -> None:
         """Fill (or with None clear) an adapter slot >= 1.
@@ -255,32 +257,66 @@ def load_model(
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
-    path = Path(path)
-    files = sorted(path.glob("*.safetensors"))
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} is not a model folder: it has no config.json")
-    if not files:
-        raise ModelError(f"{path} has no *.safetensors weights")
+    folder = open_folder(path)
+    config, path = folder.config, folder.path
+    if "linear_attention" in (getattr(config, "layer_types", None) or ()):
+        raise ModelError(
+            f"cannot load the model in {path}: its linear attention keeps a state that our cache"
+            " does not hold"
+        )
+    chosen = _dtype(dtype, device, folder)
+    if device == "cpu":
+        _check_memory(folder, chosen, native)
     attention.register()
     experts.register()
     try:
-        config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        if "linear_attention" in (getattr(config, "layer_types", None) or ()):
-            raise ValueError("its linear attention keeps a state that our cache does not hold")
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        loading: Any = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=_dtype(dtype, device, files),
+            dtype=chosen,
             attn_implementation=attention.NAME,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
             **({"experts_implementation": experts.NAME} if has_experts(config) else {}),
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"cannot load the model in {path}: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load the model in {path}: {one_line(error)}") from error
+    model, info = loading
+    _check_loaded(path, model, info)
     model = model.to(torch.device(device)).eval().requires_grad_(False)
-    loaded = LoadedModel(model, tokenizer, path, _sha256(files))
+    loaded = LoadedModel(model, folder.tokenizer, path, folder.sha256)
     if native:
         loaded.use_native(weights)
     return loaded
+
+
+def _check_memory(folder: ModelFolder, dtype: str, native: bool) -> None:
+    """ModelError if the weights, and the native library's copy of them, cannot fit."""
+    stored = folder.weight_bytes / max(1, folder.parameters)
+    each = (4 if dtype == "float32" else stored) + (min(stored, 4) if native else 0)
+    wanted, free = each * folder.parameters, available_bytes()
+    if free is not None and wanted > free:
+        raise ModelError(
+            f"the model in {folder.path} needs about {wanted / 2**30:.1f} GiB of memory and"
+            f" {free / 2**30:.1f} GiB are free"
+        )
+
+
+def _check_loaded(path: Path, model: Any, info: Any) -> None:
+    """ModelError if a weight is missing, of another shape, or not a number.
+
+    transformers would draw the missing ones at random and go on.
+    """
+    if wrong := sorted(info["mismatched_keys"]):
+        name, found, wanted = wrong[0]
+        raise ModelError(
+            f"{path}: {name} has shape {tuple(found)}, the architecture wants {tuple(wanted)}"
+        )
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise ModelError(f"{path} lacks the weights {missing[0]}{more}")
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().sum(dtype=torch.float32).isfinite()):
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
 
 
 def _cache_shape(config: Any) -> tuple[int, int, int]:
@@ -299,27 +335,7 @@ def has_experts(config: Any) -> bool:
     return any(getattr(config, name, None) for name in names)
 
 
-def _dtype(dtype: str, device: str, files: list[Path]) -> str:
+def _dtype(dtype: str, device: str, folder: ModelFolder) -> str:
     if dtype != "auto" or device != "cpu":
         return dtype
-    # Two bytes per weight is the usual way of storing them.
-    small = sum(f.stat().st_size for f in files) < 2 * FP32_BELOW
-    return "float32" if small else "auto"
-
-
-def _eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends an answer: generation config, model config and tokenizer may differ."""
-    found: set[int] = set()
-    for source in (model.generation_config, model.config, tokenizer):
-        eos = getattr(source, "eos_token_id", None)
-        found.update(eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos])
-    return frozenset(found)
-
-
-def _sha256(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return "float32" if folder.parameters < FP32_BELOW else "auto"

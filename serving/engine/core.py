@@ -10,12 +10,13 @@ import random
 import time
 from collections.abc import Callable
 
+from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import Runner
 from burnish.serving.engine.sampler import Top
 from burnish.serving.engine.scheduler import Plan, Scheduler, Sequence, Sink
-from burnish.serving.engine.text import StopStrings, Vocabulary
+from burnish.serving.engine.text import Vocabulary, Writer
 from burnish.serving.engine.types import Delta, EngineError, PromptTooLong, Request
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,12 @@ class Core:
         self.model = model
         longest = min(max_model_len or model.max_model_len, model.max_model_len)
         blocks = num_blocks or _default_blocks(model, max_running, longest, block_size)
+        wanted, free = blocks * model.cache_bytes(block_size), available_bytes()
+        if model.device.type == "cpu" and free is not None and wanted > free:
+            raise ValueError(
+                f"the KV cache needs {wanted / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB"
+                " are free; let fewer requests run at once (BURNISH_MAX_RUNNING)"
+            )
         self.kv = PagedKV(model, max_running, longest, block_size, blocks)
         self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
         self._runner = Runner(model, self.kv, max_running)
@@ -68,15 +75,14 @@ class Core:
             seed=random.getrandbits(64) if params.seed is None else params.seed,
             max_tokens=min(params.max_tokens, room),
             expires_at=None if deadline is None else time.monotonic() + deadline,
-            speller=self._vocabulary.speller(),
-            stops=StopStrings(params.stop),
+            writer=Writer(self._vocabulary, params.stop),
             sink=sink,
         )
 
     def turn(self) -> None:
         """End what must end, admit what fits, and run one step."""
         for sequence, reason in self.scheduler.overdue(time.monotonic()):
-            self._end(sequence, Delta(text=sequence.stops.flush(), finish_reason=reason))
+            self._end(sequence, Delta(text=sequence.writer.flush(), finish_reason=reason))
         for sequence in self.scheduler.admit():
             self._runner.admit(sequence)
         plan = self.scheduler.schedule(self._runner.burst)
@@ -107,15 +113,14 @@ class Core:
             kept += 1
             sequence.tokens.append(token)
             ended = token in self.model.eos_token_ids and not params.ignore_eos
-            more, met = sequence.stops.push("" if ended else sequence.speller.push(token))
+            more, met = sequence.writer.push(token, shown=not ended)
             text += more
             if ended or met:
                 reason = "stop"
             elif len(sequence.tokens) >= sequence.max_tokens:
                 reason = "length"
             if reason is not None and not met:
-                rest, met = sequence.stops.push(sequence.speller.flush())
-                text += rest if met else rest + sequence.stops.flush()
+                text += sequence.writer.flush()
             if reason is not None:
                 break
         self.tokens += kept

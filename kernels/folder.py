@@ -1,0 +1,155 @@
+"""What a model folder says of itself before any weight is loaded: names, sizes, tokens, a hash.
+
+A Hugging Face folder holds config.json, a tokenizer and *.safetensors; the headers of the latter
+list every tensor, so a file cut short is found out here and not in the middle of a load. Left out:
+whether the tensors are the ones the architecture wants (model.py), and pickled weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+
+class ModelError(ValueError):
+    """A model folder cannot be loaded; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A folder that has a config, a tokenizer and whole weight files. Made by `open_folder`."""
+
+    path: Path
+    config: Any
+    tokenizer: Any
+    files: tuple[Path, ...]
+    parameters: int  # numbers in all tensors
+    weight_bytes: int  # as stored
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of all weight files, in the order of their names."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    @cached_property
+    def end_token_ids(self) -> frozenset[int]:
+        """Every token that ends an answer: generation config, config and tokenizer may differ."""
+        sources = [self.config, self.tokenizer]
+        if (self.path / "generation_config.json").is_file():
+            sources.append(GenerationConfig.from_pretrained(self.path))
+        return end_tokens(*sources)
+
+
+def open_folder(path: Path | str) -> ModelFolder:
+    """Read everything but the weights. ModelError with the reason if it is not a model folder."""
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} is not a model folder: it has no config.json")
+    files = tuple(sorted(path.glob("*.safetensors")))
+    if not files:
+        raise ModelError(f"{path} has no *.safetensors weights")
+    _check_shards(path, files)
+    headers = [_header(file) for file in files]
+    shapes = [tensor["shape"] for header in headers for tensor in header.values()]
+    try:
+        config = AutoConfig.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"cannot load the model in {path}: {one_line(error)}") from error
+    return ModelFolder(
+        path=path,
+        config=config,
+        tokenizer=tokenizer,
+        files=files,
+        parameters=sum(prod(shape) for shape in shapes),
+        weight_bytes=sum(file.stat().st_size for file in files),
+    )
+
+
+def _check_shards(path: Path, files: tuple[Path, ...]) -> None:
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        wanted = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{index} cannot be read: {one_line(error)}") from error
+    missing = sorted(wanted - {file.name for file in files})
+    if missing:
+        raise ModelError(f"{path} lacks {len(missing)} of its weight files, {missing[0]} first")
+
+
+def _header(file: Path) -> dict[str, Any]:
+    """Name -> {dtype, shape, data_offsets} of every tensor; ModelError if the file is not whole."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length > size - 8:
+            raise ModelError(f"{file} is cut short: its header alone is longer than the file")
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{file} is no safetensors file: {one_line(error)}") from error
+    if size < 8 + length + end:
+        raise ModelError(f"{file} is cut short: {size} bytes of {8 + length + end}")
+    return header
+
+
+def end_tokens(*sources: Any) -> frozenset[int]:
+    """The end-of-sequence tokens that configs and tokenizers name."""
+    found: set[int] = set()
+    for source in sources:
+        eos = getattr(source, "eos_token_id", None)
+        found.update(eos if isinstance(eos, (list, tuple)) else [] if eos is None else [eos])
+    return frozenset(found)
+
+
+def frame_tokens(tokenizer: Any, ends: frozenset[int]) -> frozenset[int]:
+    """Tokens that frame text and are not part of it: end of turn, padding, beginning."""
+    frame = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad"))
+    return ends | {token for token in frame if token is not None}
+
+
+def available_bytes() -> int | None:
+    """Memory that may still be taken, by this machine's and this container's account."""
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    except OSError:
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue  # no such group, or "max"
+    return min(found, default=None)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())
