@@ -18,7 +18,7 @@ import uvicorn
 from burnish.feedback.errors import SpoolError
 from burnish.serving.app import bare_app, load_engine
 from burnish.serving.auth import KeyStore, is_loopback
-from burnish.serving.engine import Engine
+from burnish.serving.engine import Engine, EngineError
 from burnish.serving.registry import BaseMismatch
 from burnish.serving.service import Service
 from burnish.serving.settings import ServingSettings
@@ -103,7 +103,10 @@ def run() -> None:
     try:
         engine = load_engine(settings)
     except ValueError as error:
-        raise CannotStart(f"BURNISH_MODEL={settings.model}: {error}") from error
+        told = f"BURNISH_MODEL={settings.model}: {error}"
+        if isinstance(error, EngineError):
+            told = f"BURNISH_ENGINE_URL={settings.engine_url}: {error}"
+        raise CannotStart(told) from error
     asyncio.run(serve(settings, engine, listening))
 
 

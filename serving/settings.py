@@ -28,6 +28,11 @@ class ServingSettings(BaseSettings):
         default=("default",),
         description="policies served; the first is what clients should ask for",
     )
+    engine_url: str | None = Field(
+        default=None,
+        description="a vLLM server that runs BURNISH_MODEL (default: the engine in this process)",
+    )
+    engine_key: str | None = Field(default=None, description="API key of that server")
     max_running: int = Field(default=32, ge=1, description="requests in one batch")
     max_queue: int = Field(default=256, ge=1, description="requests waiting; then 429")
     threads: int = Field(default=0, ge=0, description="for torch; 0: as many as torch thinks")

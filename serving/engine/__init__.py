@@ -16,6 +16,7 @@ from burnish.serving.engine.types import (
     Request,
     SamplingParams,
     UnknownAdapter,
+    Unsupported,
 )
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "Request",
     "SamplingParams",
     "UnknownAdapter",
+    "Unsupported",
     "json_grammar",
 ]

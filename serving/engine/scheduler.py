@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from burnish.serving.engine.paged_kv import Key, PagedKV
-from burnish.serving.engine.text import Speller, StopStrings
+from burnish.serving.engine.text import Writer
 from burnish.serving.engine.types import Delta, Request
 
 Sink = Callable[[Delta | Exception], None]
@@ -37,8 +37,7 @@ class Sequence:
     seed: int
     max_tokens: int
     expires_at: float | None
-    speller: Speller
-    stops: StopStrings
+    writer: Writer
     sink: Sink
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache

@@ -125,6 +125,23 @@ class StopStrings:
         return held
 
 
+class Writer:
+    """One answer's text, as its tokens come."""
+
+    def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
+        self._speller = vocabulary.speller()
+        self._stops = StopStrings(stops)
+
+    def push(self, token: int, shown: bool = True) -> tuple[str, bool]:
+        """Text that the token makes certain, and whether a stop string was met."""
+        return self._stops.push(self._speller.push(token) if shown else "")
+
+    def flush(self) -> str:
+        """The rest of the text, up to a stop string if one is in it."""
+        rest, met = self._stops.push(self._speller.flush())
+        return rest if met else rest + self._stops.flush()
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     return next(

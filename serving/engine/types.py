@@ -5,6 +5,7 @@
     ├── PromptTooLong (ValueError)      this request can never fit
     ├── BadGrammar (ValueError)         the request's grammar does not compile
     ├── UnknownAdapter (KeyError)       the request names a version that is not resident
+    ├── Unsupported (ValueError)        this engine cannot do what a parameter asks; it is named
     └── EngineStopped                   the engine no longer takes requests
 
 Left out on purpose: chat messages, tools and tenants. The engine knows token ids and versions.
@@ -38,6 +39,14 @@ class UnknownAdapter(EngineError, KeyError):
     """No adapter of that name is resident."""
 
     __str__ = RuntimeError.__str__  # KeyError would print the message quoted
+
+
+class Unsupported(EngineError, ValueError):
+    """This engine cannot do what the parameter asks. `param` is its name in SamplingParams."""
+
+    def __init__(self, param: str, why: str) -> None:
+        super().__init__(f"{param}: {why}")
+        self.param = param
 
 
 class EngineStopped(EngineError):
@@ -96,7 +105,8 @@ class Delta:
 
     Token ids are complete; `text` lags behind them while it might become a stop string or an
     unfinished UTF-8 sequence, and never contains the stop string. `logprobs` are of the chosen
-    tokens under the raw softmax, `processed_logprobs` under the distribution drawn from.
+    tokens under the raw softmax, `processed_logprobs` under the distribution drawn from; the latter
+    may be empty where a remote engine does not tell and it cannot be worked out.
     `top` holds per token the best `SamplingParams.logprobs` pairs (token id, raw log-probability).
     """
 

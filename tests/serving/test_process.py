@@ -68,6 +68,22 @@ def test_a_folder_that_is_no_model(
     assert "BURNISH_MODEL" in refusal(capsys)
 
 
+def test_a_vllm_server_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_model: Path
+) -> None:
+    monkeypatch.setenv("BURNISH_MODEL", str(tiny_model))
+    monkeypatch.setenv("BURNISH_ENGINE_URL", "http://127.0.0.1:1")
+    assert "BURNISH_ENGINE_URL=http://127.0.0.1:1: no vLLM server answers" in refusal(capsys)
+
+
+def test_a_model_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_model: Path
+) -> None:
+    monkeypatch.setenv("BURNISH_MODEL", str(tiny_model))
+    monkeypatch.setattr("burnish.kernels.model.available_bytes", lambda: 1000)
+    assert "GiB are free" in refusal(capsys)
+
+
 def test_a_folder_that_another_process_serves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
