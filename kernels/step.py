@@ -59,7 +59,7 @@ class _Matrix(ctypes.Structure):
 
 
 class _LowRank(ctypes.Structure):
-    _fields_ = [("down", _Matrix), ("up", POINTER), ("rank", SIZE), ("scale", FLOAT)]
+    _fields_ = [("down", _Matrix), ("up", _Matrix), ("scale", FLOAT)]
 
 
 class _Layer(ctypes.Structure):
@@ -367,11 +367,16 @@ class NativeStep:
             b = torch.cat([b for _, b in filled], dim=-2)
             a, b = (t if experts else t[None] for t in (a, b))
             a = F.pad(a, (0, -a.shape[-1] % WIDTH))
-            packed, _ = pack(a, "float32")
-            up, _ = pack(_interleave(b) if gated else b, "float32")
-            kept.extend((packed, up))
-            down = _Matrix(packed.data_ptr(), None, None, None, 0, a.shape[-1], packed.shape[1])
-            array[at] = _LowRank(down, up.data_ptr(), rank, scale)
+            array[at] = _LowRank(matrix(a), matrix(_interleave(b) if gated else b), scale)
+
+        def matrix(weight: Tensor) -> _Matrix:
+            form = "bfloat16" if _lossless(weight) else "float32"
+            packed, _ = pack(weight, form)
+            kept.append(packed)
+            inputs = weight.shape[-1]
+            return _Matrix(
+                packed.data_ptr(), format=FORMATS[form], inputs=inputs, blocks=packed.shape[1]
+            )
 
         for index, layer in enumerate(self.model.model.layers):
             attention, mlp = layer.self_attn, layer.mlp
@@ -510,21 +515,26 @@ class NativeStep:
 
 
 def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
-    """weight [E, out, in] float32 as cpu/linear.h reads it, [E, blocks, in, 32], and its scales."""
+    """weight [E, out, in] float32 as cpu/linear.h reads it, [E, blocks, ...], and its scales."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
-    matrices, outputs, inputs = weight.shape
-    blocks = weight.view(matrices, outputs // BLOCK, BLOCK, inputs).transpose(2, 3)
+    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, 32]
     if form == "float32":
         return blocks.contiguous(), None
     if form == "bfloat16":
-        return blocks.to(torch.bfloat16).contiguous(), None
+        halves = blocks.to(torch.bfloat16).unflatten(3, (2, WIDTH))
+        return halves.transpose(3, 4).contiguous(), None
     if form == "int8":
         scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
-        return (blocks / scale).round().to(torch.int8).contiguous(), scale.contiguous()
+        return _by_fours((blocks / scale).round() + 128), scale.contiguous()
     grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, 32]
     scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
-    nibbles = ((grouped / scale).round() + 8).to(torch.uint8).flatten(2, 3)
-    return (nibbles[..., :WIDTH] | nibbles[..., WIDTH:] << 4).contiguous(), scale.contiguous()
+    fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
+    return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
+
+
+def _by_fours(blocks: Tensor) -> Tensor:
+    """[E, blocks, in, 32] -> bytes [E, blocks, in / 4, 32, 4]."""
+    return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
 
 
 def _by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:

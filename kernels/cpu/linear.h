@@ -1,81 +1,158 @@
-// Products of a few rows with a packed weight matrix, in float32, whatever the weights' format.
+// Products of a few rows with a packed weight matrix, whatever the weights' format.
 //
-// A matrix is packed into blocks of 32 outputs, and within a block input by input:
-// [matrices][blocks][inputs][32]. Weights are thus read once, in order, as far ahead as the memory
-// can follow, and each one read serves up to eight rows from registers. `matrices` is the number of
-// experts, or 1.
+// A matrix is packed into blocks of 32 outputs, input after input, so that weights are read once, in
+// order, as far ahead as the memory can follow, and each read serves several rows from registers:
+//
+//   float32   [matrices][blocks][inputs][32]
+//   bfloat16  [matrices][blocks][inputs][16] words, output j in the lower half, j + 16 in the upper
+//   int8      [matrices][blocks][inputs / 4][32][4] bytes, weight + 128
+//   int4      [matrices][blocks][inputs / 4][16][4] bytes, weight + 8, output j in the lower nibble
+//
+// `matrices` is the number of experts, or 1. Sums are float32. Where the machine multiplies bytes
+// (AVX-512 VNNI), int8 and int4 weights meet activations rounded to 16 bits, taken as two bytes, and
+// sums are whole numbers; elsewhere they are widened to floats.
 
 #pragma once
 
+#include <array>
+#include <utility>
+
 #include "vectors.h"
 
+#ifdef __AVX512VNNI__
+#include <immintrin.h>
+constexpr bool MULTIPLIES_BYTES = true;
+#else
+constexpr bool MULTIPLIES_BYTES = false;
+#endif
+
 constexpr int BLOCK = 2 * WIDTH;  // outputs packed side by side
+constexpr int GROUP = 32;         // inputs that share a scale in int4
 constexpr int AHEAD = 4096;       // bytes that the weights are fetched in advance
+#ifdef __AVX512F__
+constexpr int MOST = 8;  // rows whose sums fit the registers
+#else
+constexpr int MOST = 3;
+#endif
+
+enum Format { FLOAT32, BFLOAT16, INT8, INT4 };
 
 struct Matrix {
     const void* weight;
-    const float* scale;    // int8: [matrices][blocks][32]; int4: [matrices][blocks][groups][32]
-    const float* bias;     // [matrices][blocks * 32], or null
-    const int32_t* part;   // [blocks][2]: which adapter part each half of a block belongs to
-    int64_t format;        // one of Format
+    const float* scale;   // int8: [matrices][blocks][32]; int4: [matrices][blocks][groups][32]
+    const float* bias;    // [matrices][blocks * 32], or null
+    const int32_t* part;  // [blocks][2]: which adapter part each half of a block belongs to
+    int64_t format;       // one of Format
     int64_t inputs, blocks;
+
+    bool takes_bytes() const { return MULTIPLIES_BYTES && format >= INT8; }
 };
-enum Format { FLOAT32, BFLOAT16, INT8, INT4 };
 
 // One adapter of one matrix: y += up (scale * (down x)).
 struct LowRank {
-    Matrix down;        // rank * parts outputs
-    const float* up;    // [matrices][blocks][rank][32]
-    int64_t rank;
+    Matrix down;  // rank * parts outputs
+    Matrix up;    // rank inputs
     float scale;
 };
 
-// How each format reads the two vectors of weights of one input.
-template <class T>
-struct ReadPlain {  // float, or uint16_t for bfloat16
-    const T* at;
-    ReadPlain() = default;
-    ReadPlain(const Matrix& m, int64_t block)
-        : at(static_cast<const T*>(m.weight) + block * m.inputs * BLOCK) {}
+// One row of a product. The bytes are there if the matrix takes them: of every four inputs first
+// the upper bytes, then the lower ones, with the sums of each over every GROUP inputs.
+struct Row {
+    const float* x;
+    const int8_t* bytes;   // [inputs / 4][2][4]
+    const int32_t* sums;   // [groups][2]
+    float scale;           // of upper * 256 + lower
+};
+
+constexpr int64_t groups_of(int64_t inputs) { return (inputs + GROUP - 1) / GROUP; }
+
+// Rounds x [inputs] to 16 bits: `bytes` has room for 2 * inputs, `sums` for 2 * groups_of(inputs).
+static inline float to_bytes(const float* x, int64_t inputs, int8_t* bytes, int32_t* sums) {
+    vec peaks = {};
+    for (int64_t i = 0; i < inputs; i += WIDTH) {
+        const vec v = load(x + i);
+        peaks = most(peaks, most(v, -v));
+    }
+    // 127 * 256 + 127: what two signed bytes can say in both directions.
+    const float peak = largest(peaks), scale = peak > 0 ? peak / 32639.0f : 1.0f;
+    const float inverse = 1.0f / scale;
+    for (int64_t g = 0; g < groups_of(inputs); ++g) sums[2 * g] = sums[2 * g + 1] = 0;
+    for (int64_t i = 0; i < inputs; i += WIDTH) {
+        typedef int8_t narrow __attribute__((vector_size(16), aligned(1), may_alias));
+        // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number.
+        const vec rounded = (load(x + i) * inverse + 12582912.0f) - 12582912.0f;
+        const ints whole = __builtin_convertvector(rounded, ints);
+        const ints upper = (whole + 128) >> 8, lower = whole - (upper << 8);
+        const narrow up = __builtin_convertvector(upper, narrow);
+        const narrow low = __builtin_convertvector(lower, narrow);
+        for (int four = 0; four < WIDTH; four += 4) {
+            std::memcpy(bytes + 2 * (i + four), reinterpret_cast<const int8_t*>(&up) + four, 4);
+            std::memcpy(bytes + 2 * (i + four) + 4, reinterpret_cast<const int8_t*>(&low) + four, 4);
+        }
+        int32_t* sum = sums + 2 * (i / GROUP);
+        for (int j = 0; j < WIDTH; ++j) sum[0] += upper[j], sum[1] += lower[j];
+    }
+    return scale;
+}
+
+// How each format gives the two vectors of weights of one input.
+struct ReadFloat32 {
+    const float* at;
+    ReadFloat32() = default;
+    ReadFloat32(const Matrix& m, int64_t block)
+        : at(static_cast<const float*>(m.weight) + block * m.inputs * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const T* from = at + i * BLOCK;
-        const char* ahead = reinterpret_cast<const char*>(from) + AHEAD;
-        __builtin_prefetch(ahead);
-        if (sizeof(T) == 4) __builtin_prefetch(ahead + 64);
+        const float* from = at + i * BLOCK;
+        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + 64);
         a = load(from), b = load(from + WIDTH);
     }
     void finish(vec&, vec&) const {}
 };
-struct ReadInt8 {  // one scale per output
-    const int8_t* at;
+struct ReadBfloat16 {
+    const int32_t* at;
+    ReadBfloat16() = default;
+    ReadBfloat16(const Matrix& m, int64_t block)
+        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs * WIDTH) {}
+    void column(int64_t i, vec& a, vec& b) const {
+        const int32_t* from = at + i * WIDTH;
+        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        const ints both = *reinterpret_cast<const ints*>(from);
+        a = reinterpret_cast<vec>(both << 16);
+        b = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
+    }
+    void finish(vec&, vec&) const {}
+};
+struct ReadInt8 {
+    const int32_t* at;
     const float* scale;
     ReadInt8() = default;
     ReadInt8(const Matrix& m, int64_t block)
-        : at(static_cast<const int8_t*>(m.weight) + block * m.inputs * BLOCK),
+        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs / 4 * BLOCK),
           scale(m.scale + block * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const int8_t* from = at + i * BLOCK;
+        const int32_t* from = at + i / 4 * BLOCK;
         __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        a = widen(*reinterpret_cast<const bytes*>(from));
-        b = widen(*reinterpret_cast<const bytes*>(from + WIDTH));
+        const int shift = i % 4 * 8;
+        a = __builtin_convertvector((load_ints(from) >> shift) & 255, vec) - 128.0f;
+        b = __builtin_convertvector((load_ints(from + WIDTH) >> shift) & 255, vec) - 128.0f;
     }
     void finish(vec& a, vec& b) const { a *= load(scale), b *= load(scale + WIDTH); }
 };
-struct ReadInt4 {  // one scale per output and GROUP inputs; the low nibble is the block's first half
-    static constexpr int GROUP = 32;
-    const uint8_t* at;
+struct ReadInt4 {
+    const int32_t* at;
     const float* scale;
     ReadInt4() = default;
     ReadInt4(const Matrix& m, int64_t block)
-        : at(static_cast<const uint8_t*>(m.weight) + block * m.inputs * WIDTH),
+        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs / 4 * WIDTH),
           scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        typedef uint8_t raw __attribute__((vector_size(16), aligned(1), may_alias));
-        const raw both = *reinterpret_cast<const raw*>(at + i * WIDTH);
-        __builtin_prefetch(at + i * WIDTH + AHEAD);
+        const int32_t* from = at + i / 4 * WIDTH;
+        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        const ints both = load_ints(from) >> (i % 4 * 8);
         const float* factor = scale + i / GROUP * BLOCK;
-        a = (widen(both & 15) - 8.0f) * load(factor);
-        b = (widen(both >> 4) - 8.0f) * load(factor + WIDTH);
+        a = (__builtin_convertvector(both & 15, vec) - 8.0f) * load(factor);
+        b = (__builtin_convertvector((both >> 4) & 15, vec) - 8.0f) * load(factor + WIDTH);
     }
     void finish(vec&, vec&) const {}
 };
@@ -83,8 +160,7 @@ struct ReadInt4 {  // one scale per output and GROUP inputs; the low nibble is t
 // What a row adds to a product through its adapter; `low` is scale * (down x).
 struct Tail {
     const float* low;  // [parts * rank], or null: no adapter
-    const float* up;   // [blocks][rank][32] of the row's adapter
-    int64_t rank;
+    const Matrix* up;
 };
 
 // Whoever takes what a product yields, by reference: row, block, and the block's two vectors. Not a
@@ -104,79 +180,212 @@ class Taker {
     }
 };
 
-// R rows times B blocks from `block` on; `done(row, block, a, b)` takes what comes out.
+template <class Read>
+static inline void add_tail(const Tail& tail, const int32_t* part, int64_t block, vec& a, vec& b) {
+    const Read up(*tail.up, block);
+    const float *one = tail.low + part[0] * tail.up->inputs,
+                *two = tail.low + part[1] * tail.up->inputs;
+    for (int64_t i = 0; i < tail.up->inputs; ++i) {
+        vec left, right;
+        up.column(i, left, right);
+        a += one[i] * left, b += two[i] * right;
+    }
+}
+
+// A product under way: matrix `which` of `m` times `rows`, each with its tail where there are any.
+struct Product {
+    const Matrix& m;
+    int64_t which;
+    const Row* rows;
+    const Tail* tails;
+    Taker done;
+
+    void finish(int64_t row, int64_t block, vec a, vec b) const {
+        const int64_t at = which * m.blocks + block;
+        if (tails && tails[row].low) {
+            const Tail& tail = tails[row];
+            if (tail.up->format == BFLOAT16)
+                add_tail<ReadBfloat16>(tail, m.part + block * 2, at, a, b);
+            else
+                add_tail<ReadFloat32>(tail, m.part + block * 2, at, a, b);
+        }
+        if (m.bias) a += load(m.bias + at * BLOCK), b += load(m.bias + at * BLOCK + WIDTH);
+        done(row, block, a, b);
+    }
+};
+
+// R rows from `row` on, times B blocks from `block` on.
 template <class Read, int R, int B>
-static void tile(const Matrix& m, int64_t which, int64_t block, const float* const* x,
-                        const Tail* tails, int64_t row, Taker done) {
+static void tile(const Product& p, int64_t block, int64_t row) {
     vec sum[R][B][2] = {};
     Read read[B];
-    for (int b = 0; b < B; ++b) read[b] = Read(m, which * m.blocks + block + b);
-    for (int64_t i = 0; i < m.inputs; ++i)
+    const float* x[R];
+    for (int b = 0; b < B; ++b) read[b] = Read(p.m, p.which * p.m.blocks + block + b);
+    for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].x;
+    for (int64_t i = 0; i < p.m.inputs; ++i)
 #pragma GCC unroll 8
         for (int b = 0; b < B; ++b) {
             vec left, right;
             read[b].column(i, left, right);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
-                sum[r][b][0] += x[row + r][i] * left;
-                sum[r][b][1] += x[row + r][i] * right;
+                sum[r][b][0] += x[r][i] * left;
+                sum[r][b][1] += x[r][i] * right;
             }
         }
     for (int b = 0; b < B; ++b)
         for (int r = 0; r < R; ++r) {
-            vec left = sum[r][b][0], right = sum[r][b][1];
-            read[b].finish(left, right);
-            if (tails && tails[row + r].low) {
-                const Tail& tail = tails[row + r];
-                const float* up = tail.up + (which * m.blocks + block + b) * tail.rank * BLOCK;
-                const int32_t* part = m.part + (block + b) * 2;
-                const float *one = tail.low + part[0] * tail.rank,
-                            *two = tail.low + part[1] * tail.rank;
-                for (int64_t i = 0; i < tail.rank; ++i, up += BLOCK) {
-                    left += one[i] * load(up);
-                    right += two[i] * load(up + WIDTH);
+            read[b].finish(sum[r][b][0], sum[r][b][1]);
+            p.finish(row + r, block + b, sum[r][b][0], sum[r][b][1]);
+        }
+}
+
+#ifdef __AVX512VNNI__
+
+static inline ints dot(ints sum, ints weights, const int8_t* four) {  // of 4 inputs, in each lane
+    int32_t word;
+    std::memcpy(&word, four, 4);
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(word));
+}
+static inline vec joined(ints upper, ints lower) {
+    return __builtin_convertvector(upper, vec) * 256.0f + __builtin_convertvector(lower, vec);
+}
+
+struct BytesInt8 {
+    static constexpr int MOST = 6;
+    template <int R>
+    static void tile(const Product& p, int64_t block, int64_t row) {
+        const Matrix& m = p.m;
+        const int64_t at = p.which * m.blocks + block;
+        const int32_t* from = static_cast<const int32_t*>(m.weight) + at * m.inputs / 4 * BLOCK;
+        ints sum[R][2][2] = {};  // upper and lower, of both halves of the block
+        const int8_t* x[R];
+        for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
+        for (int64_t i = 0; i < m.inputs; i += 4, from += BLOCK) {
+            __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+            __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + 64);
+            const ints a = load_ints(from), b = load_ints(from + WIDTH);
+#pragma GCC unroll 8
+            for (int r = 0; r < R; ++r)
+                for (int part = 0; part < 2; ++part) {
+                    sum[r][0][part] = dot(sum[r][0][part], a, x[r] + 2 * i + 4 * part);
+                    sum[r][1][part] = dot(sum[r][1][part], b, x[r] + 2 * i + 4 * part);
                 }
-            }
-            if (m.bias) {
-                const float* bias = m.bias + (which * m.blocks + block + b) * BLOCK;
-                left += load(bias), right += load(bias + WIDTH);
-            }
-            done(row + r, block + b, left, right);
         }
-}
-
-// Blocks begin..end of matrix `which` times all rows. Few rows take more blocks at once, so that
-// there are always enough sums under way; the order within each sum stays.
-template <class Read>
-static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
-                     const float* const* x, const Tail* tails, int64_t rows, Taker done) {
-    for (int64_t block = begin; block < end;) {
-        const bool pair = rows < 4 && end - block >= 2;
-        int64_t row = 0;
-        if (pair) {
-            for (; rows - row >= 2; row += 2)
-                tile<Read, 2, 2>(m, which, block, x, tails, row, done);
-            if (row < rows) tile<Read, 1, 2>(m, which, block, x, tails, row, done);
-        } else {
-            for (; rows - row >= 8; row += 8)
-                tile<Read, 8, 1>(m, which, block, x, tails, row, done);
-            for (; rows - row >= 4; row += 4)
-                tile<Read, 4, 1>(m, which, block, x, tails, row, done);
-            for (; rows - row >= 2; row += 2)
-                tile<Read, 2, 1>(m, which, block, x, tails, row, done);
-            if (row < rows) tile<Read, 1, 1>(m, which, block, x, tails, row, done);
+        const float* scale = m.scale + at * BLOCK;
+        for (int r = 0; r < R; ++r) {
+            const Row& given = p.rows[row + r];
+            int32_t upper = 0, lower = 0;  // the weights are 128 too large
+            for (int64_t g = 0; g < groups_of(m.inputs); ++g)
+                upper += given.sums[2 * g] * 128, lower += given.sums[2 * g + 1] * 128;
+            p.finish(row + r, block,
+                     joined(sum[r][0][0] - upper, sum[r][0][1] - lower) * given.scale * load(scale),
+                     joined(sum[r][1][0] - upper, sum[r][1][1] - lower) * given.scale *
+                         load(scale + WIDTH));
         }
-        block += pair ? 2 : 1;
     }
+};
+struct BytesInt4 {
+    static constexpr int MOST = 4;
+    template <int R>
+    static void tile(const Product& p, int64_t block, int64_t row) {
+        const Matrix& m = p.m;
+        const int64_t at = p.which * m.blocks + block;
+        const int32_t* from = static_cast<const int32_t*>(m.weight) + at * m.inputs / 4 * WIDTH;
+        const float* scale = m.scale + at * (m.inputs / GROUP) * BLOCK;
+        vec total[R][2] = {};
+        const int8_t* x[R];
+        for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
+        for (int64_t g = 0; g < m.inputs / GROUP; ++g, scale += BLOCK) {
+            ints sum[R][2][2];
+            for (int r = 0; r < R; ++r)
+                for (int part = 0; part < 2; ++part)  // the weights are 8 too large
+                    sum[r][0][part] = sum[r][1][part] =
+                        ints{} - 8 * p.rows[row + r].sums[2 * g + part];
+            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4, from += WIDTH) {
+                __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+                const ints both = load_ints(from);
+                const ints a = both & 0x0F0F0F0F, b = (both >> 4) & 0x0F0F0F0F;
+#pragma GCC unroll 8
+                for (int r = 0; r < R; ++r)
+                    for (int part = 0; part < 2; ++part) {
+                        sum[r][0][part] = dot(sum[r][0][part], a, x[r] + 2 * i + 4 * part);
+                        sum[r][1][part] = dot(sum[r][1][part], b, x[r] + 2 * i + 4 * part);
+                    }
+            }
+            for (int r = 0; r < R; ++r)
+                for (int half = 0; half < 2; ++half)
+                    total[r][half] +=
+                        joined(sum[r][half][0], sum[r][half][1]) * load(scale + half * WIDTH);
+        }
+        for (int r = 0; r < R; ++r) {
+            const float unit = p.rows[row + r].scale;
+            p.finish(row + r, block, total[r][0] * unit, total[r][1] * unit);
+        }
+    }
+};
+
+template <class Bytes, int... R>
+static constexpr auto byte_tiles(std::integer_sequence<int, R...>) {
+    return std::array{&Bytes::template tile<R + 1>...};
 }
 
-static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end,
-                     const float* const* x, const Tail* tails, int64_t rows, Taker done) {
+#endif
+
+template <class Read, int B, int... R>
+static constexpr auto float_tiles(std::integer_sequence<int, R...>) {
+    return std::array{&tile<Read, R + 1, B>...};
+}
+
+// All rows times blocks begin..end, in as few passes as the registers allow, of equal size.
+template <class Tiles>
+static void in_passes(const Tiles& tiles, const Product& p, int64_t begin, int64_t end, int64_t step,
+                      int64_t rows) {
+    const int64_t most = tiles.size(), passes = (rows + most - 1) / most;
+    for (int64_t block = begin; block < end; block += step)
+        for (int64_t n = 0; n < passes; ++n) {
+            const int64_t row = rows * n / passes, count = rows * (n + 1) / passes - row;
+            tiles[count - 1](p, block, row);
+        }
+}
+
+// Few rows take several blocks at once, so that there are always enough sums under way; the order
+// within each sum stays.
+template <class Read>
+static void multiply(const Product& p, int64_t begin, int64_t end, int64_t rows) {
+    static constexpr auto one = float_tiles<Read, 1>(std::make_integer_sequence<int, MOST>{});
+    static constexpr auto two = float_tiles<Read, 2>(std::make_integer_sequence<int, 3>{});
+    static constexpr auto four = float_tiles<Read, 4>(std::make_integer_sequence<int, 1>{});
+    if (rows == 1) {
+        const int64_t whole = begin + (end - begin) / 4 * 4;
+        in_passes(four, p, begin, whole, 4, rows);
+        begin = whole;
+    }
+    if (rows <= 3) {
+        const int64_t whole = begin + (end - begin) / 2 * 2;
+        in_passes(two, p, begin, whole, 2, rows);
+        begin = whole;
+    }
+    in_passes(one, p, begin, end, 1, rows);
+}
+
+// Blocks begin..end of matrix `which` times all rows.
+static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end, const Row* x,
+                     const Tail* tails, int64_t rows, Taker done) {
     if (rows == 0 || begin >= end) return;
+    const Product p{m, which, x, tails, done};
+#ifdef __AVX512VNNI__
+    static constexpr auto int8 =
+        byte_tiles<BytesInt8>(std::make_integer_sequence<int, BytesInt8::MOST>{});
+    static constexpr auto int4 =
+        byte_tiles<BytesInt4>(std::make_integer_sequence<int, BytesInt4::MOST>{});
+    if (m.format == INT8) return in_passes(int8, p, begin, end, 1, rows);
+    if (m.format == INT4) return in_passes(int4, p, begin, end, 1, rows);
+#endif
     switch (m.format) {
-        case FLOAT32: return multiply<ReadPlain<float>>(m, which, begin, end, x, tails, rows, done);
-        case BFLOAT16: return multiply<ReadPlain<uint16_t>>(m, which, begin, end, x, tails, rows, done);
-        case INT8: return multiply<ReadInt8>(m, which, begin, end, x, tails, rows, done);
-        case INT4: return multiply<ReadInt4>(m, which, begin, end, x, tails, rows, done);
+        case FLOAT32: return multiply<ReadFloat32>(p, begin, end, rows);
+        case BFLOAT16: return multiply<ReadBfloat16>(p, begin, end, rows);
+        case INT8: return multiply<ReadInt8>(p, begin, end, rows);
+        case INT4: return multiply<ReadInt4>(p, begin, end, rows);
     }
 }

@@ -28,7 +28,6 @@ struct Model {
     const float *cosines, *sines;  // [positions][rotary]
 };
 
-
 struct Step {
     int64_t tokens;
     const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base

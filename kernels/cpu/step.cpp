@@ -8,6 +8,9 @@
 
 #include <omp.h>
 
+#include <atomic>
+#include <thread>
+
 #include "attention.h"
 #include "draw.h"
 #include "linear.h"
@@ -39,13 +42,43 @@ void rotate(float* x, const float* cosine, const float* sine, int64_t rotary) {
     }
 }
 
+// Where threads wait for one another. A stage takes microseconds, so they look again and again before
+// they give the core away.
+class Barrier {
+    static constexpr int PATIENCE = 4000;
+    int threads = 1;
+    alignas(64) std::atomic<int> missing{1};
+    alignas(64) std::atomic<int64_t> round{0};
+
+  public:
+    void expect(int count) { missing = threads = count; }
+    void wait() {
+        const int64_t now = round.load(std::memory_order_relaxed);
+        if (missing.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+            missing.store(threads, std::memory_order_relaxed);
+            round.store(now + 1, std::memory_order_release);
+            return;
+        }
+        for (int looks = 0; round.load(std::memory_order_acquire) == now; ++looks)
+            if (looks < PATIENCE)
+                pause();
+            else
+                std::this_thread::yield();
+    }
+};
+
 // Rows of one product, sorted by matrix and then by adapter.
 struct Rows {
-    std::vector<const float*> x;
+    std::vector<Row> x;
     std::vector<int64_t> slot;   // of each row
     std::vector<int64_t> first;  // [matrices + 1]
-    std::vector<float> low;
+    std::vector<int8_t> bytes;   // of x, where the matrix takes them
+    std::vector<int32_t> sums;
+    std::vector<float> low;      // scale * (down x), where adapters are in use
     std::vector<Tail> tails;
+
+    int64_t size() const { return x.size(); }
+    void resize(int64_t count) { x.resize(count), slot.resize(count); }
 };
 
 struct Forward {
@@ -54,9 +87,11 @@ struct Forward {
     int64_t tokens, kept;
     std::vector<int64_t> token, row, position, slot, keep;
     std::vector<float> state, normed, qkv, mixed, routing, weight, gated;
-    std::vector<int64_t> expert, order;
+    std::vector<int64_t> expert, order, pair;
     Rows plain, pairs;  // one row per token; one per token and chosen expert
     bool adapted = false;
+    Barrier barrier;
+    float* logits_out = nullptr;
 
     Forward(const Model& model, const Step& step) : m(model), s(step) {
         tokens = s.tokens, kept = s.kept;
@@ -69,10 +104,7 @@ struct Forward {
         normed.resize(tokens * m.hidden);
         qkv.resize(tokens * m.layers->qkv.blocks * BLOCK);
         mixed.resize(tokens * m.heads * m.width);
-        for (int64_t i : slot) adapted |= i >= 0;
     }
-
-    float* line(std::vector<float>& rows, int64_t i, int64_t size) { return &rows[i * size]; }
 
     // -- stages ---------------------------------------------------------------------------------
 
@@ -92,18 +124,9 @@ struct Forward {
             rms_norm(&state[t * m.hidden], weight, m.hidden, m.eps, &normed[t * m.hidden]);
     }
 
-    // Rows of a product that every token takes part in: sorted by adapter, for the adapters' sake.
-    void line_up(const std::vector<float>& from, int64_t size) {
-        plain.x.resize(tokens);
-        plain.slot.resize(tokens);
-        plain.first = {0, tokens};
-        for (int64_t t = 0; t < tokens; ++t) {
-            plain.x[t] = &from[order[t] * size];
-            plain.slot[t] = slot[order[t]];
-        }
-    }
-
     void sort_tokens() {
+        adapted = false;
+        for (int64_t t = 0; t < tokens; ++t) adapted |= slot[t] >= 0;
         order.resize(tokens);
         for (int64_t t = 0; t < tokens; ++t) order[t] = t;
         if (adapted)
@@ -115,43 +138,71 @@ struct Forward {
         return s.adapters[slot][layer * 4 + which];
     }
 
-    // scale * (down x) of every row that has an adapter; thread by thread over the rows.
-    void go_down(Rows& rows, int64_t layer, int which, int thread, int threads) {
-        const int64_t count = rows.x.size();
-        const Share mine(count, thread, threads);
+    // Rows of a product that every token takes part in: sorted by adapter, for the adapters' sake.
+    void line_up(const std::vector<float>& from, const Matrix& matrix, int64_t layer, int which) {
+        plain.resize(tokens);
+        plain.first = {0, tokens};
+        for (int64_t t = 0; t < tokens; ++t) {
+            plain.x[t].x = &from[order[t] * matrix.inputs];
+            plain.slot[t] = slot[order[t]];
+        }
+        make_room(plain, matrix, layer, which);
+    }
+
+    void make_room(Rows& rows, const Matrix& matrix, int64_t layer, int which) {
+        const int64_t count = rows.size();
+        if (matrix.takes_bytes()) {
+            const int64_t size = 2 * matrix.inputs, sums = 2 * groups_of(matrix.inputs);
+            rows.bytes.resize(count * size), rows.sums.resize(count * sums);
+            for (int64_t r = 0; r < count; ++r) {
+                rows.x[r].bytes = &rows.bytes[r * size];
+                rows.x[r].sums = &rows.sums[r * sums];
+            }
+        }
+        if (!adapted) return;
         int64_t size = 0;
         for (int64_t i : rows.slot)
             if (i >= 0) size = std::max(size, low_rank(i, layer, which).down.blocks * BLOCK);
-#pragma omp single
-        {
-            rows.low.resize(count * size);
-            rows.tails.assign(count, Tail{nullptr, nullptr, 0});
-        }
-        size_t matrix = 0;
-        for (int64_t r = mine.begin; r < mine.end;) {
-            while (rows.first[matrix + 1] <= r) ++matrix;
-            int64_t end = r + 1;
-            const int64_t last = std::min(mine.end, rows.first[matrix + 1]);
-            while (end < last && rows.slot[end] == rows.slot[r]) ++end;
-            if (rows.slot[r] >= 0) {
-                const LowRank& a = low_rank(rows.slot[r], layer, which);
-                const vec scale = vec{} + a.scale;
-                const int64_t from = r;
-                multiply(a.down, matrix, 0, a.down.blocks, &rows.x[r], nullptr, end - r,
-                         [&](int64_t n, int64_t block, vec one, vec two) {
-                             float* to = &rows.low[(from + n) * size + block * BLOCK];
-                             store(to, one * scale), store(to + WIDTH, two * scale);
-                         });
-                for (int64_t n = r; n < end; ++n) rows.tails[n] = {&rows.low[n * size], a.up, a.rank};
+        rows.low.resize(count * size);
+        rows.tails.assign(count, Tail{nullptr, nullptr});
+        for (int64_t r = 0; r < count; ++r)
+            if (rows.slot[r] >= 0)
+                rows.tails[r] = {&rows.low[r * size], &low_rank(rows.slot[r], layer, which).up};
+    }
+
+    // What a product needs to know of its rows beforehand: their bytes, and scale * (down x) of
+    // those that have an adapter.
+    void prepare(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
+                 int threads) {
+        if (!adapted && !matrix.takes_bytes()) return;
+        const Share mine(rows.size(), thread, threads);
+        if (matrix.takes_bytes())
+            for (int64_t r = mine.begin; r < mine.end; ++r) {
+                Row& row = rows.x[r];
+                row.scale = to_bytes(row.x, matrix.inputs, const_cast<int8_t*>(row.bytes),
+                                     const_cast<int32_t*>(row.sums));
             }
-            r = end;
+        size_t expert = 0;
+        for (int64_t r = mine.begin, end; adapted && r < mine.end; r = end) {
+            while (rows.first[expert + 1] <= r) ++expert;
+            const int64_t last = std::min(mine.end, rows.first[expert + 1]);
+            end = r + 1;
+            while (end < last && rows.slot[end] == rows.slot[r]) ++end;
+            if (rows.slot[r] < 0) continue;
+            const LowRank& adapter = low_rank(rows.slot[r], layer, which);
+            const vec scale = vec{} + adapter.scale;
+            multiply(adapter.down, expert, 0, adapter.down.blocks, &rows.x[r], nullptr, end - r,
+                     [&](int64_t n, int64_t block, vec a, vec b) {
+                         float* to = const_cast<float*>(rows.tails[r + n].low) + block * BLOCK;
+                         store(to, a * scale), store(to + WIDTH, b * scale);
+                     });
         }
-#pragma omp barrier
+        barrier.wait();
     }
 
     void product(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
                  int threads, Taker done) {
-        if (adapted) go_down(rows, layer, which, thread, threads);
+        prepare(rows, matrix, layer, which, thread, threads);
         const Share mine(matrix.blocks, thread, threads);
         const Tail* tails = adapted ? rows.tails.data() : nullptr;
         for (size_t e = 0; e + 1 < rows.first.size(); ++e) {
@@ -163,7 +214,6 @@ struct Forward {
                              done(from + r, block, a, b);
                          });
         }
-#pragma omp barrier
     }
 
     template <class K>
@@ -194,7 +244,7 @@ struct Forward {
                 rotate(q + h * m.width, cosine, sine, m.rotary);
             write_page(shape, k, v, keys, values, s.table[row[t] * s.reach + position[t]]);
         }
-#pragma omp barrier
+        barrier.wait();
         std::vector<float> scratch;
         const Share mine(tokens * m.kv_heads, thread, threads);
         for (int64_t i = mine.begin; i < mine.end; ++i) {
@@ -202,7 +252,6 @@ struct Forward {
             attend(shape, &qkv[t * size], keys, values, s.table + row[t] * s.reach, position[t],
                    i % m.kv_heads, &mixed[t * m.heads * m.width], scratch);
         }
-#pragma omp barrier
     }
 
     // After the last attention only the tokens whose logits are wanted go on.
@@ -221,8 +270,8 @@ struct Forward {
     void route(const Layer& layer, int thread, int threads) {
         const int64_t size = layer.router.blocks * BLOCK, experts = layer.experts;
         const Share mine(tokens, thread, threads);
-        std::vector<const float*> x(mine.end - mine.begin);
-        for (int64_t t = mine.begin; t < mine.end; ++t) x[t - mine.begin] = &normed[t * m.hidden];
+        std::vector<Row> x(mine.end - mine.begin);
+        for (int64_t t = mine.begin; t < mine.end; ++t) x[t - mine.begin].x = &normed[t * m.hidden];
         multiply(layer.router, 0, 0, layer.router.blocks, x.data(), nullptr, x.size(),
                  [&](int64_t r, int64_t block, vec a, vec b) {
                      float* to = &routing[(mine.begin + r) * size + block * BLOCK];
@@ -246,7 +295,7 @@ struct Forward {
     }
 
     // Sort the (token, choice) pairs by expert, then adapter.
-    void group(const Layer& layer) {
+    void group(const Layer& layer, int64_t index) {
         const int64_t experts = std::max<int64_t>(1, layer.experts);
         const int64_t each = layer.experts ? m.chosen : 1, count = tokens * each;
         std::vector<int64_t>& first = pairs.first;
@@ -254,98 +303,108 @@ struct Forward {
         for (int64_t p = 0; p < count; ++p) ++first[(layer.experts ? expert[p] : 0) + 1];
         for (int64_t e = 0; e < experts; ++e) first[e + 1] += first[e];
         std::vector<int64_t> next(first.begin(), first.end() - 1);
-        pair.resize(count), pairs.x.resize(count), pairs.slot.resize(count);
+        pair.resize(count), pairs.resize(count);
         for (int64_t t : order)  // by adapter already
             for (int64_t c = 0; c < each; ++c) {
                 const int64_t p = t * each + c, at = next[layer.experts ? expert[p] : 0]++;
                 pair[at] = p;
-                pairs.x[at] = &normed[t * m.hidden];
+                pairs.x[at].x = &normed[t * m.hidden];
                 pairs.slot[at] = slot[t];
             }
+        make_room(pairs, layer.gate_up, index, 2);
     }
-    std::vector<int64_t> pair;
 
     void mlp(const Layer& layer, int64_t index, int thread, int threads) {
         const int64_t each = layer.experts ? m.chosen : 1, inner = layer.gate_up.blocks * WIDTH;
-#pragma omp single
-        {
-            routing.resize(tokens * layer.router.blocks * BLOCK);
-            expert.resize(tokens * each), weight.assign(tokens * each, 1.0f);
-            gated.resize(tokens * each * inner);
-        }
         norm(layer.norm2, thread, threads);
         if (layer.experts) route(layer, thread, threads);
-#pragma omp barrier
-#pragma omp single
-        group(layer);
+        barrier.wait();
+        if (thread == 0) group(layer, index);
+        barrier.wait();
         product(pairs, layer.gate_up, index, 2, thread, threads,
                 [&](int64_t r, int64_t block, vec gate, vec up) {
                     store(&gated[r * inner + block * WIDTH], silu(gate) * up);
                 });
-#pragma omp single
-        for (size_t r = 0; r < pair.size(); ++r) pairs.x[r] = &gated[r * inner];
+        barrier.wait();
+        if (thread == 0) {
+            for (int64_t r = 0; r < pairs.size(); ++r) pairs.x[r].x = &gated[r * inner];
+            make_room(pairs, layer.down, index, 3);
+        }
+        barrier.wait();
         product(pairs, layer.down, index, 3, thread, threads,
                 [&](int64_t r, int64_t block, vec a, vec b) {
                     float* to = &state[pair[r] / each * m.hidden + block * BLOCK];
                     const float share = weight[pair[r]];
                     store(to, load(to) + a * share), store(to + WIDTH, load(to + WIDTH) + b * share);
                 });
+        barrier.wait();
+    }
+
+    // Room for what the MLPs pass on, which differ from layer to layer.
+    void make_room_for_mlp(const Layer& layer) {
+        const int64_t each = layer.experts ? m.chosen : 1;
+        routing.resize(tokens * layer.router.blocks * BLOCK);
+        expert.resize(tokens * each), weight.assign(tokens * each, 1.0f);
+        gated.resize(tokens * each * layer.gate_up.blocks * WIDTH);
     }
 
     void run(int thread, int threads) {
-#pragma omp single
-        sort_tokens();
+        if (thread == 0) sort_tokens();
         embed(thread, threads);
         for (int64_t index = 0; index < m.depth; ++index) {
             const Layer& layer = m.layers[index];
             const int64_t size = layer.qkv.blocks * BLOCK;
             norm(layer.norm1, thread, threads);
-#pragma omp barrier
-#pragma omp single
-            line_up(normed, m.hidden);
+            if (thread == 0) line_up(normed, layer.qkv, index, 0);
+            barrier.wait();
             product(plain, layer.qkv, index, 0, thread, threads,
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &qkv[order[r] * size + block * BLOCK];
                         store(to, a), store(to + WIDTH, b);
                     });
+            barrier.wait();
             if (m.kv_bf16)
                 attention<uint16_t>(layer, index, thread, threads);
             else
                 attention<float>(layer, index, thread, threads);
-#pragma omp single
-            {
+            barrier.wait();
+            if (thread == 0) {
                 if (index + 1 == m.depth && !s.state) forget();
-                line_up(mixed, m.heads * m.width);
+                line_up(mixed, layer.out, index, 1);
+                make_room_for_mlp(layer);
             }
+            barrier.wait();
             if (tokens == 0) return;
             product(plain, layer.out, index, 1, thread, threads,
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &state[order[r] * m.hidden + block * BLOCK];
                         store(to, load(to) + a), store(to + WIDTH, load(to + WIDTH) + b);
                     });
+            barrier.wait();
             mlp(layer, index, thread, threads);
             if (s.state && index + 1 == s.layers) {
-#pragma omp single
-                std::memcpy(s.state, state.data(), tokens * m.hidden * sizeof(float));
+                if (thread == 0)
+                    std::memcpy(s.state, state.data(), tokens * m.hidden * sizeof(float));
                 return;
             }
         }
         norm(m.final_norm, thread, threads);
-#pragma omp barrier
-#pragma omp single
-        for (int64_t t = 0; t < tokens; ++t) plain.x[t] = &normed[t * m.hidden];
+        if (thread == 0) {
+            adapted = false;  // heads have none
+            plain.resize(tokens), plain.first = {0, tokens};
+            for (int64_t t = 0; t < tokens; ++t) plain.x[t].x = &normed[t * m.hidden];
+            make_room(plain, m.head, 0, 0);
+        }
+        barrier.wait();
         const int64_t wide = m.head.blocks * BLOCK;
-        const Share mine(m.head.blocks, thread, threads);
-        multiply(m.head, 0, mine.begin, mine.end, plain.x.data(), nullptr, tokens,
-                 [&](int64_t r, int64_t block, vec a, vec b) {
-                     float* to = &logits_out[r * wide + block * BLOCK];
-                     store(to, a), store(to + WIDTH, b);
-                     for (int64_t i = m.vocab - block * BLOCK; i < BLOCK; ++i)
-                         if (i >= 0) to[i] = -INFINITY;
-                 });
-#pragma omp barrier
+        product(plain, m.head, 0, 0, thread, threads, [&](int64_t r, int64_t block, vec a, vec b) {
+            float* to = &logits_out[r * wide + block * BLOCK];
+            store(to, a), store(to + WIDTH, b);
+            for (int64_t i = m.vocab - block * BLOCK; i < BLOCK; ++i)
+                if (i >= 0) to[i] = -INFINITY;
+        });
+        barrier.wait();
     }
-    float* logits_out;
 };
 
 }  // namespace
@@ -367,6 +426,8 @@ void burnish_step(const Model* model, const Step* step, const Draws* draws) {
 #pragma omp parallel num_threads(step->threads) if (step->threads > 1)
     {
         const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+#pragma omp single
+        forward.barrier.expect(threads);
         std::vector<float> scratch;
         std::vector<int32_t> candidates;
         for (int64_t n = 0; n == 0 || (draws && n < draws->steps && !going.empty()); ++n) {
@@ -383,9 +444,8 @@ void burnish_step(const Model* model, const Step* step, const Draws* draws) {
                 draws->processed[n * rows + at] = drawn.processed;
                 draws->made[at] = n + 1;
             }
-#pragma omp barrier
-#pragma omp single
-            if (n + 1 < draws->steps) {
+            forward.barrier.wait();
+            if (thread == 0 && n + 1 < draws->steps) {
                 forward.logits_out = own.data();
                 int64_t left = 0;
                 for (size_t i = 0; i < going.size(); ++i) {
@@ -403,6 +463,7 @@ void burnish_step(const Model* model, const Step* step, const Draws* draws) {
                 going.resize(left);
                 forward.tokens = forward.kept = left;
             }
+            forward.barrier.wait();
         }
     }
 }

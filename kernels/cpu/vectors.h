@@ -11,13 +11,22 @@
 #include <cstdint>
 #include <cstring>
 
+// Tells the core that a loop only waits.
+static inline void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 constexpr int WIDTH = 16;
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
-typedef int8_t bytes __attribute__((vector_size(16), aligned(1), may_alias));
 
 static inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
+static inline ints load_ints(const int32_t* from) { return *reinterpret_cast<const ints*>(from); }
 static inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
 
 // bfloat16 is the upper half of a float.
@@ -25,13 +34,6 @@ static inline vec load(const uint16_t* from) {
     const halves narrow = *reinterpret_cast<const halves*>(from);
     typedef uint32_t words __attribute__((vector_size(64)));
     return reinterpret_cast<vec>(__builtin_convertvector(narrow, words) << 16);
-}
-
-// Bytes to floats by way of whole numbers: one instruction each way, where the direct conversion is
-// taken apart by the compiler.
-template <class Bytes>
-static inline vec widen(Bytes narrow) {
-    return __builtin_convertvector(__builtin_convertvector(narrow, ints), vec);
 }
 
 static inline uint16_t to_bf16(float value) {  // to nearest, ties to even
