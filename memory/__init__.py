@@ -6,10 +6,14 @@ from burnish.memory.errors import (
     BudgetTooSmall,
     Forgotten,
     IdConflict,
+    PolicyFailed,
     RecordNotFound,
     SessionNotFound,
+    Stale,
     StoreError,
     TooLarge,
+    UnknownPlan,
+    UnknownPolicy,
 )
 from burnish.memory.records import Record, Records
 from burnish.memory.store import Appended, MemoryStore, connect
@@ -24,12 +28,16 @@ __all__ = [
     "Forgotten",
     "IdConflict",
     "MemoryStore",
+    "PolicyFailed",
     "Record",
     "RecordNotFound",
     "Records",
     "SessionNotFound",
+    "Stale",
     "StoreError",
     "TooLarge",
+    "UnknownPlan",
+    "UnknownPolicy",
     "ViewMessage",
     "connect",
 ]

@@ -1,12 +1,15 @@
 -- Append steps to a session: all of them or none, each id once, in one atomic call.
--- The work depends on the steps sent, never on how many the session holds.
+-- The work depends on the steps sent, never on how many the session holds: a posting is
+-- appended to a string, which costs the same at any length.
 --
--- KEYS  meta log ids pins open groups terms, then one posting list per distinct term
--- ARGV  posting prefix, now, count, then per step:
---       id digest pin tokens length answers ncalls call... nfields field... nterms (key packed)...
+-- KEYS  the session's fixed keys (see keys.py), then one posting list per distinct term
+-- ARGV  posting prefix, now, number of fixed keys, count, then per step:
+--       id digest pin tokens length answers ncalls call... step nterms (key occurrences)...
 -- Returns {'ok', version, 'seq:tokens', ...} or {problem, what}.
+-- A posting is 8 bytes, big-endian: step (4), occurrences (2), the step's length (2).
 local meta, log, ids, pins, open, groups, terms =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local MOST = 65535
 
 local at = 0
 local function take()
@@ -21,14 +24,13 @@ end
 
 if redis.call('HEXISTS', meta, 'forgotten_at') == 1 then return {'forgotten', ''} end
 
-local prefix = take()
-local now = take()
+local prefix, now, fixed = take(), take(), tonumber(take())
 local steps = {}
 for i = 1, tonumber(take()) do
   local step = {id = take(), digest = take(), pin = take(), tokens = tonumber(take()),
     length = tonumber(take()), answers = take()}
   step.calls = take_many()
-  step.fields = take_many()
+  step.json = take()
   step.terms = take_many()
   steps[i] = step
 end
@@ -53,27 +55,29 @@ for _, step in ipairs(steps) do
   end
 end
 
-local reply, added, tokens, length = {'ok', 0}, 0, 0, 0
+local version = tonumber(redis.call('HGET', meta, 'version') or 0)
+local reply, added, tokens, length = {'ok', version}, 0, 0, 0
 for _, step in ipairs(steps) do
   if not step.known then
     local seq = redis.call('HINCRBY', meta, 'seq', 1)
+    local entry = {'step', step.json, 'version', version + 1}
     if step.answers ~= '' then
       local call = redis.call('HGET', open, step.answers)
       redis.call('HDEL', open, step.answers)
       local group = redis.call('HGET', groups, call)
       redis.call('HSET', groups, call, (group and group .. ',' or '') .. seq)
-      table.insert(step.fields, 'group')
-      table.insert(step.fields, call)
+      table.insert(entry, 'group')
+      table.insert(entry, call)
     end
-    redis.call('XADD', log, seq .. '-0', unpack(step.fields))
+    redis.call('XADD', log, seq .. '-0', unpack(entry))
     step.known = seq .. ':' .. step.tokens
     redis.call('HSET', ids, step.id, step.known .. ':' .. step.digest)
     if step.pin ~= '' then redis.call('HSET', pins, seq, step.pin) end
     for _, call in ipairs(step.calls) do redis.call('HSET', open, call, seq) end
+    local size = math.min(step.length, MOST)
     for i = 1, #step.terms, 2 do
-      local key = KEYS[tonumber(step.terms[i])]
-      redis.call('HSET', key, seq, step.terms[i + 1])
-      redis.call('SADD', terms, string.sub(key, #prefix + 1))
+      local count = math.min(tonumber(step.terms[i + 1]), MOST)
+      redis.call('APPEND', KEYS[tonumber(step.terms[i])], struct.pack('>I4I2I2', seq, count, size))
     end
     added, tokens, length = added + 1, tokens + step.tokens, length + step.length
   end
@@ -81,12 +85,19 @@ for _, step in ipairs(steps) do
 end
 
 if added > 0 then
+  local names = {}
+  for i = fixed + 1, #KEYS do
+    table.insert(names, string.sub(KEYS[i], #prefix + 1))
+    if #names == 1000 or i == #KEYS then
+      redis.call('SADD', terms, unpack(names))
+      names = {}
+    end
+  end
   redis.call('HSETNX', meta, 'created_at', now)
   redis.call('HSET', meta, 'updated_at', now)
   redis.call('HINCRBY', meta, 'docs', added)
   redis.call('HINCRBY', meta, 'tokens', tokens)
   redis.call('HINCRBY', meta, 'length', length)
-  redis.call('HINCRBY', meta, 'version', 1)
+  reply[2] = redis.call('HINCRBY', meta, 'version', 1)
 end
-reply[2] = redis.call('HGET', meta, 'version') or '0'
 return reply

@@ -6,6 +6,10 @@ StoreError
 |-- BadCursor (ValueError)        not a cursor, or one that names no step here
 |-- BudgetTooSmall (ValueError)   the pinned floor alone exceeds the budget
 |-- IdConflict (ValueError)       this id was used for something else
+|-- Stale (ValueError)             something changed since the version this was meant for
+|-- UnknownPolicy (LookupError)
+|-- UnknownPlan (LookupError)      a plan or summary node that is not, or no longer, there
+|-- PolicyFailed                   a part of the served model that a policy needs did not answer
 |-- SessionNotFound (LookupError)
 |-- RecordNotFound (LookupError)
 `-- Forgotten (LookupError)       erased on request; it does not come back
@@ -42,6 +46,25 @@ class BudgetTooSmall(StoreError, ValueError):
 
 class IdConflict(StoreError, ValueError):
     """An id that was used before with different content."""
+
+
+class Stale(StoreError, ValueError):
+    """The session changed since the version this was meant for: read it again."""
+
+
+class UnknownPolicy(StoreError, LookupError):
+    """No compaction policy of this name here."""
+
+
+class UnknownPlan(StoreError, LookupError):
+    """A plan or summary node that is not, or no longer, there."""
+
+
+class PolicyFailed(StoreError):
+    """A part of the served model that a policy needs (embedder, summariser) did not answer.
+
+    Whoever injects such a part raises this; the compaction then decides without it.
+    """
 
 
 class SessionNotFound(StoreError, LookupError):

@@ -6,9 +6,10 @@ percent-encoded inside the tag: no choice of names can reach another tenant's ke
 """
 
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 PREFIX = "burnish:mem:"
+DUE = PREFIX + "due"  # sessions with deletions, by when the first becomes final
 
 
 def _name(text: str) -> str:
@@ -45,8 +46,43 @@ class SessionKeys:
         return self.base + "groups"
 
     @property
+    def plans(self) -> str:
+        """Plan id -> what a compaction left, see plan.py."""
+        return self.base + "plans"
+
+    @property
+    def verdicts(self) -> str:
+        """Plan id -> the verdict on every step it looked at."""
+        return self.base + "verdicts"
+
+    @property
+    def nodes(self) -> str:
+        """Summary node id -> its text and the steps it was made from."""
+        return self.base + "nodes"
+
+    @property
+    def changes(self) -> str:
+        """A stream of everything but appends that changed the view; ids are versions."""
+        return self.base + "changes"
+
+    @property
+    def deleted(self) -> str:
+        """Step -> when its deletion becomes final; until then it can be undone."""
+        return self.base + "deleted"
+
+    @property
+    def vectors(self) -> str:
+        """Step -> its embedding, a cache."""
+        return self.base + "vectors"
+
+    @property
+    def lease(self) -> str:
+        """Held by the one compaction that runs."""
+        return self.base + "lease"
+
+    @property
     def postings(self) -> str:
-        """Prefix of the posting lists: one hash per term, step -> packed counts."""
+        """Prefix of the posting lists: one packed string per term, see append.lua."""
         return self.base + "t:"
 
     @property
@@ -60,7 +96,22 @@ class SessionKeys:
             self.open,
             self.groups,
             self.base + "terms",
+            self.plans,
+            self.verdicts,
+            self.nodes,
+            self.changes,
+            self.deleted,
+            self.vectors,
         ]
+
+
+def due_member(keys: SessionKeys) -> str:
+    return f"{_name(keys.tenant)}:{_name(keys.session)}"
+
+
+def of_due_member(member: str) -> SessionKeys:
+    tenant, _, session = member.partition(":")
+    return SessionKeys(unquote(tenant), unquote(session))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,10 @@
-"""Reading one session's log: by place, from the newest, by relevance, and in whole units."""
+"""Reading one session's log: by place, from the newest, by relevance, whole, and in whole units.
 
-from collections.abc import AsyncGenerator, Sequence
+A `SessionLog` shows the log as of one moment: up to `upto`, and without the steps in `hidden`,
+whose deletion can still be undone.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from burnish.memory.keys import SessionKeys
@@ -9,19 +13,30 @@ from burnish.memory.terms import query_terms
 from burnish.memory.view import Unit
 
 PAGE = 64
+LONG_PAGE = 500
+FOREVER = 10**15
 
 
 class SessionLog:
-    """`search` is the ranking script; everything else is plain stream reading."""
+    """`rank` is the ranking script; everything else is plain stream reading."""
 
-    def __init__(self, redis: Any, keys: SessionKeys, search: Any) -> None:
+    def __init__(
+        self,
+        redis: Any,
+        keys: SessionKeys,
+        rank: Any,
+        upto: int = FOREVER,
+        hidden: Iterable[int] = (),
+    ) -> None:
         self._redis = redis
         self._keys = keys
-        self._search = search
+        self._rank = rank
+        self._upto = upto
+        self._hidden = frozenset(hidden)
 
     async def after(self, seq: int, limit: int) -> list[Step]:
-        page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", "+", limit)
-        return [from_entry(*entry) for entry in page]
+        page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)
+        return self._seen(page)
 
     async def steps(self, seqs: Sequence[int]) -> list[Step]:
         """The steps at these places, in the order asked for; those erased are left out."""
@@ -31,16 +46,20 @@ class SessionLog:
             for seq in seqs:
                 pipe.xrange(self._keys.log, f"{seq}-0", f"{seq}-0")
             pages = await pipe.execute()
-        return [from_entry(*entry) for page in pages for entry in page]
+        return self._seen(entry for page in pages for entry in page)
 
     async def rank(self, query: str, limit: int, before: int = 0) -> list[tuple[Step, float]]:
         """The best matches with their scores; `before` leaves out that place and later ones."""
         lists = [self._keys.postings + term for term in query_terms(query)]
         if not lists:
             return []
-        hits = await self._search(keys=[self._keys.meta, *lists], args=[limit, before])
+        before = min(before or self._upto + 1, self._upto + 1)
+        hits = await self._rank(
+            keys=[self._keys.meta, *lists], args=[limit + len(self._hidden), before]
+        )
         scores = {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
-        return [(step, scores[step.seq]) for step in await self.steps(list(scores))]
+        found = await self.steps(list(scores))
+        return [(step, scores[step.seq]) for step in found[:limit]]
 
     async def units(self, steps: Sequence[Step]) -> list[Unit]:
         """Each step with the rest of its tool exchange, in the order of `steps`, no unit twice."""
@@ -60,12 +79,30 @@ class SessionLog:
             units.setdefault(root, Unit(tuple(have[seq] for seq in together if seq in have)))
         return list(units.values())
 
-    async def newest_first(self) -> AsyncGenerator[Unit, None]:
-        """The whole log backwards, a page at a time."""
-        end, seen = "+", set()
-        while page := await self._redis.xrevrange(self._keys.log, end, "-", PAGE):
-            for unit in await self.units([from_entry(*entry) for entry in page]):
+    async def newest_first(self, after: int = 0) -> AsyncGenerator[Unit, None]:
+        """The log backwards down to the step behind `after`, a page at a time."""
+        end, seen = str(self._upto), set()
+        while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", PAGE):
+            for unit in await self.units(self._seen(page)):
                 if unit.first not in seen:
                     seen.add(unit.first)
                     yield unit
             end = f"({page[-1][0]}"
+
+    async def whole(self) -> list[Unit]:
+        """Every unit, in the order of the log. Linear in its length."""
+        steps: list[Step] = []
+        start = "-"
+        while page := await self._redis.xrange(
+            self._keys.log, start, str(self._upto), count=LONG_PAGE
+        ):
+            steps += self._seen(page)
+            start = f"({page[-1][0]}"
+        together: dict[int, list[Step]] = {}
+        for step in steps:
+            together.setdefault(step.group or step.seq, []).append(step)
+        return [Unit(tuple(unit)) for unit in together.values()]
+
+    def _seen(self, page: Iterable[Any]) -> list[Step]:
+        steps = [from_entry(*entry) for entry in page]
+        return [s for s in steps if s.seq <= self._upto and s.seq not in self._hidden]

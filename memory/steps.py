@@ -63,12 +63,14 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Draft):
-    """A step in the log. `group` is the call a tool result answers, 0 for none."""
+    """A step in the log. `group` is the call a tool result answers, 0 for none; `version` is
+    the session's when the step came."""
 
     seq: int
     tokens: int
     at: float
     group: int = 0
+    version: int = 0
 
     @property
     def cursor(self) -> str:
@@ -125,42 +127,44 @@ def parse(event: Mapping[str, Any]) -> Draft:
     )
 
 
-def to_fields(draft: Draft, tokens: int, length: int, at: float) -> list[str]:
-    """The stream entry of a step, flat; `length` is its number of terms, for BM25."""
-    fields = {
+def to_json(draft: Draft, tokens: int, length: int, at: float) -> str:
+    """The step as it is stored, in one piece; `length` is its number of terms, for BM25."""
+    step: dict[str, Any] = {
         "id": draft.id,
         "role": draft.role,
         "kind": draft.kind,
         "content": draft.content,
-        "tokens": str(tokens),
-        "length": str(length),
-        "at": f"{at:.3f}",
+        "tokens": tokens,
+        "length": length,
+        "at": round(at, 3),
     }
     if draft.name:
-        fields["name"] = draft.name
+        step["name"] = draft.name
     if draft.tool_calls:
-        fields["calls"] = json.dumps(draft.tool_calls, ensure_ascii=False)
+        step["calls"] = draft.tool_calls
     if draft.tool_call_id:
-        fields["answers"] = draft.tool_call_id
+        step["answers"] = draft.tool_call_id
     if draft.pinned:
-        fields["pinned"] = "1"
-    return [part for pair in fields.items() for part in pair]
+        step["pinned"] = True
+    return json.dumps(step, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_entry(entry_id: str, fields: Mapping[str, str]) -> Step:
+    step = json.loads(fields["step"])
     return Step(
         seq=int(entry_id.partition("-")[0]),
-        id=fields["id"],
-        role=fields["role"],
-        kind=fields["kind"],
-        content=fields["content"],
-        tokens=int(fields["tokens"]),
-        at=float(fields["at"]),
-        name=fields.get("name"),
-        tool_calls=tuple(json.loads(fields.get("calls", "[]"))),
-        tool_call_id=fields.get("answers"),
-        pinned="pinned" in fields,
+        id=step["id"],
+        role=step["role"],
+        kind=step["kind"],
+        content=step["content"],
+        tokens=step["tokens"],
+        at=step["at"],
+        name=step.get("name"),
+        tool_calls=tuple(step.get("calls", ())),
+        tool_call_id=step.get("answers"),
+        pinned=step.get("pinned", False),
         group=int(fields.get("group", 0)),
+        version=int(fields["version"]),
     )
 
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 Message = dict[str, Any]
 _SYSTEM = ("system", "developer")
+_PROVENANCE = ("cursors", "form", "node")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ async def recall(
     added: list[Message] = []
     cursors: list[str] = []
     for shown in view["messages"]:
-        message: Message = {key: value for key, value in shown.items() if key != "cursors"}
+        message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
         if sent[_said(message)] > 0:
             sent[_said(message)] -= 1
         else:

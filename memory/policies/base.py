@@ -7,7 +7,7 @@ which no policy is asked about.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,16 +46,28 @@ class Candidate:
                 return 0
 
 
-def candidate(unit: Unit, price: Callable[[str], int]) -> Candidate:
-    """The unit priced in each form; `price` gives one message's tokens, framing included."""
+Price = Callable[[str], int]  # tokens of one message's text, framing included
 
-    def cost(change: Callable[[Step], Step]) -> int:
-        changed = [(step, change(step)) for step in unit.steps]
-        return sum(old.tokens if new is old else price(new.text) for old, new in changed)
 
-    # A short form is no gain when the note costs more than what it stands for.
-    tokens = sum(step.tokens for step in unit.steps)
-    return Candidate(unit, tokens, min(tokens, cost(shorten)), min(tokens, cost(clear)))
+def form(unit: Unit, verdict: Verdict, price: Price) -> Unit:
+    """The unit as this verdict shows it, with what it then costs."""
+    change = {Verdict.SHORTEN: shorten, Verdict.CLEAR: clear}.get(verdict)
+    if change is None:
+        return unit
+    changed = [(step, change(step)) for step in unit.steps]
+    steps = [old if new is old else _priced(old, new, price) for old, new in changed]
+    return unit if tuple(steps) == unit.steps else Unit(tuple(steps), verdict.value)
+
+
+def _priced(old: Step, new: Step, price: Price) -> Step:
+    tokens = price(new.text)
+    return replace(new, tokens=tokens) if tokens < old.tokens else old
+
+
+def candidate(unit: Unit, price: Price) -> Candidate:
+    """The unit priced in each form."""
+    short, cleared = (form(unit, v, price).tokens for v in (Verdict.SHORTEN, Verdict.CLEAR))
+    return Candidate(unit, unit.tokens, short, cleared)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""/v1/memory: sessions (events, context, search, pin, stats); records are in records.py.
+"""/v1/memory: a session's events, context, search and stats.
+
+What changes a view (compact, pin, delete, undo) is in compaction.py, records in records.py.
 
 A thin face over `burnish.memory`: pydantic checks the shapes, the room itself checks the
 content, and its errors become OpenAI-shaped 4xx answers. The tenant is the API key's;
@@ -9,10 +11,12 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from burnish.memory import MemoryStore, SessionNotFound
-from burnish.serving.routes import records
+from burnish.serving.routes import compaction, records
 from burnish.serving.routes.memory_route import Asker, Body, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
+
+Version = Annotated[int | None, Query(ge=1)]
 
 
 class Event(Body):
@@ -29,11 +33,6 @@ class Event(Body):
 class Events(Body):
     events: list[Event] = Field(min_length=1)
     user: str | None = None
-
-
-class Pin(Body):
-    cursor: str
-    pinned: bool = True
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
@@ -56,20 +55,28 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         session_id: str,
         after: str = "0",
         limit: Limit = 100,
+        version: Version = None,
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> dict[str, Any]:
-        return {"events": await store.read(who.tenant, session_id, after, limit)}
+        """The log; with `version`, as it was when the session was at that version."""
+        events = await store.read(who.tenant, session_id, after, limit, version=version)
+        return {"events": events}
 
     @api.get("/sessions/{session_id}/context")
     async def context(
         session_id: str,
         budget: Annotated[int, Query(ge=1)],
         query: str | None = None,
+        policy: str | None = None,
+        version: Version = None,
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> Any:
-        view = await store.context(who.tenant, session_id, budget, query)
+        """The view; with `policy` as that one decides it now, with `version` as it was then."""
+        view = await store.context(
+            who.tenant, session_id, budget, query, policy=policy, version=version
+        )
         if view["version"] == 0:
             raise SessionNotFound(f"no session {session_id!r}: append a step to begin it")
         return view
@@ -84,16 +91,6 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     ) -> dict[str, Any]:
         return {"results": await store.search(who.tenant, session_id, query, limit)}
 
-    @api.post("/sessions/{session_id}/pin")
-    async def pin(
-        session_id: str,
-        body: Pin,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
-    ) -> dict[str, Any]:
-        await store.pin(who.tenant, session_id, body.cursor, body.pinned)
-        return {"cursor": body.cursor, "pinned": body.pinned}
-
     @api.get("/sessions/{session_id}/stats")
     async def stats(
         session_id: str,
@@ -102,5 +99,6 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     ) -> dict[str, Any]:
         return await store.stats(who.tenant, session_id)
 
+    api.include_router(compaction.router(get_store, auth))
     api.include_router(records.router(get_store, auth))
     return api

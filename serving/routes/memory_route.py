@@ -13,8 +13,11 @@ from burnish.memory import (
     IdConflict,
     RecordNotFound,
     SessionNotFound,
+    Stale,
     StoreError,
     TooLarge,
+    UnknownPlan,
+    UnknownPolicy,
 )
 from burnish.serving.errors import ApiError
 from fastapi import Query, Request, Response
@@ -28,6 +31,9 @@ _ANSWERS: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
     (BudgetTooSmall, 400, "budget_too_small", "budget"),
     (BadCursor, 400, "bad_cursor", "cursor"),
     (IdConflict, 409, "id_conflict", "id"),
+    (Stale, 409, "stale_version", "version"),
+    (UnknownPolicy, 400, "unknown_policy", "policy"),
+    (UnknownPlan, 404, "plan_not_found", "plan"),
     (SessionNotFound, 404, "session_not_found", "session_id"),
     (RecordNotFound, 404, "record_not_found", "record_id"),
     (Forgotten, 410, "forgotten", None),

@@ -59,7 +59,7 @@ async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
     assert (await cluster.search(tenant, "s", "otter"))[0]["cursor"] == "1"
     view = await cluster.context(tenant, "s", 60, "otter")
     assert any("otter" in message["content"] for message in view["messages"])
-    await cluster.pin(tenant, "s", "1")
+    await cluster.changes.pin(tenant, "s", "1")
     assert await cluster.forget(tenant, "s", ["1", "2"]) == 3
     await cluster.records.put(tenant, {"id": "a", "text": "a fact", "user": "ana"})
     await cluster.records.put(tenant, {"id": "a", "text": "another fact", "user": "ana"})

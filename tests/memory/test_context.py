@@ -35,7 +35,7 @@ async def test_a_session_that_fits_is_given_whole(store: MemoryStore, tenant: st
 
 async def test_a_session_never_seen_is_an_empty_view(store: MemoryStore, tenant: str):
     view = await store.context(tenant, "new", 10)
-    assert view == {"messages": [], "tokens": 0, "version": 0}
+    assert view == {"messages": [], "tokens": 0, "version": 0, "plan": None}
 
 
 async def test_floor_recall_and_tail(store: MemoryStore, tenant: str):
@@ -66,8 +66,8 @@ async def test_open_calls_and_pins_stay_closed_calls_need_not(store: MemoryStore
     cursors = {c for m in (await store.context(tenant, "s", 90))["messages"] for c in m["cursors"]}
     assert {"1", "4"} <= cursors
     assert not {"2", "3", "5"} & cursors
-    await store.pin(tenant, "s", "4", pinned=False)
-    await store.pin(tenant, "s", "5")
+    await store.changes.pin(tenant, "s", "4", pinned=False)
+    await store.changes.pin(tenant, "s", "5")
     cursors = {c for m in (await store.context(tenant, "s", 90))["messages"] for c in m["cursors"]}
     assert "5" in cursors
     assert "4" not in cursors

@@ -134,4 +134,4 @@ async def test_unknown_sessions_and_cursors_are_named(store: MemoryStore, tenant
     with pytest.raises(BadCursor):
         await store.read(tenant, "s", after="-1 OR 1")
     with pytest.raises(BadCursor):
-        await store.pin(tenant, "s", "99")
+        await store.changes.pin(tenant, "s", "99")

@@ -107,3 +107,67 @@ async def test_without_redis_it_says_so():
         answer = await http.get("/v1/memory/sessions/s/stats")
     error(answer, 503, "memory_unavailable")
     assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_compaction_over_http_from_dry_run_to_undo(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events(*(f"step {n} of many" for n in range(60))))
+    ask = {"policy": "summary", "budget": 200, "dry_run": True}
+    tried = (await http.post("/sessions/s/compact", json=ask)).json()
+    assert (tried["plan"], tried["tokens_before"]) == (None, 60 * 10)
+    assert tried["tokens_after"] <= 200
+    made = (await http.post("/sessions/s/compact", json=ask | {"dry_run": False})).json()
+    assert made["plan"] == "p1"
+    assert made["left"][0]["verdict"] == "summarise"
+    view = (await http.get("/sessions/s/context?budget=300")).json()
+    assert view["plan"] == "p1"
+    node = next(message["node"] for message in view["messages"] if "node" in message)
+    behind = (await http.post("/sessions/s/expand", json={"node": node, "limit": 5})).json()
+    assert [step["cursor"] for step in behind["steps"]] == ["1", "2", "3", "4", "5"]
+    assert behind["next"] == "5"
+    listed = (await http.get("/sessions/s/compactions")).json()["compactions"]
+    assert [plan["tokens_before"] for plan in listed] == [600]
+    why = (await http.get("/sessions/s/compactions/p1?limit=1")).json()["verdicts"][0]
+    assert (why["cursor"], why["why"]) == ("1", "older than the tail")
+    stats = (await http.get("/sessions/s/stats")).json()
+    assert stats["tokens_saved"] == 600 - made["tokens_after"]
+    assert (await http.post("/sessions/s/undo", json={})).json()["undone"]["kind"] == "compact"
+    assert (await http.post("/sessions/s/revert", json={"plan": "p1"})).json()["plan"] == "p1"
+    then = (await http.get("/sessions/s/context?budget=900&version=1")).json()
+    assert (len(then["messages"]), then["plan"]) == (60, None)
+    kinds = [c["kind"] for c in (await http.get("/sessions/s/changes")).json()["changes"]]
+    assert kinds == ["switch", "switch", "compact"]
+
+
+async def test_delete_and_undo_over_http(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events("one", "two"))
+    gone = await http.post("/sessions/s/delete", json={"cursors": ["1"], "grace_s": 60})
+    assert gone.json()["steps"] == ["1"]
+    assert len((await http.get("/sessions/s/events")).json()["events"]) == 1
+    assert (await http.post("/sessions/s/undo", json={"version": 2})).status_code == 200
+    assert len((await http.get("/sessions/s/events")).json()["events"]) == 2
+    error(await http.post("/sessions/s/undo", json={"version": 2}), 404, "plan_not_found")
+
+
+async def test_a_policy_for_one_view_alone(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events(*(f"step {n} of many" for n in range(60))))
+    for policy in ("recent", "clear_tools", "bm25", "summary"):
+        ask = {"budget": 200, "policy": policy, "query": "step 7"}
+        view = (await http.get("/sessions/s/context", params=ask)).json()
+        assert 0 < view["tokens"] <= 200
+        assert view["version"] == 1
+    ask = {"budget": 200, "policy": "magic"}
+    error(await http.get("/sessions/s/context", params=ask), 400, "unknown_policy")
+
+
+async def test_bad_compactions_say_what_to_do(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events("one", "two"))
+    ask = {"policy": "recent", "budget": 50}
+    error(await http.post("/sessions/none/compact", json=ask), 404, "session_not_found")
+    error(await http.post("/sessions/s/compact", json=ask | {"version": 9}), 409, "stale_version")
+    error(await http.post("/sessions/s/compact", json=ask | {"budget": 0}), 400, "invalid_value")
+    error(await http.post("/sessions/s/revert", json={}), 404, "plan_not_found")
+    error(await http.post("/sessions/s/expand", json={}), 400, "invalid_value")
+    error(await http.post("/sessions/s/expand", json={"cursors": ["9"]}), 400, "bad_cursor")
+    wrong = {"cursors": ["1"], "grace_s": 0}
+    assert "forget" in error(await http.post("/sessions/s/delete", json=wrong), 400, "bad_step")
+    error(await http.get("/sessions/s/context?budget=9&version=7"), 409, "stale_version")

@@ -1,0 +1,153 @@
+"""The view of a session at a moment: the cheap one of every turn, and the one a policy decides.
+
+The cheap one reads no more of the log than the budget can show: the floor, what the plan in force
+shows, the newest steps, and what the query recalls of the rest. The other looks at every step.
+Left out: making plans (compaction.py).
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+
+from burnish.memory.deciding import Decided, Decider
+from burnish.memory.log import SessionLog
+from burnish.memory.moment import Moment
+from burnish.memory.plan import Plan, Shown
+from burnish.memory.policies.base import Price, form
+from burnish.memory.view import Node, Unit, View
+
+CANDIDATES = 48
+TAIL_SHARE = 0.5  # of what the floor leaves, when not everything fits
+PLAN_SHARE = 0.5  # of the same, for what a plan made for more room shows
+RECALL_SHARE = 0.25  # of the budget, when everything else fits
+
+
+async def usual_view(
+    log: SessionLog,
+    moment: Moment,
+    nodes: Mapping[str, Node],
+    budget: int,
+    query: str | None,
+    price: Price,
+) -> View:
+    """Raises BudgetTooSmall."""
+    view = View(budget, price)
+    view.add_floor(await log.units(await log.steps(moment.floor)))
+    kept = await _kept(log, moment.plan, price)
+    told = _told(nodes, moment)
+    planned = sum(u.tokens for _, u in kept if u not in view) + sum(node.tokens for node in told)
+    upto = moment.plan.upto if moment.plan else 0
+
+    async with aclosing(log.newest_first(upto)) as newest:
+        tail, whole = await _tail(newest, view, view.left - planned)
+        about = query or newest_question([*tail, *(unit for _, unit in reversed(kept))])
+        if whole:
+            _show_plan(view, kept, told, view.left)
+            oldest = _show_tail(view, tail, view.left, moment.seq)
+            room = int(budget * RECALL_SHARE) if moment.plan else 0
+        else:
+            left = view.left
+            _show_plan(view, kept, told, int(left * PLAN_SHARE))
+            oldest = _show_tail(view, tail, int(left * TAIL_SHARE), moment.seq)
+            room = view.left
+        if room:
+            shown = len(moment.floor) + len(kept)
+            hits = await log.rank(about, CANDIDATES + min(shown, 200), oldest)
+            view.recall(await log.units([step for step, _ in hits]), room)
+        _show_tail(view, tail, view.left, moment.seq)
+    return view
+
+
+async def decided_view(
+    log: SessionLog,
+    moment: Moment,
+    decider: Decider,
+    nodes: Mapping[str, Node],
+    budget: int,
+    query: str | None,
+    policy: str,
+    price: Price,
+) -> View:
+    """Raises BudgetTooSmall, UnknownPolicy. Linear in the log."""
+    view = View(budget, price)
+    decided = await decide(log, moment, decider, nodes, view, query, policy)
+    shown = {s.seq: s.verdict for s in decided.shown}
+    for candidate in decided.task.candidates:
+        if candidate.unit.first in shown:
+            view.add(form(candidate.unit, shown[candidate.unit.first], price), view.left)
+    for node in decided.nodes:
+        view.add_node(node, view.left)
+    return view
+
+
+async def decide(
+    log: SessionLog,
+    moment: Moment,
+    decider: Decider,
+    nodes: Mapping[str, Node],
+    view: View,
+    query: str | None,
+    policy: str,
+) -> Decided:
+    """Ask the policy about everything but the floor, which is put into `view`."""
+    units = await log.whole()
+    pinned = set(moment.floor)
+    view.add_floor(u for u in units if any(step.seq in pinned for step in u.steps))
+    rest = [unit for unit in units if unit not in view]
+    about = query or newest_question(units[::-1])
+    return await decider.decide(policy, rest, about, view.left, nodes)
+
+
+def newest_question(newest_first: Sequence[Unit]) -> str:
+    """What the next prompt is likely about: the newest user step, else the newest step."""
+    said = (s.content for u in newest_first for s in u.steps if s.role == "user")
+    return next(said, "") or (newest_first[0].text if newest_first else "")
+
+
+async def _kept(log: SessionLog, plan: Plan | None, price: Price) -> list[tuple[Shown, Unit]]:
+    if plan is None:
+        return []
+    units = await log.units(await log.steps([shown.seq for shown in plan.shown]))
+    by_first = {unit.first: unit for unit in units}
+    return [
+        (shown, form(by_first[shown.seq], shown.verdict, price))
+        for shown in plan.shown
+        if shown.seq in by_first
+    ]
+
+
+def _told(nodes: Mapping[str, Node], moment: Moment) -> list[Node]:
+    """The plan's summaries, but for those that tell of what was deleted or erased since."""
+    found = [nodes[name] for name in moment.plan.nodes if name in nodes] if moment.plan else []
+    return [node for node in found if moment.hidden.isdisjoint(node.sources)]
+
+
+async def _tail(newest: AsyncIterator[Unit], view: View, room: int) -> tuple[list[Unit], bool]:
+    """The newest units until `room` is full, and whether these are all."""
+    tail: list[Unit] = []
+    async for unit in newest:
+        tail.append(unit)
+        if unit not in view and (room := room - unit.tokens) < 0:
+            return tail, False
+    return tail, True
+
+
+def _show_plan(
+    view: View, kept: Sequence[tuple[Shown, Unit]], told: Sequence[Node], room: int
+) -> None:
+    """All of it, or the best of it."""
+    for node in told:
+        room -= view.add_node(node, room) or 0
+    for _, unit in sorted(kept, key=lambda pair: -pair[0].score):
+        room -= view.add(unit, room) or 0
+
+
+def _show_tail(view: View, tail: Sequence[Unit], room: int, newest: int) -> int:
+    """From the newest on, without a gap, while there is room; the place of the oldest shown."""
+    oldest = newest + 1
+    for unit in tail:
+        cost = view.add(unit, room)
+        if cost is None:
+            break
+        room -= cost
+        oldest = min(oldest, unit.first)
+    return oldest
