@@ -33,37 +33,93 @@ static void write_page(const Shape& s, const float* key, const float* value, K* 
         }
 }
 
+// The pages of one key head that a query sees, from the first to the last.
+template <class K>
+struct Pages {
+    const K *keys, *values;
+    const int64_t* slots;
+    int64_t page, head, first, count;
+
+    int64_t at(int64_t p) const { return slots[(first + p) * PAGE] / PAGE * page + head; }
+    const K* key(int64_t p) const { return keys + at(p); }
+    const K* value(int64_t p) const { return values + at(p); }
+};
+
+// Scores of pages p .. p + N of `SHARE` query heads, raw: several at once, so that no sum waits for
+// the one before, while the values and the next keys are fetched.
+template <int SHARE, int N, class K>
+static inline void score(const Shape& s, const float* query, const Pages<K>& pages, int64_t p,
+                         float* scores) {
+    vec sum[N][SHARE] = {};
+    const K *key[N], *next[N], *value[N];
+    for (int n = 0; n < N; ++n) {
+        key[n] = pages.key(p + n);
+        next[n] = p + N + n < pages.count ? pages.key(p + N + n) : key[n];
+        value[n] = pages.value(p + n);
+    }
+    for (int64_t d = 0; d < s.width; ++d)
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            __builtin_prefetch(next[n] + d * PAGE);
+            __builtin_prefetch(value[n] + d * PAGE);
+            const vec line = load(key[n] + d * PAGE);
+#pragma GCC unroll 8
+            for (int g = 0; g < SHARE; ++g) sum[n][g] += query[g * s.width + d] * line;
+        }
+    for (int n = 0; n < N; ++n)
+        for (int g = 0; g < SHARE; ++g)
+            store(scores + ((p + n) * SHARE + g) * PAGE, sum[n][g] * s.scale);
+}
+
+// N lines (of 16 dimensions) of `SHARE` heads' results: the values, weighted.
+template <int SHARE, int N, class K>
+static inline void mix(const Shape& s, const Pages<K>& pages, const float* scores, int64_t last,
+                       int64_t line, const float* norm, float* out) {
+    vec sum[N][SHARE] = {};
+    for (int64_t p = 0; p < pages.count; ++p) {
+        const K* value = pages.value(p) + line * WIDTH;
+        const float* weights = scores + p * SHARE * PAGE;
+        // Whatever a page holds beyond the last position must not get in, not even times zero.
+        const int64_t filled = std::min<int64_t>(PAGE, last + 1 - (pages.first + p) * PAGE);
+        for (int64_t j = 0; j < filled; ++j)
+#pragma GCC unroll 8
+            for (int n = 0; n < N; ++n) {
+                const vec v = load(value + j * s.width + n * WIDTH);
+#pragma GCC unroll 8
+                for (int g = 0; g < SHARE; ++g) sum[n][g] += weights[g * PAGE + j] * v;
+            }
+    }
+    for (int n = 0; n < N; ++n)
+        for (int g = 0; g < SHARE; ++g)
+            store(out + g * s.width + (line + n) * WIDTH, sum[n][g] * norm[g]);
+}
+
 // `SHARE` query heads that read the same key head: query and out [SHARE][width].
 template <int SHARE, class K>
 static void attend_group(const Shape& s, const float* query, const K* keys, const K* values,
                          const int64_t* slots, int64_t last, int64_t kv_head, const float* sinks,
                          float* out, std::vector<float>& scratch) {
     const int64_t from = s.window > 0 ? std::max<int64_t>(0, last - s.window + 1) : 0;
-    const int64_t first = from / PAGE, pages = last / PAGE + 1 - first;
-    const int64_t page = s.kv_heads * s.width * PAGE, head = kv_head * s.width * PAGE;
-    scratch.resize(pages * PAGE * SHARE);
+    const int64_t first = from / PAGE, count = last / PAGE + 1 - first;
+    const Pages<K> pages{keys, values, slots, s.kv_heads * s.width * PAGE,
+                         kv_head * s.width * PAGE, first, count};
+    scratch.resize(count * PAGE * SHARE);
     float* scores = scratch.data();  // [pages][SHARE][16]
+    int64_t p = 0;
+    for (; p + 2 <= count; p += 2) score<SHARE, 2>(s, query, pages, p, scores);
+    if (p < count) score<SHARE, 1>(s, query, pages, p, scores);
     vec best[SHARE];
     for (int g = 0; g < SHARE; ++g) best[g] = vec{} - INFINITY;
-    for (int64_t p = 0; p < pages; ++p) {
-        const K* k = keys + slots[(first + p) * PAGE] / PAGE * page + head;
-        vec sum[SHARE] = {};
-        for (int64_t d = 0; d < s.width; ++d) {
-            const vec line = load(k + d * PAGE);
-#pragma GCC unroll 8
-            for (int g = 0; g < SHARE; ++g) sum[g] += query[g * s.width + d] * line;
-        }
+    for (p = 0; p < count; ++p) {
         const int64_t position = (first + p) * PAGE;
         for (int g = 0; g < SHARE; ++g) {
-            sum[g] *= s.scale;
+            float* at = scores + (p * SHARE + g) * PAGE;
             if (s.softcap > 0)
-                for (int j = 0; j < PAGE; ++j)
-                    sum[g][j] = std::tanh(sum[g][j] / s.softcap) * s.softcap;
+                for (int j = 0; j < PAGE; ++j) at[j] = std::tanh(at[j] / s.softcap) * s.softcap;
             if (position < from || position + PAGE - 1 > last)
                 for (int j = 0; j < PAGE; ++j)
-                    if (position + j < from || position + j > last) sum[g][j] = -INFINITY;
-            best[g] = most(best[g], sum[g]);
-            store(scores + (p * SHARE + g) * PAGE, sum[g]);
+                    if (position + j < from || position + j > last) at[j] = -INFINITY;
+            best[g] = most(best[g], load(at));
         }
     }
     float norm[SHARE];
@@ -71,7 +127,7 @@ static void attend_group(const Shape& s, const float* query, const K* keys, cons
         float peak = largest(best[g]);
         if (sinks) peak = std::max(peak, sinks[g]);
         vec sum = {};
-        for (int64_t p = 0; p < pages; ++p) {
+        for (p = 0; p < count; ++p) {
             float* at = scores + (p * SHARE + g) * PAGE;
             const vec weight = exponential(load(at) - peak);
             store(at, weight);
@@ -82,21 +138,9 @@ static void attend_group(const Shape& s, const float* query, const K* keys, cons
         norm[g] = 1.0f / norm[g];
     }
     const int64_t lines = s.width / WIDTH;
-    for (int64_t line = 0; line < lines; ++line) {
-        vec sum[SHARE] = {};
-        for (int64_t p = 0; p < pages; ++p) {
-            const K* v = values + slots[(first + p) * PAGE] / PAGE * page + head + line * WIDTH;
-            const float* weights = scores + p * SHARE * PAGE;
-            // Whatever a page holds beyond the last position must not get in, not even times zero.
-            const int64_t filled = std::min<int64_t>(PAGE, last + 1 - (first + p) * PAGE);
-            for (int64_t j = 0; j < filled; ++j) {
-                const vec value = load(v + j * s.width);
-#pragma GCC unroll 8
-                for (int g = 0; g < SHARE; ++g) sum[g] += weights[g * PAGE + j] * value;
-            }
-        }
-        for (int g = 0; g < SHARE; ++g) store(out + g * s.width + line * WIDTH, sum[g] * norm[g]);
-    }
+    int64_t line = 0;
+    for (; line + 2 <= lines; line += 2) mix<SHARE, 2>(s, pages, scores, last, line, norm, out);
+    if (line < lines) mix<SHARE, 1>(s, pages, scores, last, line, norm, out);
 }
 
 // One token, one key head: its heads / kv_heads queries, by fours, twos and ones.

@@ -20,7 +20,6 @@
 #include "vectors.h"
 
 #ifdef __AVX512VNNI__
-#include <immintrin.h>
 constexpr bool MULTIPLIES_BYTES = true;
 #else
 constexpr bool MULTIPLIES_BYTES = false;

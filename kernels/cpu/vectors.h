@@ -11,6 +11,10 @@
 #include <cstdint>
 #include <cstring>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 // Tells the core that a loop only waits.
 static inline void pause() {
 #if defined(__x86_64__)
@@ -31,9 +35,14 @@ static inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = v
 
 // bfloat16 is the upper half of a float.
 static inline vec load(const uint16_t* from) {
+#ifdef __AVX512F__  // which compilers take apart into halves
+    const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+#else
     const halves narrow = *reinterpret_cast<const halves*>(from);
     typedef uint32_t words __attribute__((vector_size(64)));
     return reinterpret_cast<vec>(__builtin_convertvector(narrow, words) << 16);
+#endif
 }
 
 static inline uint16_t to_bf16(float value) {  // to nearest, ties to even

@@ -44,7 +44,7 @@ def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iter
     from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
     torch.set_num_threads(threads)
-    model = load_model(folder, weights=weights)
+    model = load_model(folder, dtype="bfloat16", weights=weights)
     engine = LocalEngine(model, max_running=max(CONCURRENT), threads=threads)
     names: list[str | None] = [None]
     if adapters:
