@@ -15,7 +15,7 @@ import numpy as np
 from burnish.memory.terms import terms
 
 DIMENSIONS = 384
-NGRAMS = (3, 4)
+NGRAMS = (3, 4, 5)
 DENSE_NGRAMS = (2, 3)  # of scripts whose characters say more, such as Chinese
 NGRAM_WEIGHT = 0.35  # of one n-gram to its word
 LONG_WORD = 8

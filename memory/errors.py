@@ -6,7 +6,8 @@ StoreError
 |-- BadCursor (ValueError)        not a cursor, or one that names no step here
 |-- BudgetTooSmall (ValueError)   the pinned floor alone exceeds the budget
 |-- IdConflict (ValueError)       this id was used for something else
-|-- Stale (ValueError)             something changed since the version this was meant for
+|-- Stale (ValueError)            something changed since the version this was meant for
+|   `-- StaleRecord               ... a record; says at which version it is
 |-- UnknownPolicy (LookupError)
 |-- UnknownPlan (LookupError)      a plan or summary node that is not, or no longer, there
 |-- PolicyFailed                   a part of the served model that a policy needs did not answer
@@ -50,6 +51,17 @@ class IdConflict(StoreError, ValueError):
 
 class Stale(StoreError, ValueError):
     """The session changed since the version this was meant for: read it again."""
+
+
+class StaleRecord(Stale):
+    """A write that expected another version; `version` is the one there is, 0 for none."""
+
+    def __init__(self, record_id: str, version: int, expected: int) -> None:
+        super().__init__(
+            f"record {record_id!r} is at version {version}, not {expected}: "
+            "read it again, apply your change to that, and send its version"
+        )
+        self.version = version
 
 
 class UnknownPolicy(StoreError, LookupError):

@@ -127,33 +127,31 @@ class TenantKeys:
 
     @property
     def records(self) -> str:
-        return self.base + "rec:data"
+        """Prefix of all that belongs to records; one row is `r:<number>` below it."""
+        return self.base + "rec:"
 
     @property
     def record_meta(self) -> str:
-        return self.base + "rec:meta"
+        return self.records + "meta"
 
     @property
-    def record_postings(self) -> str:
-        return self.base + "rec:t:"
+    def record_ids(self) -> str:
+        return self.records + "ids"
 
     @property
     def record_order(self) -> str:
-        return self.base + "rec:order"
-
-    def records_of(self, user: str) -> str:
-        return f"{self.base}rec:user:{_name(user)}"
+        return self.records + "order"
 
     @property
-    def records_gone(self) -> str:
-        return self.base + "rec:gone"
+    def record_changes(self) -> str:
+        return self.records + "changes"
+
+    @property
+    def record_postings(self) -> str:
+        return self.records + "t:"
 
     @property
     def record_fixed(self) -> list[str]:
-        return [
-            self.records,
-            self.record_meta,
-            self.base + "rec:terms",
-            self.record_order,
-            self.records_gone,
-        ]
+        """The keys record.lua gets first, in the order it unpacks them."""
+        gone = self.records + "gone"
+        return [self.record_meta, self.record_ids, gone, self.record_order, self.record_changes]

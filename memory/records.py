@@ -1,166 +1,283 @@
-"""Records: facts that outlive a session, one shelf per tenant.
+"""Records: facts that outlive a session, with the time they hold, one shelf per tenant.
 
-A record is a short text with an optional owner (the end user) and its provenance (a
-session and cursors). Put is last-write-wins by id; delete makes room for a new record
-of that id, forget leaves a tombstone that refuses it. Left out for now: validity
-windows, supersession, extraction.
+A record in a slot (user, subject, predicate) closes the window of the value before it and
+links both; nothing is overwritten, so `as_of` can ask what held at any time. Every write
+is one script call, and `if_version` makes it a compare-and-set. Search fuses BM25 and
+embeddings, both ranked in this process (shelf.py). `delete` undoes a record; `forget`
+leaves a tombstone that refuses its id. Left out: getting facts out of steps
+(extraction.py), choosing what to forget (forgetting.py).
 """
 
+import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from hashlib import blake2s
 from importlib.resources import files
-from typing import Any, TypedDict
-from urllib.parse import quote
+from typing import Any
 
-from burnish.memory.errors import BadStep, Forgotten, RecordNotFound
+from burnish.memory.embedding import Embedder, HashingEmbedder
+from burnish.memory.errors import BadStep, Forgotten, RecordNotFound, StaleRecord
+from burnish.memory.fusion import fuse
 from burnish.memory.keys import TenantKeys
-from burnish.memory.steps import clean, parse_cursor
-from burnish.memory.terms import query_terms, terms
+from burnish.memory.record import (
+    FIELDS,
+    INNER,
+    PUBLIC,
+    Draft,
+    Filter,
+    Record,
+    from_row,
+    parse,
+    session_index,
+    user_index,
+)
+from burnish.memory.shelf import Shelf, encode
 from redis.asyncio import Redis
 
-MAX_TEXT = 16 * 1024
-POSTING_UNIT = 1 << 20
-
-
-class Record(TypedDict):
-    id: str
-    text: str
-    user: str | None
-    session_id: str | None
-    cursors: list[str]
-    created_at: float
-    updated_at: float
+HALF_LIFE = 14 * 86400.0  # of a recall's weight in `heat`
+PAGE = 200
+MOST_SHELVES = 32  # tenants whose vectors this process keeps
+ATTEMPTS = 20
 
 
 class Records:
-    """The tenant comes from the caller's key, never from the record."""
+    """The tenant comes from the caller's key, never from the record.
 
-    def __init__(self, redis: Redis, clock: Callable[[], float] = time.time) -> None:
+    `floor` is the likeness below which two of the embedder's vectors have nothing in common;
+    for the hashing embedder that is some four standard deviations of unrelated texts.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        clock: Callable[[], float] = time.time,
+        *,
+        embedder: Embedder | None = None,
+        floor: float = 0.2,
+    ) -> None:
         scripts = files("burnish.memory")
         self._redis: Any = redis  # replies are typed for bytes and text alike; ours are text
         self._clock = clock
-        self._write = redis.register_script((scripts / "record.lua").read_text())
-        self._search = redis.register_script((scripts / "search.lua").read_text())
-
-    async def put(self, tenant: str, record: Mapping[str, Any]) -> Record:
-        """Store a record; with a known id it replaces that one. Raises BadStep, Forgotten."""
-        unknown = set(record) - {"id", "text", "user", "session_id", "cursors"}
-        if unknown:
-            raise BadStep(f"unknown field {sorted(unknown)[0]!r} in a record")
-        now = self._clock()
-        new = Record(
-            id=_label("id", record.get("id")) or f"rec-{uuid.uuid4().hex}",
-            text=clean("text", record.get("text"), MAX_TEXT),
-            user=_label("user", record.get("user")),
-            session_id=_label("session_id", record.get("session_id")),
-            cursors=[str(parse_cursor(cursor)) for cursor in record.get("cursors") or ()],
-            created_at=now,
-            updated_at=now,
+        self._embedder = embedder or HashingEmbedder()
+        self._floor = floor
+        self._shelves: OrderedDict[str, tuple[Shelf, asyncio.Lock]] = OrderedDict()
+        self._write, self._fetch = (
+            redis.register_script((scripts / name).read_text())
+            for name in ("record.lua", "record_fetch.lua")
         )
-        if not new["text"].strip():
-            raise BadStep("text is empty")
-        keys = TenantKeys(tenant)
-        born = await self._redis.zscore(keys.record_order, new["id"])
-        new["created_at"] = now if born is None else born
-        if await self._change(keys, new["id"], record=new) < 0:
-            raise Forgotten(f"record {new['id']!r} was forgotten: use another id")
-        return new
+
+    async def put(
+        self,
+        tenant: str,
+        record: Mapping[str, Any],
+        *,
+        if_version: int | None = None,
+        confirm: bool = False,
+    ) -> Record:
+        """Store a record; with a known id it replaces that one, if at `if_version` (0: new).
+
+        In a slot it supersedes the value before it. Without an id, or to `confirm`, a value
+        that its slot holds already is only given one more source.
+        Raises BadStep, TooLarge, StaleRecord, Forgotten.
+        """
+        draft = parse(record, self._clock())
+        return await self._put(tenant, draft, if_version, confirm or draft.id is None)
+
+    async def update(
+        self, tenant: str, record_id: str, changes: Mapping[str, Any], if_version: int | None = None
+    ) -> Record:
+        """Correct some fields and keep the rest. Without `if_version` it is done again until
+        no other writer came between. Raises RecordNotFound, StaleRecord, BadStep."""
+        for attempt in range(1, ATTEMPTS + 1):
+            number = await self._number(tenant, record_id)
+            [row] = await self._raw(tenant, [number], INNER)
+            if not row:
+                raise _unknown(record_id)
+            old = from_row(row)
+            kept = {name: value for name, value in old.items() if name in FIELDS}
+            ends = row[INNER.index("ends")]
+            kept["valid_until"] = float(ends) if ends else None
+            if "value" in changes:
+                del kept["text"]
+            draft = parse({**kept, **changes, "id": record_id}, self._clock())
+            version = old["version"] if if_version is None else if_version
+            try:
+                return await self._put(tenant, draft, version, False)
+            except StaleRecord:
+                if if_version is not None or attempt == ATTEMPTS:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def judge(self, tenant: str, record_id: str, value: float) -> None:
+        """Was it of use where it was recalled? From -1 to 1; judgements add up."""
+        if not -1 <= value <= 1:
+            raise BadStep("value must be from -1 (harmful) to 1 (helpful)")
+        if not await self._change(TenantKeys(tenant), "judge", record_id, args=[value]):
+            raise _unknown(record_id)
 
     async def get(self, tenant: str, record_id: str) -> Record:
-        found = await self._fetch(TenantKeys(tenant), [record_id])
-        if not found:
-            raise RecordNotFound(f"no record {record_id!r}")
-        return found[0]
+        """As it stands, whether it holds now or not. Raises RecordNotFound."""
+        [row] = await self._raw(tenant, [await self._number(tenant, record_id)])
+        if not row:
+            raise _unknown(record_id)
+        return from_row(row)
 
     async def list(
-        self, tenant: str, *, user: str | None = None, after: str | None = None, limit: int = 50
+        self,
+        tenant: str,
+        asked: Filter | None = None,
+        *,
+        user: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
     ) -> Sequence[Record]:
-        """Oldest first, of one user or all; `after` is the last id of the page before."""
+        """Oldest first; `after` is the last id of the page before. Raises RecordNotFound."""
+        start = 0 if after is None else await self._number(tenant, after)
+        found: list[Record] = []
+        async with aclosing(self.scan(tenant, asked or Filter(user=user), start)) as records:
+            async for record, _ in records:
+                found.append(record)
+                if len(found) == limit:
+                    break
+        return found
+
+    async def scan(
+        self, tenant: str, asked: Filter, after: int = 0
+    ) -> AsyncGenerator[tuple[Record, float], None]:
+        """All that is asked for, oldest first, each with its heat now: how likely it is to be
+        needed, as recency and frequency of recalls tell (record_fetch.lua)."""
         keys = TenantKeys(tenant)
-        order = keys.record_order if user is None else keys.records_of(user)
-        start = 0
-        if after is not None:
-            rank = await self._redis.zrank(order, after)
-            if rank is None:
-                raise RecordNotFound(f"no record {after!r} to list after")
-            start = rank + 1
-        ids = await self._redis.zrange(order, start, start + limit - 1)
-        return await self._fetch(keys, ids)
+        index = "order"
+        if asked.user is not None:
+            index = user_index(asked.user)
+        elif asked.session_id is not None:
+            index = session_index(asked.session_id)
+        while numbers := await self._redis.zrangebyscore(
+            keys.records + index, f"({after}", "+inf", start=0, num=PAGE
+        ):
+            now = self._clock()
+            for row in await self._raw(tenant, numbers, INNER):
+                if row and asked.admits(record := from_row(row), now):
+                    heat, at = row[-2:]
+                    age = max(now - float(at), 0) if at else 0
+                    yield record, float(heat or 0) * 2 ** (-age / HALF_LIFE)
+            after = int(numbers[-1])
 
     async def search(
-        self, tenant: str, query: str, *, user: str | None = None, limit: int = 10
+        self,
+        tenant: str,
+        query: str,
+        asked: Filter | None = None,
+        *,
+        user: str | None = None,
+        limit: int = 10,
+        recall: bool = True,
     ) -> Sequence[dict[str, Any]]:
-        """Best first, each record with its `score`; with a user, only that user's."""
-        keys = TenantKeys(tenant)
-        lists = [keys.record_postings + term for term in query_terms(query)]
-        # A user's share of the hits is not known beforehand: rank deeper, then filter.
-        depth = limit if user is None else max(limit * 10, 200)
-        hits = await self._search(keys=[keys.record_meta, *lists], args=[depth, 0])
-        scores = dict(zip(hits[::2], map(float, hits[1::2]), strict=True))
-        found = await self._fetch(keys, list(scores))
-        mine = [record for record in found if user is None or record["user"] == user]
-        return [{**record, "score": scores[record["id"]]} for record in mine[:limit]]
+        """Best first, each record with its `score`; counted as recalled unless told not to."""
+        asked, depth = asked or Filter(user=user), max(4 * limit, 40)
+        [vector] = await self._embedder.embed([query])
+        shelf, lock = self._shelf(tenant)
+        async with lock:
+            await shelf.catch_up(self._redis, TenantKeys(tenant), partial(self._raw, tenant))
+        now = self._clock()
+        wanted = shelf.admitted(asked, now)
+        near = shelf.nearest(vector, wanted, depth, above=self._floor)
+        best = fuse([shelf.matching(query, wanted, depth), near], limit)
+        rows = await self._raw(tenant, [number for number, _ in best], recall=recall)
+        found = []
+        for row, (_, score) in zip(rows, best, strict=True):
+            if row and asked.admits(record := from_row(row), now):  # it may just have changed
+                found.append({**record, "score": round(score, 6)})
+        return found
 
     async def delete(self, tenant: str, record_id: str) -> None:
-        """Remove for good; the id is free again. Raises RecordNotFound."""
-        if await self._change(TenantKeys(tenant), record_id) < 1:
-            raise RecordNotFound(f"no record {record_id!r}")
+        """Undo: as if it had never been written; what it superseded holds again and the id is
+        free. Raises RecordNotFound."""
+        if not await self._change(TenantKeys(tenant), "drop", record_id, args=[""]):
+            raise _unknown(record_id)
 
-    async def forget(self, tenant: str, record_id: str) -> int:
-        """Remove and leave a tombstone: the id is refused from now on. How many there were."""
-        return await self._change(TenantKeys(tenant), record_id, tombstone=True)
+    async def forget(self, tenant: str, record_id: str, if_version: int | None = None) -> int:
+        """Erase; what it superseded stays superseded, and the id is refused from now on.
+        How many there were. Raises StaleRecord."""
+        return await self._change(TenantKeys(tenant), "drop", record_id, if_version, args=["1"])
 
     async def forget_user(self, tenant: str, user: str) -> int:
-        keys = TenantKeys(tenant)
-        ids = await self._redis.zrange(keys.records_of(user), 0, -1)
-        return sum([await self._change(keys, record_id, tombstone=True) for record_id in ids])
+        """Erase all records of this end user; how many."""
+        keys, erased = TenantKeys(tenant), 0
+        while numbers := await self._redis.zrange(keys.records + user_index(user), 0, PAGE - 1):
+            for row in await self._raw(tenant, numbers, ("id",)):
+                if row:
+                    erased += await self.forget(tenant, row[0])
+        return erased
 
-    async def _fetch(self, keys: TenantKeys, ids: Sequence[str]) -> Sequence[Record]:
-        if not ids:
-            return []
-        rows = await self._redis.hmget(keys.records, list(ids))
-        return [json.loads(row) for row in rows if row]
+    async def _put(
+        self, tenant: str, draft: Draft, if_version: int | None, confirm: bool
+    ) -> Record:
+        now, record_id = self._clock(), draft.id or f"rec-{uuid.uuid4().hex}"
+        [vector] = await self._embedder.embed([draft.text])
+        fields = [part for pair in draft.fields(now).items() for part in pair]
+        fields += ["id", record_id, "vector", encode(self._embedder.name, vector)]
+        args = ["1" if confirm else "", draft.slot, "\n".join(draft.indexes)]
+        for many in (PUBLIC, fields):
+            args += [len(many), *many]
+        return from_row(await self._change(TenantKeys(tenant), "put", record_id, if_version, args))
 
     async def _change(
         self,
         keys: TenantKeys,
+        op: str,
         record_id: str,
+        if_version: int | None = None,
+        args: Sequence[Any] = (),
+    ) -> Any:
+        """Call record.lua: the values of the public fields after a put, else 1 or 0."""
+        digest = blake2s(f"{keys.tenant}\n{record_id}".encode(), digest_size=16).hexdigest()
+        expected = "" if if_version is None else if_version
+        head = [op, keys.records, repr(self._clock()), record_id, digest, expected]
+        reply = await self._write(keys=keys.record_fixed, args=[*head, *args])
+        if reply[0] == "gone":
+            raise Forgotten(f"record {record_id!r} was forgotten: use another id")
+        if reply[0] == "stale":
+            raise StaleRecord(record_id, int(reply[1]), if_version or 0)
+        return reply[1:] if op == "put" else reply[1]
+
+    async def _number(self, tenant: str, record_id: str) -> int:
+        number = await self._redis.hget(TenantKeys(tenant).record_ids, record_id)
+        if number is None:
+            raise _unknown(record_id)
+        return int(number)
+
+    async def _raw(
+        self,
+        tenant: str,
+        numbers: Sequence[int],
+        fields: Sequence[str] = PUBLIC,
         *,
-        record: Record | None = None,
-        tombstone: bool = False,
-    ) -> int:
-        counts = terms(record["text"]) if record else {}
-        length = sum(counts.values())
-        now = self._clock()
-        return int(
-            await self._write(
-                keys=[*keys.record_fixed, *(keys.record_postings + term for term in counts)],
-                args=[
-                    keys.record_postings,
-                    keys.records_of(""),
-                    record_id,
-                    now if tombstone else "",
-                    record["created_at"] if record else now,
-                    json.dumps(record) if record else "",
-                    quote((record and record["user"]) or "", safe=""),
-                    length,
-                    *(pack(count, length) for count in counts.values()),
-                ],
-            )
+        recall: bool = False,
+    ) -> Sequence[Sequence[str]]:
+        """The stored values at these numbers, in order; an empty row for none."""
+        if not numbers:
+            return []
+        keys = TenantKeys(tenant)
+        head = [keys.records + "r:", repr(self._clock()), HALF_LIFE if recall else ""]
+        rows = await self._fetch(
+            keys=[keys.record_meta], args=[*head, len(fields), *fields, *numbers]
         )
+        return [json.loads(row) for row in rows]
+
+    def _shelf(self, tenant: str) -> tuple[Shelf, asyncio.Lock]:
+        if tenant not in self._shelves:
+            self._shelves[tenant] = Shelf(self._embedder.name), asyncio.Lock()
+        self._shelves.move_to_end(tenant)
+        while len(self._shelves) > MOST_SHELVES:
+            self._shelves.popitem(last=False)
+        return self._shelves[tenant]
 
 
-def pack(count: int, length: int) -> int:
-    """A posting: a term's occurrences and its document's length in one number."""
-    return count * POSTING_UNIT + min(length, POSTING_UNIT - 1)
-
-
-def _label(field: str, value: object) -> str | None:
-    if value is None:
-        return None
-    text = clean(field, value, 128)
-    if not text or not text.isprintable():
-        raise BadStep(f"{field} must be 1 to 128 printable characters")
-    return text
+def _unknown(record_id: str) -> RecordNotFound:
+    return RecordNotFound(f"no record {record_id!r}: list or search tells the ids there are")

@@ -1,20 +1,68 @@
-"""/v1/memory/records and /forget: facts that outlive a session, and erasure of all of it."""
+"""/v1/memory/records and /forget: facts that outlive a session, and erasure of all of it.
+
+Moments are seconds since 1970 or ISO 8601 (UTC where it names no zone). A write that sends
+`if_version` is refused with 409 when someone else wrote in between.
+"""
 
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 from burnish.memory import MemoryStore
+from burnish.memory.record import Filter
 from burnish.serving.routes.memory_route import Asker, Body, Limit, Route
-from fastapi import APIRouter, Depends
-from pydantic import model_validator
+from fastapi import APIRouter, Depends, Query
+from pydantic import BeforeValidator, Field, model_validator
+
+
+def _moment(value: object) -> object:
+    """ISO 8601 to seconds since 1970; a number as text becomes one; the rest pydantic refuses."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("send seconds since 1970 or an ISO 8601 moment") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+Moment = Annotated[float, BeforeValidator(_moment), Field(allow_inf_nan=False)]
 
 
 class NewRecord(Body):
-    text: str
+    text: str | None = None
     id: str | None = None
     user: str | None = None
+    subject: str | None = None
+    predicate: str | None = None
+    value: str | None = None
     session_id: str | None = None
     cursors: list[str] = []
+    valid_from: Moment | None = None
+    valid_until: Moment | None = None
+    expires_at: Moment | None = None
+    pinned: bool = False
+    if_version: int | None = Field(None, ge=0)
+
+
+class Correction(Body):
+    """What to change; a field that is not sent stays, null takes it away."""
+
+    text: str | None = None
+    value: str | None = None
+    valid_from: Moment | None = None
+    valid_until: Moment | None = None
+    expires_at: Moment | None = None
+    pinned: bool | None = None
+    if_version: int | None = Field(None, ge=1)
+
+
+class Judgement(Body):
+    value: float = Field(ge=-1, le=1)
 
 
 class Forget(Body):
@@ -35,6 +83,20 @@ class Forget(Body):
         return self
 
 
+def asked_for(
+    user: str | None = None,
+    session_id: str | None = None,
+    subject: str | None = None,
+    predicate: str | None = None,
+    as_of: Annotated[Moment | None, Query()] = None,
+    include_superseded: bool = False,
+) -> Filter:
+    return Filter(user, session_id, subject, predicate, as_of, include_superseded)
+
+
+Asked = Annotated[Filter, Depends(asked_for)]
+
+
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
     """`auth` is a dependency that gives an `Asker` and has checked the scope."""
     api = APIRouter(route_class=Route)
@@ -46,28 +108,31 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> Any:
-        return await store.records.put(who.tenant, body.model_dump(exclude_none=True))
+        record = body.model_dump(exclude_none=True, exclude={"if_version"})
+        return await store.records.put(who.tenant, record, if_version=body.if_version)
 
     @api.get("/records")
     async def list_records(
-        user: str | None = None,
+        asked: Asked,
         after: str | None = None,
         limit: Limit = 50,
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> dict[str, Any]:
-        found = await store.records.list(who.tenant, user=user, after=after, limit=limit)
+        found = await store.records.list(who.tenant, asked, after=after, limit=limit)
         return {"records": found}
 
     @api.get("/records/search")
     async def search_records(
         query: str,
-        user: str | None = None,
+        asked: Asked,
         limit: Limit = 10,
+        recall: bool = True,
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> dict[str, Any]:
-        return {"results": await store.records.search(who.tenant, query, user=user, limit=limit)}
+        found = await store.records.search(who.tenant, query, asked, limit=limit, recall=recall)
+        return {"results": found}
 
     @api.get("/records/{record_id}")
     async def get_record(
@@ -76,6 +141,26 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         who: Asker = asker,
     ) -> Any:
         return await store.records.get(who.tenant, record_id)
+
+    @api.patch("/records/{record_id}")
+    async def correct_record(
+        record_id: str,
+        body: Correction,
+        store: MemoryStore = asked_store,
+        who: Asker = asker,
+    ) -> Any:
+        changes = body.model_dump(exclude_unset=True, exclude={"if_version"})
+        return await store.records.update(who.tenant, record_id, changes, body.if_version)
+
+    @api.post("/records/{record_id}/feedback", status_code=204)
+    async def judge_record(
+        record_id: str,
+        body: Judgement,
+        store: MemoryStore = asked_store,
+        who: Asker = asker,
+    ) -> None:
+        """Was it of use where it was recalled? Policies of forgetting go by it."""
+        await store.records.judge(who.tenant, record_id, body.value)
 
     @api.delete("/records/{record_id}", status_code=204)
     async def delete_record(

@@ -64,5 +64,13 @@ async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
     await cluster.records.put(tenant, {"id": "a", "text": "a fact", "user": "ana"})
     await cluster.records.put(tenant, {"id": "a", "text": "another fact", "user": "ana"})
     assert len(await cluster.records.search(tenant, "another fact")) == 1
+    slot = {"user": "ana", "subject": "ana", "predicate": "lives in", "session_id": "s"}
+    for place in ("Lisbon", "Porto", "Braga"):
+        await cluster.records.put(tenant, {**slot, "id": place, "value": place})
+    await cluster.records.delete(tenant, "Braga")
+    await cluster.records.forget(tenant, "Lisbon")
+    await cluster.records.judge(tenant, "Porto", -1)
+    assert await cluster.records.update(tenant, "Porto", {"pinned": True})
+    assert len(await cluster.records.search(tenant, "porto", user="ana")) == 1
     gone = await cluster.forget_user(tenant, "ana")
-    assert gone == {"sessions": 1, "steps": 50, "records": 1}
+    assert gone == {"sessions": 1, "steps": 50, "records": 2}

@@ -69,6 +69,34 @@ async def test_records_from_put_to_forgotten(http: httpx.AsyncClient):
     error(await http.post("/records", json={"id": "a", "text": "x"}), 410, "forgotten")
 
 
+async def test_a_fact_has_its_time_and_its_version(http: httpx.AsyncClient):
+    home = {"user": "ana", "subject": "ana", "predicate": "lives in"}
+    old = {**home, "value": "Lisbon", "valid_from": "2024-05-01T00:00:00Z"}
+    old = (await http.post("/records", json=old)).json()
+    new = (await http.post("/records", json={**home, "value": "Porto"})).json()
+    assert new["supersedes"] == old["id"]
+
+    async def held(**asked: str) -> list[str]:
+        page = (await http.get("/records", params={"user": "ana", **asked})).json()["records"]
+        found = await http.get("/records/search", params={"query": "ana", "user": "ana", **asked})
+        assert {r["id"] for r in found.json()["results"]} == {r["id"] for r in page}
+        return [record["value"] for record in page]
+
+    assert await held() == ["Porto"]
+    assert await held(as_of="2024-06-01") == ["Lisbon"]
+    assert await held(as_of="1.0") == []
+    assert await held(include_superseded="true") == ["Lisbon", "Porto"]
+    at = f"/records/{new['id']}"
+    pinned = (await http.patch(at, json={"pinned": True, "if_version": new["version"]})).json()
+    assert pinned["pinned"] is True
+    late = await http.patch(at, json={"text": "late", "if_version": new["version"]})
+    assert str(pinned["version"]) in error(late, 409, "stale_version")
+    assert (await http.post(f"{at}/feedback", json={"value": -1})).status_code == 204
+    assert (await http.get(at)).json()["feedback"] == -1
+    error(await http.get("/records?as_of=soon"), 400, "invalid_value")
+    error(await http.post("/records", json={"text": "x", "valid_until": 1}), 400, "bad_step")
+
+
 async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):
     await http.post("/sessions/s/events", json=events("one"))
     error(await http.get("/sessions/none/context?budget=9"), 404, "session_not_found")
