@@ -101,7 +101,7 @@ class Compaction:
                     " look at it again, or leave version out"
                 )
             view = View(budget, self._price)
-            log = SessionLog(self._redis, keys, self._scripts.rank, moment.seq, moment.hidden)
+            log = SessionLog(self._redis, keys, self._scripts, moment.seq, moment.hidden)
             nodes = await self.nodes(keys)
             decided = await decide(log, moment, self._decider, nodes, view, query, policy)
             plan = self._plan(moment, decided, view, trigger, time.monotonic() - began)
@@ -175,7 +175,7 @@ class Compaction:
         """
         keys = session_keys(tenant, session)
         moment = await moments.now(self._redis, keys)
-        log = SessionLog(self._redis, keys, self._scripts.rank, hidden=moment.hidden)
+        log = SessionLog(self._redis, keys, self._scripts, hidden=moment.hidden)
         if node is not None:
             known = await self.nodes(keys, [node])
             if node not in known:

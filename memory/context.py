@@ -94,7 +94,7 @@ async def decide(
     view.add_floor(u for u in units if any(step.seq in pinned for step in u.steps))
     rest = [unit for unit in units if unit not in view]
     about = query or newest_question(units[::-1])
-    return await decider.decide(policy, rest, about, view.left, nodes)
+    return await decider.decide(policy, rest, about, view.left, nodes, log.vectors)
 
 
 def newest_question(newest_first: Sequence[Unit]) -> str:

@@ -14,6 +14,7 @@ from burnish.memory.policies import Policies
 from burnish.memory.policies.base import Candidate, Decision, Price, Task, Verdict, candidate, spent
 from burnish.memory.policies.bm25 import Bm25
 from burnish.memory.summaries import Summariser, build
+from burnish.memory.vectors import Vectors
 from burnish.memory.view import Node, Unit
 
 
@@ -72,11 +73,12 @@ class Decider:
         query: str,
         budget: int,
         known: Mapping[str, Node],
+        vectors: Vectors | None = None,
     ) -> Decided:
         """Raises UnknownPolicy. Everything else that can fail falls back."""
         policy = self.policies.get(name)
         priced = await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
-        task = Task(priced, query, max(budget, 0))
+        task = Task(priced, query, max(budget, 0), vectors.of if vectors else None)
         why, until = "", asyncio.get_running_loop().time() + self._seconds
         try:
             async with asyncio.timeout_at(until):

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
 from burnish.memory.keys import SessionKeys
+from burnish.memory.scripts import Scripts
 from burnish.memory.steps import Step, from_entry
 from burnish.memory.terms import query_terms
+from burnish.memory.vectors import Vectors
 from burnish.memory.view import Unit
 
 PAGE = 64
@@ -18,21 +20,25 @@ FOREVER = 10**15
 
 
 class SessionLog:
-    """`rank` is the ranking script; everything else is plain stream reading."""
+    """Plain stream reading, and the ranking script."""
 
     def __init__(
         self,
         redis: Any,
         keys: SessionKeys,
-        rank: Any,
+        scripts: Scripts,
         upto: int = FOREVER,
         hidden: Iterable[int] = (),
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._rank = rank
+        self._scripts = scripts
         self._upto = upto
         self._hidden = frozenset(hidden)
+
+    @property
+    def vectors(self) -> Vectors:
+        return Vectors(self._redis, self._scripts, self._keys)
 
     async def after(self, seq: int, limit: int) -> list[Step]:
         page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)
@@ -54,7 +60,7 @@ class SessionLog:
         if not lists:
             return []
         before = min(before or self._upto + 1, self._upto + 1)
-        hits = await self._rank(
+        hits = await self._scripts.rank(
             keys=[self._keys.meta, *lists], args=[limit + len(self._hidden), before]
         )
         scores = {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}

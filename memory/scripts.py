@@ -16,15 +16,22 @@ from burnish.memory.errors import (
 from burnish.memory.keys import SessionKeys
 from burnish.memory.steps import clean
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 
 class Scripts:
     def __init__(self, redis: Redis) -> None:
         folder = files("burnish.memory")
-        self.append, self.rank, self.change, self.forget_session, self.forget_steps = (
-            redis.register_script((folder / f"{name}.lua").read_text())
-            for name in ("append", "rank", "change", "forget_session", "forget_steps")
-        )
+
+        def script(name: str) -> AsyncScript:
+            return redis.register_script((folder / f"{name}.lua").read_text())
+
+        self.append = script("append")
+        self.rank = script("rank")
+        self.change = script("change")
+        self.keep_vectors = script("keep_vectors")
+        self.forget_session = script("forget_session")
+        self.forget_steps = script("forget_steps")
 
     async def changed(
         self, keys: SessionKeys, now: float, kind: str, *args: Any, undoes: int | str = ""

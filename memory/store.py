@@ -230,7 +230,7 @@ class MemoryStore:
         return await moments.at(self._redis, keys, version)
 
     def _log(self, keys: SessionKeys, moment: Moment) -> SessionLog:
-        return SessionLog(self._redis, keys, self._scripts.rank, moment.seq, moment.hidden)
+        return SessionLog(self._redis, keys, self._scripts, moment.seq, moment.hidden)
 
     def _append_args(
         self, keys: SessionKeys, drafts: Sequence[Draft]

@@ -6,11 +6,13 @@ it asks for, storing the plan and drawing the view are others' work. Left out: t
 which no policy is asked about.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
+from burnish.memory.embedding import Embedder
 from burnish.memory.shorten import clear, shorten
 from burnish.memory.steps import Step
 from burnish.memory.view import Unit
@@ -75,6 +77,14 @@ class Task:
     candidates: Sequence[Candidate]  # in the order of the log
     query: str  # what the next prompt is about: asked for, else the newest user step
     budget: int  # tokens for all candidates together; the floor is already paid
+    vectors: Callable[[Sequence[Unit], Embedder], Awaitable[np.ndarray]] | None = None  # a cache
+
+    async def embedded(self, embedder: Embedder) -> np.ndarray:
+        """The candidates' embeddings [n, d], from the session's cache where there is one."""
+        units = [candidate.unit for candidate in self.candidates]
+        if self.vectors is not None:
+            return await self.vectors(units, embedder)
+        return await embedder.embed([unit.text for unit in units])
 
 
 @dataclass(frozen=True)

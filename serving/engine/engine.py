@@ -17,11 +17,14 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from burnish.kernels.lora import AdapterWeights, check_fits, load_adapter
 from burnish.kernels.model import LoadedModel, load_model
+from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
 from burnish.serving.engine.core import Core
 from burnish.serving.engine.scheduler import Sequence, Sink
@@ -213,6 +216,22 @@ class LocalEngine:
                 done.set_result(None)
                 errand()
         done.result()
+
+    # -- embedding -----------------------------------------------------------------------------
+
+    async def embed(self, sequences: SequenceOf[SequenceOf[int]]) -> np.ndarray:
+        """Hidden states of the base half-way up, averaged over each text: [n, H], rows of length 1.
+
+        Read between steps, a few hundred tokens at a time, so that running answers go on.
+        Raises EngineStopped.
+        """
+        sums = np.zeros((len(sequences), self.model.config.hidden_size), np.float32)
+        for batch in pooling.batches(sequences):
+            if not self._accepting:
+                raise EngineStopped("the engine is shutting down")
+            read = partial(pooling.add_states, self.model, batch, sums)
+            await asyncio.to_thread(self._between_steps, read)
+        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
     # -- life ----------------------------------------------------------------------------------
 
