@@ -81,6 +81,11 @@ class SessionKeys:
         return self.base + "lease"
 
     @property
+    def rest(self) -> str:
+        """How long background compaction leaves the session alone."""
+        return self.base + "rest"
+
+    @property
     def postings(self) -> str:
         """Prefix of the posting lists: one packed string per term, see append.lua."""
         return self.base + "t:"
@@ -102,6 +107,7 @@ class SessionKeys:
             self.changes,
             self.deleted,
             self.vectors,
+            self.rest,
         ]
 
 

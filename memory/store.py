@@ -26,6 +26,7 @@ from burnish.memory.scripts import Scripts, refusal, session_keys
 from burnish.memory.steps import Draft, parse_cursor
 from burnish.memory.summaries import Summariser
 from burnish.memory.terms import terms
+from burnish.memory.upkeep import Upkeep
 from burnish.memory.view import ContextView
 from redis.asyncio import Redis
 
@@ -50,6 +51,7 @@ class MemoryStore:
     """Counts with the model's own tokenizer; `overhead` is what framing adds per message.
 
     `policies` and `summarise` bring what needs the served model; the rest works without.
+    `upkeep_policy` decides when `.upkeep` compacts in the background.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MemoryStore:
         clock: Callable[[], float] = time.time,
         policies: Policies | None = None,
         summarise: Summariser | None = None,
+        upkeep_policy: str = "bm25",
     ) -> None:
         if not redis.get_encoder().decode_responses:
             raise ValueError("memory needs decode_responses=True: use burnish.memory.connect(url)")
@@ -72,6 +75,7 @@ class MemoryStore:
         self.records = Records(redis, clock)
         self.changes = Changes(redis, self._scripts, clock)
         self.compaction = Compaction(redis, self._scripts, self._decider, self._price, clock)
+        self.upkeep = Upkeep(redis, self.compaction, self.changes, upkeep_policy)
 
     async def append(
         self,
