@@ -367,11 +367,12 @@ class NativeStep:
             b = torch.cat([b for _, b in filled], dim=-2)
             a, b = (t if experts else t[None] for t in (a, b))
             a = F.pad(a, (0, -a.shape[-1] % WIDTH))
-            array[at] = _LowRank(matrix(a), matrix(_interleave(b) if gated else b), scale)
+            up = matrix(_interleave(b) if gated else b, pack)
+            array[at] = _LowRank(matrix(a, pack_narrow), up, scale)
 
-        def matrix(weight: Tensor) -> _Matrix:
+        def matrix(weight: Tensor, packer: Any) -> _Matrix:
             form = "bfloat16" if _lossless(weight) else "float32"
-            packed, _ = pack(weight, form)
+            packed, _ = packer(weight, form)
             kept.append(packed)
             inputs = weight.shape[-1]
             return _Matrix(
@@ -530,6 +531,16 @@ def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
     scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
     fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
     return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
+
+
+def pack_narrow(weight: Tensor, form: str) -> tuple[Tensor, None]:
+    """An adapter's weight [E, rank, in] as cpu/linear.h reads it: [E, blocks, in, 16], in
+    bfloat16 with two inputs to a word."""
+    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % WIDTH))
+    blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, 16]
+    if form == "bfloat16":
+        blocks = blocks.to(torch.bfloat16).unflatten(2, (-1, 2)).transpose(3, 4)
+    return blocks.contiguous(), None
 
 
 def _by_fours(blocks: Tensor) -> Tensor:

@@ -47,7 +47,9 @@ struct Matrix {
     bool takes_bytes() const { return MULTIPLIES_BYTES && format >= INT8; }
 };
 
-// One adapter of one matrix: y += up (scale * (down x)).
+// One adapter of one matrix: y += up (scale * (down x)). `down` has few outputs: they are packed by
+// 16s, [matrices][blocks][inputs][16] floats, or words with one input in the lower half and the next
+// in the upper.
 struct LowRank {
     Matrix down;  // rank * parts outputs
     Matrix up;    // rank inputs
@@ -179,15 +181,73 @@ class Taker {
     }
 };
 
-template <class Read>
-static inline void add_tail(const Tail& tail, const int32_t* part, int64_t block, vec& a, vec& b) {
-    const Read up(*tail.up, block);
-    const float *one = tail.low + part[0] * tail.up->inputs,
-                *two = tail.low + part[1] * tail.up->inputs;
-    for (int64_t i = 0; i < tail.up->inputs; ++i) {
-        vec left, right;
-        up.column(i, left, right);
-        a += one[i] * left, b += two[i] * right;
+// Adds to R rows' block what their common adapter does.
+template <class Read, int R>
+static inline void add_up(const Tail* tails, const int32_t* part, int64_t block, vec (&sum)[R][2]) {
+    const int64_t rank = tails->up->inputs;
+    const Read up(*tails->up, block);
+    const float *one[R], *two[R];
+    vec odd[R][2] = {};  // sums of their own, so that none waits for the one before
+    for (int r = 0; r < R; ++r)
+        one[r] = tails[r].low + part[0] * rank, two[r] = tails[r].low + part[1] * rank;
+    for (int64_t i = 0; i < rank; i += 2) {
+        vec a, b, c = {}, d = {};
+        up.column(i, a, b);
+        if (i + 1 < rank) up.column(i + 1, c, d);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            sum[r][0] += one[r][i] * a, sum[r][1] += two[r][i] * b;
+            if (i + 1 < rank) odd[r][0] += one[r][i + 1] * c, odd[r][1] += two[r][i + 1] * d;
+        }
+    }
+    for (int r = 0; r < R; ++r) sum[r][0] += odd[r][0], sum[r][1] += odd[r][1];
+}
+template <int R>
+static inline void add_tails(const Tail* tails, const int32_t* part, int64_t block,
+                             vec (&sum)[R][2]) {
+    if (!tails->low) return;
+    if (tails->up->format == BFLOAT16)
+        add_up<ReadBfloat16, R>(tails, part, block, sum);
+    else
+        add_up<ReadFloat32, R>(tails, part, block, sum);
+}
+
+// scale * (down x) of R rows, block `block` of 16 outputs. Inputs come in sixteens.
+template <int R>
+static void go_down(const LowRank& a, int64_t which, int64_t block, const Row* rows,
+                    const Tail* tails) {
+    vec sum[R][2] = {};  // of even inputs and of odd ones
+    const int64_t at = (which * a.down.blocks + block) * a.down.inputs * WIDTH;
+    const float* x[R];
+    for (int r = 0; r < R; ++r) x[r] = rows[r].x;
+    for (int64_t i = 0; i < a.down.inputs; i += 2) {
+        vec even, odd;
+        if (a.down.format == BFLOAT16) {
+            const ints both = load_ints(static_cast<const int32_t*>(a.down.weight) + at / 2 + i * 8);
+            even = reinterpret_cast<vec>(both << 16);
+            odd = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
+        } else {
+            const float* from = static_cast<const float*>(a.down.weight) + at + i * WIDTH;
+            even = load(from), odd = load(from + WIDTH);
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) sum[r][0] += x[r][i] * even, sum[r][1] += x[r][i + 1] * odd;
+    }
+    for (int r = 0; r < R; ++r)
+        store(const_cast<float*>(tails[r].low) + block * WIDTH, (sum[r][0] + sum[r][1]) * a.scale);
+}
+// Has the memory fetch what `add_up` reads first.
+static void fetch_up(const Matrix& up, int64_t block) {
+    const int64_t size = up.inputs * BLOCK * (up.format == BFLOAT16 ? 2 : 4);
+    const char* from = static_cast<const char*>(up.weight) + block * size;
+    for (int64_t i = 0; i < AHEAD; i += 64) __builtin_prefetch(from + i);
+}
+static void go_down(const LowRank& a, int64_t which, const Row* rows, const Tail* tails,
+                    int64_t count) {
+    for (int64_t block = 0; block < a.down.blocks; ++block) {
+        int64_t r = 0;
+        for (; r + 4 <= count; r += 4) go_down<4>(a, which, block, rows + r, tails + r);
+        for (; r < count; ++r) go_down<1>(a, which, block, rows + r, tails + r);
     }
 }
 
@@ -199,24 +259,34 @@ struct Product {
     const Tail* tails;
     Taker done;
 
-    void finish(int64_t row, int64_t block, vec a, vec b) const {
+    // Adapters, bias, and out. The rows of a tile mostly share an adapter.
+    template <int R>
+    void finish(int64_t row, int64_t block, vec (&sum)[R][2]) const {
         const int64_t at = which * m.blocks + block;
-        if (tails && tails[row].low) {
-            const Tail& tail = tails[row];
-            if (tail.up->format == BFLOAT16)
-                add_tail<ReadBfloat16>(tail, m.part + block * 2, at, a, b);
+        if (tails) {
+            const Tail* tail = tails + row;
+            bool same = true;
+            for (int r = 1; r < R; ++r) same &= tail[r].up == tail->up;
+            if (same)
+                add_tails<R>(tail, m.part + block * 2, at, sum);
             else
-                add_tail<ReadFloat32>(tail, m.part + block * 2, at, a, b);
+                for (int r = 0; r < R; ++r)
+                    add_tails<1>(tail + r, m.part + block * 2, at,
+                                 *reinterpret_cast<vec(*)[1][2]>(&sum[r]));
         }
-        if (m.bias) a += load(m.bias + at * BLOCK), b += load(m.bias + at * BLOCK + WIDTH);
-        done(row, block, a, b);
+        for (int r = 0; r < R; ++r) {
+            if (m.bias)
+                sum[r][0] += load(m.bias + at * BLOCK),
+                    sum[r][1] += load(m.bias + at * BLOCK + WIDTH);
+            done(row + r, block, sum[r][0], sum[r][1]);
+        }
     }
 };
 
 // R rows from `row` on, times B blocks from `block` on.
 template <class Read, int R, int B>
 static void tile(const Product& p, int64_t block, int64_t row) {
-    vec sum[R][B][2] = {};
+    vec sum[B][R][2] = {};
     Read read[B];
     const float* x[R];
     for (int b = 0; b < B; ++b) read[b] = Read(p.m, p.which * p.m.blocks + block + b);
@@ -228,15 +298,14 @@ static void tile(const Product& p, int64_t block, int64_t row) {
             read[b].column(i, left, right);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
-                sum[r][b][0] += x[r][i] * left;
-                sum[r][b][1] += x[r][i] * right;
+                sum[b][r][0] += x[r][i] * left;
+                sum[b][r][1] += x[r][i] * right;
             }
         }
-    for (int b = 0; b < B; ++b)
-        for (int r = 0; r < R; ++r) {
-            read[b].finish(sum[r][b][0], sum[r][b][1]);
-            p.finish(row + r, block + b, sum[r][b][0], sum[r][b][1]);
-        }
+    for (int b = 0; b < B; ++b) {
+        for (int r = 0; r < R; ++r) read[b].finish(sum[b][r][0], sum[b][r][1]);
+        p.finish(row, block + b, sum[b]);
+    }
 }
 
 #ifdef __AVX512VNNI__
@@ -272,16 +341,17 @@ struct BytesInt8 {
                 }
         }
         const float* scale = m.scale + at * BLOCK;
+        vec total[R][2];
         for (int r = 0; r < R; ++r) {
             const Row& given = p.rows[row + r];
             int32_t upper = 0, lower = 0;  // the weights are 128 too large
             for (int64_t g = 0; g < groups_of(m.inputs); ++g)
                 upper += given.sums[2 * g] * 128, lower += given.sums[2 * g + 1] * 128;
-            p.finish(row + r, block,
-                     joined(sum[r][0][0] - upper, sum[r][0][1] - lower) * given.scale * load(scale),
-                     joined(sum[r][1][0] - upper, sum[r][1][1] - lower) * given.scale *
-                         load(scale + WIDTH));
+            for (int half = 0; half < 2; ++half)
+                total[r][half] = joined(sum[r][half][0] - upper, sum[r][half][1] - lower) *
+                                 given.scale * load(scale + half * WIDTH);
         }
+        p.finish(row, block, total);
     }
 };
 struct BytesInt4 {
@@ -317,10 +387,9 @@ struct BytesInt4 {
                     total[r][half] +=
                         joined(sum[r][half][0], sum[r][half][1]) * load(scale + half * WIDTH);
         }
-        for (int r = 0; r < R; ++r) {
-            const float unit = p.rows[row + r].scale;
-            p.finish(row + r, block, total[r][0] * unit, total[r][1] * unit);
-        }
+        for (int r = 0; r < R; ++r)
+            total[r][0] *= p.rows[row + r].scale, total[r][1] *= p.rows[row + r].scale;
+        p.finish(row, block, total);
     }
 };
 

@@ -162,7 +162,7 @@ struct Forward {
         if (!adapted) return;
         int64_t size = 0;
         for (int64_t i : rows.slot)
-            if (i >= 0) size = std::max(size, low_rank(i, layer, which).down.blocks * BLOCK);
+            if (i >= 0) size = std::max(size, low_rank(i, layer, which).down.blocks * WIDTH);
         rows.low.resize(count * size);
         rows.tails.assign(count, Tail{nullptr, nullptr});
         for (int64_t r = 0; r < count; ++r)
@@ -188,14 +188,9 @@ struct Forward {
             const int64_t last = std::min(mine.end, rows.first[expert + 1]);
             end = r + 1;
             while (end < last && rows.slot[end] == rows.slot[r]) ++end;
-            if (rows.slot[r] < 0) continue;
-            const LowRank& adapter = low_rank(rows.slot[r], layer, which);
-            const vec scale = vec{} + adapter.scale;
-            multiply(adapter.down, expert, 0, adapter.down.blocks, &rows.x[r], nullptr, end - r,
-                     [&](int64_t n, int64_t block, vec a, vec b) {
-                         float* to = const_cast<float*>(rows.tails[r + n].low) + block * BLOCK;
-                         store(to, a * scale), store(to + WIDTH, b * scale);
-                     });
+            if (rows.slot[r] >= 0)
+                go_down(low_rank(rows.slot[r], layer, which), expert, &rows.x[r], &rows.tails[r],
+                        end - r);
         }
         barrier.wait();
     }
@@ -205,15 +200,25 @@ struct Forward {
         prepare(rows, matrix, layer, which, thread, threads);
         const Share mine(matrix.blocks, thread, threads);
         const Tail* tails = adapted ? rows.tails.data() : nullptr;
-        for (size_t e = 0; e + 1 < rows.first.size(); ++e) {
-            const int64_t from = rows.first[e], count = rows.first[e + 1] - from;
-            if (count)
-                multiply(matrix, e, mine.begin, mine.end, &rows.x[from],
-                         tails ? tails + from : nullptr, count,
-                         [&](int64_t r, int64_t block, vec a, vec b) {
-                             done(from + r, block, a, b);
-                         });
+        const int64_t matrices = rows.first.size() - 1;
+        for (int64_t e = next_used(rows, 0), then; e < matrices; e = then) {
+            then = next_used(rows, e + 1);
+            if (adapted && then < matrices)
+                for (int64_t r = rows.first[then]; r < rows.first[then + 1]; ++r)
+                    if (tails[r].low && (r == rows.first[then] || tails[r].up != tails[r - 1].up))
+                        fetch_up(*tails[r].up, then * matrix.blocks + mine.begin);
+            const int64_t from = rows.first[e];
+            multiply(matrix, e, mine.begin, mine.end, &rows.x[from], tails ? tails + from : nullptr,
+                     rows.first[e + 1] - from, [&](int64_t r, int64_t block, vec a, vec b) {
+                         done(from + r, block, a, b);
+                     });
         }
+    }
+
+    static int64_t next_used(const Rows& rows, int64_t matrix) {
+        const int64_t matrices = rows.first.size() - 1;
+        while (matrix < matrices && rows.first[matrix] == rows.first[matrix + 1]) ++matrix;
+        return matrix;
     }
 
     template <class K>
