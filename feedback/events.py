@@ -79,6 +79,18 @@ class Completion(BaseModel):
     tool_calls: list[dict[str, Any]] | None = None
 
 
+class MemoryUsed(BaseModel):
+    """The view of a session that a prompt was answered from: enough to see it again."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    session: str
+    version: int
+    plan: str | None = None
+    """The compaction in force, or None while there was none."""
+    cursors: list[str] = []
+
+
 class InteractionEvent(_Event):
     """One prompt and its completions, as served."""
 
@@ -95,6 +107,7 @@ class InteractionEvent(_Event):
     completions: list[Completion]
     sampling: dict[str, Any] = {}
     memories: list[str] = []
+    memory: MemoryUsed | None = None
     metadata: dict[str, Any] = {}
 
     @property

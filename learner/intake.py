@@ -263,8 +263,14 @@ def _interaction_row(event: InteractionEvent) -> InteractionRow:
         prompt_ids=event.prompt_ids,
         sampling=clean(event.sampling),
         memories=event.memories,
-        meta=clean(event.metadata),
+        meta=clean(_metadata(event)),
     )
+
+
+def _metadata(event: InteractionEvent) -> dict[str, Any]:
+    """The client's, and which view of a session was answered from, so that what people thought of
+    the answer can be counted for the compaction behind it."""
+    return event.metadata | ({"memory": event.memory.model_dump()} if event.memory else {})
 
 
 def _completion_rows(event: InteractionEvent) -> list[CompletionRow]:

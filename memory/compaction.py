@@ -21,6 +21,7 @@ from burnish.memory.keys import SessionKeys
 from burnish.memory.log import SessionLog
 from burnish.memory.moment import Moment
 from burnish.memory.plan import SHOWN, Plan, Ruling, pack_rulings, unpack_rulings
+from burnish.memory.policies import Policies
 from burnish.memory.policies.base import Price
 from burnish.memory.scripts import Scripts, session_keys
 from burnish.memory.steps import parse_cursor
@@ -91,7 +92,7 @@ class Compaction:
         Raises BudgetTooSmall, UnknownPolicy, Stale, SessionNotFound, Forgotten.
         """
         keys = session_keys(tenant, session)
-        self._decider.policies.get(policy)
+        self.policies.get(policy)
         for attempt in range(ATTEMPTS):
             began = time.monotonic()
             moment = await moments.now(self._redis, keys)
@@ -114,6 +115,10 @@ class Compaction:
                 if version is not None or attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
+
+    @property
+    def policies(self) -> Policies:
+        return self._decider.policies
 
     async def revert(self, tenant: str, session: str, to: str | None = None) -> dict[str, Any]:
         """Put the plan `to` back in force ("" for none); by default the one before this.

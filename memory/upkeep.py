@@ -41,12 +41,13 @@ class Pass:
 
 
 class Upkeep:
-    """`policy` is what decides in the background."""
+    """`policy` is what decides in the background. Raises UnknownPolicy."""
 
     def __init__(
         self, redis: Any, compaction: Compaction, changes: Changes, policy: str = "bm25"
     ) -> None:
         self._redis = redis
+        compaction.policies.get(policy)  # a name nobody knows is refused now, not in the background
         self._compaction = compaction
         self._changes = changes
         self._policy = policy

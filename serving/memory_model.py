@@ -13,6 +13,8 @@ from contextlib import aclosing
 import numpy as np
 from burnish.memory import PolicyFailed
 from burnish.memory.embedding import Embedder, HashingEmbedder
+from burnish.memory.policies import Policies
+from burnish.memory.policies.indexer import Indexer
 from burnish.serving.adapters import VersionUnavailable
 from burnish.serving.chat_template import AnswerParser, render
 from burnish.serving.engine import Engine, EngineError, LocalEngine, Request, SamplingParams
@@ -23,6 +25,11 @@ TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
 
 def embedder_of(engine: Engine) -> Embedder:
     return EngineEmbedder(engine) if isinstance(engine, LocalEngine) else HashingEmbedder()
+
+
+def policies_of(engine: Engine) -> Policies:
+    """All compaction policies this engine can serve."""
+    return Policies([Indexer(embedder_of(engine))])
 
 
 class EngineEmbedder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from burnish.feedback.ids import new_interaction_id
 from burnish.serving.auth import Principal
@@ -15,9 +16,11 @@ from burnish.serving.chat_template import render
 from burnish.serving.constraints import grammar_of
 from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
-from burnish.serving.recall import Recalled, recall
+from burnish.serving.recall import Message, Recalled, adopt, newest, recall
 from burnish.serving.service import Service
 from burnish.serving.turn import Question
+
+LEAST_ANSWER = 4  # an answer may always have a quarter of the window
 
 
 async def chat_question(
@@ -26,19 +29,9 @@ async def chat_question(
     messages = [message.plain() for message in body.messages]
     tools = body.tools_for_template()
     tokenizer = service.engine.tokenizer
-    recalled = Recalled(tuple(messages), ())
+    recalled = Recalled(tuple(messages))
     if body.session_id is not None and service.settings.memory_budget:
-        alone = render(tokenizer, messages, tools, body.thinks)
-        room = service.engine.max_model_len - len(alone.ids) - _wanted(service, body.limit)
-        if room > 0:
-            recalled = await recall(
-                service.memory,
-                who.tenant,
-                body.session_id,
-                messages,
-                budget=min(room, service.settings.memory_budget),
-                room=room,
-            )
+        recalled = await _with_session(service, body, who, body.session_id, messages, tools)
     prompt = render(tokenizer, recalled.messages, tools, body.thinks)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)
@@ -58,10 +51,48 @@ async def chat_question(
         session_id=body.session_id,
         messages=tuple(messages),
         tools=None if tools is None else tuple(tools),
-        memories=recalled.cursors,
+        memory=recalled.used,
+        view_budget=recalled.budget,
         metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
     )
     return question, prompt.in_reasoning
+
+
+async def _with_session(
+    service: Service,
+    body: ChatRequest,
+    who: Principal,
+    session: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None,
+) -> Recalled:
+    """The messages with what the session adds. Where the messages alone outgrow the model's
+    window, memory takes all but the newest of them and the session's view stands in for it."""
+    window = service.engine.max_model_len
+    wanted = _wanted(service, body.limit)
+    reserve = min(wanted, window // LEAST_ANSWER)
+
+    def size(some: Sequence[Message]) -> int:
+        return len(render(service.engine.tokenizer, some, tools, body.thinks).ids)
+
+    limit = window - wanted
+    room = limit - size(messages)
+    budget = min(room, service.settings.memory_budget)
+    if room < reserve - wanted:
+        await adopt(service.memory, who.tenant, session, messages, body.end_user)
+        messages = newest(messages)
+        limit = window - reserve
+        room = budget = limit - size(messages)
+    # What the template adds per message is only an estimate; a second look is rarely needed.
+    while room > 0 and budget > 0:
+        recalled = await recall(
+            service.memory, who.tenant, session, messages, budget=budget, room=room
+        )
+        over = size(recalled.messages) - limit
+        if over <= 0:
+            return recalled
+        room, budget = room - over, min(budget, room) - over
+    return Recalled(tuple(messages))
 
 
 def text_question(service: Service, body: CompletionRequest, who: Principal) -> Question:

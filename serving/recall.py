@@ -2,8 +2,10 @@
 
 Clients come in two kinds: those that send the whole conversation each time and those that send
 only what is new. Both work: what memory knows and the client also sent is not repeated, and only
-what follows the last answer in the request is remembered, then the new answer. System messages
-come with each request and are not remembered. Quoting and budgets are the memory room's.
+what follows the last answer in the request is remembered, then the new answer. A conversation
+longer than the model's window is taken over by the session, which then stands in for it. System
+messages come with each request and are not remembered. Quoting, budgets and compaction are the
+memory room's.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from burnish.feedback.events import MemoryUsed
 from burnish.memory import BudgetTooSmall, ContextView, MemoryStore, StoreError
+from burnish.memory.store import MAX_BATCH
 from burnish.serving.chat_template import text_of
 from burnish.serving.errors import ApiError
 from redis.exceptions import RedisError
@@ -27,10 +31,11 @@ _PROVENANCE = ("cursors", "form", "node")
 
 @dataclass(frozen=True)
 class Recalled:
-    """The messages to render, and the cursors of the steps that were added to them."""
+    """The messages to render, the view of the session they hold, and what it may cost."""
 
     messages: tuple[Message, ...]
-    cursors: tuple[str, ...]
+    used: MemoryUsed | None = None
+    budget: int = 0
 
 
 async def recall(
@@ -54,7 +59,7 @@ async def recall(
     except RedisError as error:
         raise _away() from error
     except StoreError as error:
-        raise ApiError(400, str(error), param="session_id", code="session_refused") from error
+        raise _refused(error) from error
     sent = Counter(_said(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
@@ -67,7 +72,34 @@ async def recall(
             cursors += shown["cursors"]
     system = [m for m in messages if m["role"] in _SYSTEM]
     rest = [m for m in messages if m["role"] not in _SYSTEM]
-    return Recalled((*system, *added, *rest), tuple(cursors))
+    used = MemoryUsed(session=session, version=view["version"], plan=view["plan"], cursors=cursors)
+    return Recalled((*system, *added, *rest), used, budget)
+
+
+def newest(messages: Sequence[Message]) -> list[Message]:
+    """What follows the last answer, and the system messages."""
+    start = _behind_answers(messages)
+    return [m for place, m in enumerate(messages) if place >= start or m["role"] in _SYSTEM]
+
+
+async def adopt(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message], user: str | None
+) -> None:
+    """Put all but the newest messages into a session that holds nothing yet. One that does has
+    them from earlier turns. Raises ApiError."""
+    events: list[Message] = []
+    for place in range(_behind_answers(messages)):
+        if messages[place]["role"] not in _SYSTEM:
+            events.append(_event(messages[place]) | {"id": _prefix_id(messages[: place + 1])})
+    try:
+        if not await store.exists(tenant, session):
+            for start in range(0, len(events), MAX_BATCH):
+                some = events[start : start + MAX_BATCH]
+                await store.append(tenant, session, some, user=user)
+    except RedisError as error:
+        raise _away() from error
+    except StoreError as error:
+        raise _refused(error) from error
 
 
 async def _view(
@@ -91,16 +123,21 @@ async def remember(
     user: str | None,
 ) -> None:
     """Append what was new in `messages`, and the answer. Raises StoreError, RedisError."""
-    answered = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+    start = _behind_answers(messages)
     events: list[Message] = []
-    for place in range(answered + 1, len(messages)):
+    for place in range(start, len(messages)):
         if messages[place]["role"] not in _SYSTEM:
             event = _event(messages[place])
-            if answered >= 0:  # the whole conversation was sent, so asking again is recognisable
+            if start > 0:  # the whole conversation was sent, so asking again is recognisable
                 event["id"] = _prefix_id(messages[: place + 1])
             events.append(event)
     events.append({**_event(answer), "id": answer_id})
     await store.append(tenant, session, events, user=user)
+
+
+def _behind_answers(messages: Sequence[Message]) -> int:
+    """The place behind the last answer; 0 where there is none."""
+    return max((i + 1 for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
 
 
 def _event(message: Message) -> Message:
@@ -117,6 +154,10 @@ def _said(message: Message) -> str:
 def _prefix_id(messages: Sequence[Message]) -> str:
     whole = json.dumps([m for m in messages if m["role"] not in _SYSTEM], sort_keys=True)
     return "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]
+
+
+def _refused(error: StoreError) -> ApiError:
+    return ApiError(400, str(error), param="session_id", code="session_refused")
 
 
 def _away() -> ApiError:

@@ -36,7 +36,8 @@ def interaction_of(turn: Turn) -> InteractionEvent:
         prompt_ids=list(question.prompt_ids),
         completions=[_completion(choice) for choice in turn.choices],
         sampling={**asdict(question.params), "n": question.n},
-        memories=list(question.memories),
+        memories=list(question.memory.cursors) if question.memory else [],
+        memory=question.memory,
         metadata=question.metadata,
     )
 

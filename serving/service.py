@@ -17,6 +17,7 @@ from burnish.feedback.spool import Spool
 from burnish.feedback.stream import open_stream
 from burnish.memory import MemoryStore, connect
 from burnish.serving.engine import Engine
+from burnish.serving.memory_model import EngineSummariser, policies_of
 from burnish.serving.metrics import Metrics
 from burnish.serving.policies import LivePolicies
 from burnish.serving.recorder import Recorder
@@ -49,7 +50,7 @@ class Service:
     def build(
         cls, settings: ServingSettings, engine: Engine, registry: PolicyRegistry | None = None
     ) -> Service:
-        """Open files and make clients; nothing connects yet. Raises SpoolError."""
+        """Open files and make clients; nothing connects yet. Raises SpoolError, UnknownPolicy."""
         data = settings.data_dir
         spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20)
         stream = open_stream(
@@ -84,7 +85,13 @@ class Service:
             forwarder=Forwarder(spool, stream),
             recorder=Recorder(spool),
             redis=redis,
-            memory=MemoryStore(redis, count),
+            memory=MemoryStore(
+                redis,
+                count,
+                policies=policies_of(engine),
+                summarise=EngineSummariser(engine, lambda: policies.acquire(settings.policies[0])),
+                upkeep_policy=settings.memory_policy,
+            ),
             secret=load_secret(data),
         )
 
@@ -93,9 +100,11 @@ class Service:
         await self.engine.start()
         self.forwarder.start()
         await self.policies.start()
+        self.memory.upkeep.start()
 
     async def stop(self) -> None:
         """What was accepted is finished and written first; the stream gets the rest next time."""
+        await self.memory.upkeep.stop()
         await self.policies.stop()
         await self.engine.stop(drain=True)
         await self.recorder.drain()

@@ -47,6 +47,9 @@ class ServingSettings(BaseSettings):
     memory_budget: int = Field(
         default=1024, ge=0, description="tokens of remembered text a chat may carry"
     )
+    memory_policy: str = Field(
+        default="bm25", description="decides what the view of a session that grew keeps"
+    )
     drain_s: float = Field(
         default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
     )

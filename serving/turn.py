@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from burnish.feedback.events import MemoryUsed
 from burnish.serving.chat_template import AnswerParser, Part
 from burnish.serving.engine import Delta, Engine, EngineError, Request, SamplingParams
 from burnish.serving.policies import Lease
@@ -34,7 +35,8 @@ class Question:
     session_id: str | None = None
     messages: tuple[dict[str, Any], ...] = ()
     tools: tuple[dict[str, Any], ...] | None = None
-    memories: tuple[str, ...] = ()
+    memory: MemoryUsed | None = None
+    view_budget: int = 0  # tokens of the session's view; 0: none was asked for
     metadata: dict[str, Any] = field(default_factory=dict)
 
 

@@ -199,6 +199,10 @@ async def _remember(service: Service, turn: Turn) -> None:
             question.id,
             question.user,
         )
+        if question.view_budget:
+            service.memory.upkeep.consider(
+                question.tenant, question.session_id or "", question.view_budget
+            )
     except (StoreError, RedisError) as error:
         # The answer is given and recorded; the session has a gap, which the log and a count tell.
         service.metrics.memory_errors.inc()

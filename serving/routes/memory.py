@@ -73,12 +73,17 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         store: MemoryStore = asked_store,
         who: Asker = asker,
     ) -> Any:
-        """The view; with `policy` as that one decides it now, with `version` as it was then."""
+        """The view; with `policy` as that one decides it now, with `version` as it was then.
+
+        A session that has outgrown the budget is compacted in the background, for the next time.
+        """
         view = await store.context(
             who.tenant, session_id, budget, query, policy=policy, version=version
         )
         if view["version"] == 0:
             raise SessionNotFound(f"no session {session_id!r}: append a step to begin it")
+        if policy is None and version is None:
+            store.upkeep.consider(who.tenant, session_id, budget)
         return view
 
     @api.get("/sessions/{session_id}/search")
