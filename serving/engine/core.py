@@ -100,36 +100,55 @@ class Core:
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         made = outcome.drawn.made.tolist()
         self.scheduler.computed(plan, dict(zip(outcome.sequences, made, strict=True)))
-        columns = [a.T.tolist() for a in outcome.drawn[:3]]  # per sequence, step by step
+        tokens, raw, processed = (a.T.tolist() for a in outcome.drawn[:3])  # [sequence][step]
         for at, sequence in enumerate(outcome.sequences):
-            drawn = zip(*(column[at][: made[at]] for column in columns), strict=True)
-            self._take(sequence, list(drawn), outcome.top[at])
+            n = made[at]
+            self._take(sequence, tokens[at][:n], raw[at][:n], processed[at][:n], outcome.top[at])
 
-    def _take(self, sequence: Sequence, drawn: list[tuple[int, float, float]], top: Top) -> None:
+    def _take(
+        self,
+        sequence: Sequence,
+        tokens: list[int],
+        raw: list[float],
+        processed: list[float],
+        top: Top,
+    ) -> None:
         """Give a sequence its new tokens; end it where it stops, and drop what lies beyond."""
-        params = sequence.request.params
-        text, reason, kept = "", None, 0
-        for token, _, _ in drawn:
-            kept += 1
-            sequence.tokens.append(token)
-            ended = token in self.model.eos_token_ids and not params.ignore_eos
-            more, met = sequence.writer.push(token, shown=not ended)
-            text += more
-            if ended or met:
-                reason = "stop"
-            elif len(sequence.tokens) >= sequence.max_tokens:
-                reason = "length"
-            if reason is not None and not met:
-                text += sequence.writer.flush()
-            if reason is not None:
-                break
+        text, kept, reason = self._write(sequence, tokens)
+        sequence.tokens += tokens[:kept]
+        if reason is None and len(sequence.tokens) >= sequence.max_tokens:
+            reason = "length"
+            text += sequence.writer.flush()
         self.tokens += kept
-        tokens, raw, processed = zip(*drawn[:kept], strict=True)
-        delta = Delta(text, tokens, raw, processed, (top,) if top else (), reason)
+        delta = Delta(
+            text,
+            tuple(tokens[:kept]),
+            tuple(raw[:kept]),
+            tuple(processed[:kept]),
+            (top,) if top else (),
+            reason,
+        )
         if reason is None:
             sequence.sink(delta)
         else:
             self._end(sequence, delta)
+
+    def _write(self, sequence: Sequence, tokens: list[int]) -> tuple[str, int, str | None]:
+        """What new tokens spell, how many of them count, and "stop" if the answer ends with them."""
+        ends = () if sequence.request.params.ignore_eos else self.model.eos_token_ids
+        writer = sequence.writer
+        if writer.plain and not any(token in ends for token in tokens):
+            return writer.push_all(tokens), len(tokens), None
+        text = ""
+        for count, token in enumerate(tokens, 1):
+            ended = token in ends
+            more, met = writer.push(token, shown=not ended)
+            text += more
+            if met:
+                return text, count, "stop"
+            if ended:
+                return text + writer.flush(), count, "stop"
+        return text, len(tokens), None
 
     def _end(self, sequence: Sequence, last: Delta | Exception) -> None:
         self._release(sequence)

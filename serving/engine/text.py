@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 
 class Speller(Protocol):
-    """Spells one sequence: what each further token adds to the text."""
+    """Spells one sequence: what further tokens add to the text."""
 
     def push(self, token: int) -> str: ...
+
+    def push_all(self, tokens: list[int]) -> str: ...
 
     def flush(self) -> str: ...
 
@@ -42,6 +44,11 @@ class _ByteSpeller:
             return ""
         return self.decoder.decode(self.table[token])
 
+    def push_all(self, tokens: list[int]) -> str:
+        table, hidden = self.table, self.hidden
+        known = (t for t in tokens if t not in hidden and t < len(table))
+        return self.decoder.decode(b"".join([table[t] for t in known]))
+
     def flush(self) -> str:
         return self.decoder.decode(b"", final=True)
 
@@ -63,6 +70,9 @@ class _WindowSpeller:
             return ""
         self.pending.append(token)
         return self._take(final=False)
+
+    def push_all(self, tokens: list[int]) -> str:
+        return "".join(map(self.push, tokens))
 
     def _take(self, final: bool) -> str:
         text = self._text(self.before + self.pending)[len(self._text(self.before)) :]
@@ -131,6 +141,15 @@ class Writer:
     def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
         self._speller = vocabulary.speller()
         self._stops = StopStrings(stops)
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to stop at: `push_all` may be used."""
+        return not self._stops.stops
+
+    def push_all(self, tokens: list[int]) -> str:
+        """Text that the tokens make certain."""
+        return self._speller.push_all(tokens)
 
     def push(self, token: int, shown: bool = True) -> tuple[str, bool]:
         """Text that the token makes certain, and whether a stop string was met."""
