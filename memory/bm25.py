@@ -1,6 +1,6 @@
 """BM25 in this process: posting lists that only grow, scored with numpy.
 
-Robertson and Zaragoza 2009, with Lucene's idf, as search.lua ranks steps on the server.
+Robertson and Zaragoza 2009, with Lucene's idf, as rank.lua ranks steps on the server.
 Documents are places 0, 1, 2, ...; the caller keeps which of them are alive. Left out:
 removing (the caller renumbers with `keep` when too many are dead).
 """

@@ -5,11 +5,12 @@
 --
 -- KEYS  meta ids gone order changes
 -- ARGV  op, prefix, now, id, digest of the id, expected version ('' any, 0 none), then
---       put   confirm, slot, indexes (newline-joined), public fields, fields (each list:
+--       put   confirm ('1': what is known stays as it is), slot, indexes (newline-joined), public fields, fields (each list:
 --             count, then its items)
 --       judge value, added to the feedback there is
 --       drop  '1' leaves a tombstone and the windows as they are; '' is as if never written
--- Returns put {'ok', value of each public field...}; drop and judge {'ok', 1 or 0};
+-- Returns put {'ok', 'created' | 'replaced' | 'confirmed' | 'known', value of each public
+--         field...}; drop and judge {'ok', 1 or 0};
 --         {'gone'} for a forgotten id; {'stale', version} when the expectation fails.
 local meta, ids, gone, order, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local op, prefix, now, id, digest, expected = unpack(ARGV, 1, 6)
@@ -105,13 +106,14 @@ local confirm, slot, indexes = take(), take(), take()
 local public, fields = take_many(), take_many()
 local new = {}
 for i = 1, #fields, 2 do new[fields[i]] = fields[i + 1] end
-local function reply(seq)
-  local answer = {'ok'}
+local function reply(how, seq)
+  local answer = {'ok', how}
   for i, value in ipairs(redis.call('HMGET', row(seq), unpack(public))) do
-    answer[i + 1] = value or ''
+    answer[i + 2] = value or ''
   end
   return answer
 end
+if confirm ~= '' and mine then return reply('known', mine) end
 
 local old = mine and redis.call('HMGET', row(mine), 'valid_from', 'slot', 'created_at')
 if new.valid_from == '' then
@@ -119,7 +121,7 @@ if new.valid_from == '' then
 end
 
 -- The same value stated again while it holds is no new fact, only one more source for it.
-if confirm ~= '' and slot ~= '' and not mine then
+if confirm ~= '' and slot ~= '' then
   local upto = redis.call(
     'ZREVRANGEBYSCORE', prefix .. slot, new.valid_from, '-inf', 'LIMIT', 0, 1)[1]
   if upto then
@@ -137,11 +139,12 @@ if confirm ~= '' and slot ~= '' and not mine then
         redis.call('HSET', row(upto), 'cursors', more, 'updated_at', now)
         changed(upto)
       end
-      return reply(upto)
+      return reply('confirmed', upto)
     end
   end
 end
 
+local how = mine and 'replaced' or 'created'
 if mine then
   detach(mine, false, old[2] == slot and tonumber(old[1]) == tonumber(new.valid_from))
   new.created_at = old[3]
@@ -168,4 +171,4 @@ if slot ~= '' then
   settle(prefix .. slot, place)
 end
 changed(mine)
-return reply(mine)
+return reply(how, mine)

@@ -77,16 +77,20 @@ class Records:
         record: Mapping[str, Any],
         *,
         if_version: int | None = None,
-        confirm: bool = False,
     ) -> Record:
         """Store a record; with a known id it replaces that one, if at `if_version` (0: new).
 
-        In a slot it supersedes the value before it. Without an id, or to `confirm`, a value
-        that its slot holds already is only given one more source.
+        In a slot it supersedes the value before it; without an id, a value that its slot
+        holds already is only given one more source.
         Raises BadStep, TooLarge, StaleRecord, Forgotten.
         """
         draft = parse(record, self._clock())
-        return await self._put(tenant, draft, if_version, confirm or draft.id is None)
+        return (await self._put(tenant, draft, if_version, draft.id is None))[1]
+
+    async def learn(self, tenant: str, record: Mapping[str, Any]) -> tuple[str, Record]:
+        """Store what may be known: 'created', 'confirmed' (its slot holds that value) or 'known'
+        (that id is there, and stays as it is), and the record. Raises BadStep, Forgotten."""
+        return await self._put(tenant, parse(record, self._clock()), None, True)
 
     async def update(
         self, tenant: str, record_id: str, changes: Mapping[str, Any], if_version: int | None = None
@@ -107,7 +111,7 @@ class Records:
             draft = parse({**kept, **changes, "id": record_id}, self._clock())
             version = old["version"] if if_version is None else if_version
             try:
-                return await self._put(tenant, draft, version, False)
+                return (await self._put(tenant, draft, version, False))[1]
             except StaleRecord:
                 if if_version is not None or attempt == ATTEMPTS:
                     raise
@@ -217,7 +221,7 @@ class Records:
 
     async def _put(
         self, tenant: str, draft: Draft, if_version: int | None, confirm: bool
-    ) -> Record:
+    ) -> tuple[str, Record]:
         now, record_id = self._clock(), draft.id or f"rec-{uuid.uuid4().hex}"
         [vector] = await self._embedder.embed([draft.text])
         fields = [part for pair in draft.fields(now).items() for part in pair]
@@ -225,7 +229,8 @@ class Records:
         args = ["1" if confirm else "", draft.slot, "\n".join(draft.indexes)]
         for many in (PUBLIC, fields):
             args += [len(many), *many]
-        return from_row(await self._change(TenantKeys(tenant), "put", record_id, if_version, args))
+        how, *row = await self._change(TenantKeys(tenant), "put", record_id, if_version, args)
+        return how, from_row(row)
 
     async def _change(
         self,

@@ -17,6 +17,7 @@ from burnish.memory.compaction import Compaction
 from burnish.memory.context import decided_view, usual_view
 from burnish.memory.deciding import Decider
 from burnish.memory.errors import BadCursor, BadStep, IdConflict, SessionNotFound, TooLarge
+from burnish.memory.extraction import Asker, Extraction
 from burnish.memory.keys import SessionKeys, TenantKeys
 from burnish.memory.log import SessionLog
 from burnish.memory.moment import Moment
@@ -50,7 +51,7 @@ def connect(url: str) -> Redis:
 class MemoryStore:
     """Counts with the model's own tokenizer; `overhead` is what framing adds per message.
 
-    `policies` and `summarise` bring what needs the served model; the rest works without.
+    `policies`, `summarise` and `ask` bring what needs the served model; the rest works without.
     `upkeep_policy` decides when `.upkeep` compacts in the background.
     """
 
@@ -63,6 +64,7 @@ class MemoryStore:
         clock: Callable[[], float] = time.time,
         policies: Policies | None = None,
         summarise: Summariser | None = None,
+        ask: Asker | None = None,
         upkeep_policy: str = "bm25",
     ) -> None:
         if not redis.get_encoder().decode_responses:
@@ -73,6 +75,7 @@ class MemoryStore:
         self._scripts = Scripts(redis)
         self._decider = Decider(policies or Policies(), self._price, summarise)
         self.records = Records(redis, clock)
+        self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
         self.compaction = Compaction(redis, self._scripts, self._decider, self._price, clock)
         self.upkeep = Upkeep(redis, self.compaction, self.changes, upkeep_policy)

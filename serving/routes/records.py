@@ -1,4 +1,4 @@
-"""/v1/memory/records and /forget: facts that outlive a session, and erasure of all of it.
+"""/v1/memory/records, /extract and /forget: facts that outlive a session, and erasure.
 
 Moments are seconds since 1970 or ISO 8601 (UTC where it names no zone). A write that sends
 `if_version` is refused with 409 when someone else wrote in between.
@@ -63,6 +63,16 @@ class Correction(Body):
 
 class Judgement(Body):
     value: float = Field(ge=-1, le=1)
+
+
+class Extract(Body):
+    """Which steps to read: of these roles, behind this cursor. `user` owns the records."""
+
+    user: str | None = None
+    roles: list[str] = ["user"]
+    after: str = "0"
+    model: bool = True
+    dry_run: bool = False
 
 
 class Forget(Body):
@@ -169,6 +179,16 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         who: Asker = asker,
     ) -> None:
         await store.records.delete(who.tenant, record_id)
+
+    @api.post("/sessions/{session_id}/extract")
+    async def extract(
+        session_id: str,
+        body: Extract,
+        store: MemoryStore = asked_store,
+        who: Asker = asker,
+    ) -> Any:
+        """Facts stated in the session's steps become records; again is harmless."""
+        return await store.extraction.extract(who.tenant, session_id, **body.model_dump())
 
     @api.post("/forget")
     async def forget(

@@ -97,6 +97,17 @@ async def test_a_fact_has_its_time_and_its_version(http: httpx.AsyncClient):
     error(await http.post("/records", json={"text": "x", "valid_until": 1}), 400, "bad_step")
 
 
+async def test_facts_are_taken_out_of_a_session(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json=events("My name is Ana.", "Is it late?"))
+    trial = (await http.post("/sessions/s/extract", json={"dry_run": True})).json()
+    assert [fact["value"] for fact in trial["facts"]] == ["Ana"]
+    made = (await http.post("/sessions/s/extract", json={"user": "ana"})).json()
+    assert (made["created"], made["facts"][0]["cursors"]) == (1, ["1"])
+    assert len((await http.get("/records?user=ana")).json()["records"]) == 1
+    error(await http.post("/sessions/none/extract", json={}), 404, "session_not_found")
+    error(await http.post("/sessions/s/extract", json={"roles": ["wizard"]}), 400, "bad_step")
+
+
 async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):
     await http.post("/sessions/s/events", json=events("one"))
     error(await http.get("/sessions/none/context?budget=9"), 404, "session_not_found")
