@@ -38,9 +38,10 @@ class Shape(Protocol):
 class ChatShape:
     operation = "chat"
 
-    def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool):
+    def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
         self._tokenizer = tokenizer
         self._logprobs = logprobs
+        self._mode = mode  # the distribution the log-probabilities are of
         self._usage = usage
         self._calls_sent: dict[int, int] = {}
 
@@ -101,7 +102,7 @@ class ChatShape:
                 **_token(self._tokenizer, token, logprob),
                 "top_logprobs": [_token(self._tokenizer, t, p) for t, p in top],
             }
-            for token, logprob, top in _tokens(deltas)
+            for token, logprob, top in _tokens(deltas, self._mode)
         ]
         return {"content": content, "refusal": None}
 
@@ -109,9 +110,10 @@ class ChatShape:
 class TextShape:
     operation = "text_completion"
 
-    def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool):
+    def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
         self._tokenizer = tokenizer
         self._logprobs = logprobs
+        self._mode = mode  # the distribution the log-probabilities are of
         self._usage = usage
         self._offsets: dict[int, int] = {}
 
@@ -152,7 +154,7 @@ class TextShape:
 
     def _text_logprobs(self, index: int, deltas: Sequence[Delta]) -> dict[str, Any]:
         tokens, values, tops, offsets = [], [], [], []
-        for token, logprob, top in _tokens(deltas):
+        for token, logprob, top in _tokens(deltas, self._mode):
             text = _text_of(self._tokenizer, token)
             tokens.append(text)
             values.append(logprob)
@@ -200,11 +202,14 @@ def _head(turn: Turn, kind: str) -> dict[str, Any]:
     }
 
 
-def _tokens(deltas: Sequence[Delta]) -> list[tuple[int, float, Sequence[tuple[int, float]]]]:
+def _tokens(
+    deltas: Sequence[Delta], mode: str
+) -> list[tuple[int, float, Sequence[tuple[int, float]]]]:
     found: list[tuple[int, float, Sequence[tuple[int, float]]]] = []
     for delta in deltas:
         top = delta.top or ((),) * len(delta.token_ids)
-        found += zip(delta.token_ids, delta.logprobs, top, strict=True)
+        values = delta.logprobs if mode == "raw" else delta.processed_logprobs
+        found += zip(delta.token_ids, values, top, strict=True)
     return found
 
 

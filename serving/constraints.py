@@ -1,7 +1,7 @@
 """What a request says about the form of its answer, as a grammar for the engine.
 
-`response_format` asks for JSON, `tool_choice` for a call. Left out: both together with thinking,
-which would have to be let through first.
+`response_format` asks for JSON, `tool_choice` for a call. Thinking comes before it and is free; the
+engine sees to that. Left out: forms other than these two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from burnish.serving.chat_template import CALL, END_CALL
 from burnish.serving.engine.grammars import SPACING, json_grammar
-from burnish.serving.errors import ApiError, unsupported
+from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, Tool
 
 
@@ -22,15 +22,10 @@ def grammar_of(body: ChatRequest, tokenizer: Any) -> str:
     """
     must_call = body.tool_choice not in (None, "auto", "none")
     form = body.response_format
-    wants_json = form is not None and form.type != "text"
-    if body.thinks and (must_call or wants_json):
-        name = "tool_choice" if must_call else "response_format"
-        raise unsupported(name, "It cannot be combined with reasoning_effort.")
     if must_call:
         return _calls(body, tokenizer)
-    if not wants_json:
+    if form is None or form.type == "text":
         return ""
-    assert form is not None
     schema = {"type": "object"} if form.json_schema is None else form.json_schema.schema_
     return json_grammar(schema)
 

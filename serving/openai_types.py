@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from burnish.serving.engine import SamplingParams
+from burnish.serving.engine import SamplingParams, Thinking
 from burnish.serving.errors import unsupported
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -60,6 +60,8 @@ class _Generate(_Edge):
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = {}
     max_tokens: int | None = Field(default=None, ge=1)
+    timeout: float | None = Field(default=None, gt=0, le=86400)  # seconds; then what there is
+    logprobs_mode: Literal["raw", "processed"] = "raw"
     user: str | None = Field(default=None, max_length=256)
     metadata: dict[str, str] = {}
 
@@ -89,7 +91,9 @@ class _Generate(_Edge):
             raise ValueError("stream_options is only allowed with stream: true")
         return self
 
-    def sampling(self, *, top: int, room: int, grammar: str = "") -> SamplingParams:
+    def sampling(
+        self, *, top: int, room: int, grammar: str = "", thinking: Thinking | None = None
+    ) -> SamplingParams:
         """The engine's parameters; `top` alternatives per token, at most `room` tokens."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingParams(
@@ -101,10 +105,12 @@ class _Generate(_Edge):
             max_tokens=room,
             stop=stops,
             logprobs=top,
+            logprobs_mode=self.logprobs_mode,
             logit_bias=self.logit_bias,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             grammar=grammar,
+            thinking=thinking,
         )
 
     @property
@@ -227,6 +233,7 @@ class ChatRequest(_Generate):
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking_token_budget: int | None = Field(default=None, ge=0)
     session_id: str | None = Field(default=None, min_length=1, max_length=256)
     safety_identifier: str | None = Field(default=None, max_length=256)
 
@@ -241,6 +248,8 @@ class ChatRequest(_Generate):
     def _consistent(self) -> ChatRequest:
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
+        if self.thinking_token_budget is not None and not self.thinks:
+            raise ValueError("thinking_token_budget needs a reasoning_effort that thinks")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
         if self.parallel_tool_calls is False and self.tool_choice in (None, "auto"):

@@ -18,6 +18,7 @@ from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.recall import Message, Recalled, adopt, newest, recall
 from burnish.serving.service import Service
+from burnish.serving.thinking import thinking_of
 from burnish.serving.turn import Question
 
 LEAST_ANSWER = 4  # an answer may always have a quarter of the window
@@ -35,6 +36,8 @@ async def chat_question(
     prompt = render(tokenizer, recalled.messages, tools, body.thinks)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)
+    room = _room(service, body.limit, prompt.ids)
+    thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, room=room)
     question = Question(
         id=new_interaction_id(service.secret, who.tenant),
         created=int(time.time()),
@@ -43,10 +46,13 @@ async def chat_question(
         prompt_ids=prompt.ids,
         params=body.sampling(
             top=body.top_logprobs,
-            room=_room(service, body.limit, prompt.ids),
+            room=room,
             grammar=grammar_of(body, tokenizer),
+            thinking=thinking if body.thinks else None,
         ),
         n=body.n,
+        deadline_s=body.timeout,
+        thinking=thinking,
         user=body.end_user,
         session_id=body.session_id,
         messages=tuple(messages),
@@ -112,6 +118,7 @@ def text_question(service: Service, body: CompletionRequest, who: Principal) -> 
         prompt_ids=ids,
         params=body.sampling(top=body.logprobs or 0, room=_room(service, limit, ids)),
         n=body.n,
+        deadline_s=body.timeout,
         user=body.user,
         metadata={**body.metadata, "endpoint": "completions"},
     )

@@ -16,7 +16,15 @@ from typing import Any
 
 from burnish.feedback.events import MemoryUsed
 from burnish.serving.chat_template import AnswerParser, Part
-from burnish.serving.engine import Delta, Engine, EngineError, Request, SamplingParams
+from burnish.serving.engine import (
+    Delta,
+    Engine,
+    EngineError,
+    Request,
+    SamplingParams,
+    Thinking,
+)
+from burnish.serving.engine.guides import Thought
 from burnish.serving.policies import Lease
 
 
@@ -31,6 +39,8 @@ class Question:
     prompt_ids: tuple[int, ...]
     params: SamplingParams
     n: int = 1
+    deadline_s: float | None = None  # from the start; then finish reason "deadline"
+    thinking: Thinking | None = None  # the model's markup, also where none was asked for
     user: str | None = None
     session_id: str | None = None
     messages: tuple[dict[str, Any], ...] = ()
@@ -43,8 +53,9 @@ class Question:
 class Choice:
     """One of a question's n answers, as far as it has come."""
 
-    def __init__(self, index: int, parser: AnswerParser | None):
+    def __init__(self, index: int, parser: AnswerParser | None, thinking: Thinking | None = None):
         self.index = index
+        self._thought = Thought(thinking) if thinking is not None else None
         self.parser = parser  # None: a plain completion, text is text
         self.deltas: list[Delta] = []
         self.parts: list[Part] = []
@@ -53,6 +64,9 @@ class Choice:
     def take(self, delta: Delta) -> list[Part]:
         """Add a delta; returns what it lets the client see."""
         self.deltas.append(delta)
+        if self._thought is not None:
+            for token in delta.token_ids:
+                self._thought.take(token)
         if self.parser is None:
             parts = [Part("content", delta.text)] if delta.text else []
         else:
@@ -77,6 +91,11 @@ class Choice:
         return "".join(delta.text for delta in self.deltas)
 
     @property
+    def reasoning_tokens(self) -> int:
+        """How many of the tokens were thinking, with its tags."""
+        return 0 if self._thought is None else self._thought.tokens
+
+    @property
     def token_ids(self) -> list[int]:
         return [token for delta in self.deltas for token in delta.token_ids]
 
@@ -89,7 +108,7 @@ class Turn:
     ):
         self.question = question
         self.lease = lease
-        self.choices = [Choice(i, parser) for i, parser in enumerate(parsers)]
+        self.choices = [Choice(i, p, question.thinking) for i, p in enumerate(parsers)]
         self.started = time.monotonic()
         self.first_token_s: float | None = None
         self.streaming = False  # a response body has taken over closing it
@@ -136,13 +155,15 @@ class Turn:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         prompt = len(self.question.prompt_ids)
         completion = sum(len(choice.token_ids) for choice in self.choices)
+        reasoning = sum(choice.reasoning_tokens for choice in self.choices)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
         }
 
     async def _pump(self, index: int) -> None:
@@ -156,6 +177,7 @@ class Turn:
             params,
             self.lease.adapter,
             tenant=question.tenant,
+            deadline_s=question.deadline_s,
         )
         try:
             async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]

@@ -15,6 +15,7 @@ from burnish.serving.engine.types import (
     QueueFull,
     Request,
     SamplingParams,
+    Thinking,
     UnknownAdapter,
     Unsupported,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "QueueFull",
     "Request",
     "SamplingParams",
+    "Thinking",
     "UnknownAdapter",
     "Unsupported",
     "json_grammar",

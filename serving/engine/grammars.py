@@ -7,7 +7,7 @@ over tokens that the grammar leaves no choice about.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -52,20 +52,18 @@ class Grammars:
         if failed:
             raise BadGrammar("; ".join(reasons))
 
-    def matcher(self, grammar: str, drawn: Sequence[int] = ()) -> Matcher:
-        """A matcher of one answer that has drawn these tokens already."""
-        return Matcher(llguidance.LLMatcher(self._tokens, grammar), self._vocab, drawn)
+    def matcher(self, grammar: str) -> Matcher:
+        """A matcher of one answer that has not begun."""
+        return Matcher(llguidance.LLMatcher(self._tokens, grammar), self._vocab)
 
 
 class Matcher:
     """Where one answer stands in its grammar."""
 
-    def __init__(self, matcher: Any, vocab: int, drawn: Sequence[int]) -> None:
+    def __init__(self, matcher: Any, vocab: int) -> None:
         self._matcher = matcher
         self._vocab = vocab
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab)
-        for token in drawn:
-            self.take(token)
 
     def allowed(self) -> torch.Tensor:
         """bool [V]: tokens that may come next; an end token among them once the grammar is met."""

@@ -69,7 +69,7 @@ class Runner:
             how=self.sampler.how[rows],
             skip=special,
             count=self._drawn[rows].astype(np.uint64),
-            room=self._most[rows] - self._drawn[rows],
+            room=np.minimum(self._most[rows] - self._drawn[rows], self.sampler.room[rows]),
             ends=self.sampler.ends,
             endless=self.sampler.endless[rows],
             steps=steps,
@@ -92,6 +92,8 @@ class Runner:
                 top[at] = these
         self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.made
+        for at in self.sampler.watched[rows].nonzero()[0].tolist():
+            self.sampler.took(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
         return Outcome(sequences, drawn, top)
 
     def _feed(self, plan: Plan) -> Feed:

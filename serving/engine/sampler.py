@@ -5,7 +5,7 @@ request draws the same tokens alone and in any batch. The native library draws f
 kernels/cpu/draw.h); here is the reference, which also knows biases, penalties, grammars and
 alternatives.
 
-Order: logit bias and penalties, grammar, temperature, top-k, top-p, min-p.
+Order: logit bias and penalties, thinking and grammar, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from burnish.kernels.step import DRAW
-from burnish.serving.engine.grammars import Grammars, Matcher
+from burnish.serving.engine.grammars import Grammars
+from burnish.serving.engine.guides import FREE, Guide
 from burnish.serving.engine.types import SamplingParams
 
 Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
@@ -53,13 +54,16 @@ class Sampler:
         self.params: list[SamplingParams | None] = [None] * rows
         self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
         self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use
+        self.guided = np.zeros(rows, dtype=bool)  # a guide binds the next draw
+        self.room = np.full(rows, FREE, dtype=np.int64)  # draws before the guide is asked again
+        self.watched = np.zeros(rows, dtype=bool)  # `took` wants to know what was drawn
         self.top_n = np.zeros(rows, dtype=np.int64)
         self.endless = np.zeros(rows, dtype=bool)
         self.ends = np.zeros(vocab, dtype=bool)
         self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
-        self._matchers: dict[int, Matcher] = {}
+        self._guides: dict[int, Guide] = {}
 
     def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
         """Set up a row for a request that has `drawn` these tokens already."""
@@ -71,13 +75,19 @@ class Sampler:
         self.top_n[row] = params.logprobs
         self.endless[row] = params.ignore_eos
         penalised = bool(params.presence_penalty or params.frequency_penalty)
-        self.shifted[row] = penalised or bool(params.logit_bias or params.grammar)
+        self.shifted[row] = penalised or bool(params.logit_bias)
+        self.watched[row] = penalised or bool(params.grammar or params.thinking)
         self._bias.pop(row, None)
         self._counts.pop(row, None)
-        self._matchers.pop(row, None)
-        if params.grammar:
-            assert self.grammars is not None, "checked when the request came"
-            self._matchers[row] = self.grammars.matcher(params.grammar, drawn)
+        self._guides.pop(row, None)
+        if params.grammar or params.thinking:
+            matcher = None
+            if params.grammar:
+                assert self.grammars is not None, "checked when the request came"
+                matcher = self.grammars.matcher(params.grammar)
+            ends = torch.from_numpy(self.ends)
+            self._guides[row] = Guide(self.vocab, ends, params.thinking, matcher, drawn)
+        self._ask_guide(row)
         if params.logit_bias:
             bias = torch.zeros(self.vocab, device=self.device)
             for token, value in params.logit_bias.items():
@@ -90,7 +100,21 @@ class Sampler:
 
     def special(self, rows: np.ndarray) -> np.ndarray:
         """Rows [R] that only the reference can draw for."""
-        return self.shifted[rows] | (self.top_n[rows] > 0)
+        return self.shifted[rows] | self.guided[rows] | (self.top_n[rows] > 0)
+
+    def took(self, row: int, tokens: Sequence[int]) -> None:
+        """A watched row has drawn these."""
+        for token in tokens:
+            if row in self._counts:
+                self._counts[row][token] += 1
+            if row in self._guides:
+                self._guides[row].take(token)
+        self._ask_guide(row)
+
+    def _ask_guide(self, row: int) -> None:
+        guide = self._guides.get(row)
+        self.guided[row] = guide is not None and guide.binds
+        self.room[row] = FREE if guide is None else guide.room
 
     def draw(
         self, logits: torch.Tensor, rows: np.ndarray, counts: np.ndarray
@@ -108,39 +132,45 @@ class Sampler:
         target = random[:, None] * weights[:, -1:]
         chosen = torch.searchsorted(weights, target, right=True).clamp_max_(self.vocab - 1)
         tokens = chosen[:, 0]
-        for row, token in zip(rows.tolist(), tokens.tolist(), strict=True):
-            if row in self._counts:
-                self._counts[row][token] += 1
-            if row in self._matchers:
-                self._matchers[row].take(token)
         return (
             tokens,
             raw.gather(1, chosen)[:, 0],
             processed.gather(1, chosen)[:, 0],
-            self._alternatives(raw, rows),
+            self._alternatives(raw, processed, rows),
         )
 
-    def _alternatives(self, raw: torch.Tensor, rows: np.ndarray) -> list[Top]:
+    def _alternatives(
+        self, raw: torch.Tensor, processed: torch.Tensor, rows: np.ndarray
+    ) -> list[Top]:
         wanted = self.top_n[rows].tolist()
-        most = max(wanted)
+        most = min(max(wanted), self.vocab)
         if not most:
             return [()] * len(rows)
-        values, ids = (t.tolist() for t in raw.topk(min(most, self.vocab)))
-        return [
-            tuple(zip(i[:n], v[:n], strict=True))
-            for i, v, n in zip(ids, values, wanted, strict=True)
-        ]
+        found: dict[str, tuple[list, list]] = {}
+        for mode, logp in (("raw", raw), ("processed", processed)):
+            if mode == "raw" or processed is not raw:
+                values, ids = logp.topk(most)
+                found[mode] = values.tolist(), ids.tolist()
+        tops = []
+        for at, (row, n) in enumerate(zip(rows.tolist(), wanted, strict=True)):
+            params = self.params[row]
+            assert params is not None
+            values, ids = found.get(params.logprobs_mode, found["raw"])
+            pairs = zip(ids[at][:n], values[at][:n], strict=True)
+            tops.append(tuple(pair for pair in pairs if pair[1] > -math.inf))
+        return tops
 
     def _process(self, logits: torch.Tensor, raw: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Log-probabilities [R, V] of the distribution each row draws from."""
-        shifted = bool(self.shifted[rows].any())
+        bent = self.shifted[rows] | self.guided[rows]
+        shifted = bool(bent.any())
         temperature = self.how["temperature"][rows]
         if not shifted and (temperature == 1).all() and not self.filtered[rows].any():
             return raw
         if shifted:
             logits = logits.clone()
             for at, row in enumerate(rows.tolist()):
-                if self.shifted[row]:
+                if bent[at]:
                     self._shift(logits[at], row)
         greedy = temperature == 0
         scale = torch.from_numpy(np.where(greedy, 1, temperature)).to(self.device)[:, None]
@@ -157,7 +187,7 @@ class Sampler:
         return processed
 
     def _shift(self, logits: torch.Tensor, row: int) -> None:
-        """Bias, penalties and grammar of one row, in place on its logits [V]."""
+        """Bias, penalties and guide of one row, in place on its logits [V]."""
         params = self.params[row]
         assert params is not None
         if row in self._bias:
@@ -165,8 +195,8 @@ class Sampler:
         if row in self._counts:
             counts = self._counts[row]
             logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
-        if row in self._matchers:
-            logits.masked_fill_(~self._matchers[row].allowed().to(logits.device), -math.inf)
+        if self.guided[row]:
+            logits.masked_fill_(~self._guides[row].allowed().to(logits.device), -math.inf)
 
     def _filter(self, logp: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """top-k, top-p and min-p, renormalised: logp [R, V] -> [R, V]."""

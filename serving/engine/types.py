@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class EngineError(RuntimeError):
@@ -54,6 +54,36 @@ class EngineStopped(EngineError):
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """How an answer may think before it is given, in the token ids of the model's own markup."""
+
+    open: int | None  # begins it; None: it cannot be told, so only `opened` thinking counts
+    end: tuple[int, ...]  # ends it
+    close: tuple[int, ...]  # how it is ended when the budget is spent: `end` and what frames it
+    opened: bool = False  # by the prompt
+    budget: int | None = None  # tokens after which it is closed; None: whenever the model likes
+
+    def __post_init__(self) -> None:
+        if not self.end:
+            raise ValueError("thinking needs tokens that end it")
+        if self.budget is not None and self.budget < 0:
+            raise ValueError("a thinking budget is at least 0 tokens")
+        if self._end_at() is None:
+            raise ValueError("the tokens that close the thinking do not end it")
+
+    def _end_at(self) -> int | None:
+        """Where in `close` the answer begins."""
+        size = len(self.end)
+        places = range(size, len(self.close) + 1)
+        return next((at for at in places if self.close[at - size : at] == self.end), None)
+
+    @property
+    def after_end(self) -> tuple[int, ...]:
+        """What stands between the end of the thinking and the answer."""
+        return self.close[self._end_at() :]
+
+
+@dataclass(frozen=True)
 class SamplingParams:
     """How to draw tokens. The defaults sample the model's own distribution."""
 
@@ -64,12 +94,14 @@ class SamplingParams:
     seed: int | None = None  # None: the engine draws one
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
-    logprobs: int = 0  # how many alternatives to report per token, of the raw distribution
+    logprobs: int = 0  # how many alternatives to report per token
+    logprobs_mode: Literal["raw", "processed"] = "raw"  # of which distribution they are
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     ignore_eos: bool = False
     grammar: str = ""  # llguidance's; the answer keeps to it (see grammars.py)
+    thinking: Thinking | None = None  # before the answer; a grammar begins where it ends
 
     def __post_init__(self) -> None:
         if self.temperature < 0:
@@ -107,7 +139,9 @@ class Delta:
     unfinished UTF-8 sequence, and never contains the stop string. `logprobs` are of the chosen
     tokens under the raw softmax, `processed_logprobs` under the distribution drawn from; the latter
     may be empty where a remote engine does not tell and it cannot be worked out.
-    `top` holds per token the best `SamplingParams.logprobs` pairs (token id, raw log-probability).
+    `top` holds per token the best `SamplingParams.logprobs` pairs (token id, log-probability) of the
+    distribution that `logprobs_mode` names. A token that the engine forced, such as the end of
+    spent thinking, has the processed log-probability 0.
     """
 
     text: str

@@ -21,13 +21,14 @@ from burnish.serving.engine.types import (
     Request,
     SamplingParams,
     UnknownAdapter,
+    Unsupported,
 )
 
 FINISHES = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 
 def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
-    """The request in vLLM's words, without the model. PromptTooLong, BadGrammar."""
+    """The request in vLLM's words, without the model. PromptTooLong, BadGrammar, Unsupported."""
     room = max_model_len - len(request.prompt_ids)
     if not request.prompt_ids:
         raise PromptTooLong("the prompt is empty")
@@ -56,6 +57,10 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
         "return_tokens_as_token_ids": True,
         "skip_special_tokens": False,
     }
+    if params.logprobs and params.logprobs_mode != "raw":
+        raise Unsupported("logprobs_mode", "a vLLM server has one for all, its --logprobs-mode")
+    if params.thinking is not None and params.thinking.budget is not None:
+        body["thinking_token_budget"] = params.thinking.budget
     if params.stop:
         body["stop"] = list(params.stop)
     if params.logit_bias:
@@ -126,6 +131,7 @@ def _processed(params: SamplingParams, raw: tuple[float, ...]) -> tuple[float, .
         or params.presence_penalty
         or params.frequency_penalty
         or params.grammar
+        or params.thinking
     )
     return () if changed else raw
 

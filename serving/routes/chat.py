@@ -26,8 +26,9 @@ from burnish.serving.engine import (
     EngineStopped,
     PromptTooLong,
     QueueFull,
+    Unsupported,
 )
-from burnish.serving.errors import ApiError
+from burnish.serving.errors import ApiError, unsupported
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.policies import Lease, UnknownModel
 from burnish.serving.questions import chat_question, text_question
@@ -62,7 +63,12 @@ def router(auth: Auth) -> APIRouter:
             AnswerParser(in_reasoning=in_reasoning, tools=question.tools is not None)
             for _ in range(body.n)
         ]
-        shape = ChatShape(service.engine.tokenizer, logprobs=body.logprobs, usage=body.wants_usage)
+        shape = ChatShape(
+            service.engine.tokenizer,
+            logprobs=body.logprobs,
+            usage=body.wants_usage,
+            mode=body.logprobs_mode,
+        )
         turn = Turn(service.engine, question, lease, list(parsers))
         return await _answer(service, request, turn, shape, body.stream)
 
@@ -75,7 +81,12 @@ def router(auth: Auth) -> APIRouter:
         with _released_on_failure(lease):
             question = text_question(service, body, who)
         wanted = body.logprobs is not None
-        shape = TextShape(service.engine.tokenizer, logprobs=wanted, usage=body.wants_usage)
+        shape = TextShape(
+            service.engine.tokenizer,
+            logprobs=wanted,
+            usage=body.wants_usage,
+            mode=body.logprobs_mode,
+        )
         turn = Turn(service.engine, question, lease, [None] * body.n)
         return await _answer(service, request, turn, shape, body.stream)
 
@@ -223,6 +234,8 @@ def _as_api_error(error: Exception, question: Question) -> ApiError:
             return ApiError(
                 400, f"This schema cannot be followed: {error}", param=param, code="invalid_schema"
             )
+        case Unsupported():
+            return unsupported(error.param, f"This engine does not do it: {error}")
         case EngineStopped():
             return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
         case SpoolFull():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -133,3 +134,43 @@ def test_a_schema_that_cannot_be_followed_is_refused(running: Running) -> None:
         running.say("?", response_format=form)
     assert refused.value.param == "response_format"
     assert "nonsense" in refused.value.message
+
+
+@pytest.mark.parametrize("effort", ["low", "high"])
+def test_thinking_is_capped_counted_and_followed_by_the_form_asked_for(
+    running: Running, effort: str
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "length", "schema": SCHEMA}}
+    for seed in range(3):
+        answer = running.say(
+            "How far?",
+            response_format=form,
+            reasoning_effort=effort,
+            extra_body={"thinking_token_budget": 8},
+            seed=seed,
+            max_tokens=90,
+        )
+        length = json.loads(answer.choices[0].message.content)
+        assert length["value"] <= 99
+        assert answer.usage.completion_tokens_details.reasoning_tokens <= 8 + 4
+
+
+def test_a_timeout_gives_what_there_is_by_then(running: Running) -> None:
+    answer = running.say("Hi", max_tokens=450, extra_body={"timeout": 0.05}, logit_bias={2: -100})
+    assert answer.choices[0].finish_reason == "deadline"
+    assert answer.usage.completion_tokens < 450
+    assert running.recorded()[0].completions[0].finish_reason == "deadline"
+
+
+def test_log_probabilities_are_of_the_distribution_asked_for(running: Running) -> None:
+    asked = {"seed": 3, "max_tokens": 8, "logprobs": True, "top_logprobs": 3, "top_p": 0.3}
+    raw = running.say("Hi", **asked)
+    drawn = running.say("Hi", **asked, extra_body={"logprobs_mode": "processed"})
+    pairs = zip(raw.choices[0].logprobs.content, drawn.choices[0].logprobs.content, strict=True)
+    for one, other in pairs:
+        assert one.token == other.token
+        assert one.logprob < other.logprob  # what is left out makes the rest likelier
+        assert sum(math.exp(top.logprob) for top in other.top_logprobs) <= 1 + 1e-4
+    event = running.recorded()[1]
+    shown = [entry.logprob for entry in drawn.choices[0].logprobs.content]
+    assert shown == pytest.approx(event.completions[0].processed_logprobs)

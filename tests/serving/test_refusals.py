@@ -47,11 +47,9 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 @pytest.mark.parametrize(
     ("param", "body"),
     [
-        (
-            "response_format",
-            {"response_format": {"type": "json_object"}, "reasoning_effort": "low"},
-        ),
-        ("tool_choice", {"tool_choice": "required", "tools": [TOOL], "reasoning_effort": "low"}),
+        ("timeout", {"timeout": 0}),
+        ("logprobs_mode", {"logprobs_mode": "cooked"}),
+        ("thinking_token_budget", {"thinking_token_budget": -1, "reasoning_effort": "low"}),
         (
             "tool_choice",
             {"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [TOOL]},
@@ -62,6 +60,11 @@ def test_a_form_that_cannot_be_followed_is_named(
     running: Running, param: str, body: dict[str, Any]
 ) -> None:
     assert refused(running, 400, **CHAT, **body)["param"] == param
+
+
+def test_a_budget_for_thinking_that_is_not_asked_for(running: Running) -> None:
+    told = refused(running, 400, **CHAT, thinking_token_budget=5)
+    assert "needs a reasoning_effort" in told["message"]
 
 
 def test_values_that_ask_for_nothing_are_fine(running: Running) -> None:

@@ -244,17 +244,22 @@ async def test_what_cannot_be_is_refused_by_kind(under: Under, tmp_path: Path) -
     assert under.engine.stats().running == 0
 
 
+async def begun(engine: Engine, request: Request) -> asyncio.Task[list[Delta]]:
+    """A request that the engine has taken on."""
+    before = engine.stats().requests_total
+    task = asyncio.create_task(collect(engine, request))
+    while engine.stats().requests_total == before:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    return task
+
+
 async def test_stopping_cancels_what_runs_or_waits_for_it(under: Under) -> None:
-    running = asyncio.create_task(collect(under.engine, ask(1, max_tokens=450)))
-    while not under.engine.stats().running:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+    running = await begun(under.engine, ask(1, max_tokens=450))
     await under.engine.stop(drain=False)
     assert (await running)[-1].finish_reason == "cancelled"
     with pytest.raises(EngineStopped):
         await collect(under.engine, ask(1))
     await under.engine.start()
-    running = asyncio.create_task(collect(under.engine, ask(1)))
-    while not under.engine.stats().running:  # noqa: ASYNC110
-        await asyncio.sleep(0)
+    running = await begun(under.engine, ask(1))
     await under.engine.stop(drain=True)
     assert sum(len(d.token_ids) for d in await running) == 16

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from burnish.kernels.lora import save_adapter
 from burnish.serving.app import load_engine
-from burnish.serving.engine import EngineError, LocalEngine, QueueFull
+from burnish.serving.engine import EngineError, LocalEngine, QueueFull, Unsupported
 from burnish.serving.engine.vllm import Unreachable, VllmEngine
 from burnish.serving.settings import ServingSettings
 
@@ -57,6 +57,12 @@ def test_bent_distributions_are_not_guessed(remote: VllmEngine, behind: Standin)
     (here,), (there,) = (e.generate_batch([ask(1, top_p=0.5)]) for e in (remote, behind.engine))
     assert here.logprobs == there.logprobs
     assert here.processed_logprobs == ()
+
+
+def test_what_it_cannot_do_is_refused_by_name(remote: VllmEngine) -> None:
+    with pytest.raises(Unsupported, match="logprobs_mode") as refused:
+        remote.generate_batch([ask(1, logprobs=2, logprobs_mode="processed")])
+    assert refused.value.param == "logprobs_mode"
 
 
 def test_other_weights_have_another_name_over_there(
