@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
+from burnish.serving.engine.lookup import Payoff
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import Runner
 from burnish.serving.engine.sampler import Top
@@ -36,6 +37,7 @@ class Core:
         num_blocks: int | None,
         max_model_len: int | None,
         prefill_tokens: int,
+        lookup: bool,
         release: Callable[[Sequence], None],
     ) -> None:
         self.model = model
@@ -52,6 +54,9 @@ class Core:
         self._runner = Runner(model, self.kv, max_running)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
+        self.lookup = lookup
+        self._payoff = Payoff()
+        self.drafted = self.accepted = 0
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0
 
     def sequence(self, request: Request, sink: Sink) -> Sequence:
@@ -85,20 +90,29 @@ class Core:
             self._end(sequence, Delta(text=sequence.writer.flush(), finish_reason=reason))
         for sequence in self.scheduler.admit():
             self._runner.admit(sequence)
-        plan = self.scheduler.schedule(self._runner.burst)
+        guess = self._runner.draft if self.lookup and self._payoff.pays else None
+        plan = self.scheduler.schedule(self._runner.burst, guess)
         if not plan:
             return
+        began, before = time.perf_counter(), self.tokens
         try:
             self._step(plan)
         except Exception as error:
             log.exception("a step failed")
             self._fail(plan, error)
+            return
+        if not plan.prefill:
+            seconds = time.perf_counter() - began
+            self._payoff.note(bool(plan.drafted), self.tokens - before, seconds)
 
     def _step(self, plan: Plan) -> None:
         outcome = self._runner.run(plan)
         self.steps += 1
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
         made = outcome.drawn.made.tolist()
+        if plan.drafted:
+            self.drafted += plan.drafted
+            self.accepted += sum(made) - len(made)
         self.scheduler.computed(plan, dict(zip(outcome.sequences, made, strict=True)))
         tokens, raw, processed = (a.T.tolist() for a in outcome.drawn[:3])  # [sequence][step]
         for at, sequence in enumerate(outcome.sequences):

@@ -54,7 +54,9 @@ class LocalEngine:
         max_model_len: int | None = None,
         prefill_tokens: int = 512,
         threads: int | None = None,
+        lookup: bool = True,
     ) -> None:
+        """`lookup`: propose tokens from what the answer and its prompt said before, where it pays."""
         self.model = model if isinstance(model, LoadedModel) else load_model(model)
         self.tokenizer = self.model.tokenizer
         self.model_sha256 = self.model.sha256
@@ -65,6 +67,7 @@ class LocalEngine:
             num_blocks=num_blocks,
             max_model_len=max_model_len,
             prefill_tokens=prefill_tokens,
+            lookup=lookup,
             release=self._release,
         )
         self.max_model_len = self._core.kv.max_len
@@ -270,6 +273,8 @@ class LocalEngine:
                 errors_total=self._core.errors,
                 reused_total=self._core.scheduler.reused,
                 preempted_total=self._core.scheduler.preempted,
+                drafted_total=self._core.drafted,
+                accepted_total=self._core.accepted,
                 adapters=self._adapters.names,
             )
 

@@ -59,62 +59,108 @@ class Runner:
         """How many decode steps are short enough to be taken in one."""
         return max(1, min(BURST_STEPS, int(BURST_S / self._pace))) if self.model.native else 1
 
+    def draft(self, sequence: Sequence) -> list[int]:
+        """Tokens worth proposing for a decoding sequence. None where each draw changes the next."""
+        row = sequence.row
+        if self.sampler.watched[row] or self.sampler.top_n[row]:
+            return []
+        prompt = sequence.request.prompt_ids
+        return sequence.lookup.propose(prompt, sequence.tokens, sequence.ahead - 1)
+
     def run(self, plan: Plan) -> Outcome:
         """Compute one step, or the plan's burst of them."""
         sequences = [*plan.decode, *(c.sequence for c in plan.prefill if c.last)]
         rows = np.fromiter((s.row for s in sequences), np.int64, len(sequences))
-        special = self.sampler.special(rows)
-        steps = 1 if special.any() else plan.burst
-        draws = Draws(
-            how=self.sampler.how[rows],
-            skip=special,
-            count=self._drawn[rows].astype(np.uint64),
-            room=np.minimum(self._most[rows] - self._drawn[rows], self.sampler.room[rows]),
-            ends=self.sampler.ends,
-            endless=self.sampler.endless[rows],
-            steps=steps,
-        )
-        began = time.perf_counter()
-        logits, drawn = self.model.step(self._feed(plan), self.kv.slots, self.kv.pages, draws)
-        if not plan.prefill:
-            self._pace = (time.perf_counter() - began) / steps
-        if drawn is None:
-            drawn, special = Drawn.empty(1, len(rows)), np.ones(len(rows), bool)
-        top: list[Top] = [()] * len(rows)
-        if special.any() and logits is not None:
-            own = special.nonzero()[0]
-            some = rows[own]
-            *found, alternatives = self.sampler.draw(logits[own], some, self._drawn[some])
-            for into, values in zip(drawn[:3], found, strict=True):
-                into[0, own] = values.cpu().numpy()
-            drawn.made[own] = 1
-            for at, these in zip(own.tolist(), alternatives, strict=True):
-                top[at] = these
+        if plan.drafted:
+            drawn, top = self._verified(plan, sequences, rows)
+        else:
+            drawn, top = self._drawn_for(plan, rows, np.zeros_like(rows))
         self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.made
         for at in self.sampler.watched[rows].nonzero()[0].tolist():
             self.sampler.took(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
         return Outcome(sequences, drawn, top)
 
+    def _drawn_for(
+        self, plan: Plan, rows: np.ndarray, ahead: np.ndarray
+    ) -> tuple[Drawn, list[Top]]:
+        """Run the model and draw for its kept tokens: `rows` [K], and how many tokens `ahead` [K] of
+        what the row has drawn each of them is."""
+        special = self.sampler.special(rows)
+        steps = 1 if special.any() else plan.burst
+        counts = self._drawn[rows] + ahead
+        draws = Draws(
+            how=self.sampler.how[rows],
+            skip=special,
+            count=counts.astype(np.uint64),
+            room=np.minimum(self._most[rows] - counts, self.sampler.room[rows]),
+            ends=self.sampler.ends,
+            endless=self.sampler.endless[rows],
+            steps=steps,
+        )
+        began = time.perf_counter()
+        logits, drawn = self.model.step(self._feed(plan), self.kv.slots, self.kv.pages, draws)
+        if not plan.prefill and not plan.drafted:
+            self._pace = (time.perf_counter() - began) / steps
+        if drawn is None:
+            drawn, special = Drawn.empty(1, len(rows)), np.ones(len(rows), bool)
+        top: list[Top] = [()] * len(rows)
+        if special.any() and logits is not None:
+            own = special.nonzero()[0]
+            *found, alternatives = self.sampler.draw(logits[own], rows[own], counts[own])
+            for into, values in zip(drawn[:3], found, strict=True):
+                into[0, own] = values.cpu().numpy()
+            drawn.made[own] = 1
+            for at, these in zip(own.tolist(), alternatives, strict=True):
+                top[at] = these
+        return drawn, top
+
+    def _verified(
+        self, plan: Plan, sequences: list[Sequence], rows: np.ndarray
+    ) -> tuple[Drawn, list[Top]]:
+        """A step along drafts: of each sequence's draws those that count."""
+        drafts = [s.draft for s in sequences[: len(plan.decode)]]
+        drafts += [[]] * (len(sequences) - len(drafts))
+        sizes = np.array([len(draft) + 1 for draft in drafts])
+        firsts = sizes.cumsum() - sizes
+        ahead = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
+        flat, top = self._drawn_for(plan, rows.repeat(sizes), ahead)
+        drawn = Drawn.empty(int(sizes.max()), len(rows))
+        tokens = flat.token[0].tolist()
+        for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
+            hits = 0
+            while hits < len(draft) and tokens[first + hits] == draft[hits]:
+                hits += 1
+            if draft:
+                sequences[at].lookup.judge(len(draft), hits)
+            drawn.made[at] = hits + 1
+            for into, values in zip(drawn[:3], flat[:3], strict=True):
+                into[: hits + 1, at] = values[0, first : first + hits + 1]
+        return drawn, [top[first] for first in firsts.tolist()]
+
     def _feed(self, plan: Plan) -> Feed:
-        """One token of every decoding row, then the prompts' chunks."""
-        single = np.fromiter((s.row for s in plan.decode), np.int64, len(plan.decode))
+        """One token of every decoding row, or with its draft several, then the prompts' chunks."""
+        rows = np.fromiter((s.row for s in plan.decode), np.int64, len(plan.decode))
         # The last token drawn is not in the cache yet: it goes where the drawn ones end.
-        where = self._prompt[single] + self._drawn[single] - 1
-        if not plan.prefill:
-            ones = np.ones_like(single)
-            keep = np.arange(len(single))
-            return Feed(self._token[single], single, where, ones, self._slot[single], keep)
+        where = self._prompt[rows] + self._drawn[rows] - 1
+        if not plan.prefill and not plan.drafted:
+            ones = np.ones_like(rows)
+            keep = np.arange(len(rows))
+            return Feed(self._token[rows], rows, where, ones, self._slot[rows], keep)
         chunks = plan.prefill
-        rows = np.concatenate([single, [c.sequence.row for c in chunks]])
-        counts = np.concatenate([np.ones_like(single), [c.end - c.start for c in chunks]])
-        prompts = [c.sequence.given[c.start : c.end] for c in chunks]
-        last = [True] * len(single) + [c.last for c in chunks]
+        last = self._token[rows].tolist()
+        pieces = [[token, *s.draft] for token, s in zip(last, plan.decode, strict=True)]
+        pieces += [c.sequence.given[c.start : c.end] for c in chunks]
+        counts = np.array([len(piece) for piece in pieces])
+        rows = np.concatenate([rows, np.array([c.sequence.row for c in chunks], np.int64)])
+        kept = np.array([len(s.draft) + 1 for s in plan.decode] + [int(c.last) for c in chunks])
+        ends = counts.cumsum()
+        keep = [np.arange(end - n, end) for end, n in zip(ends, kept, strict=True)]
         return Feed(
-            tokens=np.concatenate([self._token[single], *(np.array(p, np.int64) for p in prompts)]),
+            tokens=np.concatenate([np.array(piece, np.int64) for piece in pieces]),
             rows=rows,
-            starts=np.concatenate([where, [c.start for c in chunks]]),
+            starts=np.concatenate([where, np.array([c.start for c in chunks], np.int64)]),
             counts=counts,
             slots=self._slot[rows],
-            keep=(counts.cumsum() - 1)[last],
+            keep=np.concatenate(keep),
         )

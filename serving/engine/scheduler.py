@@ -18,11 +18,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from burnish.serving.engine.lookup import Lookup
 from burnish.serving.engine.paged_kv import Key, PagedKV
 from burnish.serving.engine.text import Writer
 from burnish.serving.engine.types import Delta, Request
 
 Sink = Callable[[Delta | Exception], None]
+Draft = Callable[["Sequence"], list[int]]
 
 OUTPUT_COST = 2  # of a drawn token, in prompt tokens
 
@@ -42,6 +44,8 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache
     given: list[int] = field(default_factory=list)  # what to compute before drawing
+    lookup: Lookup = field(default_factory=Lookup)
+    draft: list[int] = field(default_factory=list)  # proposed for the next step
     row: int = -1  # -1 while waiting
     blocks: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)  # of the given's full blocks
@@ -73,7 +77,8 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """One step: sequences that decode, up to `burst` tokens each, and prompt chunks."""
+    """One step: sequences that decode, up to `burst` tokens each or along their drafts, and prompt
+    chunks. Those without a draft come first."""
 
     decode: list[Sequence]
     prefill: list[Chunk]
@@ -81,6 +86,11 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.decode or self.prefill)
+
+    @property
+    def drafted(self) -> int:
+        """Tokens proposed."""
+        return sum(len(sequence.draft) for sequence in self.decode)
 
     @property
     def sequences(self) -> Iterator[Sequence]:
@@ -194,8 +204,11 @@ class Scheduler:
             admitted.append(sequence)
         return admitted
 
-    def schedule(self, burst: int = 1) -> Plan:
-        """What the next step computes: every decoding sequence, and prompts up to the budget."""
+    def schedule(self, burst: int = 1, draft: Draft | None = None) -> Plan:
+        """What the next step computes: every decoding sequence, and prompts up to the budget.
+
+        `draft` proposes tokens for a sequence; a step with proposals is no burst.
+        """
         prefill: list[Chunk] = []
         budget, coming = self.prefill_tokens, set()
         for sequence in self.running:
@@ -211,7 +224,12 @@ class Scheduler:
             budget -= end - sequence.computed
         if prefill or self._queues:
             burst = 1
+        for sequence in self.running:
+            sequence.draft = draft(sequence) if draft and sequence.prefilled else []
+        if any(sequence.draft for sequence in self.running):
+            burst = 1
         decode = self._grow(burst)
+        decode.sort(key=lambda s: bool(s.draft))
         prefill = [chunk for chunk in prefill if chunk.sequence.row >= 0]
         return Plan(decode, prefill, burst)
 
@@ -248,6 +266,12 @@ class Scheduler:
                 continue  # sent back a moment ago
             held = len(sequence.request.prompt_ids) + len(sequence.tokens)
             wanted = self.kv.blocks_for(held - 1 + min(burst, sequence.ahead))
+            if sequence.draft:
+                longer = self.kv.blocks_for(held + len(sequence.draft))
+                if longer - len(sequence.blocks) > self.kv.pool.free:
+                    sequence.draft = []  # nobody is sent back for a guess
+                else:
+                    wanted = longer
             while len(sequence.blocks) < wanted:
                 if not self.kv.pool.free:
                     latest = max(self.running, key=lambda s: (-s.request.priority, s.arrival))

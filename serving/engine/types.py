@@ -198,6 +198,8 @@ class EngineStats:
     reused_total: int  # prompt tokens found in the cache
     preempted_total: int  # requests sent back to the queue for want of room
     adapters: tuple[str, ...]
+    drafted_total: int = 0  # tokens proposed by prompt lookup
+    accepted_total: int = 0  # of these, what was drawn
 
 
 class Engine(Protocol):
