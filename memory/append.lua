@@ -9,6 +9,7 @@
 -- A posting is 8 bytes, big-endian: step (4), occurrences (2), the step's length (2).
 local meta, log, ids, pins, open, groups, terms =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local deleted = KEYS[12]
 local MOST = 65535
 
 local at = 0
@@ -66,6 +67,9 @@ for _, step in ipairs(steps) do
       redis.call('HDEL', open, step.answers)
       local group = redis.call('HGET', groups, call)
       redis.call('HSET', groups, call, (group and group .. ',' or '') .. seq)
+      -- The result of a deleted call is deleted with it: half a pair helps nobody.
+      local gone = redis.call('HGET', deleted, call)
+      if gone then redis.call('HSET', deleted, seq, gone) end
       table.insert(entry, 'group')
       table.insert(entry, call)
     end

@@ -76,8 +76,15 @@ if kind == 'restore' then
   for i = 4, #ARGV do
     if redis.call('HEXISTS', deleted, ARGV[i]) == 0 then return {'final', ARGV[i]} end
   end
-  for i = 4, #ARGV do redis.call('HDEL', deleted, ARGV[i]) end
-  return {'ok', settle('steps', table.concat(ARGV, ',', 4))}
+  local back, names = {}, {}
+  for i = 4, #ARGV do
+    for _, seq in ipairs(unit(ARGV[i])) do back[seq] = true end
+  end
+  for seq in pairs(back) do
+    redis.call('HDEL', deleted, seq)
+    table.insert(names, seq)
+  end
+  return {'ok', settle('steps', table.concat(names, ','))}
 end
 
 local from = redis.call('HGET', meta, 'plan') or ''
