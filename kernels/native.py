@@ -1,4 +1,4 @@
-"""The native CPU library: compiled from cpu/step.cpp for this very machine, on first use.
+"""The native CPU library: compiled from cpu/*.cpp for this very machine, on first use.
 
 The shared library is kept in the user's cache folder under a hash of source, compiler and CPU.
 Without a compiler there is no library, the PyTorch reference serves, and the log says so.
@@ -36,7 +36,7 @@ def library() -> ctypes.CDLL | None:
         detail = getattr(error, "stderr", None) or error
         log.warning("the native library does not build, PyTorch serves instead: %s", detail)
         return None
-    found.burnish_step.restype = None
+    found.burnish_step.restype = found.burnish_backward.restype = None
     return found
 
 
@@ -60,7 +60,7 @@ def _compiled(compiler: str) -> Path:
                 *FLAGS,
                 "-shared",
                 "-fPIC",
-                str(SOURCES / "step.cpp"),
+                *map(str, sorted(SOURCES.glob("*.cpp"))),
                 "-o",
                 str(made),
             ]

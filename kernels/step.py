@@ -13,22 +13,34 @@ Left out: shared experts, MLA, linear attention, frequencies that depend on the 
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from burnish.kernels import native
-from burnish.kernels.lora import AdapterWeights, sites
-from torch import Tensor, nn
+from burnish.kernels.lora import AdapterWeights
+from burnish.kernels.packing import (
+    BLOCK,
+    POINTER,
+    WIDTH,
+    CDraws,
+    CLayer,
+    CLowRank,
+    CModel,
+    CStep,
+    LayerWeights,
+    Packer,
+    Weights,
+    format_of,
+    joined_adapters,
+    lossless,
+    window,
+)
+from torch import Tensor
 
-Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
-FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
-WIDTH, BLOCK, GROUP = 16, 32, 32  # floats per vector, outputs per block, inputs per int4 scale
 READ_TOKENS = 2048  # of whole sequences, go through the model together
 
 # model_type -> whether q_norm and k_norm (where there are any) work per head
@@ -43,79 +55,10 @@ FAMILIES = {
 }
 ROPES = ("default", "linear", "llama3", "yarn")
 
-POINTER, SIZE, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
-
 # One row's parameters as cpu/draw.h declares them.
 DRAW = np.dtype(
     [("temperature", "f4"), ("top_p", "f4"), ("min_p", "f4"), ("top_k", "i4"), ("seed", "u8")]
 )
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = [
-        *((name, POINTER) for name in ("weight", "scale", "bias", "part")),
-        *((name, SIZE) for name in ("format", "inputs", "blocks")),
-    ]
-
-
-class _LowRank(ctypes.Structure):
-    _fields_ = [("down", _Matrix), ("up", _Matrix), ("scale", FLOAT)]
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = [
-        *((name, POINTER) for name in ("norm1", "norm2", "q_norm", "k_norm")),
-        *((name, _Matrix) for name in ("qkv", "out", "router", "gate_up", "down")),
-        ("experts", SIZE),
-        ("window", SIZE),
-    ]
-
-
-class _Model(ctypes.Structure):
-    _fields_ = [
-        ("layers", POINTER),
-        *(
-            (name, SIZE)
-            for name in (
-                "depth",
-                "hidden",
-                "heads",
-                "kv_heads",
-                "width",
-                "rotary",
-                "chosen",
-                "vocab",
-            )
-        ),
-        *((name, SIZE) for name in ("norm_heads", "normalise", "kv_bf16")),
-        *((name, FLOAT) for name in ("eps", "scale", "clip")),
-        *((name, POINTER) for name in ("embedding_bf16", "embedding", "final_norm")),
-        ("head", _Matrix),
-        ("cosines", POINTER),
-        ("sines", POINTER),
-    ]
-
-
-class _Step(ctypes.Structure):
-    _fields_ = [
-        ("tokens", SIZE),
-        *((name, POINTER) for name in ("token", "row", "position", "slot", "adapters", "table")),
-        ("reach", SIZE),
-        ("keys", POINTER),
-        ("values", POINTER),
-        ("kept", SIZE),
-        *((name, POINTER) for name in ("keep", "logits", "state")),
-        ("layers", SIZE),
-        ("threads", SIZE),
-    ]
-
-
-class _Draws(ctypes.Structure):
-    _fields_ = [
-        *((name, POINTER) for name in ("how", "skip", "count", "room", "ends", "endless")),
-        ("steps", SIZE),
-        *((name, POINTER) for name in ("token", "raw", "processed", "made")),
-    ]
 
 
 @dataclass(frozen=True)
@@ -219,95 +162,48 @@ class NativeStep:
     def __init__(self, model: Any, weights: Weights = "auto", longest: int = 1 << 15) -> None:
         self.model = model
         self.config = config = model.config
-        self.format = _format(model) if weights == "auto" else weights
-        self._kept: list[Tensor] = []  # the library holds pointers into these
-        self._adapters: dict[int, tuple[Any, list[Tensor]]] = {}
+        self.format = format_of(model) if weights == "auto" else weights
+        self._packer = Packer()
+        self._adapters: dict[int, tuple[Any, Packer]] = {}  # C arrays [depth][4], and their tensors
         self._table = (POINTER * 1)()
         self.width = _head_width(config)
         self.kv_heads = config.num_key_value_heads
         self.kv_dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
         self.depth = config.num_hidden_layers
         self.vocab = config.vocab_size
-        self._layers = (_Layer * self.depth)(*map(self._layer, model.model.layers))
+        self._layers = (CLayer * self.depth)(*map(self._layer, model.model.layers))
         self._model = self._whole(longest)
 
     # -- packing -------------------------------------------------------------------------------
 
-    def _keep(self, tensor: Tensor | None) -> int | None:
-        if tensor is None:
-            return None
-        self._kept.append(tensor)
-        return tensor.data_ptr()
-
-    def _floats(self, tensor: Tensor | None) -> int | None:
-        return self._keep(None if tensor is None else tensor.detach().float().contiguous())
-
-    def _matrix(self, weight: Tensor, bias: Tensor | None = None, form: str = "") -> _Matrix:
-        """Pack weight [(E,) out, in]; outputs are filled up with zeros to whole blocks."""
-        weight = weight.detach().float()
-        form = form or self.format
-        if form == "int4" and weight.shape[-1] % GROUP:
-            form = "int8"  # a matrix of a size that int4 does not group
-        packed, scale = pack(weight if weight.ndim == 3 else weight[None], form)
-        if bias is not None:
-            bias = F.pad(bias.detach().float(), (0, -bias.shape[-1] % BLOCK))
-        return _Matrix(
-            self._keep(packed),
-            self._keep(scale),
-            self._floats(bias),
-            None,
-            FORMATS[form],
-            weight.shape[-1],
-            -(-weight.shape[-2] // BLOCK),
+    def _layer(self, layer: Any) -> CLayer:
+        weights, pack, form = LayerWeights.of(layer), self._packer, self.format
+        qkv, out, gate_up, down = weights.parts
+        attention = layer.self_attn
+        return CLayer(
+            norm1=pack.floats(layer.input_layernorm.weight),
+            norm2=pack.floats(layer.post_attention_layernorm.weight),
+            q_norm=pack.floats(getattr(getattr(attention, "q_norm", None), "weight", None)),
+            k_norm=pack.floats(getattr(getattr(attention, "k_norm", None), "weight", None)),
+            qkv=pack.matrix(weights.qkv, form, weights.qkv_bias, qkv),
+            out=pack.matrix(weights.out, form, weights.out_bias, out),
+            router=pack.matrix(weights.router, "float32"),
+            gate_up=pack.matrix(weights.gate_up, form, parts=gate_up),
+            down=pack.matrix(weights.down, form, parts=down),
+            experts=0 if weights.router is None else len(weights.router),
+            window=window(self.config, attention),
         )
 
-    def _layer(self, layer: Any) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        biases = [p.bias for p in projections]
-        bias = torch.cat(biases) if biases[0] is not None else None
-        qkv = self._matrix(torch.cat([p.weight for p in projections]), bias)
-        qkv.part = self._parts([p.out_features for p in projections])
-        out = self._matrix(attention.o_proj.weight, attention.o_proj.bias)
-        gate_up, down, router = _mlp_weights(mlp)
-        inner = gate_up.shape[-2] // 2
-        gated = self._matrix(_interleave(gate_up))
-        gated.part = self._keep(
-            torch.tensor([0, 0 if router is not None else 1] * gated.blocks, dtype=torch.int32)
-        )
-        lowered = self._matrix(F.pad(down, (0, -inner % WIDTH)))
-        out.part = self._parts([out.blocks * BLOCK])
-        lowered.part = self._parts([lowered.blocks * BLOCK])
-        return _Layer(
-            norm1=self._floats(layer.input_layernorm.weight),
-            norm2=self._floats(layer.post_attention_layernorm.weight),
-            q_norm=self._floats(getattr(getattr(attention, "q_norm", None), "weight", None)),
-            k_norm=self._floats(getattr(getattr(attention, "k_norm", None), "weight", None)),
-            qkv=qkv,
-            out=out,
-            router=_Matrix() if router is None else self._matrix(router, form="float32"),
-            gate_up=gated,
-            down=lowered,
-            experts=0 if router is None else gate_up.shape[0],
-            window=_window(self.config, attention),
-        )
-
-    def _parts(self, sizes: Sequence[int]) -> int | None:
-        """Which of several matrices joined along their outputs each 16 outputs belong to."""
-        halves = [i for i, size in enumerate(sizes) for _ in range(size // WIDTH)]
-        halves += [len(sizes) - 1] * (-len(halves) % 2)
-        return self._keep(torch.tensor(halves, dtype=torch.int32))
-
-    def _whole(self, longest: int) -> _Model:
+    def _whole(self, longest: int) -> CModel:
         model, config = self.model, self.config
         longest = min(longest, config.max_position_embeddings)
         positions = torch.arange(longest)[None]
         cosines, sines = (t[0].float() for t in model.model.rotary_emb(torch.zeros(1), positions))
         table = model.get_input_embeddings().weight.detach()
-        narrow = table.dtype == torch.bfloat16 or _lossless(table)
+        narrow = table.dtype == torch.bfloat16 or lossless(table)
         table = (table.bfloat16() if narrow else table.float()).contiguous()
         normalise = getattr(config, "norm_topk_prob", True)
-        return _Model(
+        return CModel(
             layers=ctypes.addressof(self._layers),
             depth=self.depth,
             hidden=config.hidden_size,
@@ -323,12 +219,12 @@ class NativeStep:
             eps=config.rms_norm_eps,
             scale=model.model.layers[0].self_attn.scaling,
             clip=getattr(config, "clip_qkv", None) or 0.0,
-            embedding_bf16=self._keep(table) if narrow else None,
-            embedding=None if narrow else self._keep(table),
-            final_norm=self._floats(model.model.norm.weight),
-            head=self._matrix(model.get_output_embeddings().weight),
-            cosines=self._floats(cosines),
-            sines=self._floats(sines),
+            embedding_bf16=self._packer.keep(table) if narrow else None,
+            embedding=None if narrow else self._packer.keep(table),
+            final_norm=self._packer.floats(model.model.norm.weight),
+            head=self._packer.matrix(model.get_output_embeddings().weight, self.format),
+            cosines=self._packer.floats(cosines),
+            sines=self._packer.floats(sines),
         )
 
     # -- adapters ------------------------------------------------------------------------------
@@ -337,69 +233,15 @@ class NativeStep:
         """Fill (or with None clear) an adapter slot >= 1; weights are taken as they are now."""
         self._adapters.pop(slot, None)
         if weights is not None:
-            self._adapters[slot] = self._low_ranks(weights)
+            packer = Packer()
+            ranks = [
+                packer.low_rank(*pair, weights.spec.scale)
+                for pair in joined_adapters(self.model, weights)
+            ]
+            self._adapters[slot] = (CLowRank * len(ranks))(*ranks), packer
         self._table = (POINTER * (max(self._adapters, default=0) + 1))()
         for used, (array, _) in self._adapters.items():
             self._table[used - 1] = ctypes.addressof(array)
-
-    def _low_ranks(self, weights: AdapterWeights) -> tuple[Any, list[Tensor]]:
-        """C array [depth][4] of an adapter, and the tensors its pointers lead to."""
-        rank, scale = weights.spec.rank, weights.spec.scale
-        pairs: dict[tuple[nn.Module, str | None], tuple[Tensor, Tensor]] = {}
-        for site in sites(self.model, weights.spec.targets):
-            a, b = (weights.tensors[f"{site.name}.lora_{x}.weight"] for x in "AB")
-            a, b = site.unpack(a.detach().float(), b.detach().float(), rank)
-            pairs[site.module, site.parameter] = (a, b)
-        array, kept = (_LowRank * (4 * self.depth))(), []
-
-        def join(
-            at: int, parts: Sequence[tuple[nn.Module, str | None, int, int]], gated: bool
-        ) -> None:
-            """One product's adapter: `parts` (module, parameter, inputs, outputs) side by side."""
-            found = [pairs.get(part[:2]) for part in parts]
-            experts = next((p[0].shape[0] for p in found if p and p[0].ndim == 3), 0)
-            lead = (experts,) if experts else ()
-            filled = [
-                pair or (torch.zeros(*lead, rank, inputs), torch.zeros(*lead, outputs, rank))
-                for pair, (_, _, inputs, outputs) in zip(found, parts, strict=True)
-            ]
-            a = torch.cat([a for a, _ in filled], dim=-2)
-            b = torch.cat([b for _, b in filled], dim=-2)
-            a, b = (t if experts else t[None] for t in (a, b))
-            a = F.pad(a, (0, -a.shape[-1] % WIDTH))
-            up = matrix(_interleave(b) if gated else b, pack)
-            array[at] = _LowRank(matrix(a, pack_narrow), up, scale)
-
-        def matrix(weight: Tensor, packer: Any) -> _Matrix:
-            form = "bfloat16" if _lossless(weight) else "float32"
-            packed, _ = packer(weight, form)
-            kept.append(packed)
-            inputs = weight.shape[-1]
-            return _Matrix(
-                packed.data_ptr(), format=FORMATS[form], inputs=inputs, blocks=packed.shape[1]
-            )
-
-        for index, layer in enumerate(self.model.model.layers):
-            attention, mlp = layer.self_attn, layer.mlp
-            hidden = self.config.hidden_size
-            linears = [attention.q_proj, attention.k_proj, attention.v_proj]
-            join(4 * index, [(m, None, hidden, m.out_features) for m in linears], False)
-            join(
-                4 * index + 1,
-                [(attention.o_proj, None, attention.o_proj.in_features, hidden)],
-                False,
-            )
-            experts = getattr(mlp, "experts", None)
-            if experts is not None:
-                _, two, _ = experts.gate_up_proj.shape
-                join(4 * index + 2, [(experts, "gate_up_proj", hidden, two)], True)
-                join(4 * index + 3, [(experts, "down_proj", two // 2, hidden)], False)
-            else:
-                inner = mlp.gate_proj.out_features
-                wide = [(m, None, hidden, inner) for m in (mlp.gate_proj, mlp.up_proj)]
-                join(4 * index + 2, wide, True)
-                join(4 * index + 3, [(mlp.down_proj, None, inner, hidden)], False)
-        return array, kept
 
     # -- running -------------------------------------------------------------------------------
 
@@ -432,39 +274,14 @@ class NativeStep:
         given: `logits` (see `empty_logits`) of the first step's kept tokens, or `state` [T, H], what
         every token is after `layers` layers, where the step then ends.
         """
-        lib = native.library()
-        assert lib is not None
-        # Slot 0 is the base; the library counts adapters from zero.
-        raw = (feed.tokens, feed.row, feed.position, feed.slot - 1, table, feed.keep)
-        *arrays, table, keep = (np.ascontiguousarray(a, np.int64) for a in raw)
-        pointers = POINTER * self.depth
-        keys, values = (
-            pointers(*range(t.data_ptr(), t.data_ptr() + t.nbytes, t.nbytes // self.depth))
-            for t in (pages.key, pages.value)
-        )
-        step = _Step(
-            len(feed.tokens),
-            *(a.ctypes.data for a in arrays),
-            ctypes.addressof(self._table),
-            table.ctypes.data,
-            table.shape[1],
-            ctypes.addressof(keys),
-            ctypes.addressof(values),
-            len(keep),
-            keep.ctypes.data,
-            None if logits is None else logits.data_ptr(),
-            None if state is None else state.data_ptr(),
-            layers,
-            torch.get_num_threads(),
-        )
-        run = functools.partial(lib.burnish_step, ctypes.byref(self._model), ctypes.byref(step))
+        call = self.call(feed, table, pages, logits=logits, state=state, layers=layers)
         if draws is None:
-            run(None)
+            call.run()
             return None
         drawn = Drawn.empty(draws.steps, len(feed.keep))
-        run(
+        call.run(
             ctypes.byref(
-                _Draws(
+                CDraws(
                     *(a.ctypes.data for a in draws[:-1]),
                     draws.steps,
                     *(a.ctypes.data for a in drawn),
@@ -473,6 +290,48 @@ class NativeStep:
         )
         return drawn
 
+    def call(
+        self,
+        feed: Feed,
+        table: np.ndarray,
+        pages: Pages,
+        *,
+        adapters: Any = None,
+        logits: Tensor | None = None,
+        state: Tensor | None = None,
+        layers: int = 0,
+        states: Tensor | None = None,
+    ) -> Call:
+        """A step ready to run, with adapters of the caller's own instead of the resident ones;
+        fills `states` [depth, T, H], where given, with what goes into each layer."""
+        # Slot 0 is the base; the library counts adapters from zero.
+        raw = (feed.tokens, feed.row, feed.position, feed.slot - 1, table, feed.keep)
+        arrays = [np.ascontiguousarray(a, np.int64) for a in raw]
+        *each, places, keep = (a.ctypes.data for a in arrays)
+        pointers = POINTER * self.depth
+        keys, values = (
+            pointers(*range(t.data_ptr(), t.data_ptr() + t.nbytes, t.nbytes // self.depth))
+            for t in (pages.key, pages.value)
+        )
+        resident = self._table if adapters is None else adapters
+        step = CStep(
+            len(feed.tokens),
+            *each,
+            ctypes.addressof(resident),
+            places,
+            table.shape[1],
+            ctypes.addressof(keys),
+            ctypes.addressof(values),
+            len(feed.keep),
+            keep,
+            *(None if t is None else t.data_ptr() for t in (logits, state)),
+            layers,
+            None if states is None else states.data_ptr(),
+            torch.get_num_threads(),
+        )
+        held = (arrays, keys, values, pages, resident, logits, state, states)
+        return Call(ctypes.byref(self._model), feed, step, held)
+
     def read(
         self, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: int = 0
     ) -> Tensor:
@@ -480,25 +339,7 @@ class NativeStep:
         each, one sequence after the other; or, with `layers`, the state [N, H] of all tokens after
         so many layers."""
         parts = []
-        for some in _by_size([len(s) for s in sequences], READ_TOKENS):
-            counts = np.array([len(sequences[i]) for i in some], np.int64)
-            reach = -(-int(counts.max()) // WIDTH) * WIDTH
-            table = np.arange(len(some) * reach, dtype=np.int64).reshape(len(some), reach)
-            ends = counts.cumsum()
-            keep = [np.empty(0, np.int64)]
-            if not layers:
-                keep += [
-                    np.arange(end - count + starts[i] - 1, end - 1)
-                    for i, count, end in zip(some, counts, ends, strict=True)
-                ]
-            feed = Feed(
-                tokens=np.concatenate([np.array(sequences[i], np.int64) for i in some]),
-                rows=np.arange(len(some)),
-                starts=np.zeros(len(some), np.int64),
-                counts=counts,
-                slots=np.zeros(len(some), np.int64),
-                keep=np.concatenate(keep),
-            )
+        for feed, table in whole_sequences(sequences, () if layers else starts):
             pages = self.new_pages(table.size)
             if layers:
                 state = torch.empty(len(feed.tokens), self.config.hidden_size)
@@ -515,37 +356,46 @@ class NativeStep:
         return torch.empty(rows, -(-self.vocab // BLOCK) * BLOCK)
 
 
-def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
-    """weight [E, out, in] float32 as cpu/linear.h reads it, [E, blocks, ...], and its scales."""
-    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
-    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, 32]
-    if form == "float32":
-        return blocks.contiguous(), None
-    if form == "bfloat16":
-        halves = blocks.to(torch.bfloat16).unflatten(3, (2, WIDTH))
-        return halves.transpose(3, 4).contiguous(), None
-    if form == "int8":
-        scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
-        return _by_fours((blocks / scale).round() + 128), scale.contiguous()
-    grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, 32]
-    scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
-    fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
-    return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
+@dataclass(frozen=True)
+class Call:
+    """A step as the library takes it, with all that its pointers lead to."""
+
+    model: Any
+    feed: Feed
+    step: CStep
+    held: Any
+
+    def run(self, draws: Any = None) -> None:
+        library = native.library()
+        assert library is not None
+        library.burnish_step(self.model, ctypes.byref(self.step), draws)
 
 
-def pack_narrow(weight: Tensor, form: str) -> tuple[Tensor, None]:
-    """An adapter's weight [E, rank, in] as cpu/linear.h reads it: [E, blocks, in, 16], in
-    bfloat16 with two inputs to a word."""
-    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % WIDTH))
-    blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, 16]
-    if form == "bfloat16":
-        blocks = blocks.to(torch.bfloat16).unflatten(2, (-1, 2)).transpose(3, 4)
-    return blocks.contiguous(), None
-
-
-def _by_fours(blocks: Tensor) -> Tensor:
-    """[E, blocks, in, 32] -> bytes [E, blocks, in / 4, 32, 4]."""
-    return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
+def whole_sequences(
+    sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int = 0
+) -> Iterator[tuple[Feed, np.ndarray]]:
+    """Steps over whole sequences, in order, a few at a time, each with its cache's table. Keeps what
+    predicts tokens `start`, ... of each sequence; nothing without `starts`."""
+    for some in _by_size([len(s) for s in sequences], READ_TOKENS):
+        counts = np.array([len(sequences[i]) for i in some], np.int64)
+        reach = -(-int(counts.max()) // WIDTH) * WIDTH
+        table = np.arange(len(some) * reach, dtype=np.int64).reshape(len(some), reach)
+        ends = counts.cumsum()
+        keep = [np.empty(0, np.int64)]
+        if starts:
+            keep += [
+                np.arange(end - count + starts[i] - 1, end - 1)
+                for i, count, end in zip(some, counts, ends, strict=True)
+            ]
+        feed = Feed(
+            tokens=np.concatenate([np.array(sequences[i], np.int64) for i in some]),
+            rows=np.arange(len(some)),
+            starts=np.zeros(len(some), np.int64),
+            counts=counts,
+            slots=np.full(len(some), slot, np.int64),
+            keep=np.concatenate(keep),
+        )
+        yield feed, table
 
 
 def _by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
@@ -558,38 +408,3 @@ def _by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
         run.append(index)
     if run:
         yield run
-
-
-def _interleave(gate_up: Tensor) -> Tensor:
-    """[..., 2 * inner, n], gates first -> by turns 16 gates and their 16 ups, filled up."""
-    gate, up = (F.pad(t, (0, 0, 0, -t.shape[-2] % WIDTH)) for t in gate_up.chunk(2, dim=-2))
-    both = torch.stack([t.unflatten(-2, (-1, WIDTH)) for t in (gate, up)], dim=-3)
-    return both.flatten(-4, -2)
-
-
-def _mlp_weights(mlp: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """gate_up [(E,) 2 * inner, H] gates first, down [(E,) H, inner], router [E, H] if any."""
-    if not hasattr(mlp, "experts"):
-        return torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), mlp.down_proj.weight, None
-    experts = mlp.experts
-    gate_up, down = experts.gate_up_proj.detach(), experts.down_proj.detach()
-    if getattr(experts, "is_transposed", False):
-        gate_up, down = gate_up.transpose(1, 2), down.transpose(1, 2)
-    return gate_up, down, mlp.gate.weight
-
-
-def _window(config: Any, attention: Any) -> int:
-    """Positions a token sees, itself among them; 0: all."""
-    window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
-    return window or 0
-
-
-def _lossless(weight: Tensor) -> bool:
-    return torch.equal(weight, weight.to(torch.bfloat16).to(weight.dtype))
-
-
-def _format(model: Any) -> str:
-    """bfloat16 where that changes no weight, else float32."""
-    if model.dtype == torch.bfloat16:
-        return "bfloat16"
-    return "bfloat16" if all(_lossless(p) for p in model.parameters() if p.ndim > 1) else "float32"

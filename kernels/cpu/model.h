@@ -40,6 +40,7 @@ struct Step {
     float* logits;        // [kept][blocks of the head * 32], or null
     float* state;         // [tokens][hidden] after `layers` layers, where the step then ends; or null
     int64_t layers;
+    float* states;        // [depth][tokens][hidden] what goes into each layer, or null
     int64_t threads;
 };
 
@@ -54,6 +55,22 @@ struct Draws {
     int64_t* token;         // [steps][kept]
     float *raw, *processed; // [steps][kept]
     int64_t* made;          // [kept]: how many of them count
+};
+
+// Of one adapted matrix: [matrices][parts * rank][inputs] and [matrices][rank][blocks * 32].
+struct Gradient {
+    float *down, *up;
+};
+
+// What the backward pass takes besides the forward's `Step`, whose `states` it reads and whose
+// adapters are two: the one under training, and the same turned around.
+struct Backward {
+    const Layer* turned;  // [depth], of which only the matrices count: transposed
+    Matrix head;          // transposed
+    int64_t sequences;
+    const int64_t* starts;        // [sequences + 1]: first token of each
+    const float* logits;          // gradient [kept][blocks of the head * 32]
+    const Gradient* gradients;    // [depth][4], added to
 };
 
 }  // extern "C"

@@ -1,0 +1,330 @@
+"""What crosses the border to the native library: its structs, and how weights are packed for it.
+
+The structs mirror cpu/model.h and cpu/linear.h, the layouts are described in cpu/linear.h. Tensors
+that a struct points into are kept alive by whoever holds the struct.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from burnish.kernels.lora import AdapterWeights, sites
+from torch import Tensor, nn
+
+Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
+FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
+WIDTH, BLOCK, GROUP = 16, 32, 32  # floats per vector, outputs per block, inputs per int4 scale
+
+POINTER, SIZE, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+class CMatrix(ctypes.Structure):
+    _fields_ = [
+        *((name, POINTER) for name in ("weight", "scale", "bias", "part")),
+        *((name, SIZE) for name in ("format", "inputs", "blocks")),
+    ]
+
+
+class CLowRank(ctypes.Structure):
+    _fields_ = [("down", CMatrix), ("up", CMatrix), ("scale", FLOAT)]
+
+
+class CLayer(ctypes.Structure):
+    _fields_ = [
+        *((name, POINTER) for name in ("norm1", "norm2", "q_norm", "k_norm")),
+        *((name, CMatrix) for name in ("qkv", "out", "router", "gate_up", "down")),
+        ("experts", SIZE),
+        ("window", SIZE),
+    ]
+
+
+class CModel(ctypes.Structure):
+    _fields_ = [
+        ("layers", POINTER),
+        *(
+            (name, SIZE)
+            for name in (
+                "depth",
+                "hidden",
+                "heads",
+                "kv_heads",
+                "width",
+                "rotary",
+                "chosen",
+                "vocab",
+            )
+        ),
+        *((name, SIZE) for name in ("norm_heads", "normalise", "kv_bf16")),
+        *((name, FLOAT) for name in ("eps", "scale", "clip")),
+        *((name, POINTER) for name in ("embedding_bf16", "embedding", "final_norm")),
+        ("head", CMatrix),
+        ("cosines", POINTER),
+        ("sines", POINTER),
+    ]
+
+
+class CStep(ctypes.Structure):
+    _fields_ = [
+        ("tokens", SIZE),
+        *((name, POINTER) for name in ("token", "row", "position", "slot", "adapters", "table")),
+        ("reach", SIZE),
+        ("keys", POINTER),
+        ("values", POINTER),
+        ("kept", SIZE),
+        *((name, POINTER) for name in ("keep", "logits", "state")),
+        ("layers", SIZE),
+        ("states", POINTER),
+        ("threads", SIZE),
+    ]
+
+
+class CDraws(ctypes.Structure):
+    _fields_ = [
+        *((name, POINTER) for name in ("how", "skip", "count", "room", "ends", "endless")),
+        ("steps", SIZE),
+        *((name, POINTER) for name in ("token", "raw", "processed", "made")),
+    ]
+
+
+class CGradient(ctypes.Structure):
+    _fields_ = [("down", POINTER), ("up", POINTER)]
+
+
+class CBackward(ctypes.Structure):
+    _fields_ = [
+        ("turned", POINTER),
+        ("head", CMatrix),
+        ("sequences", SIZE),
+        *((name, POINTER) for name in ("starts", "logits", "gradients")),
+    ]
+
+
+class Packer:
+    """Makes the library's structs, and keeps the tensors that they point into."""
+
+    def __init__(self) -> None:
+        self._kept: list[Tensor] = []
+
+    def keep(self, tensor: Tensor | None) -> int | None:
+        """Address of a contiguous tensor; None stays None."""
+        if tensor is None:
+            return None
+        self._kept.append(tensor)
+        return tensor.data_ptr()
+
+    def floats(self, tensor: Tensor | None) -> int | None:
+        """Address of a float32 copy."""
+        return self.keep(None if tensor is None else tensor.detach().float().contiguous())
+
+    def matrix(
+        self,
+        weight: Tensor | None,
+        form: str,
+        bias: Tensor | None = None,
+        parts: Sequence[int] | None = None,
+    ) -> CMatrix:
+        """Pack weight [(E,) out, in]; outputs are filled up with zeros to whole blocks."""
+        if weight is None:
+            return CMatrix()
+        weight = weight.detach().float()
+        if form == "int4" and weight.shape[-1] % GROUP:
+            form = "int8"  # a matrix of a size that int4 does not group
+        packed, scale = pack(weight if weight.ndim == 3 else weight[None], form)
+        if bias is not None:
+            bias = F.pad(bias.detach().float(), (0, -bias.shape[-1] % BLOCK))
+        blocks = -(-weight.shape[-2] // BLOCK)
+        halves = [0] * 2 * blocks if parts is None else parts
+        return CMatrix(
+            self.keep(packed),
+            self.keep(scale),
+            self.floats(bias),
+            self.keep(torch.tensor(halves, dtype=torch.int32)),
+            FORMATS[form],
+            weight.shape[-1],
+            blocks,
+        )
+
+    def low_rank(self, down: Tensor, up: Tensor, scale: float) -> CLowRank:
+        """One product's adapter: down [E, ranks, in], up [E, out, rank]."""
+        return CLowRank(self._narrow(down), self.matrix(up, _plain_format(up)), scale)
+
+    def _narrow(self, weight: Tensor) -> CMatrix:
+        form = _plain_format(weight)
+        packed = pack_narrow(weight.detach().float(), form)
+        return CMatrix(
+            self.keep(packed), format=FORMATS[form], inputs=weight.shape[-1], blocks=packed.shape[1]
+        )
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """A decoder layer's matrices [(E,) out, in] as they are packed, joined where they read the same.
+
+    `gate_up` is by turns 16 gates and their 16 ups, the inputs of `down` are filled up to sixteens.
+    `parts` tells for each 16 outputs of qkv, out, gate_up and down which of the joined matrices they
+    belong to, as far as adapters tell them apart.
+    """
+
+    qkv: Tensor
+    out: Tensor
+    router: Tensor | None
+    gate_up: Tensor
+    down: Tensor
+    qkv_bias: Tensor | None
+    out_bias: Tensor | None
+    parts: tuple[list[int], list[int], list[int], list[int]]
+
+    @classmethod
+    def of(cls, layer: Any) -> LayerWeights:
+        attention, mlp = layer.self_attn, layer.mlp
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        biases = [p.bias for p in projections]
+        gate_up, down, router = _mlp_weights(mlp)
+        gate_up, down = interleave(gate_up), F.pad(down, (0, -(gate_up.shape[-2] // 2) % WIDTH))
+        return cls(
+            torch.cat([p.weight for p in projections]),
+            attention.o_proj.weight,
+            router,
+            gate_up,
+            down,
+            torch.cat(biases) if biases[0] is not None else None,
+            attention.o_proj.bias,
+            (
+                _halves([p.out_features for p in projections]),
+                _halves([attention.o_proj.out_features]),
+                [0, 0 if router is not None else 1] * (gate_up.shape[-2] // BLOCK),
+                _halves([down.shape[-2]]),
+            ),
+        )
+
+    def products(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Those that adapters attach to."""
+        return self.qkv, self.out, self.gate_up, self.down
+
+
+def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, Tensor]]:
+    """For qkv, out, gate_up and down of every layer: down [E, parts * rank, in] and up [E, out, rank],
+    laid out as in `LayerWeights`. Differentiable; what an adapter leaves alone is zero."""
+    rank = weights.spec.rank
+    pairs: dict[tuple[nn.Module, str | None], tuple[Tensor, Tensor]] = {}
+    for site in sites(model, weights.spec.targets):
+        a, b = (weights.tensors[f"{site.name}.lora_{x}.weight"].float() for x in "AB")
+        pairs[site.module, site.parameter] = site.unpack(a, b, rank)
+
+    def join(
+        parts: Sequence[tuple[nn.Module, str | None, int, int]], gated: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """`parts`: (module, parameter, inputs, outputs) side by side."""
+        found = [pairs.get(part[:2]) for part in parts]
+        experts = next((p[0].shape[0] for p in found if p and p[0].ndim == 3), 0)
+        lead = (experts,) if experts else ()
+        filled = [
+            pair or (torch.zeros(*lead, rank, inputs), torch.zeros(*lead, outputs, rank))
+            for pair, (_, _, inputs, outputs) in zip(found, parts, strict=True)
+        ]
+        a = torch.cat([a for a, _ in filled], dim=-2)
+        b = torch.cat([b for _, b in filled], dim=-2)
+        a, b = (t if experts else t[None] for t in (a, b))
+        return F.pad(a, (0, -a.shape[-1] % WIDTH)), interleave(b) if gated else b
+
+    adapters = []
+    for layer in model.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        linears = (attention.q_proj, attention.k_proj, attention.v_proj)
+        hidden = attention.q_proj.in_features
+        adapters.append(join([(m, None, hidden, m.out_features) for m in linears]))
+        adapters.append(join([(attention.o_proj, None, attention.o_proj.in_features, hidden)]))
+        experts = getattr(mlp, "experts", None)
+        if experts is not None:
+            inner = experts.gate_up_proj.shape[1] // 2
+            adapters.append(join([(experts, "gate_up_proj", hidden, 2 * inner)], gated=True))
+            adapters.append(join([(experts, "down_proj", inner, hidden)]))
+        else:
+            inner = mlp.gate_proj.out_features
+            wide = [(m, None, hidden, inner) for m in (mlp.gate_proj, mlp.up_proj)]
+            adapters.append(join(wide, gated=True))
+            adapters.append(join([(mlp.down_proj, None, inner, hidden)]))
+    return adapters
+
+
+def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
+    """weight [E, out, in] float32 as cpu/linear.h reads it, [E, blocks, ...], and its scales."""
+    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
+    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, 32]
+    if form == "float32":
+        return blocks.contiguous(), None
+    if form == "bfloat16":
+        halves = blocks.to(torch.bfloat16).unflatten(3, (2, WIDTH))
+        return halves.transpose(3, 4).contiguous(), None
+    if form == "int8":
+        scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
+        return _by_fours((blocks / scale).round() + 128), scale.contiguous()
+    grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, 32]
+    scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
+    fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
+    return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
+
+
+def pack_narrow(weight: Tensor, form: str) -> Tensor:
+    """An adapter's weight [E, rank, in] as cpu/linear.h reads it: [E, blocks, in, 16], in
+    bfloat16 with two inputs to a word."""
+    weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % WIDTH))
+    blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, 16]
+    if form == "bfloat16":
+        blocks = blocks.to(torch.bfloat16).unflatten(2, (-1, 2)).transpose(3, 4)
+    return blocks.contiguous()
+
+
+def _by_fours(blocks: Tensor) -> Tensor:
+    """[E, blocks, in, 32] -> bytes [E, blocks, in / 4, 32, 4]."""
+    return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
+
+
+def interleave(gate_up: Tensor) -> Tensor:
+    """[..., 2 * inner, n], gates first -> by turns 16 gates and their 16 ups, filled up."""
+    gate, up = (F.pad(t, (0, 0, 0, -t.shape[-2] % WIDTH)) for t in gate_up.chunk(2, dim=-2))
+    both = torch.stack([t.unflatten(-2, (-1, WIDTH)) for t in (gate, up)], dim=-3)
+    return both.flatten(-4, -2)
+
+
+def _mlp_weights(mlp: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """gate_up [(E,) 2 * inner, H] gates first, down [(E,) H, inner], router [E, H] if any."""
+    if not hasattr(mlp, "experts"):
+        return torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), mlp.down_proj.weight, None
+    experts = mlp.experts
+    gate_up, down = experts.gate_up_proj.detach(), experts.down_proj.detach()
+    if getattr(experts, "is_transposed", False):
+        gate_up, down = gate_up.transpose(1, 2), down.transpose(1, 2)
+    return gate_up, down, mlp.gate.weight
+
+
+def window(config: Any, attention: Any) -> int:
+    """Positions a token sees, itself among them; 0: all."""
+    window = getattr(attention, "sliding_window", getattr(config, "sliding_window", None))
+    return window or 0
+
+
+def _halves(sizes: Sequence[int]) -> list[int]:
+    """Which of several matrices joined along their outputs each 16 outputs belong to."""
+    halves = [i for i, size in enumerate(sizes) for _ in range(-(-size // WIDTH))]
+    return halves + [len(sizes) - 1] * (len(halves) % 2)
+
+
+def _plain_format(weight: Tensor) -> str:
+    return "bfloat16" if lossless(weight.detach()) else "float32"
+
+
+def lossless(weight: Tensor) -> bool:
+    return torch.equal(weight, weight.to(torch.bfloat16).to(weight.dtype))
+
+
+def format_of(model: Any) -> str:
+    """bfloat16 where that changes no weight, else float32."""
+    if model.dtype == torch.bfloat16:
+        return "bfloat16"
+    return "bfloat16" if all(lossless(p) for p in model.parameters() if p.ndim > 1) else "float32"

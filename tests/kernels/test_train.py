@@ -1,0 +1,95 @@
+"""Native training against autograd through the PyTorch model: the same logits, the same gradients."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from burnish.kernels import native
+from burnish.kernels.lora import AdapterWeights
+from burnish.kernels.model import LoadedModel
+from burnish.kernels.train import NativeTraining, why_not_train
+
+from tests.kernels.random_models import FAMILIES, adapter_of, build, config_of
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+
+SLOT = 3
+LENGTHS = ((5, 2), (33, 20), (1, 0), (17, 16), (48, 1))  # of a sequence, and its prompt
+
+
+def config_for(family: str):
+    more = {"intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+    if family == "qwen3_moe":
+        more |= {"moe_intermediate_size": 48, "norm_topk_prob": True}
+    if family == "mixtral":
+        more["num_local_experts"] = more.pop("num_experts")
+    if family not in ("qwen3_moe", "olmoe", "mixtral"):
+        more = {"intermediate_size": 48}
+    if family == "mistral":
+        more["sliding_window"] = 7
+    return config_of(family, 64, (4, 2), 16, **more)
+
+
+def by_torch(
+    model: LoadedModel, sequences: list[list[int]], starts: list[int], weights: AdapterWeights
+) -> torch.Tensor:
+    model.set_adapter(SLOT, weights)
+    rows = [
+        model.forward(torch.tensor([sequence]), slot=SLOT)[0, start - 1 : -1]
+        for sequence, start in zip(sequences, starts, strict=True)
+    ]
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("rank", [4, 16])
+def test_gradients_are_those_of_autograd(family: str, rank: int) -> None:
+    slow, fast = build(config_for(family), 5)
+    assert fast.native is not None
+    assert why_not_train(fast.native) is None
+    torch.manual_seed(rank)
+    sequences = [torch.randint(1, 77, (length,)).tolist() for length, _ in LENGTHS if length > 1]
+    starts = [max(1, start) for length, start in LENGTHS if length > 1]
+    weights = adapter_of(slow, rank, 1)
+
+    found = []
+    for way in ("torch", "native"):
+        live = weights.trainable()
+        if way == "torch":
+            logits = by_torch(slow, sequences, starts, live)
+        else:
+            logits = NativeTraining(fast.native).logits(sequences, starts, live)
+        torch.manual_seed(0)
+        (logits * torch.randn_like(logits)).sum().backward()
+        found.append((logits.detach(), {n: t.grad for n, t in live.tensors.items()}))
+
+    (expected, gradients), (logits, ours) = found
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+    for name, gradient in gradients.items():
+        assert gradient is not None
+        near = 1e-4 * max(1.0, gradient.abs().max().item())
+        torch.testing.assert_close(ours[name], gradient, atol=near, rtol=1e-3, msg=name)
+
+
+def test_gradients_add_up_over_calls_and_do_not_depend_on_threads() -> None:
+    slow, fast = build(config_for("qwen3_moe"), 5)
+    assert fast.native is not None
+    training = NativeTraining(fast.native)
+    sequences = [torch.randint(1, 77, (length,)).tolist() for length in (12, 30, 7)]
+    weights = adapter_of(slow, 8, 1)
+
+    def gradients(groups: list[list[int]], threads: int) -> list[torch.Tensor]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        live = weights.trainable()
+        for group in groups:
+            some = [sequences[i] for i in group]
+            training.logits(some, [2] * len(some), live).square().sum().backward()
+        torch.set_num_threads(before)
+        return [t.grad for t in live.tensors.values() if t.grad is not None]
+
+    ways = [gradients([[0, 1, 2]], 1), gradients([[0, 1, 2]], 2), gradients([[0], [1, 2]], 2)]
+    for one, other in pairwise(ways):
+        assert len(one) == len(other) == len(weights.tensors)
+        for a, b in zip(one, other, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
