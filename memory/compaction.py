@@ -20,7 +20,7 @@ from burnish.memory.errors import BadCursor, Stale, UnknownPlan
 from burnish.memory.keys import SessionKeys
 from burnish.memory.log import SessionLog
 from burnish.memory.moment import Moment
-from burnish.memory.plan import SHOWN, Plan, Ruling, pack_rulings, unpack_rulings
+from burnish.memory.plan import SHOWN, Plan, Ruling, pack_rulings, trace_of, unpack_rulings
 from burnish.memory.policies import Policies
 from burnish.memory.policies.base import Price
 from burnish.memory.scripts import Scripts, session_keys
@@ -164,6 +164,14 @@ class Compaction:
             raise UnknownPlan(f"no plan {plan!r} (any more) in session {keys.session!r}")
         return await asyncio.to_thread(unpack_rulings, packed)
 
+    async def trace(self, tenant: str, session: str, plan: str) -> str:
+        """How a learned policy drew this plan; "" if it was not drawn. Raises UnknownPlan."""
+        keys = session_keys(tenant, session)
+        packed = await self._redis.hget(keys.verdicts, plan)
+        if packed is None:
+            raise UnknownPlan(f"no plan {plan!r} (any more) in session {session!r}")
+        return trace_of(packed)
+
     async def expand(
         self,
         tenant: str,
@@ -241,7 +249,7 @@ class Compaction:
         self, keys: SessionKeys, moment: Moment, plan: Plan, decided: Decided
     ) -> Compacted:
         nodes = [part for node in decided.nodes for part in (node.id, _node_json(node))]
-        packed = await asyncio.to_thread(pack_rulings, decided.rulings)
+        packed = await asyncio.to_thread(pack_rulings, decided.rulings, decided.trace)
         reply = await self._scripts.changed(
             keys,
             self._clock(),

@@ -13,6 +13,7 @@ from burnish.memory.plan import SHOWN, Ruling, Shown
 from burnish.memory.policies import Policies
 from burnish.memory.policies.base import Candidate, Decision, Price, Task, Verdict, candidate, spent
 from burnish.memory.policies.bm25 import Bm25
+from burnish.memory.policies.learned import Traced
 from burnish.memory.summaries import Summariser, build
 from burnish.memory.vectors import Vectors
 from burnish.memory.view import Node, Unit
@@ -25,6 +26,7 @@ class Decided:
     task: Task
     decisions: Sequence[Decision]
     nodes: Sequence[Node]
+    trace: str = ""  # how a learned policy drew the decisions, see policies/learned.py
 
     @property
     def tokens(self) -> int:
@@ -87,6 +89,7 @@ class Decider:
             why = str(error) or f"{name} took longer than {self._seconds:g} s"
             policy = Bm25()
             decisions = await policy.decide(task)
+        trace = decisions.trace.pack() if isinstance(decisions, Traced) else ""
         decisions = _held(task, decisions)
         behind = [
             c.unit for c, d in zip(priced, decisions, strict=True) if d.verdict is Verdict.SUMMARISE
@@ -100,7 +103,7 @@ class Decider:
             except TimeoutError:
                 why = f"the summaries took longer than {self._seconds:g} s: lines picked instead"
                 nodes = await build(behind, room, self._price, None, known)
-        return Decided(policy.name, why, task, _told(priced, decisions, nodes), nodes)
+        return Decided(policy.name, why, task, _told(priced, decisions, nodes), nodes, trace)
 
 
 def _held(task: Task, decisions: Sequence[Decision]) -> list[Decision]:

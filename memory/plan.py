@@ -94,13 +94,20 @@ class Plan:
         }
 
 
-def pack_rulings(rulings: Sequence[Ruling]) -> str:
+def pack_rulings(rulings: Sequence[Ruling], trace: str = "") -> str:
+    """`trace` is what a learned policy needs to learn from this plan later, on lines of its own."""
     whys = {why: i for i, why in enumerate(dict.fromkeys(r.why for r in rulings))}
     rows = [[r.seq, r.tokens, r.verdict.value, r.score, whys[r.why]] for r in rulings]
     text = json.dumps([list(whys), rows], separators=(",", ":"))
-    return base64.b64encode(zlib.compress(text.encode())).decode()
+    packed = base64.b64encode(zlib.compress(text.encode())).decode()
+    return f"{packed}\n{trace}" if trace else packed
 
 
 def unpack_rulings(packed: str) -> list[Ruling]:
-    whys, rows = json.loads(zlib.decompress(base64.b64decode(packed)))
+    whys, rows = json.loads(zlib.decompress(base64.b64decode(packed.partition("\n")[0])))
     return [Ruling(seq, n, Verdict(v), score, whys[why]) for seq, n, v, score, why in rows]
+
+
+def trace_of(packed: str) -> str:
+    """The trace beside packed rulings, or ""."""
+    return packed.partition("\n")[2]

@@ -156,6 +156,7 @@ def kafka(
 
 app.command()(lab.simulate)
 app.command()(lab.pretrain)
+app.command()(lab.train_compactor)
 app.command()(lab.verify)
 
 

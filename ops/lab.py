@@ -82,3 +82,36 @@ def verify(
     except ModelError as error:
         raise ServiceError(str(error)) from error
     raise typer.Exit(1 if failed else 0)
+
+
+def train_compactor(
+    out: Annotated[Path, typer.Argument(help="Folder of the run; the weights end up in it.")],
+    seed: Annotated[int, typer.Option(help="Draws worlds, weights and samples.")] = 0,
+    imitation: Annotated[int, typer.Option(min=1, help="Rounds of imitating labels.")] = 9,
+    reward: Annotated[int, typer.Option(min=0, help="Rounds of learning from reward.")] = 10,
+    worlds: Annotated[int, typer.Option(min=1, help="Practice worlds per round.")] = 30,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do not resume an earlier run.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 2,
+    register: Annotated[
+        bool, typer.Option("--register", help="Put the result before the gate and register it.")
+    ] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Learn from the feedback of real sessions instead.")
+    ] = False,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder of the service.")] = None,
+) -> None:
+    """Train the memory's compaction policy; goes on where an earlier run stopped."""
+    from burnish.learner.compactor import command
+    from burnish.learner.settings import LearnerSettings
+
+    config.load({"data_dir": data_dir})
+    try:
+        if online:
+            command.learn_online(LearnerSettings())
+        else:
+            recipe = command.Recipe(seed, imitation, reward, worlds, threads=threads)
+            command.run(out, recipe, fresh=fresh)
+            if register:
+                command.register(out, LearnerSettings())
+    except command.CompactorError as error:
+        raise ServiceError(str(error)) from error

@@ -48,7 +48,8 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 OUTSIDE = "outside"  # who moved an alias without us; MLflow does not say
 
-_IS_POLICY = "burnish.policy"
+CHAT = "true"  # as the tag says it since there was but one kind
+_IS_POLICY, _KIND = "burnish.policy", "burnish.kind"
 _MOVE = "burnish.move."
 _MOVES_KEPT = 500
 _FIRST_VERSION_WAIT_S = 10.0
@@ -122,9 +123,14 @@ class PolicyRegistry:
         self.who = who or getpass.getuser()
         self._store = MlflowStore(mlflow_uri, artifact_root)
 
-    def ensure_base(self, policy: str, model_path: Path | str, model_sha256: str) -> PolicyVersion:
-        """Version 1 of `policy`: made, and made champion, by the first caller; then only checked."""
-        if not self._store.create_model(policy, {_IS_POLICY: "true"}):
+    def ensure_base(
+        self, policy: str, model_path: Path | str, model_sha256: str, *, kind: str = CHAT
+    ) -> PolicyVersion:
+        """Version 1 of `policy`: made, and made champion, by the first caller; then only checked.
+
+        Only those of kind `CHAT` are listed by `policies`, and so served as models.
+        """
+        if not self._store.create_model(policy, {_IS_POLICY if kind == CHAT else _KIND: kind}):
             found = self._await_first_version(policy)
             if found is not None:
                 return _checked_base(found, model_sha256)
@@ -224,7 +230,7 @@ class PolicyRegistry:
         return sorted(found, key=lambda version: version.version)
 
     def policies(self) -> list[str]:
-        """Names of the registered models that are policies of ours."""
+        """Names of the registered models that are chat policies of ours."""
         return self._store.models(_IS_POLICY)
 
     def history(self, policy: str) -> list[Move]:

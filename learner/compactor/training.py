@@ -1,0 +1,267 @@
+"""Training the scorer: imitation of leave-one-out labels first, then reward.
+
+An episode is one question on a practice world at a budget drawn from 2 to 50 %. The reward of a
+sample is 1 for the right answer minus lambda times the share of tokens picked. Lambda rises while
+at least 98 % of the answerable questions are answered and falls otherwise (dual ascent), so that
+tokens are saved only where the score allows it. Each episode is sampled several times; the mean of
+the other samples is the baseline (leave-one-out, RLOO, arXiv 2402.14740). Seeds are round numbers:
+a run killed at any moment goes on from its last finished round and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from burnish.learner.compactor.network import Network, pad, save
+from burnish.learner.compactor.practice import Example, examples
+from burnish.memory.scorer import DROP, KEEP, SHORTEN
+from torch import Tensor
+
+STATE, FIGURES, WEIGHTS = "training.pt", "training.json", "compactor.safetensors"
+
+
+class TrainingError(Exception):
+    """A run that cannot go on."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run is; equal recipes give equal weights."""
+
+    seed: int = 0
+    imitation_rounds: int = 9
+    reward_rounds: int = 10
+    worlds: int = 30  # per round, with 12 questions each
+    passes: int = 5  # over a round's episodes
+    batch: int = 36
+    samples: int = 8  # of each episode
+    imitation_rate: float = 2e-3
+    reward_rate: float = 3e-4
+    target: float = 0.98  # of the score of the full context
+    dual_rate: float = 0.5
+    most_lambda: float = 20.0
+    threads: int = 2
+
+    @property
+    def rounds(self) -> int:
+        return self.imitation_rounds + self.reward_rounds
+
+
+@dataclass
+class Progress:
+    round: int = 0
+    lam: float = 1.0
+    seconds: float = 0.0
+    score: float = 0.0  # of answerable episodes, greedy, in the round just trained on
+    share: float = 0.0  # of tokens its picks cost
+    loss: float = 0.0
+
+
+def train(
+    out: Path,
+    recipe: Recipe,
+    *,
+    resume: bool = True,
+    told: Callable[[Recipe, Progress], None] = lambda recipe, progress: None,
+) -> Network:
+    """Train in folder `out`; `told` after every round. Raises TrainingError."""
+    torch.set_num_threads(recipe.threads)
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    network = Network()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.imitation_rate, weight_decay=1e-2)
+    progress = _resumed(out, recipe, network, optimiser) if resume else Progress()
+    while progress.round < recipe.rounds:
+        began = time.monotonic()
+        episodes = _episodes(network, recipe, progress.round)
+        if progress.round == 0:
+            network.fit_scale([look.rows for episode in episodes for look in episode.looks])
+        rng = np.random.default_rng([recipe.seed, progress.round])
+        learn = _imitate if progress.round < recipe.imitation_rounds else _reinforce
+        _set_rate(optimiser, recipe, progress.round)
+        losses = [
+            learn(network, optimiser, recipe, progress, batch, rng)
+            for _ in range(recipe.passes)
+            for batch in _batches(episodes, recipe.batch, rng)
+        ]
+        progress.loss = float(np.mean(losses))
+        progress.score, progress.share = measure(network, episodes)
+        progress.round += 1
+        progress.seconds += time.monotonic() - began
+        _checkpoint(out, recipe, network, optimiser, progress)
+        told(recipe, progress)
+    save(network, out / WEIGHTS)
+    return network
+
+
+@torch.no_grad()
+def measure(network: Network, episodes: Sequence[Example]) -> tuple[float, float]:
+    """Score over answerable episodes, and share of tokens, of the scorer's own picks."""
+    scorer = network.scorer()
+    done = []
+    for episode in episodes:
+        if episode.feasible:
+            logits = scorer.logits(episode.features.rows)
+            done.append(episode.outcome(logits.argmax(1), -logits[:, DROP]))
+    right, share = zip(*done, strict=True)
+    return float(np.mean(right)), float(np.mean(share))
+
+
+def _episodes(network: Network, recipe: Recipe, round: int) -> list[Example]:
+    first = 1_000_000 * recipe.seed + round * recipe.worlds
+    scorer = network.scorer()
+    return [e for seed in range(first, first + recipe.worlds) for e in examples(scorer, seed)]
+
+
+def _batches(
+    episodes: Sequence[Example], size: int, rng: np.random.Generator
+) -> list[list[Example]]:
+    order = rng.permutation(len(episodes))
+    return [[episodes[i] for i in order[at : at + size]] for at in range(0, len(order), size)]
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, round: int) -> None:
+    """A cosine per phase."""
+    early = round < recipe.imitation_rounds
+    rounds = recipe.imitation_rounds if early else recipe.reward_rounds
+    at = (round if early else round - recipe.imitation_rounds) / max(rounds, 1)
+    peak = recipe.imitation_rate if early else recipe.reward_rate
+    for group in optimiser.param_groups:
+        group["lr"] = peak * (0.1 + 0.45 * (1 + math.cos(math.pi * at)))
+
+
+def _imitate(
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    progress: Progress,
+    batch: Sequence[Example],
+    rng: np.random.Generator,
+) -> float:
+    """Cross-entropy against the labels, of every look."""
+    return _step(network, optimiser, imitation_loss(network, batch, slice(None)))
+
+
+def imitation_loss(network: Network, batch: Sequence[Example], looks: slice) -> Tensor:
+    """The few units that are wanted weigh about as much as the many that are not."""
+    rows, mask = pad([look.rows for example in batch for look in example.looks[looks]])
+    wanted = torch.zeros(mask.shape, dtype=torch.long)
+    for i, labels in enumerate(w for example in batch for w in example.labels[looks]):
+        wanted[i, : len(labels)] = torch.from_numpy(labels)
+    weight = torch.tensor([1.0, 12.0, 12.0])
+    losses = F.cross_entropy(
+        network(rows, mask).transpose(1, 2), wanted, weight=weight, reduction="none"
+    )
+    return (losses * mask).sum() / mask.sum()
+
+
+def _reinforce(
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    recipe: Recipe,
+    progress: Progress,
+    batch: Sequence[Example],
+    rng: np.random.Generator,
+) -> float:
+    """One policy-gradient step on the last look, and one of lambda; earlier looks go on imitating,
+    as what they lead to is not decided on."""
+    rows, mask = pad([example.features.rows for example in batch])
+    log_p = network(rows, mask).log_softmax(-1)
+    actions = sample(log_p.detach().numpy(), recipe.samples, rng)
+    rewards = np.zeros((len(batch), recipe.samples), np.float32)
+    answered: list[float] = []
+    for i, example in enumerate(batch):
+        n = len(example.features.chosen)
+        order = -log_p[i, :n, DROP].detach().numpy()
+        for k in range(recipe.samples):
+            right, share = example.outcome(actions[k, i, :n], order)
+            rewards[i, k] = right - progress.lam * share
+            if example.feasible:
+                answered.append(float(right))
+    advantage = _leave_one_out(rewards)
+    loss = policy_loss(log_p, mask, actions, advantage)
+    # An entropy term keeps doubt alive where the reward says nothing yet.
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    loss = loss - 1e-4 * (entropy * mask).sum() / len(batch)
+    loss = loss + imitation_loss(network, batch, slice(0, -1))
+    slack = float(np.mean(answered)) - recipe.target if answered else 0.0
+    progress.lam = min(max(progress.lam + recipe.dual_rate * slack, 0.0), recipe.most_lambda)
+    return _step(network, optimiser, loss)
+
+
+def sample(log_p: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Actions [samples, batch, n] from log-probabilities [batch, n, 3] (Gumbel's trick)."""
+    noise = rng.gumbel(size=(samples, *log_p.shape))
+    return (log_p[None] + noise).argmax(-1)
+
+
+def policy_loss(log_p: Tensor, mask: Tensor, actions: np.ndarray, advantage: np.ndarray) -> Tensor:
+    """Minus the surrogate whose gradient is the policy gradient; advantage [batch, samples]."""
+    chosen = torch.from_numpy(actions)  # [samples, batch, n]
+    picked = log_p[None].expand(len(actions), *log_p.shape).gather(-1, chosen[..., None])[..., 0]
+    joint = (picked * mask).sum(-1)  # [samples, batch]
+    return -(joint * torch.from_numpy(advantage.T.astype(np.float32))).mean()
+
+
+def _leave_one_out(rewards: np.ndarray) -> np.ndarray:
+    k = rewards.shape[1]
+    others = (rewards.sum(1, keepdims=True) - rewards) / max(k - 1, 1)
+    return rewards - others
+
+
+def _step(network: Network, optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
+    optimiser.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _checkpoint(
+    out: Path,
+    recipe: Recipe,
+    network: Network,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    state = {
+        "recipe": asdict(recipe),
+        "progress": asdict(progress),
+        "network": network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    draft = out / f"{STATE}.{os.getpid()}"
+    torch.save(state, draft)
+    draft.rename(out / STATE)
+    with (out / FIGURES).open("a") as log:
+        log.write(json.dumps(asdict(progress)) + "\n")
+
+
+def _resumed(
+    out: Path, recipe: Recipe, network: Network, optimiser: torch.optim.Optimizer
+) -> Progress:
+    file = out / STATE
+    if not file.exists():
+        return Progress()
+    state: dict[str, Any] = torch.load(file, weights_only=True)
+    if state["recipe"] != asdict(recipe):
+        raise TrainingError(
+            f"{out} holds a run with another recipe: use --fresh, or another folder"
+        )
+    network.load_state_dict(state["network"])
+    optimiser.load_state_dict(state["optimiser"])
+    return Progress(**state["progress"])
+
+
+# Kept here so that samples, labels and weights agree on what an index means.
+assert (DROP, SHORTEN, KEEP) == (0, 1, 2)

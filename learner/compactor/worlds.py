@@ -1,0 +1,370 @@
+"""Practice worlds: the log of a long-running agent, and questions whose answers are known.
+
+A world is drawn from a seed: services whose settings change (state and supersession), credentials
+that rotate, attempts that failed, tickets to be counted, people who look after services (two and
+three hops), test runs and files read by tools, and far more noise than facts, which names the same
+things. Steps are memory's own, with tool calls paired to their results. Every question has one
+right answer as a string. Left out: RULER-style logs (ruler.py) and reading (reader.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Any
+
+from burnish.learner.compactor import phrases
+from burnish.learner.compactor.phrases import NOISE, names
+from burnish.memory.steps import Step
+
+Count = Callable[[str], int]
+OVERHEAD = 6  # tokens that framing adds to a message, as the store counts them
+HORIZON = 130  # units of a training world; held-out horizons go to ten times that
+
+
+@dataclass(frozen=True)
+class Question:
+    kind: str
+    text: str
+    answer: str
+    evidence: tuple[int, ...]  # places of the steps that say it
+
+
+@dataclass(frozen=True)
+class World:
+    seed: int
+    steps: tuple[Step, ...]
+    questions: tuple[Question, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(step.tokens for step in self.steps)
+
+
+def rough_count(text: str) -> int:
+    """Tokens, roughly: training needs no tokenizer's exact figure."""
+    return 1 + len(text) // 4
+
+
+class Log:
+    """Steps in the making, in the store's shape: places from 1 on, calls paired with results."""
+
+    def __init__(self, rng: Random, count: Count) -> None:
+        self._rng, self._count = rng, count
+        self.steps: list[Step] = []
+
+    def say(self, role: str, content: str, **more: Any) -> int:
+        """Append one step; its place."""
+        seq = len(self.steps) + 1
+        kind = "tool_call" if more.get("tool_calls") else "message"
+        step = Step(
+            id=f"s{seq}",
+            role=role,
+            content=content,
+            kind=more.pop("kind", kind),
+            seq=seq,
+            tokens=0,
+            at=1.7e9 + 60.0 * seq,
+            **more,
+        )
+        tokens = self._count(step.text) + OVERHEAD
+        self.steps.append(_with_tokens(step, tokens))
+        return seq
+
+    def call(self, tool: str, arguments: str, result: str) -> int:
+        """A tool call and its result; the place of the result."""
+        call = f"call-{len(self.steps) + 1}"
+        function = {"name": tool, "arguments": arguments}
+        calls = ({"id": call, "type": "function", "function": function},)
+        group = self.say("assistant", "", tool_calls=calls)
+        return self.say(
+            "tool", result, name=tool, tool_call_id=call, group=group, kind="tool_result"
+        )
+
+
+def _with_tokens(step: Step, tokens: int) -> Step:
+    object.__setattr__(step, "tokens", tokens)  # counted from the very text it holds
+    return step
+
+
+class _Maker:
+    """One world while it happens: what is true now, and which steps said so."""
+
+    def __init__(self, seed: int, split: str, horizon: int, count: Count) -> None:
+        self.rng = rng = Random(f"{split}/{seed}/{horizon}")
+        self.seed, self.split, self.horizon = seed, split, horizon
+        self.log = Log(rng, count)
+        scale = max(1, horizon // HORIZON)
+
+        def some(table: Mapping[str, str], n: int) -> list[str]:
+            known = names(table, split)
+            many = [name if i == 0 else f"{name}-{i + 1}" for i in range(10) for name in known]
+            return rng.sample(many, min(n * scale, len(many)))
+
+        self.services, self.people = some(phrases.SERVICES, 7), some(phrases.PEOPLE, 8)
+        self.customers, self.tasks = some(phrases.CUSTOMERS, 4), some(phrases.TASKS, 4)
+        self.suites = some(phrases.SUITES, 3)
+        self.attrs = rng.sample(names(phrases.ATTRS, split), 5)
+        self.approaches = names(phrases.APPROACHES, split)
+        self.files = [names(phrases.FILES, split)[0].format(s) for s in self.services]
+        self.keys = names(phrases.KEYS, split)
+        self.state: dict[tuple[str, str], list[tuple[str, int]]] = {}
+        self.secrets: dict[str, tuple[str, int]] = {}
+        self.failed: dict[str, dict[str, int]] = {}
+        self.closed: dict[str, dict[str, int]] = {}
+        self.owns: dict[str, tuple[str, int]] = {}  # person -> service
+        self.boss: dict[str, tuple[str, int]] = {}
+        self.tests: dict[str, tuple[str, int]] = {}
+        self.entries: dict[tuple[str, str], tuple[str, int]] = {}
+
+    # -- words ---------------------------------------------------------------------------------
+
+    def value(self, attr: str = "") -> str:
+        rng = self.rng
+        return rng.choice(
+            (
+                lambda: str(rng.randrange(1000, 99999)),
+                lambda: f"{rng.choice('abcdefgh')}{rng.randrange(16**5):05x}",
+                lambda: f"v{rng.randrange(9)}.{rng.randrange(40)}.{rng.randrange(40)}",
+                lambda: (
+                    f"{rng.choice(('eu', 'us', 'ap'))}-{rng.choice(('west', 'east', 'south'))}"
+                    f"-{rng.randrange(100)}"
+                ),
+            )
+        )()
+
+    def noise(self) -> str:
+        rng = self.rng
+        return rng.choice(NOISE[self.split]).format(
+            **self.names(), task=rng.choice(self.tasks), approach=rng.choice(self.approaches)
+        )
+
+    def names(self) -> dict[str, str]:
+        rng = self.rng
+        return {
+            "entity": rng.choice(self.services),
+            "other": rng.choice(self.services),
+            "attr": rng.choice(self.attrs),
+            "person": rng.choice(self.people),
+            "customer": rng.choice(self.customers),
+        }
+
+    def fact(self, kind: str, **slots: str) -> str:
+        return self.rng.choice(phrases.facts(self.split, kind)).fill(slots)
+
+    def log_lines(self, n: int) -> list[str]:
+        rng, lines = self.rng, []
+        for _ in range(n):
+            time = f"{rng.randrange(24):02}:{rng.randrange(60):02}:{rng.randrange(60):02}"
+            line = rng.choice(phrases.LOG_LINES[self.split])
+            more = {"time": time, "n": rng.randrange(999), "id": f"r{rng.randrange(16**6):06x}"}
+            lines.append(line.format(**self.names(), **more))
+        return lines
+
+    # -- what happens --------------------------------------------------------------------------
+
+    def tell(self, fact: str, role: str = "user") -> int:
+        """State a fact in talk, sometimes between other sentences."""
+        parts = [fact]
+        if self.rng.random() < 0.3:
+            parts.insert(0, self.noise())
+        if self.rng.random() < 0.3:
+            parts.append(self.noise())
+        return self.log.say(role, " ".join(parts))
+
+    def change_state(self) -> None:
+        key = (self.rng.choice(self.services), self.rng.choice(self.attrs))
+        value = self.value()
+        place = self.tell(
+            self.fact("state", entity=key[0], attr=key[1], value=value),
+            self.rng.choice(("user", "user", "assistant")),
+        )
+        self.state.setdefault(key, []).append((value, place))
+
+    def change_secret(self) -> None:
+        entity = self.rng.choice(self.services)
+        value = f"sk-{self.rng.randrange(16**10):010x}"
+        self.secrets[entity] = value, self.tell(self.fact("secret", entity=entity, value=value))
+
+    def change_owner(self) -> None:
+        person, entity = self.rng.choice(self.people), self.rng.choice(self.services)
+        place = self.tell(self.fact("owner", person=person, entity=entity))
+        self.owns[person] = entity, place
+
+    def change_boss(self) -> None:
+        person, boss = self.rng.sample(self.people, 2)
+        self.boss[person] = boss, self.tell(self.fact("boss", person=person, boss=boss))
+
+    def fail(self) -> None:
+        task, approach = self.rng.choice(self.tasks), self.rng.choice(self.approaches)
+        line = self.fact("failed", task=task, approach=approach)
+        lines = self.log_lines(self.rng.choice((0, 3, 12, 25)))
+        place = self.log.call("shell", f"try {len(self.log.steps)}", "\n".join([*lines, line]))
+        self.failed.setdefault(task, {}).setdefault(approach, place)
+
+    def close_ticket(self) -> None:
+        customer, ticket = self.rng.choice(self.customers), f"T-{self.rng.randrange(10**5)}"
+        place = self.tell(self.fact("event", customer=customer, id=ticket), "assistant")
+        self.closed.setdefault(customer, {}).setdefault(ticket, place)
+
+    def run_tests(self) -> None:
+        suite, failed = self.rng.choice(self.suites), str(self.rng.randrange(90))
+        line = self.fact("tests", suite=suite, failed=failed, passed=str(self.rng.randrange(900)))
+        lines = self.log_lines(self.rng.randrange(8, 40))
+        place = self.log.call("shell", "run tests", "\n".join([*lines, line]))
+        self.tests[suite] = failed, place
+
+    def read_file(self) -> None:
+        file = self.rng.choice(self.files)
+        keys = self.rng.sample(self.keys, self.rng.randrange(4, len(self.keys) + 1))
+        lines = [self.fact("file", file=file), "[main]"]
+        values = {key: self.value() for key in keys}
+        for key, value in values.items():
+            lines += ["# " + line for line in self.log_lines(self.rng.choice((0, 0, 1, 3)))]
+            lines.append(self.fact("entry", key=key, value=value))
+        place = self.log.call("shell", "read file", "\n".join(lines))
+        self.entries.update({(file, key): (value, place) for key, value in values.items()})
+
+    def make_noise(self) -> None:
+        if self.rng.random() < 0.5:
+            lines = self.log_lines(self.rng.randrange(5, 45))
+            self.log.call("shell", "tail the log", "\n".join(lines))
+        else:
+            role = self.rng.choice(("user", "assistant", "assistant"))
+            self.log.say(role, " ".join(self.noise() for _ in range(self.rng.randrange(1, 4))))
+
+    def run(self, questions: int) -> World:
+        self.log.say("system", "You keep a fleet of services running and report what you do.")
+        self.log.say("user", "Work through the queue; I will ask you things later.", kind="task")
+        happenings = {
+            self.make_noise: 45,
+            self.change_state: 20,
+            self.change_secret: 4,
+            self.change_owner: 6,
+            self.change_boss: 5,
+            self.fail: 7,
+            self.close_ticket: 8,
+            self.run_tests: 4,
+            self.read_file: 4,
+        }
+        for happen in self.rng.choices([*happenings], [*happenings.values()], k=self.horizon):
+            happen()
+        return World(self.seed, tuple(self.log.steps), tuple(self.ask(questions)))
+
+    # -- what is asked -------------------------------------------------------------------------
+
+    def ask(self, n: int) -> list[Question]:
+        """Up to `n` different questions, every kind about as often as the others."""
+        pools = {kind: self.pool(kind) for kind in phrases.QUESTION_KINDS}
+        for pool in pools.values():
+            self.rng.shuffle(pool)
+        asked: list[Question] = []
+        while len(asked) < n and any(pools.values()):
+            kinds = [kind for kind, pool in pools.items() if pool]
+            self.rng.shuffle(kinds)
+            asked += [pools[kind].pop()() for kind in kinds[: n - len(asked)]]
+        return asked
+
+    def pool(self, kind: str) -> list[Callable[[], Question]]:
+        match kind:
+            case "state" | "before":
+                return [
+                    partial(self.about_state, kind, key, history)
+                    for key, history in self.state.items()
+                    if kind == "state" or len(history) > 1
+                ]
+            case "secret":
+                return [
+                    partial(self.question, kind, {"entity": entity}, answer, [place])
+                    for entity, (answer, place) in self.secrets.items()
+                ]
+            case "failed":
+                return [
+                    partial(
+                        self.question,
+                        kind,
+                        {"task": task},
+                        ", ".join(sorted(tried)),
+                        [*tried.values()],
+                    )
+                    for task, tried in self.failed.items()
+                    if len(tried) <= 8
+                ]
+            case "count":
+                return [
+                    partial(
+                        self.question,
+                        kind,
+                        {"customer": customer},
+                        str(len(tickets)),
+                        [*tickets.values()],
+                    )
+                    for customer, tickets in self.closed.items()
+                    if len(tickets) <= 12
+                ]
+            case "tests":
+                return [
+                    partial(self.question, kind, {"suite": suite}, answer, [place])
+                    for suite, (answer, place) in self.tests.items()
+                ]
+            case "entry":
+                return [
+                    partial(self.question, kind, {"file": file, "key": key}, answer, [place])
+                    for (file, key), (answer, place) in self.entries.items()
+                ]
+            case _:
+                return list(self.hops(kind))
+
+    def hops(self, kind: str) -> Sequence[Callable[[], Question]]:
+        """Questions that lead over a person, or over a person's manager, to a service."""
+        found: list[Callable[[], Question]] = []
+        for person in self.people:
+            places: list[int] = []
+            asked = person
+            if kind == "boss":
+                if person not in self.boss:
+                    continue
+                person, place = self.boss[person]
+                places.append(place)
+            if person not in self.owns:
+                continue
+            entity, place = self.owns[person]
+            for attr in self.attrs:
+                if history := self.state.get((entity, attr)):
+                    answer, last = history[-1]
+                    slots = {"person": asked, "attr": attr}
+                    evidence = [*places, place, last]
+                    found.append(partial(self.question, kind, slots, answer, evidence))
+        return found
+
+    def about_state(
+        self, kind: str, key: tuple[str, str], history: list[tuple[str, int]]
+    ) -> Question:
+        slots = {"entity": key[0], "attr": key[1]}
+        if kind == "before":
+            (answer, first), (_, last) = history[-2:]
+            return self.question(kind, slots, answer, [first, last])
+        answer, place = history[-1]
+        return self.question(kind, slots, answer, [place])
+
+    def question(
+        self, kind: str, slots: Mapping[str, str], answer: str, evidence: Sequence[int]
+    ) -> Question:
+        text = self.rng.choice(phrases.questions(self.split, kind)).fill(slots)
+        return Question(kind, text, answer, tuple(sorted(set(evidence))))
+
+
+def make_world(
+    seed: int,
+    split: str = "train",
+    *,
+    horizon: int = HORIZON,
+    questions: int = 12,
+    count: Count = rough_count,
+) -> World:
+    """A world of `horizon` happenings. `split`: "train", or "heldout" for words never trained on."""
+    if split not in phrases.SPLITS:
+        raise ValueError(f"split must be one of {', '.join(phrases.SPLITS)}, not {split!r}")
+    return _Maker(seed, split, horizon, count).run(questions)
