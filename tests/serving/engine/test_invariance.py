@@ -1,0 +1,67 @@
+"""A seeded request gives the same tokens alone and among 31 others, whichever way the model runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from burnish.kernels.model import LoadedModel, load_model
+from burnish.serving.engine import LocalEngine, Request, SamplingParams
+
+from tests.tiny_model import build_tiny_model
+
+from .conftest import random_adapter
+
+WAYS = ["reference", "float32", "bfloat16", "int8", "int4"]
+SAMPLING: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.0},
+    {"temperature": 0.7, "top_p": 0.9},
+    {"top_k": 5, "min_p": 0.05},
+    {"frequency_penalty": 0.4, "logprobs": 2},
+]
+
+
+def load(folder: Path, way: str) -> LoadedModel:
+    if way == "reference":
+        return load_model(folder, native=False)
+    model = load_model(folder, weights=way)  # type: ignore[arg-type]
+    if model.native is None:
+        pytest.skip("no native library")
+    return model
+
+
+def crowd(adapter: str | None) -> list[Request]:
+    """32 requests of every kind, some with the same beginning."""
+    return [
+        Request(
+            str(at),
+            tuple(5 + (at % 20 * 31 + n * 7) % 250 for n in range(1 + 5 * (at % 9))),
+            SamplingParams(seed=at, max_tokens=12, ignore_eos=True, **SAMPLING[at % 5]),
+            adapter if at % 3 else None,
+        )
+        for at in range(32)
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_alone_or_in_a_crowd(tiny_model: Path, way: str) -> None:
+    engine = LocalEngine(load(tiny_model, way), max_running=32)
+    engine.set_adapter_weights("p@2", random_adapter(engine.model, 2))
+    requests = crowd("p@2")
+    together = engine.generate_batch(requests)
+    for request, among in list(zip(requests, together, strict=True))[::3]:
+        alone = LocalEngine(engine.model, max_running=1)  # nothing in its cache
+        alone._adapters = engine._adapters  # the same versions in the same slots
+        (answer,) = alone.generate_batch([request])
+        assert answer.token_ids == among.token_ids
+        assert answer.logprobs == pytest.approx(among.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "deepseek_v3", "glm4_moe"])
+def test_families_without_a_native_step(family: str, tmp_path: Path) -> None:
+    model = load_model(build_tiny_model(tmp_path, family))
+    requests = crowd(None)
+    together = LocalEngine(model, max_running=32).generate_batch(requests)
+    for request, among in list(zip(requests, together, strict=True))[::5]:
+        (answer,) = LocalEngine(model, max_running=1).generate_batch([request])
+        assert answer.token_ids == among.token_ids
