@@ -131,6 +131,10 @@ class TenantKeys:
     def sessions_of(self, user: str) -> str:
         return f"{self.base}user:{_name(user)}:sessions"
 
+    def files_of(self, user: str) -> str:
+        """The memory tool's files of an end user: one hash, path -> content."""
+        return f"{self.base}files:{_name(user)}"
+
     @property
     def records(self) -> str:
         """Prefix of all that belongs to records; one row is `r:<number>` below it."""

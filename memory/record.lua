@@ -5,8 +5,8 @@
 --
 -- KEYS  meta ids gone order changes
 -- ARGV  op, prefix, now, id, digest of the id, expected version ('' any, 0 none), then
---       put   confirm ('1': what is known stays as it is), slot, indexes (newline-joined), public fields, fields (each list:
---             count, then its items)
+--       put   confirm ('1': what is known stays as it is), slot, indexes (newline-joined),
+--             public fields, fields (each list: count, then its items)
 --       judge value, added to the feedback there is
 --       drop  '1' leaves a tombstone and the windows as they are; '' is as if never written
 -- Returns put {'ok', 'created' | 'replaced' | 'confirmed' | 'known', value of each public

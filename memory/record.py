@@ -112,7 +112,7 @@ class Filter:
     """Which records a read is about. By default: what holds now.
 
     `as_of` (seconds since 1970) asks for what held then; `include_superseded` for every
-    value a slot ever had. What has expired is never shown.
+    value a slot ever had. What has expired is not shown, unless it is asked for too.
     """
 
     user: str | None = None
@@ -121,9 +121,11 @@ class Filter:
     predicate: str | None = None
     as_of: float | None = None
     include_superseded: bool = False
+    include_expired: bool = False
 
     def admits(self, record: Record, now: float) -> bool:
-        if record["expires_at"] is not None and record["expires_at"] <= now:
+        expires = record["expires_at"]
+        if expires is not None and expires <= now and not self.include_expired:
             return False
         for name in ("user", "session_id"):
             if getattr(self, name) is not None and getattr(self, name) != record[name]:

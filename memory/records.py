@@ -71,6 +71,9 @@ class Records:
             for name in ("record.lua", "record_fetch.lua")
         )
 
+    def now(self) -> float:
+        return self._clock()
+
     async def put(
         self,
         tenant: str,
@@ -212,8 +215,15 @@ class Records:
 
     async def forget_user(self, tenant: str, user: str) -> int:
         """Erase all records of this end user; how many."""
+        return await self._forget_all(tenant, user_index(user))
+
+    async def forget_session(self, tenant: str, session: str) -> int:
+        """Erase all records that come from this session; how many."""
+        return await self._forget_all(tenant, session_index(session))
+
+    async def _forget_all(self, tenant: str, index: str) -> int:
         keys, erased = TenantKeys(tenant), 0
-        while numbers := await self._redis.zrange(keys.records + user_index(user), 0, PAGE - 1):
+        while numbers := await self._redis.zrange(keys.records + index, 0, PAGE - 1):
             for row in await self._raw(tenant, numbers, ("id",)):
                 if row:
                     erased += await self.forget(tenant, row[0])

@@ -70,7 +70,9 @@ class Shelf:
         """[n] bool: the rows that Filter.admits, all at once."""
         count = len(self._postings)
         valid_from, valid_until, expires_at = self._times[:count].T
-        wanted = self._alive[:count] & (expires_at > now)
+        wanted = self._alive[:count].copy()
+        if not asked.include_expired:
+            wanted &= expires_at > now
         if not asked.include_superseded:
             at = now if asked.as_of is None else asked.as_of
             wanted &= (valid_from <= at) & (at < valid_until)

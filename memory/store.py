@@ -18,6 +18,7 @@ from burnish.memory.context import decided_view, usual_view
 from burnish.memory.deciding import Decider
 from burnish.memory.errors import BadCursor, BadStep, IdConflict, SessionNotFound, TooLarge
 from burnish.memory.extraction import Asker, Extraction
+from burnish.memory.files import Files
 from burnish.memory.keys import SessionKeys, TenantKeys
 from burnish.memory.log import SessionLog
 from burnish.memory.moment import Moment
@@ -75,6 +76,7 @@ class MemoryStore:
         self._scripts = Scripts(redis)
         self._decider = Decider(policies or Policies(), self._price, summarise)
         self.records = Records(redis, clock)
+        self.files = Files(redis)
         self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
         self.compaction = Compaction(redis, self._scripts, self._decider, self._price, clock)
@@ -225,19 +227,26 @@ class MemoryStore:
         return reply[1]
 
     async def forget_user(self, tenant: str, user: str) -> dict[str, int]:
-        """Erase every session this end user took part in, and the user's records."""
+        """Erase every session this end user took part in and what was extracted from it, and
+        the user's records and files; how many of each."""
         owned = TenantKeys(tenant).sessions_of(user)
-        sessions = await self._redis.smembers(owned)
-        erased = 0
-        for session in sorted(sessions):
+        sessions = await self.sessions_of(tenant, user)
+        erased = records = 0
+        for session in sessions:
             keys = session_keys(tenant, session)
             gone = await self._scripts.forget_session(
                 keys=keys.fixed, args=[keys.postings, f"{self._clock():.3f}"]
             )
             erased += max(gone, 0)
+            records += await self.records.forget_session(tenant, session)
             await self._redis.srem(owned, session)
-        records = await self.records.forget_user(tenant, user)
-        return {"sessions": len(sessions), "steps": erased, "records": records}
+        records += await self.records.forget_user(tenant, user)
+        files = await self.files.forget_user(tenant, user)
+        return {"sessions": len(sessions), "steps": erased, "records": records, "files": files}
+
+    async def sessions_of(self, tenant: str, user: str) -> list[str]:
+        """The sessions this end user took part in, by name."""
+        return sorted(await self._redis.smembers(TenantKeys(tenant).sessions_of(user)))
 
     async def _moment(self, keys: SessionKeys, version: int | None) -> Moment:
         if version is None:

@@ -7,8 +7,9 @@ asks the champion. Left out: engines that show no hidden states, where hashing t
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import Any
 
 import numpy as np
 from burnish.memory import PolicyFailed
@@ -17,9 +18,17 @@ from burnish.memory.policies import Policies
 from burnish.memory.policies.indexer import Indexer
 from burnish.serving.adapters import VersionUnavailable
 from burnish.serving.chat_template import AnswerParser, render
-from burnish.serving.engine import Engine, EngineError, LocalEngine, Request, SamplingParams
+from burnish.serving.engine import (
+    Engine,
+    EngineError,
+    LocalEngine,
+    Request,
+    SamplingParams,
+    json_grammar,
+)
 from burnish.serving.policies import Lease, UnknownModel
 
+LONGEST_JSON = 1024  # tokens
 TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
 
 
@@ -61,12 +70,21 @@ class EngineSummariser:
 
     async def __call__(self, prompt: str, max_tokens: int) -> str:
         """Raises PolicyFailed."""
+        return await self._answer(prompt, max_tokens)
+
+    async def in_schema(self, prompt: str, schema: Mapping[str, Any]) -> str:
+        """JSON that keeps to the schema, unless it is cut off. Raises PolicyFailed."""
+        return await self._answer(prompt, LONGEST_JSON, json_grammar(dict(schema)))
+
+    async def _answer(self, prompt: str, max_tokens: int, grammar: str = "") -> str:
         messages = [{"role": "user", "content": prompt}]
         ids = render(self._engine.tokenizer, messages, None, thinking=False).ids
         room = self._engine.max_model_len - len(ids)
         if room < 1:
             raise PolicyFailed("the steps do not fit the model")
-        params = SamplingParams(temperature=0.0, max_tokens=max(1, min(max_tokens, room)))
+        params = SamplingParams(
+            temperature=0.0, max_tokens=max(1, min(max_tokens, room)), grammar=grammar
+        )
         try:
             lease = await self._acquire()
         except (UnknownModel, VersionUnavailable) as error:

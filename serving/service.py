@@ -76,6 +76,7 @@ class Service:
         def count(text: str) -> int:
             return len(tokenizer.encode(text, add_special_tokens=False))
 
+        model = EngineSummariser(engine, lambda: policies.acquire(settings.policies[0]))
         return cls(
             settings=settings,
             engine=engine,
@@ -89,7 +90,8 @@ class Service:
                 redis,
                 count,
                 policies=policies_of(engine),
-                summarise=EngineSummariser(engine, lambda: policies.acquire(settings.policies[0])),
+                summarise=model,
+                ask=model.in_schema,
                 upkeep_policy=settings.memory_policy,
             ),
             secret=load_secret(data),

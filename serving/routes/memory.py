@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from burnish.memory import MemoryStore, SessionNotFound
-from burnish.serving.routes import compaction, records
+from burnish.serving.routes import compaction, memory_tool, records
 from burnish.serving.routes.memory_route import Asker, Body, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
@@ -106,4 +106,5 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     api.include_router(compaction.router(get_store, auth))
     api.include_router(records.router(get_store, auth))
+    api.include_router(memory_tool.router(get_store, auth))
     return api

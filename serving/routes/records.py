@@ -4,14 +4,18 @@ Moments are seconds since 1970 or ISO 8601 (UTC where it names no zone). A write
 `if_version` is refused with 409 when someone else wrote in between.
 """
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from burnish.memory import MemoryStore
+from burnish.memory.export import export_user
+from burnish.memory.forgetting import Forgetting, forget_by_policy
 from burnish.memory.record import Filter
 from burnish.serving.routes.memory_route import Asker, Body, Limit, Route
 from fastapi import APIRouter, Depends, Query
+from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator, Field, model_validator
 
 
@@ -66,30 +70,46 @@ class Judgement(Body):
 
 
 class Extract(Body):
-    """Which steps to read: of these roles, behind this cursor. `user` owns the records."""
+    """Which steps to read: of these roles, behind this cursor. `user` owns the records.
+
+    With `model` the served model looks too: slower, and as good as that model is.
+    """
 
     user: str | None = None
     roles: list[str] = ["user"]
     after: str = "0"
-    model: bool = True
+    model: bool = False
     dry_run: bool = False
 
 
 class Forget(Body):
-    """Exactly one of session, user or record; cursors narrow a session to single steps."""
+    """Exactly one of session, user, record and policy; cursors narrow a session to single steps.
+
+    A policy chooses records, of one `user` or all; with `dry_run` it only tells which and why.
+    """
 
     session_id: str | None = None
     user: str | None = None
     record_id: str | None = None
     cursors: list[str] | None = None
+    policy: Forgetting | None = None
+    older_than_s: float | None = Field(None, ge=0)
+    keep: int | None = Field(None, ge=0)
+    dry_run: bool = False
 
     @model_validator(mode="after")
     def _one_target(self) -> "Forget":
+        if self.policy is not None:
+            if self.session_id is not None or self.record_id is not None:
+                raise ValueError("a policy goes with user or with nothing")
+            return self
         targets = [t for t in (self.session_id, self.user, self.record_id) if t is not None]
         if len(targets) != 1:
-            raise ValueError("name exactly one of session_id, user, record_id")
+            raise ValueError("name exactly one of session_id, user, record_id, policy")
         if self.cursors is not None and self.session_id is None:
             raise ValueError("cursors go with session_id")
+        if self.dry_run or self.keep is not None or self.older_than_s is not None:
+            raise ValueError("dry_run, keep and older_than_s go with policy")
         return self
 
 
@@ -195,12 +215,33 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         body: Forget,
         store: MemoryStore = asked_store,
         who: Asker = asker,
-    ) -> dict[str, int]:
+    ) -> dict[str, Any]:
         """Erases for good; what stays is a tombstone that keeps late retries out."""
+        if body.policy is not None:
+            return await forget_by_policy(
+                store.records,
+                who.tenant,
+                body.policy,
+                dry_run=body.dry_run,
+                user=body.user,
+                older_than_s=body.older_than_s,
+                keep=body.keep,
+            )
         if body.user is not None:
             return await store.forget_user(who.tenant, body.user)
         if body.record_id is not None:
             return {"records": await store.records.forget(who.tenant, body.record_id)}
         return {"steps": await store.forget(who.tenant, body.session_id or "", body.cursors)}
+
+    @api.get("/export")
+    async def export(
+        user: Annotated[str, Query(min_length=1)],
+        store: MemoryStore = asked_store,
+        who: Asker = asker,
+    ) -> StreamingResponse:
+        """Everything kept about an end user, one JSON object per line."""
+        kept = export_user(store, who.tenant, user)
+        lines = (json.dumps(one, ensure_ascii=False) + "\n" async for one in kept)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
 
     return api

@@ -88,5 +88,8 @@ async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
     await cluster.records.judge(tenant, "Porto", -1)
     assert await cluster.records.update(tenant, "Porto", {"pinned": True})
     assert len(await cluster.records.search(tenant, "porto", user="ana")) == 1
+    command = {"command": "create", "path": "/memories/a", "file_text": "x"}
+    assert not (await cluster.files.run(tenant, "ana", command)).is_error
+    assert (await cluster.extraction.extract(tenant, "s", user="ana"))["by"] == "patterns"
     gone = await cluster.forget_user(tenant, "ana")
-    assert gone == {"sessions": 1, "steps": 49, "records": 2}
+    assert gone == {"sessions": 1, "steps": 49, "records": 2, "files": 1}

@@ -68,8 +68,8 @@ async def test_a_user_is_gone_from_sessions_and_records(store: MemoryStore, tena
     await store.records.put(tenant, {"text": SECRET, "user": "ana"})
     await store.records.put(tenant, {"text": "fine", "user": "ben"})
     gone = await store.forget_user(tenant, "ana")
-    assert gone == {"sessions": 1, "steps": 1, "records": 1}
+    assert gone == {"sessions": 1, "steps": 1, "records": 1, "files": 0}
     assert SECRET.encode() not in everything(raw, tenant)
     assert (await store.stats(tenant, "s2"))["steps"] == 1
     assert len(await store.records.list(tenant)) == 1
-    assert await store.forget_user(tenant, "ana") == {"sessions": 0, "steps": 0, "records": 0}
+    assert await store.forget_user(tenant, "ana") == {"sessions": 0, "steps": 0, "records": 0, "files": 0}

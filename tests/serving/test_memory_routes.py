@@ -1,5 +1,6 @@
 """/v1/memory over HTTP: shapes, status codes that say what to do, tenants from keys alone."""
 
+import json
 import uuid
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
@@ -106,6 +107,54 @@ async def test_facts_are_taken_out_of_a_session(http: httpx.AsyncClient):
     assert len((await http.get("/records?user=ana")).json()["records"]) == 1
     error(await http.post("/sessions/none/extract", json={}), 404, "session_not_found")
     error(await http.post("/sessions/s/extract", json={"roles": ["wizard"]}), 400, "bad_step")
+
+
+async def test_policies_of_forgetting_tell_before_they_act(http: httpx.AsyncClient):
+    home = {"user": "ana", "subject": "ana", "predicate": "lives in"}
+    for place in ("Lisbon", "Porto"):
+        await http.post("/records", json={**home, "id": place, "value": place})
+    trial = {"policy": "superseded", "user": "ana", "dry_run": True}
+    told = (await http.post("/forget", json=trial)).json()
+    assert [(one["id"], one["why"]) for one in told["listed"]] == [
+        ("Lisbon", "superseded by Porto since 0 s")
+    ]
+    assert (await http.get("/records/Lisbon")).status_code == 200
+    done = (await http.post("/forget", json={"policy": "superseded"})).json()
+    assert done["records"] == 1
+    error(await http.get("/records/Lisbon"), 404, "record_not_found")
+    for bad in (
+        {"policy": "moods"},
+        {"user": "a", "dry_run": True},
+        {"policy": "expired", "record_id": "a"},
+    ):
+        error(await http.post("/forget", json=bad), 400, "invalid_value")
+    error(await http.post("/forget", json={"policy": "unlikely"}), 400, "bad_step")
+
+
+async def test_all_about_an_end_user_is_handed_over_and_erased(http: httpx.AsyncClient):
+    await http.post("/sessions/s/events", json={**events("hello"), "user": "ana"})
+    await http.post("/records", json={"text": "likes tea", "user": "ana"})
+    command = {"command": "create", "path": "/memories/a", "file_text": "x"}
+    await http.post("/tool", json={"user": "ana", "input": command})
+    answer = await http.get("/export?user=ana")
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    kept = [json.loads(line) for line in answer.text.splitlines()]
+    assert [one["type"] for one in kept] == ["record", "file", "session", "step"]
+    gone = (await http.post("/forget", json={"user": "ana"})).json()
+    assert gone == {"sessions": 1, "steps": 1, "records": 1, "files": 1}
+    assert (await http.get("/export?user=ana")).text == ""
+
+
+async def test_the_memory_tool_answers_as_a_tool_result(http: httpx.AsyncClient):
+    command = {"command": "create", "path": "/memories/a", "file_text": "x"}
+    made = await http.post("/tool", json={"user": "ana", "input": command})
+    told = {"content": "File created successfully at: /memories/a", "is_error": False}
+    assert made.json() == told
+    again = await http.post("/tool", json={"user": "ana", "input": command})
+    assert (again.status_code, again.json()["is_error"]) == (200, True)
+    view = {"user": "ben", "input": {"command": "view", "path": "/memories/a"}}
+    assert (await http.post("/tool", json=view)).json()["is_error"] is True
+    error(await http.post("/tool", json={"input": {"command": "format"}}), 400, "bad_step")
 
 
 async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):

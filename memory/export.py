@@ -1,0 +1,35 @@
+"""Everything kept about one end user, to hand over: records, files, sessions and their steps.
+
+The same reach as erasure (`MemoryStore.forget_user`): what one lists the other removes. Left out:
+what is derived and rebuilt from it (indexes, vectors, summaries), and steps already deleted.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from burnish.memory.errors import Forgotten, SessionNotFound
+from burnish.memory.record import Filter
+from burnish.memory.store import MemoryStore
+
+PAGE = 200
+
+
+async def export_user(
+    store: MemoryStore, tenant: str, user: str
+) -> AsyncGenerator[dict[str, Any], None]:
+    """One object at a time, each with its `type`: record, file, session or step."""
+    asked = Filter(user=user, include_superseded=True, include_expired=True)
+    async for record, _ in store.records.scan(tenant, asked):
+        yield {"type": "record", **record}
+    for path, content in sorted((await store.files.all(tenant, user)).items()):
+        yield {"type": "file", "path": path, "content": content}
+    for session in await store.sessions_of(tenant, user):
+        try:
+            yield {"type": "session", **await store.stats(tenant, session)}
+            after = "0"
+            while steps := await store.read(tenant, session, after, PAGE):
+                for step in steps:
+                    yield {"type": "step", "session_id": session, **step}
+                after = steps[-1]["cursor"]
+        except (SessionNotFound, Forgotten):  # never begun, or forgotten meanwhile
+            continue
