@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ from burnish.kernels.folder import (
     open_folder,
 )
 from burnish.kernels.lora import AdapterWeights, check_fits
+from burnish.kernels.packing import Weights
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
-from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, Weights, why_not
+from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, why_not
+from burnish.kernels.train import NativeTraining, why_not_train
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
@@ -153,18 +156,40 @@ class LoadedModel:
                 logits_to_keep=self._put(feed.keep),
             ).logits[0]
 
-    @torch.no_grad()
-    def read(self, sequences: Sequence[Sequence[int]], starts: Sequence[int]) -> torch.Tensor:
-        """The base's logits [N, V] that predict tokens `start`, ... of each sequence, one sequence
-        after the other."""
-        if self.native is not None:
-            with self._lock:
+    def read(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int = 0
+    ) -> torch.Tensor:
+        """Logits [N, V] that predict tokens `start`, ... of each sequence, one sequence after the
+        other: the base's, or those under the adapter in `slot`, in whose tensors they are
+        differentiable if those require gradients."""
+        weights = self._adapters.get(slot)
+        with self._lock, torch.set_grad_enabled(slot > 0 and torch.is_grad_enabled()):
+            if self.native is not None and weights is None:
                 return self.native.read(sequences, starts)
-        ends = [
-            self.forward(self._put(np.array([sequence])))[0, start - 1 : -1]
-            for sequence, start in zip(sequences, starts, strict=True)
-        ]
-        return torch.cat(ends).float()
+            if self.training is not None and weights is not None:
+                return self.training.logits(sequences, starts, weights)
+            return self._read(sequences, starts, slot)
+
+    def _read(
+        self, sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int
+    ) -> torch.Tensor:
+        """The PyTorch way: one padded batch."""
+        width = max(map(len, sequences))
+        tokens = np.zeros((len(sequences), width), np.int64)
+        mask = np.zeros((len(sequences), width), bool)
+        places = []
+        for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
+            tokens[row, : len(sequence)], mask[row, : len(sequence)] = sequence, True
+            places.append(np.arange(start - 1, len(sequence) - 1) + row * width)
+        logits = self.forward(self._put(tokens), self._put(mask), slot)
+        return logits.flatten(0, 1)[self._put(np.concatenate(places))].float()
+
+    @cached_property
+    def training(self) -> NativeTraining | None:
+        """The native way to train, where it covers this model; made when it is first asked for."""
+        if self.native is None or why_not_train(self.native) is not None:
+            return None
+        return NativeTraining(self.native)
 
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
@@ -216,6 +241,7 @@ class LoadedModel:
         reason = why_not(self.model)
         if reason is None:
             self.native = NativeStep(self.model, weights)
+            self.__dict__.pop("training", None)
         return reason
 
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:

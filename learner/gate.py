@@ -23,7 +23,7 @@ from random import Random
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
-from burnish.learner.trainee import Answer, Padded, Sampler, chunks, fits, task_prompt
+from burnish.learner.trainee import Answer, Sampler, Tokens, chunks, fits, task_prompt
 from burnish.serving.engine import Request, SamplingParams
 from pydantic import BaseModel
 
@@ -178,7 +178,7 @@ def kl_to_base(model: LoadedModel, answers: Sequence[Answer]) -> float:
     total, count = 0.0, 0
     for rows in chunks([answer for answer in answers if answer.tokens]):
         logits = model.read([a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows])
-        batch = Padded.of(rows)
+        batch = Tokens.of(rows)
         base = logits.log_softmax(-1).gather(1, batch.chosen[:, None]).squeeze(1)
         ratio = (base - batch.behaviour).clamp(max=10.0)
         total += float((ratio.exp() - 1 - ratio).sum())

@@ -159,12 +159,10 @@ class Trainee:
         self.model.set_adapter(SLOT, self.adapter)
         self._optimiser.zero_grad(set_to_none=True)
         for rows in chunks(answers):
-            batch = Padded.of(rows)
-            read = self.model.read(
-                [a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows]
-            )
-            base = read.log_softmax(-1)
-            policy = self._logprobs(batch)
+            batch = Tokens.of(rows)
+            sequences, starts = [a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows]
+            base = self.model.read(sequences, starts).log_softmax(-1)  # [N, V]
+            policy = self.model.read(sequences, starts, slot=SLOT).log_softmax(-1)
             chosen = policy.gather(1, batch.chosen[:, None]).squeeze(1)  # [N]
             ratio = (chosen.detach() - batch.behaviour).exp().clamp(max=hyper.ratio_cap)
             probabilities = policy.exp()
@@ -179,11 +177,6 @@ class Trainee:
         kl_mean, entropy_mean, ratio_mean = (sums / total).tolist()
         self._over_budget = kl_mean > hyper.kl_budget
         return StepReport(len(answers), total, kl_mean, entropy_mean, ratio_mean, float(norm))
-
-    def _logprobs(self, batch: Padded) -> Tensor:
-        """Log-probabilities over the vocabulary [N, V] where the answers' tokens are predicted."""
-        logits = self.model.forward(batch.tokens, batch.mask, slot=SLOT)
-        return logits.flatten(0, 1)[batch.places].float().log_softmax(-1)
 
     def moments(self) -> dict[str, Tensor]:
         """The optimiser's state, by parameter name."""
@@ -206,35 +199,19 @@ class Trainee:
 
 
 @dataclass(frozen=True)
-class Padded:
-    """Rows side by side: tokens and mask [B, T]; and, over all N answer tokens in row order, the
-    place in [B*T] whose logits predict them, their ids, advantage and behaviour log-probability."""
+class Tokens:
+    """All N answer tokens of some answers, one after the other: ids, advantage, and behaviour
+    log-probability."""
 
-    tokens: Tensor
-    mask: Tensor
-    places: Tensor
     chosen: Tensor
     advantage: Tensor
     behaviour: Tensor
 
     @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Padded:
-        lengths = [(len(answer.prompt), len(answer.tokens)) for answer in answers]
-        width = max(prompt + tokens for prompt, tokens in lengths)
-        tokens = torch.zeros(len(answers), width, dtype=torch.long)
-        mask = torch.zeros(len(answers), width, dtype=torch.bool)
-        places, advantages = [], []
-        for row, (answer, (prompt, count)) in enumerate(zip(answers, lengths, strict=True)):
-            tokens[row, : prompt + count] = torch.tensor(answer.prompt + answer.tokens)
-            mask[row, : prompt + count] = True
-            places.append(torch.arange(prompt - 1, prompt + count - 1) + row * width)
-            advantages.append(torch.full((count,), answer.advantage))
+    def of(cls, answers: Sequence[Answer]) -> Tokens:
         return cls(
-            tokens=tokens,
-            mask=mask,
-            places=torch.cat(places),
             chosen=torch.tensor([t for answer in answers for t in answer.tokens]),
-            advantage=torch.cat(advantages),
+            advantage=torch.tensor([a.advantage for a in answers for _ in a.tokens]),
             behaviour=torch.tensor([p for answer in answers for p in answer.logprobs]),
         )
 

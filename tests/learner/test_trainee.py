@@ -9,7 +9,7 @@ from burnish.learner import tasks
 from burnish.learner.trainee import (
     Answer,
     Hyper,
-    Padded,
+    Tokens,
     Trainee,
     base_features,
     chunks,
@@ -53,9 +53,11 @@ def fitting(some: list[Answer]) -> list[Answer]:
 
 
 def likelihood(model: LoadedModel, some: list[Answer], slot: int) -> float:
-    batch = Padded.of(some)
+    batch = Tokens.of(some)
     with torch.no_grad():
-        logits = model.forward(batch.tokens, batch.mask, slot=slot).flatten(0, 1)[batch.places]
+        logits = model.read(
+            [a.prompt + a.tokens for a in some], [len(a.prompt) for a in some], slot
+        )
     return float(logits.log_softmax(-1).gather(1, batch.chosen[:, None]).mean())
 
 
