@@ -16,6 +16,7 @@ from burnish.memory.policies.base import Price, form
 from burnish.memory.view import Node, Unit, View
 
 CANDIDATES = 48
+FETCHED = 16  # of them at a time
 TAIL_SHARE = 0.5  # of what the floor leaves, when not everything fits
 PLAN_SHARE = 0.5  # of the same, for what a plan made for more room shows
 RECALL_SHARE = 0.25  # of the budget, when everything else fits
@@ -51,8 +52,10 @@ async def usual_view(
             room = view.left
         if room:
             shown = len(moment.floor) + len(kept)
-            hits = await log.rank(about, CANDIDATES + min(shown, 200), oldest)
-            view.recall(await log.units([step for step, _ in hits]), room)
+            places = await log.places(about, CANDIDATES + min(shown, 200), oldest)
+            view.recall(
+                await _best(log, view, [p for p in places if p not in view.seqs], room), room
+            )
         _show_tail(view, tail, view.left, moment.seq)
     return view
 
@@ -101,6 +104,18 @@ def newest_question(newest_first: Sequence[Unit]) -> str:
     """What the next prompt is likely about: the newest user step, else the newest step."""
     said = (s.content for u in newest_first for s in u.steps if s.role == "user")
     return next(said, "") or (newest_first[0].text if newest_first else "")
+
+
+async def _best(log: SessionLog, view: View, places: Sequence[int], room: int) -> list[Unit]:
+    """The units at these places, best first, as far as `room` goes."""
+    best: dict[int, Unit] = {}
+    for start in range(0, len(places), FETCHED):
+        if sum(unit.tokens for unit in best.values()) > room:
+            break
+        for unit in await log.units(await log.steps(places[start : start + FETCHED])):
+            if unit not in view:
+                best.setdefault(unit.first, unit)
+    return list(best.values())
 
 
 async def _kept(log: SessionLog, plan: Plan | None, price: Price) -> list[tuple[Shown, Unit]]:

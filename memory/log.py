@@ -14,7 +14,7 @@ from burnish.memory.terms import query_terms
 from burnish.memory.vectors import Vectors
 from burnish.memory.view import Unit
 
-PAGE = 64
+PAGE = 32
 LONG_PAGE = 500
 FOREVER = 10**15
 
@@ -54,18 +54,23 @@ class SessionLog:
             pages = await pipe.execute()
         return self._seen(entry for page in pages for entry in page)
 
-    async def rank(self, query: str, limit: int, before: int = 0) -> list[tuple[Step, float]]:
-        """The best matches with their scores; `before` leaves out that place and later ones."""
+    async def rank(self, query: str, limit: int) -> list[tuple[Step, float]]:
+        """The best matches with their scores."""
+        scores = await self.places(query, limit)
+        found = await self.steps(list(scores))
+        return [(step, scores[step.seq]) for step in found[:limit]]
+
+    async def places(self, query: str, limit: int, before: int = 0) -> dict[int, float]:
+        """Where the best matches are, best first, with their scores; some may be hidden.
+        `before` leaves out that place and later ones."""
         lists = [self._keys.postings + term for term in query_terms(query)]
         if not lists:
-            return []
+            return {}
         before = min(before or self._upto + 1, self._upto + 1)
         hits = await self._scripts.rank(
             keys=[self._keys.meta, *lists], args=[limit + len(self._hidden), before]
         )
-        scores = {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
-        found = await self.steps(list(scores))
-        return [(step, scores[step.seq]) for step in found[:limit]]
+        return {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
 
     async def units(self, steps: Sequence[Step]) -> list[Unit]:
         """Each step with the rest of its tool exchange, in the order of `steps`, no unit twice."""

@@ -93,6 +93,11 @@ class View:
         self._recalled: list[Unit] = []
 
     @property
+    def seqs(self) -> set[int]:
+        """The steps that are shown."""
+        return {step.seq for unit in self._shown.values() for step in unit.steps}
+
+    @property
     def left(self) -> int:
         return self.budget - self.tokens
 
@@ -137,10 +142,10 @@ class View:
                 chosen.append(unit)
                 room -= price
         # Token counts do not add up exactly; the block as a whole is what counts.
-        while chosen and self._cost(_block(chosen)) > most:
+        while chosen and (cost := self._cost(_block(chosen))) > most:
             chosen.pop()
         if chosen:
-            self.tokens += self._cost(_block(chosen))
+            self.tokens += cost
             self._recalled = sorted(chosen, key=lambda unit: unit.first)
 
     def messages(self) -> list[ViewMessage]:
