@@ -6,6 +6,7 @@ percent-encoded inside the tag: no choice of names can reach another tenant's ke
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from urllib.parse import quote, unquote
 
 PREFIX = "burnish:mem:"
@@ -21,7 +22,7 @@ class SessionKeys:
     tenant: str
     session: str
 
-    @property
+    @cached_property
     def base(self) -> str:
         return f"{PREFIX}{{{_name(self.tenant)}:{_name(self.session)}}}:"
 

@@ -5,7 +5,7 @@
 -- Returns {step, score, ...}, best first; equal scores: the newer step first.
 local K1, B = 1.2, 0.75
 local SIZE = 8
-local MOST_POSTINGS = 8000 -- bounds the time of a query made of common words
+local MOST_POSTINGS = 5000 -- bounds the time of a query made of common words
 
 local limit, before = tonumber(ARGV[1]), tonumber(ARGV[2])
 local totals = redis.call('HMGET', KEYS[1], 'docs', 'length')

@@ -262,14 +262,15 @@ class MemoryStore:
         """The posting lists the script will touch, and its arguments (see append.lua)."""
         now = self._clock()
         places: dict[str, int] = {}
-        args: list[str | int] = [keys.postings, f"{now:.3f}", len(keys.fixed), len(drafts)]
+        prefix, first = keys.postings, len(keys.fixed) + 1
+        args: list[str | int] = [prefix, f"{now:.3f}", first - 1, len(drafts)]
         for draft in drafts:
             counts = terms(draft.text)
             length = counts.total()
             tokens = self._price(draft.text)
             found: list[int] = []
             for term, count in counts.items():
-                place = places.setdefault(keys.postings + term, len(keys.fixed) + 1 + len(places))
+                place = places.setdefault(prefix + term, first + len(places))
                 found += [place, count]
             args += [draft.id, draft.digest, draft.pin_reason, tokens, length]
             args += [draft.tool_call_id or "", len(draft.call_ids), *draft.call_ids]

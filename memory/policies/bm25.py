@@ -4,6 +4,7 @@ BM25 with the usual k1 = 1.2, b = 0.75 (Robertson and Zaragoza, 2009) over the c
 themselves, so that it needs no index.
 """
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ class Bm25:
         self.tail = tail  # of the budget
 
     async def decide(self, task: Task) -> Sequence[Decision]:
-        scores = bm25(task.query, [c.unit.text for c in task.candidates])
+        # Counting the words of a long log takes a while; nobody else should wait for it.
+        scores = await asyncio.to_thread(bm25, task.query, [c.unit.text for c in task.candidates])
         return fill(task, scores, self.tail, "BM25")
 
 
