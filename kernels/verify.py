@@ -41,8 +41,8 @@ class Finding:
 class Cache:
     """Rows of a paged cache of our own, fed step by step."""
 
-    def __init__(self, model: LoadedModel, rows: int, length: int) -> None:
-        self.model, self.rows = model, rows
+    def __init__(self, model: LoadedModel, rows: int, length: int, slot: int = 0) -> None:
+        self.model, self.rows, self.slot = model, rows, slot
         reach = -(-length // BLOCK) * BLOCK
         self.pages = model.new_pages(rows * reach)
         # Pages of the rows interleave, so that a mistake in the table would show.
@@ -58,7 +58,7 @@ class Cache:
             rows=np.arange(self.rows),
             starts=np.full(self.rows, self.length),
             counts=np.full(self.rows, count),
-            slots=np.zeros(self.rows, np.int64),
+            slots=np.full(self.rows, self.slot),
             keep=np.arange(self.rows * count),
         )
         logits, _ = self.model.step(feed, self.table, self.pages)

@@ -158,6 +158,7 @@ app.command()(lab.simulate)
 app.command()(lab.pretrain)
 app.command()(lab.train_compactor)
 app.command()(lab.verify)
+app.command()(lab.kernels)
 
 
 @keys_app.command("add")

@@ -1,4 +1,4 @@
-"""The commands of the laboratory: `burnish simulate`, `burnish pretrain` and `burnish verify`.
+"""The commands of the laboratory: `burnish simulate`, `pretrain`, `verify` and `kernels`.
 
 Only their flags; the work is in the packages of the same names. A flag left out keeps the
 default written there.
@@ -115,3 +115,11 @@ def train_compactor(
                 command.register(out, LearnerSettings())
     except command.CompactorError as error:
         raise ServiceError(str(error)) from error
+
+
+def kernels() -> None:
+    """Which way each op takes on this machine, why, and its error; exit code 1 where one is off."""
+    from burnish.ops import ways
+    from rich.console import Console
+
+    raise typer.Exit(ways.run(Console()))

@@ -1,0 +1,203 @@
+"""Which way each op takes on this machine, why, and how far it is from the plain reference.
+
+The cases are models of one layer with random weights and all but the op at hand switched off: the
+output projection of what is not asked about is zero. The truth is transformers' eager model in
+float32; for LoRA, the same model with the adapter merged into its weights. What is compared are
+logits, prefilled and decoded through the paged cache. Left out: speed (the benches), and sampling,
+whose reference lives with the engine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from burnish.kernels import attention, experts, native
+from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter, sites
+from burnish.kernels.model import LoadedModel
+from burnish.kernels.step import FAMILIES
+from burnish.kernels.verify import Cache
+from transformers import AutoConfig, AutoModelForCausalLM
+
+TOLERANCE = 1e-3
+ROWS, LENGTH = 3, 40
+FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "fma", "asimd", "bf16", "sve")
+NOBODY = SimpleNamespace(eos_token_id=None)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One op, one way of computing it that is taken here, and its largest error met."""
+
+    op: str
+    way: str
+    why: str
+    error: float
+    allowed: float = TOLERANCE
+
+    @property
+    def passed(self) -> bool:
+        return self.error <= self.allowed
+
+
+def machine() -> dict[str, str]:
+    """What the choice depends on."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    packages = [p for p in ("flash_attn", "triton", "flashinfer") if importlib.util.find_spec(p)]
+    cuda = "none"
+    if torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        cuda = f"{torch.cuda.get_device_name()}, capability {major}.{minor}"
+    return {
+        "processor": ", ".join(_flags()) or torch.backends.cpu.get_cpu_capability(),
+        "compiler": compiler or "none",
+        "native library": "loaded" if native.library() else "none",
+        "families with a native step": ", ".join(FAMILIES),
+        "CUDA": cuda,
+        "torch": torch.__version__,
+        "packages that may help": ", ".join(packages) or "none",
+    }
+
+
+def _flags() -> list[str]:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return []
+    return [flag for flag in FLAGS if flag in words]
+
+
+def ways(seed: int = 0) -> Iterator[Way]:
+    """Every op with every way it is taken: by models with a native step, and by the others."""
+    have = native.library() is not None
+    chosen: list[tuple[str, bool, str]] = []
+    if have:
+        chosen.append(("native library", True, "compiled for this processor"))
+    others = "for families without a native step" if have else "there is no native library"
+    chosen.append(("PyTorch", False, others))
+    for op, config, spoil, adapted in _cases():
+        for way, fast, why in chosen:
+            yield Way(op, way + _detail(op, fast), why, _error(config, spoil, adapted, fast, seed))
+
+
+def _detail(op: str, fast: bool) -> str:
+    """The call behind a PyTorch way."""
+    known = {
+        "paged attention": ": scaled_dot_product_attention over gathered pages",
+        "grouped experts": ": one product per expert that has tokens",
+        "LoRA, attention and experts": ": two low-rank products, a slot per token",
+    }
+    return "" if fast else known.get(op, "")
+
+
+Spoil = Callable[[Any], None]
+
+
+def _cases() -> Iterator[tuple[str, Any, Spoil, bool]]:
+    """Op, config, what is switched off, and whether an adapter is in use."""
+
+    def no_mlp(model: Any) -> None:
+        _zero(model, "down_proj")
+
+    def no_attention(model: Any) -> None:
+        _zero(model, "o_proj")
+
+    def nothing(model: Any) -> None:
+        pass
+
+    yield "paged attention", _config("llama"), no_mlp, False
+    scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0}
+    scaled["original_max_position_embeddings"] = 32
+    yield "norm + rope", _config("qwen3", rope_parameters=scaled), no_mlp, False
+    yield "grouped experts", _config("qwen3_moe"), no_attention, False
+    yield "LoRA, attention and experts", _config("qwen3_moe"), nothing, True
+    yield "whole decoder step", _config("qwen3_moe", num_hidden_layers=3), nothing, False
+
+
+def _config(family: str, **more: Any) -> Any:
+    shape: dict[str, Any] = {
+        "vocab_size": 512,
+        "hidden_size": 128,
+        "intermediate_size": 160,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+    }
+    if family == "qwen3_moe":
+        shape |= {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 96}
+    return AutoConfig.for_model(family, **{**shape, **more})
+
+
+def _zero(model: Any, ending: str) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.removesuffix(".weight").endswith(ending):
+                parameter.zero_()
+
+
+@torch.no_grad()
+def _error(config: Any, spoil: Spoil, adapted: bool, fast: bool, seed: int) -> float:
+    """Largest difference of logits between a way and the reference."""
+    attention.register()
+    experts.register()
+    moe = config.model_type == "qwen3_moe"
+    built = []
+    for ours in (False, True):
+        torch.manual_seed(seed)
+        own = {"experts_implementation": experts.NAME if ours else "eager"} if moe else {}
+        model: Any = AutoModelForCausalLM.from_config(
+            config,
+            dtype=torch.float32,
+            attn_implementation=attention.NAME if ours else "eager",
+            **own,
+        ).eval()
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                parameter.uniform_(0.5, 1.5)
+            else:
+                parameter.normal_(0, 1.0 if "embed" in name else parameter.shape[-1] ** -0.5)
+        spoil(model)
+        built.append(model)
+    reference, model = built
+    loaded = LoadedModel(model, NOBODY, Path(), "")
+    if fast and (reason := loaded.use_native("float32")):
+        raise RuntimeError(f"the case was meant for the native library: {reason}")
+    if adapted:
+        adapter = _adapter(model, seed)
+        loaded.set_adapter(1, adapter)
+        _merge(reference, adapter)
+    tokens = torch.randint(0, config.vocab_size, (ROWS, LENGTH))
+    cache = Cache(loaded, ROWS, LENGTH, slot=1 if adapted else 0)
+    half = LENGTH // 2
+    steps = [cache.feed(tokens[:, :half])]
+    steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, LENGTH)]
+    return float((torch.cat(steps, dim=1) - reference(tokens).logits).abs().max())
+
+
+def _adapter(model: Any, seed: int) -> AdapterWeights:
+    spec = LoraSpec(8, 16.0, default_targets(model))
+    fresh = init_adapter(model, spec, seed)
+    filled = {
+        n: torch.randn_like(t) * 0.1 if "lora_B" in n else t for n, t in fresh.tensors.items()
+    }
+    return AdapterWeights(spec, filled)
+
+
+def _merge(model: Any, adapter: AdapterWeights) -> None:
+    """Add the adapter to the weights themselves: W + scale * B A."""
+    for site in sites(model, adapter.spec.targets):
+        a, b = (adapter.tensors[f"{site.name}.lora_{x}.weight"] for x in "AB")
+        a, b = site.unpack(a, b, adapter.spec.rank)
+        weight = site.module.get_parameter(site.parameter or "weight")
+        change = adapter.spec.scale * (b @ a)
+        flipped = bool(getattr(site.module, "is_transposed", False))
+        weight += change.transpose(1, 2) if flipped else change
