@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 INTAKE, UPDATE = "burnish.learner.intake", "burnish.learner.update"
+COMPACTOR = "burnish.learner.compactor"
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
 
@@ -55,7 +56,10 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_reject_on_worker_lost=True,
         task_time_limit=longest,
         task_default_queue="update",
-        task_routes={INTAKE: {"queue": "intake"}, UPDATE: {"queue": "update"}},
+        task_routes={
+            INTAKE: {"queue": "intake"},
+            **{task: {"queue": "update"} for task in (UPDATE, COMPACTOR)},
+        },
         worker_prefetch_multiplier=1,
         worker_pool="prefork",
         # A forked child would inherit torch's locked threads.
@@ -74,6 +78,11 @@ def make_app(settings: LearnerSettings) -> Celery:
                 "task": INTAKE,
                 "schedule": settings.intake_every,
                 "options": {"expires": settings.intake_every, "queue": "intake"},
+            },
+            "compactor": {
+                "task": COMPACTOR,
+                "schedule": settings.update_every,
+                "options": {"expires": settings.update_every, "queue": "update"},
             },
             **{
                 f"update {policy}": {
@@ -153,6 +162,22 @@ def update(policy: str = "default") -> str | None:
         # It overran its interval, and beat's tick found the lease held: do not wait for the next.
         expires = settings().update_every
         app.send_task(UPDATE, [policy], queue="update", expires=expires)
+    return tick.did if tick else None
+
+
+@app.task(name=COMPACTOR)
+def compactor() -> str | None:
+    """One update of the memory's compaction policy; returns the tick's sentence."""
+    from burnish.learner.compactor import online
+
+    try:
+        tick = online.tick(settings(), database())
+    except Exception as error:
+        # This is the process's top loop: people must read why nothing trained.
+        log.exception("the update of the compactor failed")
+        why = f"{type(error).__name__}: {error}"
+        publish(client(), Tick("update", "compactor", "failed", why))
+        raise
     return tick.did if tick else None
 
 

@@ -18,6 +18,7 @@ from burnish.memory.features import NAMES, WIDTH, Features, Index, describe, loo
 from burnish.memory.policies.base import Task, Verdict
 from safetensors import SafetensorError, safe_open
 
+POLICY = "compactor"  # its name in the registry, where later versions are put
 CHOICES = (Verdict.DROP, Verdict.SHORTEN, Verdict.KEEP)
 DROP, SHORTEN, KEEP = range(3)
 LOOKS = 3  # each from where the last one led, as many hops as a question may need

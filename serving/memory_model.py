@@ -15,6 +15,7 @@ import numpy as np
 from burnish.memory import PolicyFailed
 from burnish.memory.embedding import Embedder, HashingEmbedder
 from burnish.memory.policies import Policies
+from burnish.memory.policies.base import Policy
 from burnish.memory.policies.indexer import Indexer
 from burnish.serving.adapters import VersionUnavailable
 from burnish.serving.chat_template import AnswerParser, render
@@ -36,9 +37,9 @@ def embedder_of(engine: Engine) -> Embedder:
     return EngineEmbedder(engine) if isinstance(engine, LocalEngine) else HashingEmbedder()
 
 
-def policies_of(engine: Engine) -> Policies:
-    """All compaction policies this engine can serve."""
-    return Policies([Indexer(embedder_of(engine))])
+def policies_of(engine: Engine, *more: Policy) -> Policies:
+    """All compaction policies this engine can serve, and `more`."""
+    return Policies([Indexer(embedder_of(engine)), *more])
 
 
 class EngineEmbedder:

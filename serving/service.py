@@ -16,6 +16,7 @@ from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool import Spool
 from burnish.feedback.stream import open_stream
 from burnish.memory import MemoryStore, connect
+from burnish.serving.compactor import LiveCompactor
 from burnish.serving.engine import Engine
 from burnish.serving.memory_model import EngineSummariser, policies_of
 from burnish.serving.metrics import Metrics
@@ -35,6 +36,7 @@ class Service:
     engine: Engine
     registry: PolicyRegistry
     policies: LivePolicies
+    compactor: LiveCompactor
     spool: Spool
     forwarder: Forwarder
     recorder: Recorder
@@ -70,6 +72,9 @@ class Service:
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
         )
+        compactor = LiveCompactor(
+            registry, data / "adapters", poll_s=settings.poll_s, explore=settings.memory_explore
+        )
         redis = connect(settings.redis_url)
         tokenizer = engine.tokenizer
 
@@ -82,6 +87,7 @@ class Service:
             engine=engine,
             registry=registry,
             policies=policies,
+            compactor=compactor,
             spool=spool,
             forwarder=Forwarder(spool, stream),
             recorder=Recorder(spool),
@@ -89,7 +95,7 @@ class Service:
             memory=MemoryStore(
                 redis,
                 count,
-                policies=policies_of(engine),
+                policies=policies_of(engine, compactor.policy),
                 summarise=model,
                 ask=model.in_schema,
                 upkeep_policy=settings.memory_policy,
@@ -102,11 +108,13 @@ class Service:
         await self.engine.start()
         self.forwarder.start()
         await self.policies.start()
+        self.compactor.start()
         self.memory.upkeep.start()
 
     async def stop(self) -> None:
         """What was accepted is finished and written first; the stream gets the rest next time."""
         await self.memory.upkeep.stop()
+        await self.compactor.stop()
         await self.policies.stop()
         await self.engine.stop(drain=True)
         await self.recorder.drain()

@@ -50,6 +50,9 @@ class ServingSettings(BaseSettings):
     memory_policy: str = Field(
         default="bm25", description="decides what the view of a session that grew keeps"
     )
+    memory_explore: float = Field(
+        default=0.1, ge=0, le=1, description="share of `learned` compactions drawn, to learn from"
+    )
     drain_s: float = Field(
         default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
     )

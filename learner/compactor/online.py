@@ -140,7 +140,8 @@ def tick(settings: LearnerSettings, database: Database, terms: Terms | None = No
             told = _update(settings, database, client, terms or Terms(seed=settings.seed), lease)
     except LeaseHeld:
         return None
-    publish(client, told)
+    if told.why_not is None or "version" in told.counts:
+        publish(client, told)  # most services compact by other policies: no line for nothing
     return told
 
 

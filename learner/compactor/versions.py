@@ -17,10 +17,9 @@ from typing import Any
 
 from burnish.learner.compactor.gate import CompactorReport
 from burnish.learner.compactor.network import Network, save
-from burnish.memory.scorer import SHIPPED, Scorer, fingerprint
+from burnish.memory.scorer import POLICY, SHIPPED, Scorer, fingerprint
 from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
 
-POLICY = "compactor"
 CONFIG, WEIGHTS = ADAPTER_FILES
 
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 from burnish.feedback.events import encode
 from burnish.feedback.redis_stream import RedisStream
-from burnish.learner.app import INTAKE, UPDATE, make_app
+from burnish.learner.app import COMPACTOR, INTAKE, UPDATE, make_app
 from burnish.learner.db import Database
 from burnish.learner.report import latest_ticks, overview
 from burnish.learner.settings import LearnerSettings
@@ -39,7 +39,7 @@ def test_a_hanging_tick_is_killed_before_it_is_delivered_again(tmp_path: Path, s
 def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
     settings = LearnerSettings(data_dir=tmp_path, policies=["default", "shop"], update_every=30)
     schedule = make_app(settings).conf.beat_schedule
-    assert {entry["task"] for entry in schedule.values()} == {INTAKE, UPDATE}
+    assert {entry["task"] for entry in schedule.values()} == {INTAKE, UPDATE, COMPACTOR}
     assert sorted(entry["args"][0] for entry in schedule.values() if "args" in entry) == [
         "default",
         "shop",

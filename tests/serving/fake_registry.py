@@ -27,7 +27,9 @@ class FakeRegistry(PolicyRegistry):
         self.away = False
         self.tampered: set[str] = set()
 
-    def ensure_base(self, policy: str, model_path: Path | str, model_sha256: str) -> PolicyVersion:
+    def ensure_base(
+        self, policy: str, model_path: Path | str, model_sha256: str, *, kind: str = "true"
+    ) -> PolicyVersion:
         self._here()
         if (policy, 1) not in self.store:
             self.store[policy, 1] = PolicyVersion(policy, 1, None, None, model_sha256, time.time())
