@@ -22,6 +22,7 @@ from burnish.memory.files import Files
 from burnish.memory.keys import SessionKeys, TenantKeys
 from burnish.memory.log import SessionLog
 from burnish.memory.moment import Moment
+from burnish.memory.one_off import Compacted, compact_messages
 from burnish.memory.policies import Policies
 from burnish.memory.records import Records
 from burnish.memory.scripts import Scripts, refusal, session_keys
@@ -145,6 +146,19 @@ class MemoryStore:
         return ContextView(
             messages=view.messages(), tokens=view.tokens, version=moment.version, plan=plan
         )
+
+    async def compact_messages(
+        self,
+        events: Sequence[Mapping[str, Any]],
+        budget: int,
+        policy: str = "bm25",
+        query: str | None = None,
+    ) -> Compacted:
+        """A conversation that is not stored here, within `budget` tokens. Nothing is kept.
+
+        Raises BadStep, TooLarge, BudgetTooSmall, UnknownPolicy.
+        """
+        return await compact_messages(self._decider, self._price, events, budget, policy, query)
 
     async def search(
         self, tenant: str, session: str, query: str, limit: int = 10

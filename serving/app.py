@@ -19,7 +19,16 @@ from burnish.serving.auth import Auth, KeyStore
 from burnish.serving.engine import Engine
 from burnish.serving.errors import ApiError
 from burnish.serving.registry import PolicyRegistry
-from burnish.serving.routes import chat, feedback, health, learner, memory, models, policies
+from burnish.serving.routes import (
+    chat,
+    feedback,
+    health,
+    learner,
+    memory,
+    models,
+    policies,
+    responses,
+)
 from burnish.serving.service import Service, service_of
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
@@ -96,6 +105,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(models.router(auth))
     app.include_router(feedback.router(auth))
     app.include_router(memory.router(_memory, auth.require("memory")))
+    app.include_router(responses.router(_memory, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
     app.include_router(health.router)
@@ -107,6 +117,10 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
 
 def _memory(request: Request) -> MemoryStore:
     return service_of(request).memory
+
+
+def _window(request: Request) -> int:
+    return service_of(request).engine.max_model_len
 
 
 async def _page(request: Request) -> FileResponse:

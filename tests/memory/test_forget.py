@@ -72,4 +72,9 @@ async def test_a_user_is_gone_from_sessions_and_records(store: MemoryStore, tena
     assert SECRET.encode() not in everything(raw, tenant)
     assert (await store.stats(tenant, "s2"))["steps"] == 1
     assert len(await store.records.list(tenant)) == 1
-    assert await store.forget_user(tenant, "ana") == {"sessions": 0, "steps": 0, "records": 0, "files": 0}
+    assert await store.forget_user(tenant, "ana") == {
+        "sessions": 0,
+        "steps": 0,
+        "records": 0,
+        "files": 0,
+    }
