@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from burnish.kernels.lora import AdapterWeights, sites
+from burnish.kernels.lora import AdapterError, AdapterWeights, sites
 from torch import Tensor, nn
 
 Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
@@ -40,6 +40,8 @@ class CLayer(ctypes.Structure):
         *((name, CMatrix) for name in ("qkv", "out", "router", "gate_up", "down")),
         ("experts", SIZE),
         ("window", SIZE),
+        ("sinks", POINTER),
+        ("choice", POINTER),
     ]
 
 
@@ -59,8 +61,9 @@ class CModel(ctypes.Structure):
                 "vocab",
             )
         ),
-        *((name, SIZE) for name in ("norm_heads", "normalise", "kv_bf16")),
-        *((name, FLOAT) for name in ("eps", "scale", "clip")),
+        *((name, SIZE) for name in ("norm_heads", "normalise", "sigmoid", "groups")),
+        *((name, SIZE) for name in ("groups_kept", "shared", "kv_bf16")),
+        *((name, FLOAT) for name in ("eps", "scale", "clip", "routed", "alpha", "limit")),
         *((name, POINTER) for name in ("embedding_bf16", "embedding", "final_norm")),
         ("head", CMatrix),
         ("cosines", POINTER),
@@ -177,6 +180,9 @@ class LayerWeights:
     down: Tensor
     qkv_bias: Tensor | None
     out_bias: Tensor | None
+    router_bias: Tensor | None
+    gate_up_bias: Tensor | None
+    down_bias: Tensor | None
     parts: tuple[list[int], list[int], list[int], list[int]]
 
     @classmethod
@@ -184,27 +190,72 @@ class LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
         biases = [p.bias for p in projections]
-        gate_up, down, router = _mlp_weights(mlp)
+        experts, router = getattr(mlp, "experts", None), router_of(mlp)
+        if experts is None:
+            gate_up, down = (
+                torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]),
+                mlp.down_proj.weight,
+            )
+        else:
+            gate_up, down = experts.gate_up_proj.detach(), experts.down_proj.detach()
+            if getattr(experts, "is_transposed", False):
+                gate_up, down = gate_up.transpose(1, 2), down.transpose(1, 2)
+            gate_up, down = _with_shared(mlp, _gates_first(experts, gate_up), down)
+        gate_up_bias = getattr(experts, "gate_up_proj_bias", None)
+        if gate_up_bias is not None:
+            gate_up_bias = interleave(_gates_first(experts, gate_up_bias[..., None]))[..., 0]
         gate_up, down = interleave(gate_up), F.pad(down, (0, -(gate_up.shape[-2] // 2) % WIDTH))
         return cls(
             torch.cat([p.weight for p in projections]),
             attention.o_proj.weight,
-            router,
+            getattr(router, "weight", None),
             gate_up,
             down,
             torch.cat(biases) if biases[0] is not None else None,
             attention.o_proj.bias,
+            getattr(router, "bias", None),
+            gate_up_bias,
+            getattr(experts, "down_proj_bias", None),
             (
                 _halves([p.out_features for p in projections]),
                 _halves([attention.o_proj.out_features]),
-                [0, 0 if router is not None else 1] * (gate_up.shape[-2] // BLOCK),
+                [0, 0 if experts is not None else 1] * (gate_up.shape[-2] // BLOCK),
                 _halves([down.shape[-2]]),
             ),
         )
 
-    def products(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Those that adapters attach to."""
-        return self.qkv, self.out, self.gate_up, self.down
+
+def router_of(mlp: Any) -> Any:
+    """The module that chooses the experts of an MLP; None: there are none."""
+    if not hasattr(mlp, "experts"):
+        return None
+    return mlp.router if hasattr(mlp, "router") else mlp.gate
+
+
+def shared_pieces(mlp: Any) -> int:
+    """How many experts' size the shared experts of an MLP have."""
+    shared = getattr(mlp, "shared_experts", None)
+    return (
+        shared.gate_proj.out_features // mlp.experts.intermediate_dim if shared is not None else 0
+    )
+
+
+def _with_shared(mlp: Any, gate_up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Shared experts become experts behind the others, each as large as those."""
+    pieces = shared_pieces(mlp)
+    if not pieces:
+        return gate_up, down
+    shared = mlp.shared_experts
+    gate, up = (p.weight.unflatten(0, (pieces, -1)) for p in (shared.gate_proj, shared.up_proj))
+    more = shared.down_proj.weight.unflatten(1, (pieces, -1)).transpose(0, 1)
+    return torch.cat([gate_up, torch.cat([gate, up], dim=1)]), torch.cat([down, more])
+
+
+def _gates_first(experts: Any, gate_up: Tensor) -> Tensor:
+    """[E, 2 * inner, n], gates and ups by turns in some families -> all gates, then all ups."""
+    if getattr(experts, "is_concatenated", True):
+        return gate_up
+    return torch.cat([gate_up[:, ::2], gate_up[:, 1::2]], dim=1)
 
 
 def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, Tensor]]:
@@ -213,42 +264,44 @@ def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, T
     rank = weights.spec.rank
     pairs: dict[tuple[nn.Module, str | None], tuple[Tensor, Tensor]] = {}
     for site in sites(model, weights.spec.targets):
+        if ".shared_experts." in site.name:
+            raise AdapterError(f"{site.name}: adapters of shared experts are not supported")
         a, b = (weights.tensors[f"{site.name}.lora_{x}.weight"].float() for x in "AB")
-        pairs[site.module, site.parameter] = site.unpack(a, b, rank)
+        a, b = site.unpack(a, b, rank)
+        pairs[site.module, site.parameter] = (a, b) if a.ndim == 3 else (a[None], b[None])
 
-    def join(
-        parts: Sequence[tuple[nn.Module, str | None, int, int]], gated: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """`parts`: (module, parameter, inputs, outputs) side by side."""
-        found = [pairs.get(part[:2]) for part in parts]
-        experts = next((p[0].shape[0] for p in found if p and p[0].ndim == 3), 0)
-        lead = (experts,) if experts else ()
-        filled = [
-            pair or (torch.zeros(*lead, rank, inputs), torch.zeros(*lead, outputs, rank))
-            for pair, (_, _, inputs, outputs) in zip(found, parts, strict=True)
-        ]
-        a = torch.cat([a for a, _ in filled], dim=-2)
-        b = torch.cat([b for _, b in filled], dim=-2)
-        a, b = (t if experts else t[None] for t in (a, b))
-        return F.pad(a, (0, -a.shape[-1] % WIDTH)), interleave(b) if gated else b
+    def pair_of(
+        module: nn.Module, name: str | None, experts: int, inputs: int, outputs: int
+    ) -> Any:
+        zeros = (torch.zeros(experts, rank, inputs), torch.zeros(experts, outputs, rank))
+        return pairs.get((module, name), zeros)
+
+    def side_by_side(*linears: nn.Linear) -> tuple[Tensor, Tensor]:
+        found = [pair_of(m, None, 1, m.in_features, m.out_features) for m in linears]
+        return torch.cat([a for a, _ in found], dim=1), torch.cat([b for _, b in found], dim=1)
 
     adapters = []
     for layer in model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
-        linears = (attention.q_proj, attention.k_proj, attention.v_proj)
-        hidden = attention.q_proj.in_features
-        adapters.append(join([(m, None, hidden, m.out_features) for m in linears]))
-        adapters.append(join([(attention.o_proj, None, attention.o_proj.in_features, hidden)]))
         experts = getattr(mlp, "experts", None)
-        if experts is not None:
-            inner = experts.gate_up_proj.shape[1] // 2
-            adapters.append(join([(experts, "gate_up_proj", hidden, 2 * inner)], gated=True))
-            adapters.append(join([(experts, "down_proj", inner, hidden)]))
+        if experts is None:
+            gate_up = side_by_side(mlp.gate_proj, mlp.up_proj)
+            down = side_by_side(mlp.down_proj)
         else:
-            inner = mlp.gate_proj.out_features
-            wide = [(m, None, hidden, inner) for m in (mlp.gate_proj, mlp.up_proj)]
-            adapters.append(join(wide, gated=True))
-            adapters.append(join([(mlp.down_proj, None, inner, hidden)]))
+            inner, hidden = experts.down_proj.shape[1:]
+            if not getattr(experts, "is_transposed", False):
+                inner, hidden = hidden, inner
+            count, more = experts.num_experts, (0, 0, 0, 0, 0, shared_pieces(mlp))
+            a, b = pair_of(experts, "gate_up_proj", count, hidden, 2 * inner)
+            gate_up = F.pad(a, more), F.pad(_gates_first(experts, b), more)
+            a, b = pair_of(experts, "down_proj", count, inner, hidden)
+            down = F.pad(a, more), F.pad(b, more)
+        adapters += [
+            side_by_side(attention.q_proj, attention.k_proj, attention.v_proj),
+            side_by_side(attention.o_proj),
+            (gate_up[0], interleave(gate_up[1])),
+            (F.pad(down[0], (0, -down[0].shape[-1] % WIDTH)), down[1]),
+        ]
     return adapters
 
 
@@ -290,17 +343,6 @@ def interleave(gate_up: Tensor) -> Tensor:
     gate, up = (F.pad(t, (0, 0, 0, -t.shape[-2] % WIDTH)) for t in gate_up.chunk(2, dim=-2))
     both = torch.stack([t.unflatten(-2, (-1, WIDTH)) for t in (gate, up)], dim=-3)
     return both.flatten(-4, -2)
-
-
-def _mlp_weights(mlp: Any) -> tuple[Tensor, Tensor, Tensor | None]:
-    """gate_up [(E,) 2 * inner, H] gates first, down [(E,) H, inner], router [E, H] if any."""
-    if not hasattr(mlp, "experts"):
-        return torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]), mlp.down_proj.weight, None
-    experts = mlp.experts
-    gate_up, down = experts.gate_up_proj.detach(), experts.down_proj.detach()
-    if getattr(experts, "is_transposed", False):
-        gate_up, down = gate_up.transpose(1, 2), down.transpose(1, 2)
-    return gate_up, down, mlp.gate.weight
 
 
 def window(config: Any, attention: Any) -> int:

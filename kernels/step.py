@@ -6,7 +6,7 @@ call. Weights are kept in bfloat16 wherever that loses nothing, as float32 where
 int8 or int4 on request. Other families, and machines without a compiler, run through the
 transformers classes instead.
 
-Left out: shared experts, MLA, linear attention, frequencies that depend on the length (rope types
+Left out: MLA, linear attention, frequencies that depend on the length (rope types
 "dynamic" and "longrope").
 """
 
@@ -37,6 +37,8 @@ from burnish.kernels.packing import (
     format_of,
     joined_adapters,
     lossless,
+    router_of,
+    shared_pieces,
     window,
 )
 from torch import Tensor
@@ -52,6 +54,8 @@ FAMILIES = {
     "qwen2": True,
     "llama": True,
     "mistral": True,
+    "glm4_moe": True,
+    "gpt_oss": True,
 }
 ROPES = ("default", "linear", "llama3", "yarn")
 
@@ -187,11 +191,13 @@ class NativeStep:
             k_norm=pack.floats(getattr(getattr(attention, "k_norm", None), "weight", None)),
             qkv=pack.matrix(weights.qkv, form, weights.qkv_bias, qkv),
             out=pack.matrix(weights.out, form, weights.out_bias, out),
-            router=pack.matrix(weights.router, "float32"),
-            gate_up=pack.matrix(weights.gate_up, form, parts=gate_up),
-            down=pack.matrix(weights.down, form, parts=down),
+            router=pack.matrix(weights.router, "float32", weights.router_bias),
+            gate_up=pack.matrix(weights.gate_up, form, weights.gate_up_bias, gate_up),
+            down=pack.matrix(weights.down, form, weights.down_bias, down),
             experts=0 if weights.router is None else len(weights.router),
             window=window(self.config, attention),
+            sinks=pack.floats(getattr(attention, "sinks", None)),
+            choice=pack.floats(getattr(router_of(layer.mlp), "e_score_correction_bias", None)),
         )
 
     def _whole(self, longest: int) -> CModel:
@@ -202,7 +208,10 @@ class NativeStep:
         table = model.get_input_embeddings().weight.detach()
         narrow = table.dtype == torch.bfloat16 or lossless(table)
         table = (table.bfloat16() if narrow else table.float()).contiguous()
-        normalise = getattr(config, "norm_topk_prob", True)
+        if cosines.shape[-1] == self.width // 2 and config.model_type == "gpt_oss":
+            cosines, sines = (torch.cat([t, t], dim=-1) for t in (cosines, sines))  # told once
+        mlp = model.model.layers[-1].mlp
+        groups = getattr(config, "n_group", None) or 1
         return CModel(
             layers=ctypes.addressof(self._layers),
             depth=self.depth,
@@ -214,11 +223,18 @@ class NativeStep:
             chosen=getattr(config, "num_experts_per_tok", 1),
             vocab=self.vocab,
             norm_heads=FAMILIES[config.model_type],
-            normalise=normalise,
+            normalise=getattr(config, "norm_topk_prob", True),
+            sigmoid=hasattr(router_of(mlp), "e_score_correction_bias"),
+            groups=groups,
+            groups_kept=getattr(config, "topk_group", None) or groups,
+            shared=shared_pieces(mlp),
             kv_bf16=self.kv_dtype == torch.bfloat16,
             eps=config.rms_norm_eps,
             scale=model.model.layers[0].self_attn.scaling,
             clip=getattr(config, "clip_qkv", None) or 0.0,
+            routed=getattr(config, "routed_scaling_factor", None) or 1.0,
+            alpha=getattr(config, "swiglu_alpha", None) or 0.0,
+            limit=getattr(config, "swiglu_limit", None) or 0.0,
             embedding_bf16=self._packer.keep(table) if narrow else None,
             embedding=None if narrow else self._packer.keep(table),
             final_norm=self._packer.floats(model.model.norm.weight),

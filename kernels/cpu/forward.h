@@ -3,7 +3,7 @@
 // All threads walk through the stages of a layer together, each with its share of the outputs (or
 // tokens), and meet at barriers. The PyTorch model is the reference.
 //
-// Left out: shared experts, compressed caches (MLA), linear attention, encoder-decoders.
+// Left out: compressed caches (MLA), linear attention, encoder-decoders.
 
 #pragma once
 
@@ -241,7 +241,7 @@ struct Forward {
         const int64_t size = layer.qkv.blocks * BLOCK;
         K* keys = static_cast<K*>(s.keys[index]);
         K* values = static_cast<K*>(s.values[index]);
-        const Shape shape{m.heads, m.kv_heads, m.width, m.scale, 0, layer.window, nullptr};
+        const Shape shape{m.heads, m.kv_heads, m.width, m.scale, 0, layer.window, layer.sinks};
         const Share written(tokens, thread, threads);
         for (int64_t t = written.begin; t < written.end; ++t) {
             float* q = &qkv[t * size];
@@ -273,6 +273,16 @@ struct Forward {
         sort_tokens();
     }
 
+    // Experts that a token passes through.
+    int64_t each_of(const Layer& layer) const { return layer.experts ? m.chosen + m.shared : 1; }
+
+    vec activate(vec gate, vec up) const {
+        if (m.limit <= 0) return silu(gate) * up;
+        gate = gate > m.limit ? vec{} + m.limit : gate;
+        up = up > m.limit ? vec{} + m.limit : up < -m.limit ? vec{} - m.limit : up;
+        return (up + 1.0f) * gate / (exponential(gate * -m.alpha) + 1.0f);
+    }
+
     void route(const Layer& layer, int thread, int threads) {
         const int64_t size = layer.router.blocks * BLOCK, experts = layer.experts;
         const Share mine(tokens, thread, threads);
@@ -285,28 +295,56 @@ struct Forward {
                  });
         for (int64_t t = mine.begin; t < mine.end; ++t) {
             float* score = &routing[t * size];
-            const float peak = *std::max_element(score, score + experts);
-            float sum = 0, taken = 0;
-            for (int64_t e = 0; e < experts; ++e) sum += score[e] = std::exp(score[e] - peak);
-            for (int64_t c = 0; c < m.chosen; ++c) {
-                const int64_t best = std::max_element(score, score + experts) - score;
-                expert[t * m.chosen + c] = best;
-                weight[t * m.chosen + c] = score[best];
-                taken += score[best];
-                score[best] = -1;
+            int64_t* chosen = &expert[t * each_of(layer)];
+            float* share = &weight[t * each_of(layer)];
+            float sum = 1, taken = 0;
+            if (m.sigmoid)
+                for (int64_t e = 0; e < experts; ++e) score[e] = 1.0f / (1.0f + std::exp(-score[e]));
+            else {
+                const float peak = *std::max_element(score, score + experts);
+                sum = 0;
+                for (int64_t e = 0; e < experts; ++e) sum += score[e] = std::exp(score[e] - peak);
             }
-            for (int64_t c = 0; c < m.chosen; ++c) {
-                float& share = weight[t * m.chosen + c];
-                score[expert[t * m.chosen + c]] = share;
-                share /= m.normalise ? taken : sum;
+            choose(layer, score, chosen);
+            for (int64_t c = 0; c < m.chosen; ++c) taken += share[c] = score[chosen[c]];
+            for (int64_t c = 0; c < m.chosen; ++c)
+                share[c] *= m.routed / (m.normalise ? taken : sum);
+            for (int64_t c = 0; c < m.shared; ++c)
+                chosen[m.chosen + c] = experts + c, share[m.chosen + c] = 1.0f;
+        }
+    }
+
+    // The best experts; where they come in groups, of the groups whose best two are best.
+    void choose(const Layer& layer, const float* score, int64_t* chosen) {
+        const int64_t experts = layer.experts, size = experts / m.groups;
+        std::vector<float> worth(score, score + experts);
+        for (int64_t e = 0; layer.choice && e < experts; ++e) worth[e] += layer.choice[e];
+        if (m.groups_kept < m.groups) {
+            std::vector<float> best(m.groups);
+            for (int64_t g = 0; g < m.groups; ++g) {
+                float two[2] = {-INFINITY, -INFINITY};
+                for (int64_t e = g * size; e < (g + 1) * size; ++e) {
+                    if (worth[e] > two[0]) std::swap(two[0], two[1]), two[0] = worth[e];
+                    else two[1] = std::max(two[1], worth[e]);
+                }
+                best[g] = two[0] + two[1];
             }
+            for (int64_t left = m.groups - m.groups_kept; left > 0; --left) {
+                const int64_t g = std::min_element(best.begin(), best.end()) - best.begin();
+                best[g] = INFINITY;
+                std::fill(&worth[g * size], &worth[(g + 1) * size], -INFINITY);
+            }
+        }
+        for (int64_t c = 0; c < m.chosen; ++c) {
+            chosen[c] = std::max_element(worth.begin(), worth.end()) - worth.begin();
+            worth[chosen[c]] = -INFINITY;
         }
     }
 
     // Sort the (token, choice) pairs by expert, then adapter.
     void group(const Layer& layer, int64_t index) {
-        const int64_t experts = std::max<int64_t>(1, layer.experts);
-        const int64_t each = layer.experts ? m.chosen : 1, count = order.size() * each;
+        const int64_t experts = layer.experts ? layer.experts + m.shared : 1;
+        const int64_t each = each_of(layer), count = order.size() * each;
         std::vector<int64_t>& first = pairs.first;
         first.assign(experts + 1, 0);
         for (int64_t t : order)
@@ -326,7 +364,7 @@ struct Forward {
     }
 
     void mlp(const Layer& layer, int64_t index, int thread, int threads) {
-        const int64_t each = layer.experts ? m.chosen : 1, inner = layer.gate_up.blocks * WIDTH;
+        const int64_t each = each_of(layer), inner = layer.gate_up.blocks * WIDTH;
         norm(layer.norm2, thread, threads);
         if (layer.experts) route(layer, thread, threads);
         barrier.wait();
@@ -334,7 +372,7 @@ struct Forward {
         barrier.wait();
         product(pairs, layer.gate_up, index, 2, thread, threads,
                 [&](int64_t r, int64_t block, vec gate, vec up) {
-                    store(&gated[r * inner + block * WIDTH], silu(gate) * up);
+                    store(&gated[r * inner + block * WIDTH], activate(gate, up));
                 });
         barrier.wait();
         if (thread == 0) {
@@ -353,7 +391,7 @@ struct Forward {
 
     // Room for what the MLPs pass on, which differ from layer to layer.
     void make_room_for_mlp(const Layer& layer) {
-        const int64_t each = layer.experts ? m.chosen : 1;
+        const int64_t each = each_of(layer);
         routing.resize(tokens * layer.router.blocks * BLOCK);
         expert.resize(tokens * each), weight.assign(tokens * each, 1.0f);
         gated.resize(tokens * each * layer.gate_up.blocks * WIDTH);

@@ -10,8 +10,10 @@ extern "C" {
 struct Layer {
     const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
     Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
-    int64_t experts;                               // 0: a dense MLP
+    int64_t experts;                               // that the router knows; 0: a dense MLP
     int64_t window;                                // 0: none
+    const float* sinks;                            // [heads], or null
+    const float* choice;                           // [experts] added to scores when choosing, or null
 };
 
 struct Model {
@@ -19,8 +21,13 @@ struct Model {
     int64_t depth, hidden, heads, kv_heads, width, rotary, chosen, vocab;
     int64_t norm_heads;  // q_norm and k_norm are one per head's width, not over all heads
     int64_t normalise;   // whether the chosen experts' weights are made to sum to one
+    int64_t sigmoid;     // whether scores are sigmoids instead of a softmax
+    int64_t groups, groups_kept;  // of experts, the best of which take part in the choice
+    int64_t shared;      // experts behind those the router knows, which every token takes
     int64_t kv_bf16;
     float eps, scale, clip;  // clip 0: none
+    float routed;            // factor on the chosen experts' weights
+    float alpha, limit;      // limit > 0: gates and ups as gpt-oss has them
     const uint16_t* embedding_bf16;
     const float* embedding;  // one of the two is null
     const float* final_norm;

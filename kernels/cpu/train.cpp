@@ -6,7 +6,8 @@
 // flows back goes through the transposed weights, whose adapter is the same one turned around.
 //
 // Only what goes into each layer is kept from the forward pass (Chen et al. 2016, Training Deep Nets
-// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights, sinks, soft caps.
+// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights, sinks, shared experts, and
+// gates or routers of another kind than Qwen's.
 
 #include <omp.h>
 
@@ -219,7 +220,7 @@ struct Gradients : Forward {
         if (last) std::copy(&state[mine.begin * m.hidden], &state[mine.end * m.hidden],
                             &leaving[mine.begin * m.hidden]);
         barrier.wait();
-        const int64_t inner = layer.gate_up.blocks * WIDTH, each = layer.experts ? m.chosen : 1;
+        const int64_t inner = layer.gate_up.blocks * WIDTH, each = each_of(layer);
         if (thread == 0) {
             group(layer, index);
             pairs_of(x[GATE_UP], STRAIGHT, layer.gate_up, index, GATE_UP,
@@ -230,7 +231,7 @@ struct Gradients : Forward {
                 [&](int64_t r, int64_t block, vec gate, vec up) {
                     float* to = &pre[r * 2 * inner + block * BLOCK];
                     store(to, gate), store(to + WIDTH, up);
-                    store(&gated[r * inner + block * WIDTH], silu(gate) * up);
+                    store(&gated[r * inner + block * WIDTH], activate(gate, up));
                 });
         barrier.wait();
         if (thread == 0)
@@ -277,7 +278,7 @@ struct Gradients : Forward {
 
     void mlp_back(int64_t index, int thread, int threads) {
         const Layer &layer = m.layers[index], &turned = b.turned[index];
-        const int64_t inner = layer.gate_up.blocks * WIDTH, each = layer.experts ? m.chosen : 1;
+        const int64_t inner = layer.gate_up.blocks * WIDTH, each = each_of(layer);
         const int64_t wide = turned.down.blocks * BLOCK;  // inner, filled up to whole blocks
         if (thread == 0) {
             to_gated.resize(pair.size() * wide), to_pre.resize(pair.size() * 2 * inner);

@@ -10,6 +10,8 @@ from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init
 from burnish.kernels.model import LoadedModel
 from transformers import (
     AutoModelForCausalLM,
+    Glm4MoeConfig,
+    GptOssConfig,
     LlamaConfig,
     MistralConfig,
     MixtralConfig,
@@ -19,12 +21,15 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-FAMILIES = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
+TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
+FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss"]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 
 def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **more: Any) -> Any:
     kinds = {
+        "glm4_moe": Glm4MoeConfig,
+        "gpt_oss": GptOssConfig,
         "qwen3_moe": Qwen3MoeConfig,
         "olmoe": OlmoeConfig,
         "mixtral": MixtralConfig,
@@ -67,13 +72,18 @@ def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
                 parameter.uniform_(0.5, 1.5)
             elif "embed" not in name:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):
+                buffer.normal_(0, 0.1)
     slow, fast = (LoadedModel(model, NOBODY, Path(), "") for _ in range(2))
     assert fast.use_native() is None
     return slow, fast
 
 
-def adapter_of(model: LoadedModel, rank: int, seed: int) -> AdapterWeights:
-    spec = LoraSpec(rank, 2.0 * rank, default_targets(model.model))
+def adapter_of(
+    model: LoadedModel, rank: int, seed: int, targets: tuple[str, ...] | None = None
+) -> AdapterWeights:
+    spec = LoraSpec(rank, 2.0 * rank, targets or default_targets(model.model))
     fresh = init_adapter(model.model, spec, seed)
     generator = torch.Generator().manual_seed(seed)
     filled = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from burnish.kernels import native
+from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.packing import pack
 from burnish.kernels.step import DRAW, Draws, Feed, NativeStep, why_not
@@ -76,10 +77,11 @@ def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[Fe
         max_size=11,
     ),
     ranks=st.lists(st.sampled_from([1, 4, 16, 20]), max_size=2),
+    targets=st.sampled_from([None, ATTENTION, EXPERTS + DENSE]),
     seed=st.integers(0, 99),
 )
 def test_a_step_equals_pytorchs(
-    family, hidden, heads, width, inner, crowd, window, pieces, ranks, seed
+    family, hidden, heads, width, inner, crowd, window, pieces, ranks, targets, seed
 ) -> None:
     if family == "olmoe":
         hidden = 16 * heads[0]  # its heads share it
@@ -94,12 +96,31 @@ def test_a_step_equals_pytorchs(
         more |= {"clip_qkv": 0.7 if seed % 2 else None}
     if family == "mixtral":
         more |= {"num_local_experts": crowd[0], "num_experts_per_tok": crowd[1]}
-    if family in ("mixtral", "mistral"):
-        more |= {"sliding_window": window}
+    if family == "glm4_moe":
+        groups = 2 if crowd == (8, 2) else 1
+        more |= {
+            "n_routed_experts": crowd[0],
+            "num_experts_per_tok": crowd[1],
+            "moe_intermediate_size": inner,
+            "n_shared_experts": 1 + seed % 2,
+            "first_k_dense_replace": seed % 2,
+            "n_group": groups,
+            "topk_group": 1,
+            "norm_topk_prob": bool(seed % 3),
+            "routed_scaling_factor": 1.5,
+            "use_qk_norm": bool(seed % 2),
+            "attention_bias": bool(seed % 3),
+        }
+        if targets:
+            targets = tuple(t for t in targets if t not in DENSE)
+    if family == "gpt_oss":
+        more |= {"num_local_experts": crowd[0], "num_experts_per_tok": crowd[1]}
+    if family in ("mixtral", "mistral", "gpt_oss"):
+        more |= {"sliding_window": window or (256 if family == "gpt_oss" else None)}
     slow, fast = build(config_of(family, hidden, heads, width, **more), seed)
     for slot, rank in enumerate(ranks, start=1):
         for model in (slow, fast):
-            model.set_adapter(slot, adapter_of(model, rank, slot))
+            model.set_adapter(slot, adapter_of(model, rank, slot, targets))
     slots = [int(s) for s in np.random.default_rng(seed).integers(0, len(ranks) + 1, len(pieces))]
     table = table_of(len(pieces))
     pages = [model.new_pages(table.size) for model in (slow, fast)]

@@ -9,7 +9,7 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.train import NativeTraining, why_not_train
 
-from tests.kernels.random_models import FAMILIES, adapter_of, build, config_of
+from tests.kernels.random_models import TRAINABLE, adapter_of, build, config_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
@@ -41,7 +41,7 @@ def by_torch(
     return torch.cat(rows)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TRAINABLE)
 @pytest.mark.parametrize("rank", [4, 16])
 def test_gradients_are_those_of_autograd(family: str, rank: int) -> None:
     slow, fast = build(config_for(family), 5)
