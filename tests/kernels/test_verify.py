@@ -1,5 +1,6 @@
 """`burnish verify` on every family: what loads computes what transformers computes."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from burnish.kernels import verify as module
 from burnish.kernels.model import ModelError, load_model
 from burnish.kernels.verify import verify
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.tiny_model import build_tiny_model
 
@@ -17,6 +20,48 @@ FAMILIES = ["qwen3_moe", "mixtral", "olmoe", "llama", "qwen3", "gpt_oss", "deeps
 def test_every_family_is_what_transformers_says(family: str, tmp_path: Path) -> None:
     findings = list(verify(build_tiny_model(tmp_path, family), rows=2, length=64))
     assert len(findings) == 4
+    assert all(finding.passed for finding in findings), findings
+
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "num_hidden_layers": st.integers(1, 3),
+        "hidden_size": st.sampled_from([32, 64, 96]),
+        "tie_word_embeddings": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=8)
+@given(
+    family=st.sampled_from(FAMILIES),
+    shape=SHAPES,
+    heads=st.sampled_from([(2, 1), (4, 2), (4, 4), (4, 1)]),
+    width=st.sampled_from([8, 16, 32]),
+    crowd=st.sampled_from([(4, 1), (4, 3), (8, 2)]),
+    window=st.sampled_from([None, 3, 17]),
+)
+def test_every_family_in_shapes_nobody_chose(family, shape, heads, width, crowd, window) -> None:
+    """Head counts and widths, experts and windows that no released model has."""
+    more = {**shape, "num_attention_heads": heads[0], "num_key_value_heads": heads[1]}
+    if family in ("qwen3_moe", "qwen3", "llama", "mixtral", "gpt_oss", "glm4_moe"):
+        more["head_dim"] = width
+    experts = {"mixtral": "num_local_experts", "gpt_oss": "num_local_experts"}
+    if family in ("deepseek_v3", "glm4_moe"):
+        experts[family] = "n_routed_experts"
+        more["first_k_dense_replace"] = shape["num_hidden_layers"] - 1
+    if family in ("qwen3_moe", "olmoe"):
+        experts[family] = "num_experts"
+    if family in experts:
+        more |= {experts[family]: crowd[0], "num_experts_per_tok": crowd[1]}
+    if family == "deepseek_v3":  # MLA has widths of its own, and its heads share nothing
+        more |= {"num_key_value_heads": heads[0], "v_head_dim": width}
+        more |= {"num_experts_per_tok": min(2, crowd[1])}
+    if family in ("mixtral", "gpt_oss") and window:
+        more["sliding_window"] = window
+    with tempfile.TemporaryDirectory() as folder:
+        built = build_tiny_model(Path(folder), family, **more)
+        findings = list(verify(built, rows=2, length=12))
     assert all(finding.passed for finding in findings), findings
 
 
