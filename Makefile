@@ -10,6 +10,7 @@ help:
 	@echo "make test     install what the tests need, run them"
 	@echo "make check    ruff, pyright, import-linter"
 	@echo "make format   let ruff put the code in shape"
+	@echo "make example-agent  an agent that works 1,000 steps within 2,000 tokens"
 	@echo "make bench-*  benchmarks:$(patsubst ops/bench/%.py, bench-%, $(BENCHES))"
 
 up: $(VENV)/.installed
@@ -41,6 +42,9 @@ BENCHES := $(filter-out $(BENCH_HELPERS), $(wildcard ops/bench/*.py))
 
 bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)
+
+example-%: $(VENV)/.installed
+	$(BIN)/python -m burnish.ops.examples.$* $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
