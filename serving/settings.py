@@ -48,7 +48,7 @@ class ServingSettings(BaseSettings):
         default=1024, ge=0, description="tokens of remembered text a chat may carry"
     )
     memory_policy: str = Field(
-        default="bm25", description="decides what the view of a session that grew keeps"
+        default="learned", description="decides what the view of a session that grew keeps"
     )
     memory_explore: float = Field(
         default=0.1, ge=0, le=1, description="share of `learned` compactions drawn, to learn from"
