@@ -132,9 +132,12 @@ def choose(
                 verdicts[place] = CHOICES[form[place]]
                 spare, left = spare - cost, left - cost
     for place in range(len(task.candidates) - 1, -1, -1):
-        if place not in verdicts and task.candidates[place].tokens <= left:
+        # Newly shown, or whole instead of short.
+        candidate, verdict = task.candidates[place], verdicts.get(place, Verdict.DROP)
+        more = candidate.tokens - candidate.cost(verdict)
+        if verdict != Verdict.KEEP and more <= left:
             verdicts[place] = Verdict.KEEP
-            left -= task.candidates[place].tokens
+            left -= more
     return [verdicts.get(place, Verdict.DROP) for place in range(len(task.candidates))]
 
 
