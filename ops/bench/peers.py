@@ -78,7 +78,8 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
 
         file = write_gguf(folder, weights)
         ll.llama_backend_init()
-        ll.llama_log_set(_quiet(ll), None)
+        quiet = _quiet(ll)  # kept: the library calls it as long as it lives
+        ll.llama_log_set(quiet, None)
         model = ll.llama_model_load_from_file(str(file).encode(), ll.llama_model_default_params())
         if not model:
             raise RuntimeError(f"llama.cpp does not load {file}")
@@ -113,6 +114,8 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
             yield run
         finally:
             ll.llama_model_free(model)
+            ll.llama_log_set(ll.llama_log_callback(0), None)
+            del quiet
 
     return peer
 
