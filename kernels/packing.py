@@ -152,12 +152,13 @@ class Packer:
             blocks,
         )
 
-    def low_rank(self, down: Tensor, up: Tensor, scale: float) -> CLowRank:
-        """One product's adapter: down [E, ranks, in], up [E, out, rank]."""
-        return CLowRank(self._narrow(down), self.matrix(up, _plain_format(up)), scale)
+    def low_rank(self, down: Tensor, up: Tensor, scale: float, narrow: bool = False) -> CLowRank:
+        """One product's adapter: down [E, ranks, in], up [E, out, rank]. In bfloat16 if `narrow`, or
+        where that loses nothing."""
+        form = "bfloat16" if narrow or (lossless(down) and lossless(up)) else "float32"
+        return CLowRank(self._narrow(down, form), self.matrix(up, form), scale)
 
-    def _narrow(self, weight: Tensor) -> CMatrix:
-        form = _plain_format(weight)
+    def _narrow(self, weight: Tensor, form: str) -> CMatrix:
         packed = pack_narrow(weight.detach().float(), form)
         return CMatrix(
             self.keep(packed), format=FORMATS[form], inputs=weight.shape[-1], blocks=packed.shape[1]
@@ -355,10 +356,6 @@ def _halves(sizes: Sequence[int]) -> list[int]:
     """Which of several matrices joined along their outputs each 16 outputs belong to."""
     halves = [i for i, size in enumerate(sizes) for _ in range(-(-size // WIDTH))]
     return halves + [len(sizes) - 1] * (len(halves) % 2)
-
-
-def _plain_format(weight: Tensor) -> str:
-    return "bfloat16" if lossless(weight.detach()) else "float32"
 
 
 def lossless(weight: Tensor) -> bool:

@@ -251,7 +251,7 @@ class NativeStep:
         if weights is not None:
             packer = Packer()
             ranks = [
-                packer.low_rank(*pair, weights.spec.scale)
+                packer.low_rank(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
                 for pair in joined_adapters(self.model, weights)
             ]
             self._adapters[slot] = (CLowRank * len(ranks))(*ranks), packer

@@ -33,6 +33,7 @@ from rich.table import Table
 PROMPT, NEW = 128, 64
 CONCURRENT = (1, 8, 32)
 LORA_RANK = 16
+FRESH = (96, 60)  # answers at once and tokens of each, as the learner asks for them
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iter
 
     torch.set_num_threads(threads)
     model = load_model(folder, dtype="bfloat16", weights=weights)
-    engine = LocalEngine(model, max_running=max(CONCURRENT), threads=threads)
+    engine = LocalEngine(model, max_running=max(*CONCURRENT, FRESH[0]), threads=threads)
     names: list[str | None] = [None]
     if adapters:
         spec = LoraSpec(LORA_RANK, 32, default_targets(model.model))
@@ -81,6 +82,7 @@ def contestants(weights: list[str]) -> dict[str, Any]:
     for form in weights:
         found[f"burnish {form}"] = partial(burnish, weights=form)
         found[f"burnish {form}, 2 adapters"] = partial(burnish, weights=form, adapters=2)
+        found[f"burnish {form}, 1 adapter"] = partial(burnish, weights=form, adapters=1)
     if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
         if "bfloat16" in weights:
             found["llama.cpp bf16"] = peers.llama_cpp("bf16")
@@ -91,7 +93,7 @@ def contestants(weights: list[str]) -> dict[str, Any]:
     return found
 
 
-def measure(run: Peer, vocab: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure(run: Peer, vocab: int, rounds: int) -> dict[str, Any]:
     """Decode and prefill tokens a second at each concurrency: medians over the rounds."""
     rng = np.random.default_rng(0)
     figures = {}
@@ -107,6 +109,14 @@ def measure(run: Peer, vocab: int, rounds: int) -> dict[str, dict[str, float]]:
             "prefill": round(statistics.median(prefill[1:]), 1),
         }
     return figures
+
+
+def measure_fresh(run: Peer, vocab: int, rounds: int) -> float:
+    """New tokens a second of what the learner asks for, prefill included."""
+    rng = np.random.default_rng(1)
+    answers, new = FRESH
+    took = [run(rng.integers(3, vocab, (answers, PROMPT)), new) for _ in range(rounds + 1)]
+    return round(answers * new / statistics.median(took[1:]), 1)
 
 
 def read_bandwidth() -> float:
@@ -147,7 +157,10 @@ def main(
                 with contextlib.ExitStack() as stack:
                     try:
                         run = stack.enter_context(open_peer(folder, threads))
-                        rows[name] = measure(run, int(SHAPES[shape]["vocab_size"]), rounds)
+                        vocab = int(SHAPES[shape]["vocab_size"])
+                        rows[name] = measure(run, vocab, rounds)
+                        if "1 adapter" in name or name == "transformers generate":
+                            rows[name]["fresh"] = measure_fresh(run, vocab, rounds)
                     except Exception as error:  # noqa: BLE001 - a peer's trouble is a result, too
                         rows[name] = {"error": f"{type(error).__name__}: {error}"}
                 console.print(shape, name, rows[name])
@@ -162,12 +175,14 @@ def _table(shape: str, rows: dict[str, Any]) -> Table:
     for n in CONCURRENT:
         table.add_column(f"decode, {n}")
     table.add_column(f"prefill, {CONCURRENT[-1]}")
+    table.add_column(f"fresh answers, {FRESH[0]}")
     for name, row in rows.items():
         if "error" in row:
-            table.add_row(name, row["error"])
+            table.add_row(name, str(row["error"]))
         else:
             cells = [f"{row[str(n)]['decode']:,.0f}" for n in CONCURRENT]
-            table.add_row(name, *cells, f"{row[str(CONCURRENT[-1])]['prefill']:,.0f}")
+            fresh = f"{row['fresh']:,.0f}" if "fresh" in row else ""
+            table.add_row(name, *cells, f"{row[str(CONCURRENT[-1])]['prefill']:,.0f}", fresh)
     return table
 
 

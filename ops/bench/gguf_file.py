@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ WHOLE = {
 
 def write_gguf(folder: Path, weights: str) -> Path:
     """Write `folder/weights.gguf` with matrices as `bf16` or `q8_0`; norms and routers stay float32."""
-    import gguf  # pyright: ignore[reportMissingImports]
+    gguf: Any = importlib.import_module("gguf")
 
     config: Any = AutoConfig.from_pretrained(folder)
     path = folder / f"{weights}.gguf"

@@ -6,6 +6,7 @@ out by name. llama.cpp is fed the tokens it would draw, so that it is timed with
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
 
     @contextmanager
     def peer(folder: Path, threads: int) -> Iterator[Peer]:
-        import llama_cpp as ll  # pyright: ignore[reportMissingImports]
+        ll: Any = importlib.import_module("llama_cpp")
         from burnish.ops.bench.gguf_file import write_gguf
 
         file = write_gguf(folder, weights)
