@@ -110,7 +110,8 @@ class Extraction:
         model: bool = True,
         dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Store what the steps behind the cursor `after` state; {facts, created, ...}.
+        """Store what the steps behind the cursor `after` state; {facts, created, ...}. From the
+        first answer of the model that is no use, `fell_back` says why, patterns do alone.
 
         Raises SessionNotFound, BadStep for a role there is not, BadCursor, Forgotten.
         """
@@ -120,7 +121,7 @@ class Extraction:
         moment = await moments.now(self._redis, keys)
         log = SessionLog(self._redis, keys, self._scripts, moment.seq, moment.hidden)
         start, stored, how = parse_cursor(after), [], {"created": 0, "confirmed": 0, "known": 0}
-        asked, failed, forgotten = self._ask is not None and model, False, 0
+        ask, fell_back, forgotten = self._ask if model else None, "", 0
         batch = await _batch_before(log, start)
         while steps := await log.after(start, PAGE):
             start = steps[-1].seq
@@ -131,11 +132,11 @@ class Extraction:
                 told[step.seq] = step.at + (step.seq - batch.seq) * 1e-6
             said = [step for step in steps if step.role in roles and step.content]
             found = by_patterns(said)
-            if asked and not failed and self._ask is not None:
+            if ask is not None:
                 try:
-                    found = merged(found, await by_model(self._ask, said))
-                except PolicyFailed:
-                    failed = True
+                    found = merged(found, await by_model(ask, said))
+                except PolicyFailed as error:
+                    ask, fell_back = None, str(error)
             for one in found:
                 record = replace(one, moment=told[one.step.seq]).record(session, user)
                 if dry_run:
@@ -149,12 +150,12 @@ class Extraction:
                 how[became] += 1
                 if became == "created":
                     stored.append(kept)
-        by = "model and patterns" if asked and not failed else "patterns"
         return {
             "facts": stored,
             **how,
             "forgotten": forgotten,
-            "by": by,
+            "by": "patterns" if ask is None else "model and patterns",
+            "fell_back": fell_back,
             "cursor": str(start),
             "dry_run": dry_run,
         }

@@ -1,8 +1,8 @@
 """One tenant's records as an index in this process, kept in step with Redis by its list of
 changes: posting lists for BM25, vectors, and what filters ask for.
 
-Ranking ten thousand records here takes a millisecond or two; in a Redis script it takes
-twenty, during which nobody else is served, and shipping scores or vectors costs as much.
+Ranking ten thousand records here takes a millisecond or two; a Redis script took ten times
+as long, during which nobody else is served, and shipping scores or vectors costs as much.
 A search first reads the records changed since the last one; the first in a process loads
 them all. Left out: approximate neighbours, records beyond the newest MOST_ROWS.
 """

@@ -141,6 +141,7 @@ async def test_without_the_model_patterns_do(redis_url: str, tenant: str, answer
     await store.append(tenant, "s", said("My name is Ana."))
     report = await store.extraction.extract(tenant, "s")
     assert (report["by"], report["created"]) == ("patterns", 1)
+    assert report["fell_back"]
     await client.aclose()
 
 
