@@ -182,13 +182,14 @@ class MemoryStore:
         log = self._log(keys, await self._moment(keys, version))
         return [step.public() for step in await log.after(parse_cursor(after), limit)]
 
-    async def exists(self, tenant: str, session: str) -> bool:
-        """Whether anything was ever appended to it. Raises Forgotten."""
-        try:
-            await moments.now(self._redis, session_keys(tenant, session))
-        except SessionNotFound:
-            return False
-        return True
+    async def steps(self, tenant: str, session: str) -> int:
+        """How many steps the session holds; 0 for one never seen. Raises Forgotten."""
+        keys = session_keys(tenant, session)
+        meta = await self._redis.hgetall(keys.meta)
+        if not meta:
+            return 0
+        moments.check(meta, keys)
+        return int(meta["docs"])
 
     async def stats(self, tenant: str, session: str) -> dict[str, Any]:
         keys = session_keys(tenant, session)

@@ -16,7 +16,7 @@ from burnish.serving.chat_template import render
 from burnish.serving.constraints import grammar_of
 from burnish.serving.errors import ApiError
 from burnish.serving.openai_types import ChatRequest, CompletionRequest
-from burnish.serving.recall import Message, Recalled, adopt, newest, recall
+from burnish.serving.recall import Message, Recalled, adopt, newest, recall, sends_all
 from burnish.serving.service import Service
 from burnish.serving.thinking import thinking_of
 from burnish.serving.turn import Question
@@ -89,6 +89,8 @@ async def _with_session(
         messages = newest(messages)
         limit = window - reserve
         room = budget = limit - size(messages)
+    elif await sends_all(service.memory, who.tenant, session, messages):
+        room = 0
     # What the template adds per message is only an estimate; a second look is rarely needed.
     while room > 0 and budget > 0:
         recalled = await recall(

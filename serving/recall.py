@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +55,8 @@ async def recall(
     query = next(
         (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
     )
-    try:
+    with _told_to_the_client():
         view = await _view(store, tenant, session, query or None, budget, room)
-    except RedisError as error:
-        raise _away() from error
-    except StoreError as error:
-        raise _refused(error) from error
     sent = Counter(_said(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
@@ -91,15 +88,22 @@ async def adopt(
     for place in range(_behind_answers(messages)):
         if messages[place]["role"] not in _SYSTEM:
             events.append(_event(messages[place]) | {"id": _prefix_id(messages[: place + 1])})
-    try:
-        if not await store.exists(tenant, session):
+    with _told_to_the_client():
+        if not await store.steps(tenant, session):
             for start in range(0, len(events), MAX_BATCH):
                 some = events[start : start + MAX_BATCH]
                 await store.append(tenant, session, some, user=user)
-    except RedisError as error:
-        raise _away() from error
-    except StoreError as error:
-        raise _refused(error) from error
+
+
+async def sends_all(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message]
+) -> bool:
+    """Whether the client has sent as much as the session holds: then it has nothing to add."""
+    sent = sum(m["role"] not in _SYSTEM for m in messages[: _behind_answers(messages)])
+    if not sent:
+        return False
+    with _told_to_the_client():
+        return await store.steps(tenant, session) == sent
 
 
 async def _view(
@@ -156,10 +160,16 @@ def _prefix_id(messages: Sequence[Message]) -> str:
     return "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]
 
 
-def _refused(error: StoreError) -> ApiError:
-    return ApiError(400, str(error), param="session_id", code="session_refused")
-
-
-def _away() -> ApiError:
-    message = "The session's memory is not available now; leave session_id out or try again."
-    return ApiError(503, message, param="session_id", code="memory_unavailable", retry_after=2)
+@contextmanager
+def _told_to_the_client() -> Iterator[None]:
+    """What memory refuses, as the API's errors."""
+    param = "session_id"
+    try:
+        yield
+    except RedisError as error:
+        message = "The session's memory is not available now; leave session_id out or try again."
+        raise ApiError(
+            503, message, param=param, code="memory_unavailable", retry_after=2
+        ) from error
+    except StoreError as error:
+        raise ApiError(400, str(error), param=param, code="session_refused") from error

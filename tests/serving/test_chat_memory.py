@@ -99,6 +99,26 @@ def test_a_conversation_longer_than_the_window_goes_on(start: Callable[..., Runn
     assert prompt.count("And now about chapter 38?") == 1
 
 
+def test_a_conversation_that_fits_is_not_told_twice(start: Callable[..., Running]):
+    """The session's view holds a summary, but the client sends all that it tells of."""
+    running = start(FakeEngine(), memory_budget=1000)
+    messages: Any = []
+    for n in range(16):
+        if n == 15:
+            ask = {"policy": "summary", "budget": 640}
+            made = running.http("POST", "/v1/memory/sessions/s1/compact", json=ask).json()
+            assert made["nodes"][0]["made_by"] == "model"
+        messages.append({"role": "user", "content": f"Tell me more about chapter {n}, please."})
+        answer = running.openai.chat.completions.create(
+            model="default", messages=messages, max_tokens=100, extra_body=SESSION
+        )
+        messages.append({"role": "assistant", "content": answer.choices[0].message.content})
+    prompt = prompt_of(running)
+    assert "<summary-" not in prompt
+    assert [prompt.count(f"chapter {n},") for n in range(16)] == [1] * 16
+    assert stats(running)["steps"] == 32
+
+
 def test_a_long_conversation_that_memory_meets_for_the_first_time_is_taken_over(
     start: Callable[..., Running],
 ):
