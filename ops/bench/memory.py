@@ -23,7 +23,6 @@ import typer
 from burnish.learner.compactor.figures import Point
 from burnish.learner.compactor.worlds import HORIZON
 from burnish.memory import MemoryStore, connect
-from burnish.memory.embedding import HashingEmbedder
 from burnish.memory.policies import Policies
 from burnish.memory.policies.base import Policy
 from burnish.memory.policies.bm25 import Bm25
@@ -36,6 +35,7 @@ from burnish.ops.bench import memory_score as scores
 from burnish.ops.bench import memory_speed as speed
 from burnish.ops.bench.results import FOLDER, keep
 from burnish.ops.settings import EMBER
+from burnish.serving.memory_model import EngineEmbedder
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +46,7 @@ console = Console(stderr=True)
 
 
 def main(
-    worlds: Annotated[int, typer.Option(help="Held-out worlds, 12 questions each.")] = 16,
+    worlds: Annotated[int, typer.Option(help="Held-out worlds, 12 questions each.")] = 12,
     long_worlds: Annotated[int, typer.Option(help="Of ten times the horizon.")] = 3,
     peers: Annotated[bool, typer.Option(help="Mem0 and LangMem, in an environment apart.")] = True,
     faults: Annotated[bool, typer.Option(help="The writers under kill -9.")] = True,
@@ -78,8 +78,8 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         return len(tokenizer.encode(text, add_special_tokens=False))
 
     learned = Learned()
-    own: list[Policy] = [Recent(), ClearTools(), Bm25(), Indexer(HashingEmbedder()), Summary()]
-    own = [*own, learned]
+    indexer = Indexer(scores.Remembered(EngineEmbedder(engine)))
+    own: list[Policy] = [Recent(), ClearTools(), Bm25(), indexer, Summary(), learned]
     figures: dict[str, Any] = {}
 
     told("score kept on held-out worlds")

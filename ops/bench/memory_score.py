@@ -11,17 +11,35 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.episodes import Arena
 from burnish.learner.compactor.figures import Point, enough
 from burnish.learner.compactor.ruler import needles, variables
 from burnish.learner.compactor.worlds import HORIZON, Count, Question, make_world
 from burnish.memory import MemoryStore
+from burnish.memory.embedding import Embedder
 from burnish.memory.policies.base import Policy, Task, Verdict, spent
 from burnish.memory.summaries import build
 
 Report = Callable[[str], None]
 LONG = 10 * HORIZON
+
+
+class Remembered:
+    """An embedder that reads every text once, as the store's cache of vectors does."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, np.ndarray] = {}
+        self.name = embedder.name
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if fresh:
+            vectors = await self._embedder.embed(fresh)
+            self._known.update(zip(fresh, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts])
 
 
 async def curves(
