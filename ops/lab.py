@@ -6,6 +6,7 @@ default written there.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -101,6 +102,8 @@ def train_compactor(
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the service.")] = None,
 ) -> None:
     """Train the memory's compaction policy; goes on where an earlier run stopped."""
+    # Its products are small: threads only get into each other's way. Read when numpy is loaded.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from burnish.learner.compactor import command
     from burnish.learner.settings import LearnerSettings
 

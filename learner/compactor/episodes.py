@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from burnish.learner.compactor import reader
-from burnish.learner.compactor.worlds import OVERHEAD, Count, Question, World, rough_count
+from burnish.learner.compactor.logs import OVERHEAD, Count, Question, World, rough_count
 from burnish.memory.policies.base import Candidate, Decision, Task, Verdict, candidate
 from burnish.memory.shorten import clear, shorten
 from burnish.memory.steps import Step

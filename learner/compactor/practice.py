@@ -14,7 +14,8 @@ from random import Random
 import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.episodes import Arena, labels, shown
-from burnish.learner.compactor.worlds import HORIZON, Question, make_world
+from burnish.learner.compactor.logs import Question
+from burnish.learner.compactor.worlds import HORIZON, make_world
 from burnish.memory.features import Features, Index
 from burnish.memory.policies.base import Task, Verdict
 from burnish.memory.scorer import CHOICES, DROP, Scorer, picked

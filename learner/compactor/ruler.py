@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from random import Random
 
-from burnish.learner.compactor import worlds
+from burnish.learner.compactor.logs import OVERHEAD, Count, Log, Question, World, rough_count
 from burnish.learner.compactor.phrases import Pattern
 
 RULER_FACTS = (
@@ -57,9 +57,7 @@ _SECOND = [
 ]
 
 
-def needles(
-    seed: int, tokens: int, count: worlds.Count = worlds.rough_count, keys: int = 40
-) -> worlds.World:
+def needles(seed: int, tokens: int, count: Count = rough_count, keys: int = 40) -> World:
     """`keys` needles spread over a log of about `tokens`; ten of them are asked for."""
     rng = Random(f"needles/{seed}")
     pairs = rng.sample([f"{a}-{b}" for a in _FIRST for b in _SECOND], keys)
@@ -68,7 +66,7 @@ def needles(
     steps, places = _spread(rng, tokens, count, texts)
     asked = rng.sample(range(keys), 10)
     questions = [
-        worlds.Question(
+        Question(
             "needle",
             RULER_QUESTIONS[0].fill({"key": pairs[i]}),
             lines[pairs[i]],
@@ -76,16 +74,16 @@ def needles(
         )
         for i in asked
     ]
-    return worlds.World(seed, steps, tuple(questions))
+    return World(seed, steps, tuple(questions))
 
 
 def variables(
     seed: int,
     tokens: int,
-    count: worlds.Count = worlds.rough_count,
+    count: Count = rough_count,
     chains: int = 4,
     hops: int = 4,
-) -> worlds.World:
+) -> World:
     """`chains` variables copied `hops` times each; every chain is asked for."""
     rng = Random(f"variables/{seed}")
     names = rng.sample(
@@ -107,7 +105,7 @@ def variables(
             texts.append(RULER_FACTS[2].fill(slots))
     steps, places = _spread(rng, tokens, count, texts)
     questions = [
-        worlds.Question(
+        Question(
             "variables",
             RULER_QUESTIONS[1].fill({"value": values[chain]}),
             ", ".join(sorted(links[chain])),
@@ -115,21 +113,19 @@ def variables(
         )
         for chain in range(chains)
     ]
-    return worlds.World(seed, steps, tuple(questions))
+    return World(seed, steps, tuple(questions))
 
 
-def _spread(
-    rng: Random, tokens: int, count: worlds.Count, texts: list[str]
-) -> tuple[tuple, list[int]]:
+def _spread(rng: Random, tokens: int, count: Count, texts: list[str]) -> tuple[tuple, list[int]]:
     """Filler of about `tokens` with `texts` in order at random places."""
-    log = worlds.Log(rng, count)
+    log = Log(rng, count)
     log.say("system", "Read along; questions come at the end.")
     log.say("user", "Remember what matters.", kind="task")
     fillers: list[str] = []
-    room = tokens - sum(count(text) + worlds.OVERHEAD for text in texts)
+    room = tokens - sum(count(text) + OVERHEAD for text in texts)
     while room > 0:
         filler = " ".join(rng.choices(_FILLER, k=rng.randrange(1, 9)))
-        room -= count(filler) + worlds.OVERHEAD
+        room -= count(filler) + OVERHEAD
         fillers.append(filler)
     slots = sorted(rng.choices(range(len(fillers) + 1), k=len(texts)))
     places: list[int] = []

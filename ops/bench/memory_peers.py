@@ -21,7 +21,8 @@ from typing import Any
 
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.worlds import OVERHEAD, Question, make_world, rough_count
+from burnish.learner.compactor.logs import OVERHEAD, Question, rough_count
+from burnish.learner.compactor.worlds import make_world
 from burnish.memory.embedding import HashingEmbedder
 from burnish.memory.steps import Step
 from burnish.memory.summaries import extract

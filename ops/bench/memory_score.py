@@ -15,8 +15,9 @@ import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.episodes import Arena
 from burnish.learner.compactor.figures import Point, enough
+from burnish.learner.compactor.logs import Count, Question
 from burnish.learner.compactor.ruler import needles, variables
-from burnish.learner.compactor.worlds import HORIZON, Count, Question, make_world
+from burnish.learner.compactor.worlds import HORIZON, make_world
 from burnish.memory import MemoryStore
 from burnish.memory.embedding import Embedder
 from burnish.memory.policies.base import Policy, Task, Verdict, spent

@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 
 from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.worlds import Count, Log, Question, World
+from burnish.learner.compactor.logs import Count, Log, Question, World
 from burnish.learner.tasks import Task as Exercise
 from burnish.learner.tasks import is_correct, sample
 from burnish.memory.policies.base import Policy

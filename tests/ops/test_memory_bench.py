@@ -4,7 +4,8 @@ from copy import deepcopy
 
 import pytest
 from burnish.learner.compactor.figures import Point, enough
-from burnish.learner.compactor.worlds import make_world, rough_count
+from burnish.learner.compactor.logs import rough_count
+from burnish.learner.compactor.worlds import make_world
 from burnish.memory.policies.bm25 import Bm25
 from burnish.memory.policies.recent import Recent
 from burnish.memory.policies.summary import Summary

@@ -10,8 +10,9 @@ from burnish.feedback.events import MemoryUsed, encode
 from burnish.feedback.redis_stream import RedisStream
 from burnish.learner.compactor import online, reader, versions
 from burnish.learner.compactor.gate import CompactorReport, Limits, examine
+from burnish.learner.compactor.logs import rough_count
 from burnish.learner.compactor.network import Network
-from burnish.learner.compactor.worlds import make_world, rough_count
+from burnish.learner.compactor.worlds import make_world
 from burnish.learner.db import Database
 from burnish.learner.intake import take_in
 from burnish.learner.lease import Lease

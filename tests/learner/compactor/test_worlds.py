@@ -3,8 +3,9 @@
 import pytest
 from burnish.learner.compactor import phrases, reader
 from burnish.learner.compactor.episodes import Arena, labels
+from burnish.learner.compactor.logs import World
 from burnish.learner.compactor.ruler import needles, variables
-from burnish.learner.compactor.worlds import World, make_world
+from burnish.learner.compactor.worlds import make_world
 from burnish.memory.policies.base import Decision, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
