@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from burnish.kernels import attention, experts
+from burnish.kernels import attention, experts, recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.folder import (
     ModelError,
@@ -31,6 +31,7 @@ from burnish.kernels.folder import (
 )
 from burnish.kernels.lora import AdapterWeights, check_fits
 from burnish.kernels.packing import Weights
+from burnish.kernels.recurrent import RowStates
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
 from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, why_not
 from burnish.kernels.train import NativeTraining, why_not_train
@@ -57,6 +58,8 @@ class LoadedModel:
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
         self.native: NativeStep | None = None
+        # Layers with a running state: no prefix can be shared and no token taken back.
+        self.recurrent = recurrent.keeps_state(model.config)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -120,8 +123,9 @@ class LoadedModel:
             positions = (padding.long().cumsum(1) - 1).clamp_min(0)
         with self._lock:
             self._active.use(slot)
+            masked = {"attention_mask" if self.recurrent else "padding": padding}
             return self.model(
-                input_ids=tokens, position_ids=positions, padding=padding, use_cache=False
+                input_ids=tokens, position_ids=positions, use_cache=False, **masked
             ).logits
 
     def step(
@@ -143,6 +147,9 @@ class LoadedModel:
 
     def _step(self, feed: Feed, table: np.ndarray, pages: Any) -> torch.Tensor:
         """The PyTorch way."""
+        if self.recurrent:
+            with self._lock, torch.inference_mode():
+                return recurrent.step(self.model, feed, pages, self._active.use)
         present = tuple(set(feed.slots.tolist()))
         batch = PagedBatch(pages, *map(self._put, (table, feed.rows, feed.starts, feed.counts)))
         with self._lock, torch.inference_mode():
@@ -213,10 +220,13 @@ class LoadedModel:
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)
 
-    def new_pages(self, slots: int) -> tuple[KVPages, ...] | Pages:
+    def new_pages(self, slots: int) -> tuple[KVPages, ...] | Pages | RowStates:
         """An empty cache of `slots` token slots for every layer, in the form `step` wants."""
         if self.native is not None:
             return self.native.new_pages(slots)
+        return RowStates(self.config) if self.recurrent else self._torch_pages(slots)
+
+    def _torch_pages(self, slots: int) -> tuple[KVPages, ...]:
         heads, key, value = _cache_shape(self.config)
 
         def empty(width: int) -> torch.Tensor:
@@ -232,7 +242,8 @@ class LoadedModel:
 
     def cache_bytes(self, slots: int) -> int:
         """Size of a cache of so many token slots."""
-        pages = self.new_pages(slots)
+        pages = self._torch_pages(slots) if self.recurrent else self.new_pages(slots)
+        assert not isinstance(pages, RowStates)
         layers = (pages,) if isinstance(pages, Pages) else pages
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
@@ -285,10 +296,10 @@ def load_model(
     """
     folder = open_folder(path)
     config, path = folder.config, folder.path
-    if "linear_attention" in (getattr(config, "layer_types", None) or ()):
+    if unknown := recurrent.unknown_layers(config):
         raise ModelError(
-            f"cannot load the model in {path}: its linear attention keeps a state that our cache"
-            " does not hold"
+            f"cannot load the model in {path}: its layers of type {unknown[0]} remember what no"
+            " cache of ours holds"
         )
     chosen = _dtype(dtype, device, folder)
     if device == "cpu":
@@ -299,7 +310,7 @@ def load_model(
         loading: Any = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=chosen,
-            attn_implementation=attention.NAME,
+            attn_implementation="sdpa" if recurrent.keeps_state(config) else attention.NAME,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # told below, by name
             **({"experts_implementation": experts.NAME} if has_experts(config) else {}),

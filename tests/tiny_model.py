@@ -27,6 +27,8 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
+    Qwen3NextConfig,
+    Qwen3NextForCausalLM,
 )
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -136,6 +138,22 @@ def build_tiny_model(folder: Path, family: str = "qwen3_moe", **overrides: Any) 
                 "qk_nope_head_dim": 16,
                 "qk_rope_head_dim": 8,
                 "v_head_dim": 16,
+            },
+        ),
+        "qwen3_next": (  # three layers of linear attention to one of the other kind
+            Qwen3NextConfig,
+            Qwen3NextForCausalLM,
+            {
+                "num_hidden_layers": 4,
+                "intermediate_size": 96,
+                "moe_intermediate_size": 48,
+                "shared_expert_intermediate_size": 48,
+                "head_dim": 16,
+                "linear_num_key_heads": 2,
+                "linear_num_value_heads": 4,
+                "linear_key_head_dim": 16,
+                "linear_value_head_dim": 16,
+                **experts,
             },
         ),
         "glm4_moe": (

@@ -54,7 +54,7 @@ class Core:
         self._runner = Runner(model, self.kv, max_running)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
-        self.lookup = lookup
+        self.lookup = lookup and not model.recurrent
         self._payoff = Payoff()
         self.drafted = self.accepted = 0
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0

@@ -85,6 +85,7 @@ class PagedKV:
         if block_size % 16:
             raise ValueError(f"block_size must be a multiple of 16, not {block_size}")
         self.block_size = block_size
+        self._shares = not model.recurrent
         self.max_len = min(max_len, num_blocks * block_size)
         self.pool = BlockPool(num_blocks)
         self.pages = model.new_pages(num_blocks * block_size)
@@ -95,7 +96,10 @@ class PagedKV:
         return -(-tokens // self.block_size)
 
     def keys(self, tokens: Sequence[int], mark: object) -> list[Key]:
-        """Keys of all full blocks of `tokens` under weights `mark`."""
+        """Keys of all full blocks of `tokens` under weights `mark`; none where blocks are not all
+        that a model remembers."""
+        if not self._shares:
+            return []
         keys: list[Key] = []
         before: object = mark
         for end in range(self.block_size, len(tokens) + 1, self.block_size):

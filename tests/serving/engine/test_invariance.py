@@ -65,3 +65,27 @@ def test_families_without_a_native_step(family: str, tmp_path: Path) -> None:
     for request, among in list(zip(requests, together, strict=True))[::5]:
         (answer,) = LocalEngine(model, max_running=1).generate_batch([request])
         assert answer.token_ids == among.token_ids
+
+
+def test_a_running_state_is_neither_shared_nor_lost(tmp_path: Path) -> None:
+    """Chunks, equal beginnings, adapters, and rows that are sent back and taken over by others."""
+    model = load_model(build_tiny_model(tmp_path, "qwen3_next"))
+    tight = LocalEngine(model, max_running=3, num_blocks=5, prefill_tokens=16)
+    tight.set_adapter_weights("p@2", random_adapter(model, 2))
+    requests = [
+        Request(
+            str(at),
+            tuple(range(5, 30 + at)),
+            SamplingParams(seed=at, max_tokens=16, ignore_eos=True),
+            name,
+        )
+        for at, name in enumerate([None, "p@2", None, "p@2"])
+    ]
+    together = tight.generate_batch(requests)
+    stats = tight.stats()
+    assert stats.preempted_total > 0
+    assert stats.reused_total == stats.drafted_total == 0
+    for request, among in zip(requests, together, strict=True):
+        roomy = LocalEngine(model, max_running=1)
+        roomy._adapters = tight._adapters
+        assert roomy.generate_batch([request])[0].token_ids == among.token_ids
