@@ -7,6 +7,7 @@ A fact holds from the moment its step was appended. Left out: deciding when to e
 """
 
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2s
@@ -26,6 +27,7 @@ LARGEST_BATCH = 256
 CHUNK = 6000  # characters of steps in one question to the model
 LONGEST_STEP = 2000  # characters of one step that the model is shown
 LONGEST_NAME = 80
+_OBJECT = re.compile(r"\{[^{}]*\}")
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
     "properties": {
@@ -183,13 +185,25 @@ async def by_model(ask: Asker, steps: Sequence[Step]) -> list[Found]:
 
 
 def _claims(answer: str) -> Sequence[Any]:
+    """The facts of the answer; of one that was cut off, those that are whole."""
     try:
         claims = json.loads(answer)["facts"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PolicyFailed("the model's facts are not the JSON that was asked for") from error
+    except json.JSONDecodeError:
+        claims = [claim for text in _OBJECT.findall(answer) if (claim := _parsed(text))]
+        if not claims:
+            raise PolicyFailed("the model's facts are not the JSON that was asked for") from None
+    except (KeyError, TypeError) as error:
+        raise PolicyFailed("the model's answer has no list of facts") from error
     if not isinstance(claims, list):
         raise PolicyFailed("the model's facts are no list")
     return claims
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return None
 
 
 def merged(sure: Sequence[Found], more: Sequence[Found]) -> list[Found]:

@@ -164,3 +164,13 @@ def test_no_sentence_takes_long(hostile: str):
     list(facts(hostile))
     list(facts(hostile + "!"))
     assert time.process_time() - start < 0.5
+
+
+async def test_of_a_cut_off_answer_the_whole_facts_count(redis_url: str, tenant: str):
+    client = connect(redis_url)
+    whole = json.dumps({"facts": [claim("1", "user", "base", "Braga"), claim("1", "x", "y", "z")]})
+    store = MemoryStore(client, count_words, ask=Model(whole[:-20]))
+    await store.append(tenant, "s", said("These days Braga is my base."))
+    report = await store.extraction.extract(tenant, "s")
+    assert [fact["value"] for fact in report["facts"]] == ["Braga"]
+    await client.aclose()
