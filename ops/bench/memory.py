@@ -40,7 +40,7 @@ from rich.console import Console
 from rich.table import Table
 
 SHARES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
-LONG_SHARES = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15)
+LONG_SHARES = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
 PEERS = ("mem0ai", "qdrant-client", "langmem", "numpy", "redis", "safetensors")
 console = Console(stderr=True)
 
