@@ -245,7 +245,7 @@ def told(text: str) -> None:
 
 
 def _show(figures: dict[str, Any], goals: Sequence[dict[str, Any]]) -> None:
-    out = Console()
+    out = Console(width=120)
     table = Table("policy", *(f"{share:.0%}" for share in SHARES), title="score kept by tokens")
     for name, points in figures["score"].items():
         table.add_row(name, *(f"{point['score']:.3f}" for point in points))
