@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,19 @@ from burnish.kernels.folder import (
     one_line,
     open_folder,
 )
-from burnish.kernels.lora import AdapterWeights, check_fits
+from burnish.kernels.lora import AdapterWeights, Site, check_fits
 from burnish.kernels.packing import Weights
 from burnish.kernels.recurrent import RowStates
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
-from burnish.kernels.step import Drawn, Draws, Feed, NativeStep, Pages, why_not
+from burnish.kernels.step import (
+    Drawn,
+    Draws,
+    Feed,
+    NativeStep,
+    PackedAdapter,
+    Pages,
+    why_not,
+)
 from burnish.kernels.train import NativeTraining, why_not_train
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
@@ -41,6 +50,15 @@ from transformers import AutoModelForCausalLM
 # Below this size fp32 is as fast as bf16 on a CPU, and a request's tokens then do not depend on
 # who shares its batch.
 FP32_BELOW = 300_000_000
+
+
+@dataclass(frozen=True)
+class PreparedAdapter:
+    """An adapter on its way into a slot: per site A and B, and all of it packed."""
+
+    weights: AdapterWeights
+    pairs: list[tuple[Site, tuple[torch.Tensor, torch.Tensor]]]
+    packed: PackedAdapter | None
 
 
 class LoadedModel:
@@ -79,32 +97,40 @@ class LoadedModel:
         """Tokens that frame text and are not part of it: end of turn, padding, beginning."""
         return frame_tokens(self.tokenizer, self.eos_token_ids)
 
-    def set_adapter(self, slot: int, weights: AdapterWeights | None) -> None:
-        """Fill (or with None clear) an adapter slot >= 1.
+    def prepare_adapter(self, weights: AdapterWeights) -> PreparedAdapter:
+        """All the work of `set_adapter` that may run beside a forward.
 
         Tensors that require gradients are used live: train them and the next forward sees it.
         Others are taken as they are now. AdapterError if they do not fit the model.
         """
+        pairs = []
+        for site in check_fits(self.model, weights):
+            a, b = (self._place(weights.tensors[f"{site.name}.lora_{x}.weight"]) for x in "AB")
+            pairs.append((site, site.unpack(a, b, weights.spec.rank)))
+        packs = self.native is not None and not weights.live
+        packed = self.native.pack_adapter(weights) if self.native and packs else None
+        return PreparedAdapter(weights, pairs, packed)
+
+    def set_adapter(self, slot: int, adapter: AdapterWeights | PreparedAdapter | None) -> None:
+        """Fill (or with None clear) an adapter slot >= 1; see `prepare_adapter`."""
         if slot < 1:
             raise ValueError("slot 0 is the base model")
-        fitting = check_fits(self.model, weights) if weights is not None else []
+        if isinstance(adapter, AdapterWeights):
+            adapter = self.prepare_adapter(adapter)
         with self._lock:
             for table in self._tables():
                 table.set(slot, None)
             self._adapters.pop(slot, None)
             self._active.scales.pop(slot, None)
             if self.native is not None:
-                self.native.set_adapter(slot, None)
-            if weights is None:
+                self.native.set_adapter(slot, adapter.packed if adapter else None)
+            if adapter is None:
                 return
-            rank = weights.spec.rank
-            for site in fitting:
-                a, b = (self._place(weights.tensors[f"{site.name}.lora_{x}.weight"]) for x in "AB")
-                self._table(site.module, site.parameter).set(slot, site.unpack(a, b, rank))
-            if self.native is not None and not weights.live:
-                self.native.set_adapter(slot, weights)
-            self._adapters[slot] = weights
-            self._active.scales[slot] = (rank, weights.spec.scale)
+            for site, pair in adapter.pairs:
+                self._table(site.module, site.parameter).set(slot, pair)
+            spec = adapter.weights.spec
+            self._adapters[slot] = adapter.weights
+            self._active.scales[slot] = (spec.rank, spec.scale)
 
     def adapter(self, slot: int) -> AdapterWeights | None:
         """What `set_adapter` put into the slot."""

@@ -127,6 +127,13 @@ class Drawn(NamedTuple):
         )
 
 
+class PackedAdapter(NamedTuple):
+    """An adapter as the library reads it: a C array [depth][4], and what its pointers lead to."""
+
+    array: Any
+    packer: Packer
+
+
 @dataclass(frozen=True)
 class Pages:
     """The whole cache, for all layers: keys and values each [depth, pages, 16 positions' worth]."""
@@ -168,7 +175,7 @@ class NativeStep:
         self.config = config = model.config
         self.format = format_of(model) if weights == "auto" else weights
         self._packer = Packer()
-        self._adapters: dict[int, tuple[Any, Packer]] = {}  # C arrays [depth][4], and their tensors
+        self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
         self.width = _head_width(config)
         self.kv_heads = config.num_key_value_heads
@@ -245,19 +252,23 @@ class NativeStep:
 
     # -- adapters ------------------------------------------------------------------------------
 
-    def set_adapter(self, slot: int, weights: AdapterWeights | None) -> None:
-        """Fill (or with None clear) an adapter slot >= 1; weights are taken as they are now."""
+    def pack_adapter(self, weights: AdapterWeights) -> PackedAdapter:
+        """Weights as they are now, ready for `set_adapter`; may run beside a step."""
+        packer = Packer()
+        ranks = [
+            packer.low_rank(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
+            for pair in joined_adapters(self.model, weights)
+        ]
+        return PackedAdapter((CLowRank * len(ranks))(*ranks), packer)
+
+    def set_adapter(self, slot: int, packed: PackedAdapter | None) -> None:
+        """Fill (or with None clear) an adapter slot >= 1."""
         self._adapters.pop(slot, None)
-        if weights is not None:
-            packer = Packer()
-            ranks = [
-                packer.low_rank(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
-                for pair in joined_adapters(self.model, weights)
-            ]
-            self._adapters[slot] = (CLowRank * len(ranks))(*ranks), packer
+        if packed is not None:
+            self._adapters[slot] = packed
         self._table = (POINTER * (max(self._adapters, default=0) + 1))()
-        for used, (array, _) in self._adapters.items():
-            self._table[used - 1] = ctypes.addressof(array)
+        for used, adapter in self._adapters.items():
+            self._table[used - 1] = ctypes.addressof(adapter.array)
 
     # -- running -------------------------------------------------------------------------------
 

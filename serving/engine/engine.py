@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from burnish.kernels.lora import AdapterWeights, check_fits, load_adapter
+from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
@@ -183,13 +183,12 @@ class LocalEngine:
 
     def set_adapter_weights(self, name: str, weights: AdapterWeights) -> None:
         """Make weights held in memory resident, as they are now. ValueError if `name` is taken."""
-        check_fits(self.model.model, weights)
-        weights = weights.detached()
+        adapter = self.model.prepare_adapter(weights.detached())
         with self._wake:
             slot = self._adapters.reserve(name)
 
         def place() -> None:
-            self.model.set_adapter(slot, weights)
+            self.model.set_adapter(slot, adapter)
             with self._wake:
                 self._adapters.publish(name, slot)
 
