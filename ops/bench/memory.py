@@ -287,6 +287,7 @@ def _picture(figures: dict[str, Any], path: Path) -> Path:
         title="Held-out worlds: score kept against tokens kept",
     )
     axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes.minorticks_off()
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     figure.tight_layout()

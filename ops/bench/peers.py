@@ -11,13 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-# Prompts [n, length] and new tokens per prompt -> seconds for all of it.
-Peer = Callable[[np.ndarray, int], float]
+
+class Timing(NamedTuple):
+    """Seconds for all of it; and, from who can tell, until every prompt had its first token, with the
+    tokens that came after that."""
+
+    seconds: float
+    prefill: float | None = None
+    decoded: int = 0
+
+
+# Prompts [n, length] and new tokens per prompt.
+Peer = Callable[[np.ndarray, int], Timing]
 
 
 @contextmanager
@@ -28,7 +38,7 @@ def transformers_generate(folder: Path, threads: int) -> Iterator[Peer]:
     torch.set_num_threads(threads)
     model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
 
-    def run(prompts: np.ndarray, new: int) -> float:
+    def run(prompts: np.ndarray, new: int) -> Timing:
         inputs = torch.from_numpy(prompts)
         began = time.perf_counter()
         model.generate(
@@ -39,7 +49,7 @@ def transformers_generate(folder: Path, threads: int) -> Iterator[Peer]:
             max_new_tokens=new,
             pad_token_id=0,
         )
-        return time.perf_counter() - began
+        return Timing(time.perf_counter() - began)
 
     yield run
 
@@ -52,7 +62,7 @@ def transformers_batching(folder: Path, threads: int) -> Iterator[Peer]:
     torch.set_num_threads(threads)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="sdpa").eval()
 
-    def run(prompts: np.ndarray, new: int) -> float:
+    def run(prompts: np.ndarray, new: int) -> Timing:
         config = GenerationConfig(
             max_new_tokens=new, do_sample=True, eos_token_id=-1, pad_token_id=0
         )
@@ -64,7 +74,7 @@ def transformers_batching(folder: Path, threads: int) -> Iterator[Peer]:
         made = [len(answer.generated_tokens) for answer in done.values()]
         if made != [new] * len(prompts):
             raise RuntimeError(f"continuous batching made {made} tokens, not {new} each")
-        return seconds
+        return Timing(seconds)
 
     yield run
 
@@ -85,7 +95,7 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
         if not model:
             raise RuntimeError(f"llama.cpp does not load {file}")
 
-        def run(prompts: np.ndarray, new: int) -> float:
+        def run(prompts: np.ndarray, new: int) -> Timing:
             rows, length = prompts.shape
             options = ll.llama_context_default_params()
             options.n_ctx = rows * (length + new + 16)
@@ -104,9 +114,10 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
                 ]
                 for at in range(0, len(entries), 512):
                     _decode(ll, context, batch, entries[at : at + 512])
+                first = time.perf_counter() - began
                 for n in range(new - 1):
                     _decode(ll, context, batch, [(5 + n, length + n, r, True) for r in range(rows)])
-                return time.perf_counter() - began
+                return Timing(time.perf_counter() - began, first, rows * (new - 1))
             finally:
                 ll.llama_batch_free(batch)
                 ll.llama_free(context)

@@ -94,7 +94,9 @@ def bare(folder: Path, threads: int, vocab: int) -> dict[str, float]:
         for rows in CONCURRENT:
             run(rng.integers(3, vocab, (rows, PROMPT)), NEW)
             rounds = max(3, 96 // rows)
-            took = sum(run(rng.integers(3, vocab, (rows, PROMPT)), NEW) for _ in range(rounds))
+            took = sum(
+                run(rng.integers(3, vocab, (rows, PROMPT)), NEW).seconds for _ in range(rounds)
+            )
             figures[str(rows)] = rounds * rows * NEW / took
     return figures
 
