@@ -291,7 +291,7 @@ struct Forward {
         multiply(layer.router, 0, 0, layer.router.blocks, x.data(), nullptr, x.size(),
                  [&](int64_t r, int64_t block, vec a, vec b) {
                      float* to = &routing[(mine.begin + r) * size + block * BLOCK];
-                     store(to, a), store(to + WIDTH, b);
+                     put_block(to, a, b);
                  });
         for (int64_t t = mine.begin; t < mine.end; ++t) {
             float* score = &routing[t * size];
@@ -384,7 +384,7 @@ struct Forward {
                 [&](int64_t r, int64_t block, vec a, vec b) {
                     float* to = &state[pair[r] / each * m.hidden + block * BLOCK];
                     const float share = weight[pair[r]];
-                    store(to, load(to) + a * share), store(to + WIDTH, load(to + WIDTH) + b * share);
+                    add_block(to, a * share, b * share);
                 });
         barrier.wait();
     }
@@ -414,7 +414,7 @@ struct Forward {
             product(plain, layer.qkv, index, 0, thread, threads,
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &qkv[order[r] * size + block * BLOCK];
-                        store(to, a), store(to + WIDTH, b);
+                        put_block(to, a, b);
                     });
             barrier.wait();
             if (m.kv_bf16)
@@ -432,7 +432,7 @@ struct Forward {
             product(plain, layer.out, index, 1, thread, threads,
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &state[order[r] * m.hidden + block * BLOCK];
-                        store(to, load(to) + a), store(to + WIDTH, load(to + WIDTH) + b);
+                        add_block(to, a, b);
                     });
             barrier.wait();
             mlp(layer, index, thread, threads);
@@ -453,7 +453,7 @@ struct Forward {
         const int64_t wide = m.head.blocks * BLOCK;
         product(plain, m.head, 0, 0, thread, threads, [&](int64_t r, int64_t block, vec a, vec b) {
             float* to = &logits_out[r * wide + block * BLOCK];
-            store(to, a), store(to + WIDTH, b);
+            put_block(to, a, b);
             for (int64_t i = m.vocab - block * BLOCK; i < BLOCK; ++i)
                 if (i >= 0) to[i] = -INFINITY;
         });

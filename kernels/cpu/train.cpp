@@ -188,7 +188,7 @@ struct Gradients : Forward {
         product(x[QKV], layer.qkv, index, QKV, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &raw[r * size + block * BLOCK];
-                    store(to, one), store(to + WIDTH, two);
+                    put_block(to, one, two);
                 });
         barrier.wait();
         std::copy(&raw[mine.begin * size], &raw[mine.end * size], &qkv[mine.begin * size]);
@@ -212,7 +212,7 @@ struct Gradients : Forward {
         product(x[OUT], layer.out, index, OUT, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &state[r * m.hidden + block * BLOCK];
-                    store(to, load(to) + one), store(to + WIDTH, load(to + WIDTH) + two);
+                    add_block(to, one, two);
                 });
         barrier.wait();
         norm(layer.norm2, thread, threads);
@@ -230,7 +230,7 @@ struct Gradients : Forward {
         product(x[GATE_UP], layer.gate_up, index, GATE_UP, thread, threads,
                 [&](int64_t r, int64_t block, vec gate, vec up) {
                     float* to = &pre[r * 2 * inner + block * BLOCK];
-                    store(to, gate), store(to + WIDTH, up);
+                    put_block(to, gate, up);
                     store(&gated[r * inner + block * WIDTH], activate(gate, up));
                 });
         barrier.wait();
@@ -243,7 +243,7 @@ struct Gradients : Forward {
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     const float part = weight[pair[r]];
                     float* to = &leaving[pair[r] / each * m.hidden + block * BLOCK];
-                    store(to, load(to) + one * part), store(to + WIDTH, load(to + WIDTH) + two * part);
+                    add_block(to, one * part, two * part);
                 });
         barrier.wait();
     }
@@ -259,7 +259,7 @@ struct Gradients : Forward {
         barrier.wait();
         product(plain, b.head, 0, 0, thread, threads, [&](int64_t r, int64_t block, vec one, vec two) {
             float* to = &to_normed[r * m.hidden + block * BLOCK];
-            store(to, one), store(to + WIDTH, two);
+            put_block(to, one, two);
         });
         barrier.wait();
         const Share mine(kept, thread, threads);
@@ -292,7 +292,7 @@ struct Gradients : Forward {
         product(y[DOWN], turned.down, index, DOWN, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &to_gated[r * wide + block * BLOCK];
-                    store(to, one), store(to + WIDTH, two);
+                    put_block(to, one, two);
                 });
         barrier.wait();
         const Share some(pair.size(), thread, threads);
@@ -320,7 +320,7 @@ struct Gradients : Forward {
         product(y[GATE_UP], turned.gate_up, index, GATE_UP, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &to_normed[pair[r] / each * m.hidden + block * BLOCK];
-                    store(to, load(to) + one), store(to + WIDTH, load(to + WIDTH) + two);
+                    add_block(to, one, two);
                 });
         barrier.wait();
         if (layer.experts) route_back(layer, turned, thread, threads);
@@ -364,7 +364,7 @@ struct Gradients : Forward {
             multiply(turned.router, 0, 0, turned.router.blocks, &row, nullptr, 1,
                      [&](int64_t, int64_t block, vec one, vec two) {
                          float* to = &to_normed[t * m.hidden + block * BLOCK];
-                         store(to, load(to) + one), store(to + WIDTH, load(to + WIDTH) + two);
+                         add_block(to, one, two);
                      });
         }
         barrier.wait();
@@ -383,7 +383,7 @@ struct Gradients : Forward {
         product(y[OUT], turned.out, index, OUT, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &to_mixed[r * wide + block * BLOCK];
-                    store(to, one), store(to + WIDTH, two);
+                    put_block(to, one, two);
                 });
         barrier.wait();
         each_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
@@ -405,7 +405,7 @@ struct Gradients : Forward {
         product(y[QKV], turned.qkv, index, QKV, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &to_normed[r * m.hidden + block * BLOCK];
-                    store(to, one), store(to + WIDTH, two);
+                    put_block(to, one, two);
                 });
         barrier.wait();
         const float* entered = s.states + index * tokens * m.hidden;

@@ -32,6 +32,11 @@ typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
 static inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
 static inline ints load_ints(const int32_t* from) { return *reinterpret_cast<const ints*>(from); }
 static inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
+// The two vectors of one block of a product.
+static inline void put_block(float* to, vec a, vec b) { store(to, a), store(to + WIDTH, b); }
+static inline void add_block(float* to, vec a, vec b) {
+    put_block(to, load(to) + a, load(to + WIDTH) + b);
+}
 
 // bfloat16 is the upper half of a float.
 static inline vec load(const uint16_t* from) {
