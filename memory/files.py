@@ -1,7 +1,7 @@
 """Files of an end user under /memories, changed by the commands of Anthropic's memory tool.
 
 `run` takes the input of a tool call and answers in the texts that models trained on the tool
-expect (docs.claude.com, "Memory tool"). Folders exist by the files in them. Every change is a
+expect (Anthropic's documentation, "Memory tool"). Folders exist by the files in them. Every change is a
 compare-and-set of what was read, so two agents never lose each other's edits. Left out:
 anything outside /memories, binary content.
 """

@@ -7,7 +7,7 @@ is kept or shortened stands in the order of the log. Tokens are what the view co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -105,9 +105,3 @@ def _said(steps: Sequence[Step]) -> list[reader.Fact]:
 
 def _flat(said: Mapping[int, list[reader.Fact]]) -> list[reader.Fact]:
     return [fact for facts in said.values() for fact in facts]
-
-
-def recount(world: World, count: Count) -> World:
-    """The same world, counted with another tokenizer."""
-    steps = tuple(replace(s, tokens=count(s.text) + OVERHEAD) for s in world.steps)
-    return replace(world, steps=steps)
