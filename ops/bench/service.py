@@ -20,6 +20,7 @@ from burnish.ops.services import http_ok
 from burnish.ops.settings import free_port
 
 PATIENCE_S = 300.0
+CALM_S, CALM_SHARE = 2.0, 0.1  # of one core
 LATER_CHILDREN = ("worker", "beat")  # started once serving answers
 
 
@@ -46,6 +47,21 @@ class Running:
         if found is None or child not in found.children:
             raise BenchError(f"{child} does not run")
         return found.children[child]
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds that each process of the service has used so far."""
+        found = runfile.read(self.data_dir)
+        return {name: cpu_seconds(pid) for name, pid in (found.children if found else {}).items()}
+
+    def await_calm(self, patience: float = PATIENCE_S) -> None:
+        """Until nothing is starting up any more: MLflow's page takes its time, and the cores."""
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            before = sum(self.cpu().values())
+            time.sleep(CALM_S)
+            if sum(self.cpu().values()) - before < CALM_SHARE * CALM_S:
+                return
+        raise BenchError(f"still busy after {patience:.0f} s; see {self.log}")
 
     def await_ready(self, patience: float = PATIENCE_S) -> None:
         """Until serving is ready and the learner's processes run."""
@@ -87,6 +103,15 @@ def running(
         yield service
     finally:
         stop(process)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of the children it has waited for; 0.0 where the system is no Linux."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return 0.0
+    return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def stop(process: subprocess.Popen, patience: float = 60.0, *, group: bool = False) -> None:

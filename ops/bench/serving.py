@@ -1,134 +1,165 @@
 """The same through HTTP: `python -m burnish.ops.bench.serving`.
 
-Streams over SSE from a service of the bench's own, 1, 8 and 32 at once, prompts of 128 tokens and 64
-new ones, on random weights (see shapes.py): tokens a second, time to the first token, time per
-further token. Beside it the bare engine on the same prompts, one after the other on the same cores;
-the difference is HTTP, recording every interaction durably, and the client itself.
+Clients that ask again as soon as they are answered, 1, 8 and 32 of them, prompts of 128 tokens and
+64 new ones, on random weights (see shapes.py): first the bare engine, then a service of the bench's
+own by /v1/completions over SSE, which records every interaction durably. The same questions, the
+same seeds, the same cores; so what is missing from the engine's tokens a second is the price of
+HTTP, of recording, and of a client that has to read (sse.py). CPU time per token says the same
+where others use the machine, and lists what each process of the service took.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import gc
 import os
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx2 as httpx
 import numpy as np
 import typer
-from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT, burnish
+from burnish.kernels.model import load_model
+from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
 from burnish.ops.bench.results import FOLDER, keep
-from burnish.ops.bench.service import running
+from burnish.ops.bench.service import Running, running
 from burnish.ops.bench.shapes import SHAPES, build
+from burnish.ops.bench.sse import Client, Streamed
+from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console
 
+WARM_S = 2.0
+MAX_RUNNING = 32
 
-@dataclass
-class Streamed:
-    """One answer as its client saw it: when each piece came, and how many tokens it had."""
-
-    began: float
-    arrivals: list[float] = field(default_factory=list)
-    tokens: int = 0
+Ask = Callable[[list[int], int, int], Awaitable[Streamed]]
+"""Puts one question (prompt, most tokens, seed) and reads the answer."""
 
 
-async def stream(client: httpx.AsyncClient, prompt: list[int], seed: int) -> Streamed:
-    """POST /v1/completions with stream; the tokens are those that usage counts."""
-    body = {
-        "model": "default",
-        "prompt": prompt,
-        "max_tokens": NEW,
-        "seed": seed,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
-    seen = Streamed(time.perf_counter())
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            seen.arrivals.append(time.perf_counter())
-            if '"usage":{' in line.replace(" ", ""):
-                seen.tokens = json.loads(line[6:])["usage"]["completion_tokens"]
+async def load(
+    asks: list[Ask], seconds: float, vocab: int, rng: np.random.Generator
+) -> list[Streamed]:
+    """Each client asks its next question when one is answered, until the time is over."""
+    seen: list[Streamed] = []
+
+    async def client(ask: Ask, until: float) -> None:
+        while time.perf_counter() < until:
+            prompt = rng.integers(3, vocab, PROMPT).tolist()
+            # Of different lengths, or all would begin and end together for ever.
+            tokens = int(rng.integers(NEW // 2, NEW * 3 // 2 + 1))
+            seen.append(await ask(prompt, tokens, int(rng.integers(1 << 30))))
+
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*(client(ask, until) for ask in asks))
     return seen
 
 
-async def load(url: str, rows: int, seconds: float, vocab: int) -> dict[str, float]:
-    """`rows` clients that start the next stream when one is done."""
-    rng = np.random.default_rng(rows)
-    done: list[Streamed] = []
-    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
-
-        async def one(until: float) -> None:
-            while time.perf_counter() < until:
-                prompt = rng.integers(3, vocab, PROMPT).tolist()
-                done.append(await stream(client, prompt, int(rng.integers(1 << 30))))
-
-        await asyncio.gather(*(one(time.perf_counter() + 2) for _ in range(rows)))  # warm
-        done.clear()
-        began = time.perf_counter()
-        await asyncio.gather(*(one(began + seconds) for _ in range(rows)))
-        took = time.perf_counter() - began
-    firsts = [s.arrivals[0] - s.began for s in done]
-    each = [(s.arrivals[-1] - s.arrivals[0]) / (s.tokens - 1) for s in done if s.tokens > 1]
+async def measure(
+    asks: list[Ask], seconds: float, vocab: int, cpu: Callable[[], dict[str, float]]
+) -> dict[str, Any]:
+    """Figures of one load; `cpu` tells the CPU seconds that each process has used so far."""
+    rng = np.random.default_rng(len(asks))
+    await load(asks, WARM_S, vocab, rng)
+    before, began = cpu(), time.perf_counter()
+    seen = await load(asks, seconds, vocab, rng)
+    took, after = time.perf_counter() - began, cpu()
+    tokens = sum(s.tokens for s in seen)
+    firsts = [s.arrivals[0] - s.began for s in seen]
+    each = [(s.arrivals[-1] - s.arrivals[0]) / (s.tokens - 1) for s in seen if s.tokens > 1]
     return {
-        "answers": len(done),
-        "tokens_per_s": sum(s.tokens for s in done) / took,
+        "answers": len(seen),
+        "tokens_per_s": tokens / took,
         "first_token_ms_p50": 1e3 * float(np.percentile(firsts, 50)),
         "first_token_ms_p99": 1e3 * float(np.percentile(firsts, 99)),
         "per_token_ms_p50": 1e3 * float(np.percentile(each, 50)),
         "per_token_ms_p99": 1e3 * float(np.percentile(each, 99)),
+        "cpu_us_per_token": {
+            name: round(1e6 * (after[name] - before[name]) / tokens, 1) for name in after
+        },
     }
 
 
-def bare(folder: Path, threads: int, vocab: int) -> dict[str, float]:
-    """Tokens a second of the engine alone, prefill included, as the load above has it."""
-    rng = np.random.default_rng(0)
-    figures = {}
-    with burnish(folder, threads, "auto") as run:
-        for rows in CONCURRENT:
-            run(rng.integers(3, vocab, (rows, PROMPT)), NEW)
-            rounds = max(3, 96 // rows)
-            took = sum(
-                run(rng.integers(3, vocab, (rows, PROMPT)), NEW).seconds for _ in range(rounds)
-            )
-            figures[str(rows)] = rounds * rows * NEW / took
-    return figures
+async def bare(engine: LocalEngine, rows: int, seconds: float, vocab: int) -> dict[str, Any]:
+    """The engine alone, asked from an event loop of this process."""
+
+    async def ask(prompt: list[int], tokens: int, seed: int) -> Streamed:
+        params = SamplingParams(max_tokens=tokens, seed=seed)
+        seen = Streamed(time.perf_counter())
+        async for delta in engine.generate(Request(str(seed), tuple(prompt), params)):
+            seen.arrivals.append(time.perf_counter())
+            seen.tokens += len(delta.token_ids)
+        return seen
+
+    await engine.start()
+    try:
+        return await measure([ask] * rows, seconds, vocab, lambda: {"engine": time.process_time()})
+    finally:
+        await engine.stop()
+
+
+async def through_http(service: Running, rows: int, seconds: float, vocab: int) -> dict[str, Any]:
+    """The same questions over as many connections."""
+    clients = [await Client.connect(service.url) for _ in range(rows)]
+
+    def asker(client: Client) -> Ask:
+        async def ask(prompt: list[int], tokens: int, seed: int) -> Streamed:
+            body = {"model": "default", "prompt": prompt, "max_tokens": tokens, "seed": seed}
+            usage = {"stream": True, "stream_options": {"include_usage": True}}
+            return await client.stream("/v1/completions", {**body, **usage})
+
+        return ask
+
+    def cpu() -> dict[str, float]:
+        return {**service.cpu(), "client": time.process_time()}
+
+    try:
+        return await measure(list(map(asker, clients)), seconds, vocab, cpu)
+    finally:
+        for client in clients:
+            client.close()
 
 
 def main(
     shape: Annotated[str, typer.Option(help="S or M.")] = "S",
     seconds: Annotated[float, typer.Option(help="Of load at each concurrency.")] = 20.0,
     threads: Annotated[int, typer.Option(help="CPU threads of the engine.")] = 1,
+    clients: Annotated[str, typer.Option(help="How many at once.")] = ",".join(
+        map(str, CONCURRENT)
+    ),
     out: Annotated[Path, typer.Option(help="serving.json goes here.")] = FOLDER,
 ) -> None:
     """Measure HTTP beside the bare engine."""
-    vocab = int(SHAPES[shape]["vocab_size"])
-    results: dict[str, Any] = {"shape": shape, "threads": threads, "http": {}}
+    vocab, rows = int(SHAPES[shape]["vocab_size"]), [int(n) for n in clients.split(",")]
+    results: dict[str, Any] = {"shape": shape, "threads": threads, "engine": {}, "http": {}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = build(shape, Path(scratch) / shape)
-        results["engine_tokens_per_s"] = bare(folder, threads, vocab)
+        gc.freeze()  # as serving does
+        engine = LocalEngine(load_model(folder), max_running=MAX_RUNNING, threads=threads)
+        for n in rows:
+            results["engine"][str(n)] = asyncio.run(bare(engine, n, seconds, vocab))
+        del engine
         env = {
             **os.environ,
             "BURNISH_MODEL": str(folder),
             "BURNISH_THREADS": str(threads),
+            "BURNISH_MAX_RUNNING": str(MAX_RUNNING),
             "BURNISH_UPDATE_EVERY": "86400",
         }
         with running(Path(scratch) / "service", env=env) as service:
-            for rows in CONCURRENT:
-                results["http"][str(rows)] = asyncio.run(load(service.url, rows, seconds, vocab))
-    for rows in CONCURRENT:
-        line, alone = results["http"][str(rows)], results["engine_tokens_per_s"][str(rows)]
-        line["share_of_engine"] = line["tokens_per_s"] / alone
-        Console().print(
-            rows, f"engine {alone:,.0f} tok/s", {k: round(v, 2) for k, v in line.items()}
-        )
+            service.await_calm()
+            for n in rows:
+                results["http"][str(n)] = asyncio.run(through_http(service, n, seconds, vocab))
+    for n in rows:
+        alone, line = results["engine"][str(n)], results["http"][str(n)]
+        line["share_of_engine"] = line["tokens_per_s"] / alone["tokens_per_s"]
+        Console().print(n, "engine", _rounded(alone))
+        Console().print(n, "HTTP", _rounded(line))
     keep("serving", results, out)
+
+
+def _rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in figures.items()}
 
 
 if __name__ == "__main__":

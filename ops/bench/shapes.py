@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def build(shape: str, folder: Path) -> Path:
-    """Write a random model in bfloat16 with ember's tokenizer; the same weights every time."""
+    """Write a random model in bfloat16 with ember's tokenizer; the same weights every time.
+
+    The tokenizer is filled up with made-up words, so that every token spells something.
+    """
     torch.manual_seed(0)
     config = Qwen3MoeConfig(
         **SHAPES[shape], max_position_embeddings=2048, tie_word_embeddings=False
@@ -48,4 +52,13 @@ def build(shape: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     for file in (*EMBER.glob("*token*"), EMBER / "chat_template.jinja"):
         shutil.copy(file, folder)
+    _fill_up(folder / "tokenizer.json", config.vocab_size)
     return folder
+
+
+def _fill_up(tokenizer: Path, size: int) -> None:
+    """Give a byte-level tokenizer's file words that no text merges into, up to `size` ids."""
+    content = json.loads(tokenizer.read_text())
+    vocab = content["model"]["vocab"]
+    vocab.update({f"\u0120w{token}": token for token in range(len(vocab), size)})
+    tokenizer.write_text(json.dumps(content))

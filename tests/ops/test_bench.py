@@ -1,11 +1,15 @@
 """What the benches conclude from what they saw. Running them takes a service and minutes."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from burnish.ops.bench import chaos, simulate, swaps
+from burnish.ops.bench import chaos, shapes, simulate, sse, swaps
 from burnish.ops.bench.results import keep
 from burnish.ops.bench.service import BenchError, Running
+from transformers import AutoTokenizer
 
 
 def stream(key: str, begin: float, *arrivals: float, versions: set[str], failure=None):
@@ -71,3 +75,64 @@ def test_a_service_that_is_not_there_is_said(tmp_path: Path) -> None:
         service.pid("serving")
     with pytest.raises(BenchError, match="not ready"):
         service.await_ready(patience=0.1)
+
+
+EVENTS = (
+    b'data: {"choices":[{"text":"a"}],"usage":null}\n\n',
+    b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":5}}\n\n',
+    b"data: [DONE]\n\n",
+)
+
+
+@asynccontextmanager
+async def answering(*pieces: bytes) -> AsyncIterator[sse.Client]:
+    """A client of a server that answers each request with these bytes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await reader.readexactly(int(head.partition(b"Content-Length: ")[2].split()[0]))
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = await sse.Client.connect(f"http://127.0.0.1:{port}")
+    try:
+        yield client
+    finally:
+        client.close()
+        server.close()
+
+
+def chunked(*events: bytes) -> list[bytes]:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    return [head, *(b"%x\r\n%s\r\n" % (len(event), event) for event in events), b"0\r\n\r\n"]
+
+
+async def test_the_client_reads_one_stream_after_the_other() -> None:
+    async with answering(*chunked(*EVENTS)) as client:
+        for _ in range(2):
+            seen = await client.stream("/v1/completions", {"prompt": [3]})
+            assert seen.tokens == 5
+            assert seen.began < seen.arrivals[0] < seen.arrivals[-1]
+
+
+async def test_the_client_shows_why_it_was_refused() -> None:
+    refusal = [b"HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\n\r\n", b"not a token"]
+    async with answering(*refusal) as client:
+        with pytest.raises(BenchError, match="400 Bad Request: not a token"):
+            await client.stream("/v1/completions", {})
+
+
+async def test_a_stream_that_breaks_off_is_no_answer() -> None:
+    async with answering(*chunked(*EVENTS[:1])) as client:
+        with pytest.raises(BenchError, match="broke off"):
+            await client.stream("/v1/completions", {})
+
+
+def test_every_token_of_a_random_model_spells_something(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(shapes.build("S", tmp_path))
+    assert len(tokenizer) == shapes.SHAPES["S"]["vocab_size"]
+    assert all(map(tokenizer.decode, range(len(tokenizer))))
