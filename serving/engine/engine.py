@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as SequenceOf
@@ -27,6 +28,7 @@ from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
 from burnish.serving.engine.core import Core
+from burnish.serving.engine.runner import BURST_S
 from burnish.serving.engine.scheduler import Sequence, Sink
 from burnish.serving.engine.types import (
     Completion,
@@ -83,8 +85,8 @@ class LocalEngine:
         self._stopping = False
         self._accepting = True
         self._aborting = False
-        self._outgoing: dict[asyncio.AbstractEventLoop, list[tuple[_Stream, Delta | Exception]]]
-        self._outgoing = defaultdict(list)
+        self._outgoing: defaultdict[_Stream, list[Delta | Exception]] = defaultdict(list)
+        self._handed_out = 0.0  # when every stream last got what it had gained
         self._requests = 0
 
     # -- requests ------------------------------------------------------------------------------
@@ -97,8 +99,8 @@ class LocalEngine:
         """
         if self._thread is None:
             raise EngineStopped("the engine is not running")
-        stream = _Stream(self._outgoing)
-        sequence = self._core.sequence(request, stream.put)
+        stream = _Stream()
+        sequence = self._core.sequence(request, lambda item: self._outgoing[stream].append(item))
         self._submit([sequence], limit=True)
         finished = False
         try:
@@ -308,8 +310,9 @@ class LocalEngine:
         if self._aborting:
             for sequence in (*self._core.scheduler.waiting, *self._core.scheduler.running):
                 sequence.cancelled = True
+        began = time.monotonic()
         self._core.turn()
-        self._hand_out()
+        self._hand_out(began)
         return not self._core.scheduler.idle or bool(self._inbox)
 
     def _release(self, sequence: Sequence) -> None:
@@ -319,35 +322,54 @@ class LocalEngine:
         if retired:
             self._drop(sequence.slot)
 
-    def _hand_out(self) -> None:
-        """Wake every event loop once per step, with all that its streams gained."""
-        for loop, items in list(self._outgoing.items()):
-            del self._outgoing[loop]
+    def _hand_out(self, began: float) -> None:
+        """Give the streams what they have gained, waking each event loop once.
+
+        A stream waits for no more than the length of a burst, unless a step (the last one `began`
+        then) takes longer. So many short steps cost its readers no more than one long one.
+        First tokens and ends do not wait.
+        """
+        if not self._outgoing:
+            return
+        now = time.monotonic()
+        everyone = now - self._handed_out + (now - began) >= BURST_S
+        if everyone:
+            self._handed_out = now
+        ready: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Stream, list]]]
+        ready = defaultdict(list)
+        for stream, items in list(self._outgoing.items()):
+            if everyone or stream.urgent(items[-1]):
+                ready[stream.loop].append((stream, self._outgoing.pop(stream)))
+        for loop, gained in ready.items():
             try:
-                loop.call_soon_threadsafe(_deliver, items)
+                loop.call_soon_threadsafe(_deliver, gained)
             except RuntimeError:  # the loop is closed: nobody is left to read
-                log.debug("dropped %d deltas of a closed event loop", len(items))
+                log.debug("dropped what %d streams of a closed event loop gained", len(gained))
 
 
 class _Stream:
     """One request's way back into its event loop."""
 
-    def __init__(self, outgoing: dict[asyncio.AbstractEventLoop, list]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._outgoing = outgoing
-        self.queue: asyncio.Queue[Delta | Exception] = asyncio.Queue()
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.queue: asyncio.Queue[list[Delta | Exception]] = asyncio.Queue()
+        self._begun = False
 
-    def put(self, item: Delta | Exception) -> None:
-        """From the engine's thread; delivered at the end of the step."""
-        self._outgoing[self._loop].append((self, item))
+    def urgent(self, newest: Delta | Exception) -> bool:
+        """Whether the answer has just begun, or is over."""
+        begins, self._begun = not self._begun, True
+        return begins or isinstance(newest, Exception) or newest.finish_reason is not None
 
     async def get(self) -> Delta:
-        item = await self.queue.get()
-        if isinstance(item, Exception):
-            raise item
-        return item
+        """All that has come since the last call. Raises what the engine handed out instead."""
+        items = await self.queue.get()
+        while not self.queue.empty():
+            items += self.queue.get_nowait()
+        if isinstance(items[-1], Exception):
+            raise items[-1]
+        return Delta.join([item for item in items if isinstance(item, Delta)])
 
 
-def _deliver(items: list[tuple[_Stream, Delta | Exception]]) -> None:
-    for stream, item in items:
-        stream.queue.put_nowait(item)
+def _deliver(gained: list[tuple[_Stream, list[Delta | Exception]]]) -> None:
+    for stream, items in gained:
+        stream.queue.put_nowait(items)

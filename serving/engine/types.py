@@ -133,7 +133,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Delta:
-    """What a request gained in one step.
+    """What a request gained since the delta before: the tokens of one step, or of several.
 
     Token ids are complete; `text` lags behind them while it might become a stop string or an
     unfinished UTF-8 sequence, and never contains the stop string. `logprobs` are of the chosen
@@ -150,6 +150,20 @@ class Delta:
     processed_logprobs: tuple[float, ...] = ()
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
     finish_reason: str | None = None  # "stop", "length", "cancelled", "deadline"
+
+    @classmethod
+    def join(cls, deltas: Sequence[Delta]) -> Delta:
+        """Consecutive deltas of one request as one."""
+        if len(deltas) == 1:
+            return deltas[0]
+        return cls(
+            text="".join(d.text for d in deltas),
+            token_ids=tuple(t for d in deltas for t in d.token_ids),
+            logprobs=tuple(x for d in deltas for x in d.logprobs),
+            processed_logprobs=tuple(x for d in deltas for x in d.processed_logprobs),
+            top=tuple(x for d in deltas for x in d.top),
+            finish_reason=deltas[-1].finish_reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -168,14 +182,7 @@ class Completion:
         """Concatenate the deltas of one request; the last one must carry the finish reason."""
         if not deltas or deltas[-1].finish_reason is None:
             raise ValueError("the deltas do not end in a finish reason")
-        return cls(
-            token_ids=tuple(t for d in deltas for t in d.token_ids),
-            text="".join(d.text for d in deltas),
-            logprobs=tuple(x for d in deltas for x in d.logprobs),
-            processed_logprobs=tuple(x for d in deltas for x in d.processed_logprobs),
-            top=tuple(x for d in deltas for x in d.top),
-            finish_reason=deltas[-1].finish_reason,
-        )
+        return cls(**vars(Delta.join(deltas)))
 
 
 # The last part of an answer, named for readers of `Delta.finish_reason`.

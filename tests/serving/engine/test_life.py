@@ -49,6 +49,20 @@ async def test_streams_say_what_a_batch_says(running: LocalEngine, ask: Ask) -> 
     assert all_free(running)
 
 
+async def test_short_steps_are_handed_out_together(
+    running: LocalEngine, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("burnish.serving.engine.engine.BURST_S", 1e6)
+    request = ask(1, max_tokens=40, logprobs=2)  # alternatives: a step for each token
+    first, rest = await collect(running, request)
+    assert len(first.token_ids) == 1  # not kept waiting
+    assert rest.finish_reason == "length"
+    assert len(rest.token_ids) == len(rest.logprobs) == len(rest.top) == 39
+    (whole,) = await asyncio.to_thread(running.generate_batch, [request])
+    assert (first.token_ids + rest.token_ids, first.top + rest.top) == (whole.token_ids, whole.top)
+    assert first.text + rest.text == whole.text
+
+
 async def test_closing_a_stream_frees_its_blocks(running: LocalEngine, ask: Ask) -> None:
     stream = running.generate(ask(1, max_tokens=400))
     await anext(stream)
