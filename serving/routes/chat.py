@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -41,6 +41,7 @@ from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class HungUp(Exception):
@@ -161,20 +162,19 @@ class _EventStream(StreamingResponse):
     async def _events(self, shape: Shape) -> AsyncIterator[str]:
         turn = self._turn
         try:
-            for chunk in shape.opening(turn):
-                yield _event(chunk)
+            # What is there at one time is sent at one time: each yield is a system call.
+            opening = _events(shape.opening(turn))
             async for choice, delta, parts in turn.events():
-                for chunk in shape.chunks(turn, choice, delta, parts):
-                    yield _event(chunk)
+                if text := opening + _events(shape.chunks(turn, choice, delta, parts)):
+                    yield text
+                opening = ""
             await _settle(self._service, turn, shape)
             self._settled = True
-            for chunk in shape.closing(turn):
-                yield _event(chunk)
-            yield "data: [DONE]\n\n"
+            yield _events(shape.closing(turn)) + "data: [DONE]\n\n"
         except (EngineError, FeedbackError) as error:
             # The status line is long gone: the stream ends in an error and without [DONE].
             self._settled = isinstance(error, FeedbackError)  # no use in trying that again
-            yield _event(_as_api_error(error, turn.question).body())
+            yield _events([_as_api_error(error, turn.question).body()])
 
 
 async def _settle(service: Service, turn: Turn, shape: Shape) -> None:
@@ -270,5 +270,5 @@ async def _disconnect(request: Request) -> None:
         pass
 
 
-def _event(content: dict[str, Any]) -> str:
-    return f"data: {json.dumps(content, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _events(contents: Iterable[dict[str, Any]]) -> str:
+    return "".join(f"data: {_JSON.encode(content)}\n\n" for content in contents)

@@ -6,6 +6,7 @@ leaves the service ready and "degraded": the spool holds what the stream cannot 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -78,8 +79,9 @@ async def metrics(request: Request) -> Response:
     service = service_of(request)
     shown = service.metrics
     stats = service.engine.stats()
-    for what in ("waiting", "running", "free_blocks", "total_blocks"):
-        shown.engine.labels(what).set(getattr(stats, what))
+    for what, value in asdict(stats).items():
+        if isinstance(value, int):
+            shown.engine.labels(what).set(value)
     shown.spool_events.set(service.spool.waiting())
     shown.spool_bytes.set(service.spool.waiting_bytes())
     shown.stream_up.set(0 if service.forwarder.last_error else 1)
