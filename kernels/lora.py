@@ -29,6 +29,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+LATENT = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")  # MLA's own
 DENSE = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
@@ -124,7 +125,8 @@ def sites(model: nn.Module, targets: tuple[str, ...]) -> Iterator[Site]:
 def default_targets(model: nn.Module) -> tuple[str, ...]:
     """Attention and fused experts where there are any, else attention and the dense MLP."""
     has_experts = any(site.parameter for site in sites(model, EXPERTS))
-    return ATTENTION + (EXPERTS if has_experts else DENSE)
+    attention = tuple(name for name in ATTENTION + LATENT if any(sites(model, (name,))))
+    return attention + (EXPERTS if has_experts else DENSE)
 
 
 def init_adapter(model: nn.Module, spec: LoraSpec, seed: int) -> AdapterWeights:

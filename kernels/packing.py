@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from burnish.kernels.latent import LatentAttention
 from burnish.kernels.lora import AdapterError, AdapterWeights, sites
 from torch import Tensor, nn
 
@@ -38,6 +39,7 @@ class CLayer(ctypes.Structure):
     _fields_ = [
         *((name, POINTER) for name in ("norm1", "norm2", "q_norm", "k_norm")),
         *((name, CMatrix) for name in ("qkv", "out", "router", "gate_up", "down")),
+        *((name, CMatrix) for name in ("query", "key", "value")),
         ("experts", SIZE),
         ("window", SIZE),
         ("sinks", POINTER),
@@ -62,8 +64,9 @@ class CModel(ctypes.Structure):
             )
         ),
         *((name, SIZE) for name in ("norm_heads", "normalise", "sigmoid", "groups")),
-        *((name, SIZE) for name in ("groups_kept", "shared", "kv_bf16")),
-        *((name, FLOAT) for name in ("eps", "scale", "clip", "routed", "alpha", "limit")),
+        *((name, SIZE) for name in ("groups_kept", "shared", "kv_bf16", "latent")),
+        *((name, FLOAT) for name in ("latent_eps", "eps", "scale", "clip")),
+        *((name, FLOAT) for name in ("routed", "alpha", "limit")),
         *((name, POINTER) for name in ("embedding_bf16", "embedding", "final_norm")),
         ("head", CMatrix),
         ("cosines", POINTER),
@@ -171,7 +174,7 @@ class LayerWeights:
 
     `gate_up` is by turns 16 gates and their 16 ups, the inputs of `down` are filled up to sixteens.
     `parts` tells for each 16 outputs of qkv, out, gate_up and down which of the joined matrices they
-    belong to, as far as adapters tell them apart.
+    belong to, as far as adapters tell them apart. `query`, `key` and `value` are MLA's, see latent.py.
     """
 
     qkv: Tensor
@@ -184,12 +187,16 @@ class LayerWeights:
     router_bias: Tensor | None
     gate_up_bias: Tensor | None
     down_bias: Tensor | None
+    query: Tensor | None
+    key: Tensor | None
+    value: Tensor | None
     parts: tuple[list[int], list[int], list[int], list[int]]
 
     @classmethod
     def of(cls, layer: Any) -> LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
-        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        latent = LatentAttention.of(attention)
+        projections, rows = _entering(attention)
         biases = [p.bias for p in projections]
         experts, router = getattr(mlp, "experts", None), router_of(mlp)
         if experts is None:
@@ -207,16 +214,17 @@ class LayerWeights:
             gate_up_bias = interleave(_gates_first(experts, gate_up_bias[..., None]))[..., 0]
         gate_up, down = interleave(gate_up), F.pad(down, (0, -(gate_up.shape[-2] // 2) % WIDTH))
         return cls(
-            torch.cat([p.weight for p in projections]),
+            torch.cat([p.weight for p in projections])[rows],
             attention.o_proj.weight,
             getattr(router, "weight", None),
             gate_up,
             down,
-            torch.cat(biases) if biases[0] is not None else None,
+            torch.cat(biases)[rows] if biases[0] is not None else None,
             attention.o_proj.bias,
             getattr(router, "bias", None),
             gate_up_bias,
             getattr(experts, "down_proj_bias", None),
+            *((latent.query, latent.key, latent.value) if latent else (None, None, None)),
             (
                 _halves([p.out_features for p in projections]),
                 _halves([attention.o_proj.out_features]),
@@ -224,6 +232,13 @@ class LayerWeights:
                 _halves([down.shape[-2]]),
             ),
         )
+
+
+def _entering(attention: Any) -> tuple[Sequence[Any], Tensor | slice]:
+    """An attention's projections that are joined, and the order of their rows."""
+    if latent := LatentAttention.of(attention):
+        return latent.entering, latent.entering_rows
+    return (attention.q_proj, attention.k_proj, attention.v_proj), slice(None)
 
 
 def router_of(mlp: Any) -> Any:
@@ -260,8 +275,9 @@ def _gates_first(experts: Any, gate_up: Tensor) -> Tensor:
 
 
 def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, Tensor]]:
-    """For qkv, out, gate_up and down of every layer: down [E, parts * rank, in] and up [E, out, rank],
-    laid out as in `LayerWeights`. Differentiable; what an adapter leaves alone is zero."""
+    """For qkv, out, gate_up and down of every layer, and MLA's query, key and value: down
+    [E, parts * rank, in] and up [E, out, rank], laid out as in `LayerWeights`. Differentiable; what
+    an adapter leaves alone is zero."""
     rank = weights.spec.rank
     pairs: dict[tuple[nn.Module, str | None], tuple[Tensor, Tensor]] = {}
     for site in sites(model, weights.spec.targets):
@@ -297,12 +313,16 @@ def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, T
             gate_up = F.pad(a, more), F.pad(_gates_first(experts, b), more)
             a, b = pair_of(experts, "down_proj", count, inner, hidden)
             down = F.pad(a, more), F.pad(b, more)
+        projections, rows = _entering(attention)
+        qkv = side_by_side(*projections)
         adapters += [
-            side_by_side(attention.q_proj, attention.k_proj, attention.v_proj),
+            (qkv[0], qkv[1][:, rows]),
             side_by_side(attention.o_proj),
             (gate_up[0], interleave(gate_up[1])),
             (F.pad(down[0], (0, -down[0].shape[-1] % WIDTH)), down[1]),
         ]
+        if latent := LatentAttention.of(attention):
+            adapters += latent.adapters(side_by_side)
     return adapters
 
 

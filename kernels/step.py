@@ -6,8 +6,8 @@ call. Weights are kept in bfloat16 wherever that loses nothing, as float32 where
 int8 or int4 on request. Other families, and machines without a compiler, run through the
 transformers classes instead.
 
-Left out: MLA, linear attention, frequencies that depend on the length (rope types
-"dynamic" and "longrope").
+Left out: linear attention, frequencies that depend on the length (rope types "dynamic" and
+"longrope").
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from burnish.kernels import native
+from burnish.kernels.latent import why_not_latent
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.packing import (
     BLOCK,
@@ -56,6 +57,7 @@ FAMILIES = {
     "mistral": True,
     "glm4_moe": True,
     "gpt_oss": True,
+    "deepseek_v3": True,
 }
 ROPES = ("default", "linear", "llama3", "yarn")
 
@@ -136,7 +138,8 @@ class PackedAdapter(NamedTuple):
 
 @dataclass(frozen=True)
 class Pages:
-    """The whole cache, for all layers: keys and values each [depth, pages, 16 positions' worth]."""
+    """The whole cache, for all layers: keys and values each [depth, pages, 16 positions' worth]; with
+    MLA no values, which are a part of the keys."""
 
     key: Tensor
     value: Tensor
@@ -154,10 +157,13 @@ def why_not(model: Any) -> str | None:
         return f"rope type {rope}"
     if config.hidden_act != "silu":
         return f"activation {config.hidden_act}"
-    width = _head_width(config)
-    heads = config.num_attention_heads // config.num_key_value_heads
-    if config.hidden_size % BLOCK or width % WIDTH or heads * width % WIDTH:
-        return f"hidden size {config.hidden_size} or head width {width} is no multiple of {BLOCK}, {WIDTH}"
+    if config.hidden_size % BLOCK:
+        return f"hidden size {config.hidden_size} is no multiple of {BLOCK}"
+    if _latent(config):
+        if reason := why_not_latent(config, WIDTH):
+            return reason
+    elif _head_width(config) % WIDTH:
+        return f"head width {_head_width(config)} is no multiple of {WIDTH}"
     if native.library() is None:
         return "no C++ compiler"
     return None
@@ -165,6 +171,17 @@ def why_not(model: Any) -> str | None:
 
 def _head_width(config: Any) -> int:
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
+def _latent(config: Any) -> int:
+    """Width of what MLA keeps of keys and values, without the rotated part; 0: no MLA."""
+    return getattr(config, "kv_lora_rank", None) or 0
+
+
+def _norm(attention: Any, *names: str) -> Tensor | None:
+    """Weight of the norm that an attention calls one of these."""
+    norms = (getattr(attention, name, None) for name in names)
+    return next((norm.weight for norm in norms if norm is not None), None)
 
 
 class NativeStep:
@@ -177,8 +194,11 @@ class NativeStep:
         self._packer = Packer()
         self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
-        self.width = _head_width(config)
-        self.kv_heads = config.num_key_value_heads
+        self.latent = _latent(config)
+        if self.latent:  # one key for all heads, of which values are a part
+            self.width, self.kv_heads = self.latent + config.qk_rope_head_dim, 1
+        else:
+            self.width, self.kv_heads = _head_width(config), config.num_key_value_heads
         self.kv_dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
         self.depth = config.num_hidden_layers
         self.vocab = config.vocab_size
@@ -194,13 +214,16 @@ class NativeStep:
         return CLayer(
             norm1=pack.floats(layer.input_layernorm.weight),
             norm2=pack.floats(layer.post_attention_layernorm.weight),
-            q_norm=pack.floats(getattr(getattr(attention, "q_norm", None), "weight", None)),
-            k_norm=pack.floats(getattr(getattr(attention, "k_norm", None), "weight", None)),
+            q_norm=pack.floats(_norm(attention, "q_norm", "q_a_layernorm")),
+            k_norm=pack.floats(_norm(attention, "k_norm", "kv_a_layernorm")),
             qkv=pack.matrix(weights.qkv, form, weights.qkv_bias, qkv),
             out=pack.matrix(weights.out, form, weights.out_bias, out),
             router=pack.matrix(weights.router, "float32", weights.router_bias),
             gate_up=pack.matrix(weights.gate_up, form, weights.gate_up_bias, gate_up),
             down=pack.matrix(weights.down, form, weights.down_bias, down),
+            query=pack.matrix(weights.query, form),
+            key=pack.matrix(weights.key, form),
+            value=pack.matrix(weights.value, form),
             experts=0 if weights.router is None else len(weights.router),
             window=window(self.config, attention),
             sinks=pack.floats(getattr(attention, "sinks", None)),
@@ -217,7 +240,7 @@ class NativeStep:
         table = (table.bfloat16() if narrow else table.float()).contiguous()
         if cosines.shape[-1] == self.width // 2 and config.model_type == "gpt_oss":
             cosines, sines = (torch.cat([t, t], dim=-1) for t in (cosines, sines))  # told once
-        mlp = model.model.layers[-1].mlp
+        attention, mlp = model.model.layers[0].self_attn, model.model.layers[-1].mlp
         groups = getattr(config, "n_group", None) or 1
         return CModel(
             layers=ctypes.addressof(self._layers),
@@ -236,8 +259,10 @@ class NativeStep:
             groups_kept=getattr(config, "topk_group", None) or groups,
             shared=shared_pieces(mlp),
             kv_bf16=self.kv_dtype == torch.bfloat16,
+            latent=self.latent,
+            latent_eps=attention.kv_a_layernorm.variance_epsilon if self.latent else 0.0,
             eps=config.rms_norm_eps,
-            scale=model.model.layers[0].self_attn.scaling,
+            scale=attention.scaling,
             clip=getattr(config, "clip_qkv", None) or 0.0,
             routed=getattr(config, "routed_scaling_factor", None) or 1.0,
             alpha=getattr(config, "swiglu_alpha", None) or 0.0,
@@ -275,14 +300,14 @@ class NativeStep:
     def new_pages(self, slots: int) -> Pages:
         """An empty cache of `slots` token slots, a multiple of 16, for every layer."""
         size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
-        item = self.kv_dtype.itemsize
 
         def empty() -> Tensor:
             # numpy asks the system for zeroed memory, which costs nothing until it is used.
-            room = np.zeros(self.depth * size * item, np.uint8)
+            room = np.zeros(self.depth * size * self.kv_dtype.itemsize, np.uint8)
             return torch.from_numpy(room).view(self.kv_dtype).view(self.depth, size)
 
-        return Pages(empty(), empty())
+        keys = empty()
+        return Pages(keys, keys[:, :0] if self.latent else empty())
 
     def __call__(
         self,
@@ -337,7 +362,7 @@ class NativeStep:
         *each, places, keep = (a.ctypes.data for a in arrays)
         pointers = POINTER * self.depth
         keys, values = (
-            pointers(*range(t.data_ptr(), t.data_ptr() + t.nbytes, t.nbytes // self.depth))
+            pointers(*(t.data_ptr() + n * t.nbytes // self.depth for n in range(self.depth)))
             for t in (pages.key, pages.value)
         )
         resident = self._table if adapters is None else adapters

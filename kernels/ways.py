@@ -90,6 +90,7 @@ def _detail(op: str, fast: bool) -> str:
     """The call behind a PyTorch way."""
     known = {
         "paged attention": ": scaled_dot_product_attention over gathered pages",
+        "latent attention": ": the same, keys and values expanded to every head",
         "grouped experts": ": one product per expert that has tokens",
         "LoRA, attention and experts": ": two low-rank products, a slot per token",
     }
@@ -114,6 +115,7 @@ def _cases() -> Iterator[tuple[str, Any, Spoil, bool]]:
     yield "paged attention", _config("llama"), no_mlp, False
     scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0}
     scaled["original_max_position_embeddings"] = 32
+    yield "latent attention", _config("deepseek_v3"), no_mlp, False
     yield "norm + rope", _config("qwen3", rope_parameters=scaled), no_mlp, False
     yield "grouped experts", _config("qwen3_moe"), no_attention, False
     yield "LoRA, attention and experts", _config("qwen3_moe"), nothing, True
@@ -132,6 +134,10 @@ def _config(family: str, **more: Any) -> Any:
         "max_position_embeddings": 256,
         "tie_word_embeddings": False,
     }
+    if family == "deepseek_v3":
+        shape |= {"num_key_value_heads": 8, "q_lora_rank": 64, "kv_lora_rank": 48}
+        shape |= {"qk_nope_head_dim": 32, "qk_rope_head_dim": 16, "v_head_dim": 24}
+        shape |= {"head_dim": 16, "first_k_dense_replace": 1}  # that of the rotated part
     if family == "qwen3_moe":
         shape |= {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 96}
     return AutoConfig.for_model(family, **{**shape, **more})

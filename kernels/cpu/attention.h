@@ -1,8 +1,9 @@
 // Attention of single queries over a paged cache, in float32.
 //
 // A page holds 16 positions of one layer: keys as [kv_heads][width][16], so that one vector is one
-// dimension of 16 keys, and values as [kv_heads][16][width]. Covers grouped queries, causal masks,
-// sliding windows, sinks and soft caps; the cache is float32 or bfloat16.
+// dimension of 16 keys, and values as [kv_heads][16][width], unless they are a part of the keys.
+// Covers grouped queries, causal masks, sliding windows, sinks and soft caps; the cache is float32 or
+// bfloat16.
 
 #pragma once
 
@@ -17,6 +18,12 @@ struct Shape {
     float scale, softcap;            // softcap 0: none
     int64_t window;                  // 0: none
     const float* sinks;              // [heads], or null
+    int64_t latent;  // > 0: values are the first so many dimensions of the keys, kept only there
+
+    int64_t value_width() const { return latent ? latent : width; }
+    // Query heads that read the same key head are taken by fours, twos and ones.
+    int64_t groups() const { return share() / 4 + share() % 4 / 2 + share() % 2; }
+    int64_t share() const { return heads / kv_heads; }
 };
 
 // Slot s of the cache is position s % 16 of page s / 16.
@@ -29,7 +36,7 @@ static void write_page(const Shape& s, const float* key, const float* value, K* 
     for (int64_t h = 0; h < s.kv_heads; ++h)
         for (int64_t d = 0; d < s.width; ++d) {
             put(k + (h * s.width + d) * PAGE, key[h * s.width + d]);
-            put(v + h * s.width * PAGE + d, value[h * s.width + d]);
+            if (!s.latent) put(v + h * s.width * PAGE + d, value[h * s.width + d]);
         }
 }
 
@@ -94,7 +101,29 @@ static inline void mix(const Shape& s, const Pages<K>& pages, const float* score
             store(out + g * s.width + (line + n) * WIDTH, sum[n][g] * norm[g]);
 }
 
-// `SHARE` query heads that read the same key head: query and out [SHARE][width].
+// Four dimensions of `SHARE` heads' results where values are dimensions of the keys.
+template <int SHARE, class K>
+static inline void mix_keys(const Shape& s, const Pages<K>& pages, const float* scores, int64_t last,
+                            int64_t dimension, const float* norm, float* out) {
+    constexpr int N = 4;
+    constexpr ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    vec sum[N][SHARE] = {};
+    for (int64_t p = 0; p < pages.count; ++p) {
+        const K* key = pages.key(p) + dimension * PAGE;
+        const ints filled = lane < int32_t(std::min<int64_t>(PAGE, last + 1 - (pages.first + p) * PAGE));
+#pragma GCC unroll 8
+        for (int n = 0; n < N; ++n) {
+            const vec line = load(key + n * PAGE), v = filled ? line : vec{};
+#pragma GCC unroll 8
+            for (int g = 0; g < SHARE; ++g) sum[n][g] += load(scores + (p * SHARE + g) * PAGE) * v;
+        }
+    }
+    for (int g = 0; g < SHARE; ++g)
+        for (int n = 0; n < N; ++n)
+            out[g * s.latent + dimension + n] = total(sum[n][g]) * norm[g];
+}
+
+// `SHARE` query heads that read the same key head: query [SHARE][width], out [SHARE][value width].
 template <int SHARE, class K>
 static void attend_group(const Shape& s, const float* query, const K* keys, const K* values,
                          const int64_t* slots, int64_t last, int64_t kv_head, const float* sinks,
@@ -137,26 +166,26 @@ static void attend_group(const Shape& s, const float* query, const K* keys, cons
         if (sinks) norm[g] += exponential(vec{} + (sinks[g] - peak))[0];
         norm[g] = 1.0f / norm[g];
     }
+    for (int64_t d = 0; d < s.latent; d += 4)
+        mix_keys<SHARE>(s, pages, scores, last, d, norm, out);
+    if (s.latent) return;
     const int64_t lines = s.width / WIDTH;
     int64_t line = 0;
     for (; line + 2 <= lines; line += 2) mix<SHARE, 2>(s, pages, scores, last, line, norm, out);
     if (line < lines) mix<SHARE, 1>(s, pages, scores, last, line, norm, out);
 }
 
-// One token, one key head: its heads / kv_heads queries, by fours, twos and ones.
+// One token and one of all key heads' groups of query heads.
 template <class K>
 static void attend(const Shape& s, const float* query, const K* keys, const K* values,
-                   const int64_t* slots, int64_t last, int64_t kv_head, float* out,
+                   const int64_t* slots, int64_t last, int64_t group, float* out,
                    std::vector<float>& scratch) {
-    const int64_t share = s.heads / s.kv_heads;
-    int64_t head = kv_head * share, left = share;
-    auto take = [&](auto attend_some, int64_t count) {
-        const float* sinks = s.sinks ? s.sinks + head : nullptr;
-        attend_some(s, query + head * s.width, keys, values, slots, last, kv_head, sinks,
-                    out + head * s.width, scratch);
-        head += count, left -= count;
-    };
-    while (left >= 4) take(attend_group<4, K>, 4);
-    if (left >= 2) take(attend_group<2, K>, 2);
-    if (left) take(attend_group<1, K>, 1);
+    const int64_t kv_head = group / s.groups(), nth = group % s.groups(), fours = s.share() / 4;
+    const int64_t first = nth <= fours ? nth * 4 : s.share() - 1;  // a one comes last
+    const int64_t head = kv_head * s.share() + first, left = s.share() - first;
+    const auto some = left >= 4   ? attend_group<4, K>
+                      : left >= 2 ? attend_group<2, K>
+                                  : attend_group<1, K>;
+    some(s, query + head * s.width, keys, values, slots, last, kv_head,
+         s.sinks ? s.sinks + head : nullptr, out + head * s.value_width(), scratch);
 }

@@ -3,7 +3,7 @@
 // All threads walk through the stages of a layer together, each with its share of the outputs (or
 // tokens), and meet at barriers. The PyTorch model is the reference.
 //
-// Left out: compressed caches (MLA), linear attention, encoder-decoders.
+// Left out: linear attention, encoder-decoders.
 
 #pragma once
 
@@ -83,8 +83,10 @@ struct Forward {
     int64_t tokens, kept;
     std::vector<int64_t> token, row, position, slot, keep;
     std::vector<float> state, normed, qkv, mixed, routing, weight, gated;
+    std::vector<float> latents, queries, asked, found;  // of MLA, see latent.h
     std::vector<int64_t> expert, order, pair;
     Rows plain, pairs;  // one row per token; one per token and chosen expert
+    Rows by_head;       // one per head and token
     bool adapted = false;
     Barrier barrier;
     float* logits_out = nullptr;
@@ -99,7 +101,8 @@ struct Forward {
         state.resize(tokens * m.hidden);
         normed.resize(tokens * m.hidden);
         qkv.resize(tokens * m.layers->qkv.blocks * BLOCK);
-        mixed.resize(tokens * m.heads * m.width);
+        mixed.resize(tokens * m.layers->out.inputs);
+        if (m.latent) make_room_for_latents();
     }
 
     // -- stages ---------------------------------------------------------------------------------
@@ -131,7 +134,7 @@ struct Forward {
     }
 
     const LowRank& low_rank(int64_t slot, int64_t layer, int which) {
-        return s.adapters[slot][layer * 4 + which];
+        return s.adapters[slot][layer * m.products() + which];
     }
 
     // Rows of a product that every token takes part in: sorted by adapter, for the adapters' sake.
@@ -238,10 +241,11 @@ struct Forward {
 
     template <class K>
     void attention(const Layer& layer, int64_t index, int thread, int threads) {
+        if (m.latent) return latent_attention<K>(layer, index, thread, threads);
         const int64_t size = layer.qkv.blocks * BLOCK;
         K* keys = static_cast<K*>(s.keys[index]);
         K* values = static_cast<K*>(s.values[index]);
-        const Shape shape{m.heads, m.kv_heads, m.width, m.scale, 0, layer.window, layer.sinks};
+        const Shape shape{m.heads, m.kv_heads, m.width, m.scale, 0, layer.window, layer.sinks, 0};
         const Share written(tokens, thread, threads);
         for (int64_t t = written.begin; t < written.end; ++t) {
             float* q = &qkv[t * size];
@@ -252,17 +256,30 @@ struct Forward {
         }
         barrier.wait();
         std::vector<float> scratch;
-        const Share mine(tokens * m.kv_heads, thread, threads);
+        const int64_t groups = m.kv_heads * shape.groups();
+        const Share mine(tokens * groups, thread, threads);
         for (int64_t i = mine.begin; i < mine.end; ++i) {
-            const int64_t t = i / m.kv_heads;
+            const int64_t t = i / groups;
             attend(shape, &qkv[t * size], keys, values, s.table + row[t] * s.reach, position[t],
-                   i % m.kv_heads, &mixed[t * m.heads * m.width], scratch);
+                   i % groups, &mixed[t * m.heads * m.width], scratch);
         }
     }
 
+    // -- MLA, in latent.h -----------------------------------------------------------------------
+
+    void make_room_for_latents();
+    template <class K>
+    void latent_attention(const Layer& layer, int64_t index, int thread, int threads);
+    void line_up_heads(const float* from, int64_t token, int64_t head, const Matrix& matrix,
+                       int64_t layer, int which);
+    void product_by_head(const Matrix& matrix, int64_t layer, int which, int thread, int threads,
+                         float* to, int64_t stride, int64_t outputs);
+
+    // -- and on ---------------------------------------------------------------------------------
+
     // After the last attention only the tokens whose logits are wanted go on.
     void forget() {
-        const int64_t wide = m.heads * m.width;
+        const int64_t wide = m.layers->out.inputs;
         for (int64_t i = 0; i < kept; ++i) {
             const int64_t t = keep[i];
             std::memmove(&state[i * m.hidden], &state[t * m.hidden], m.hidden * sizeof(float));
@@ -460,3 +477,5 @@ struct Forward {
         barrier.wait();
     }
 };
+
+#include "latent.h"

@@ -7,9 +7,13 @@
 
 extern "C" {
 
+// The products of a layer that adapters tell apart, in their order; the last three are MLA's.
+enum { QKV, OUT, GATE_UP, DOWN, QUERY, KEY, VALUE };
+
 struct Layer {
     const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
     Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
+    Matrix query, key, value;                      // of MLA, see latent.h
     int64_t experts;                               // that the router knows; 0: a dense MLP
     int64_t window;                                // 0: none
     const float* sinks;                            // [heads], or null
@@ -25,6 +29,8 @@ struct Model {
     int64_t groups, groups_kept;  // of experts, the best of which take part in the choice
     int64_t shared;      // experts behind those the router knows, which every token takes
     int64_t kv_bf16;
+    int64_t latent;          // width of what MLA keeps of keys and values; 0: no MLA
+    float latent_eps;        // of MLA's norms
     float eps, scale, clip;  // clip 0: none
     float routed;            // factor on the chosen experts' weights
     float alpha, limit;      // limit > 0: gates and ups as gpt-oss has them
@@ -33,12 +39,14 @@ struct Model {
     const float* final_norm;
     Matrix head;
     const float *cosines, *sines;  // [positions][rotary]
+
+    int64_t products() const { return latent ? VALUE + 1 : DOWN + 1; }
 };
 
 struct Step {
     int64_t tokens;
     const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base
-    const LowRank* const* adapters;  // of each, [depth][4]: qkv, out, gate_up, down
+    const LowRank* const* adapters;  // of each, [depth][products]
     const int64_t* table;  // [rows][reach] cache slot of every position
     int64_t reach;
     void *const *keys, *const *values;  // [depth]

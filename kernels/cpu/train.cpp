@@ -6,8 +6,8 @@
 // flows back goes through the transposed weights, whose adapter is the same one turned around.
 //
 // Only what goes into each layer is kept from the forward pass (Chen et al. 2016, Training Deep Nets
-// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights, sinks, shared experts, and
-// gates or routers of another kind than Qwen's.
+// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights, sinks, shared experts, MLA,
+// and gates or routers of another kind than Qwen's.
 
 #include <omp.h>
 
@@ -114,8 +114,7 @@ struct Attention {
     }
 };
 
-enum { QKV, OUT, GATE_UP, DOWN };  // a layer's products, in the order of its adapters
-enum { STRAIGHT, TURNED };                  // the two adapters of the step
+enum { STRAIGHT, TURNED };  // the two adapters of the step
 
 struct Gradients : Forward {
     const Backward& b;

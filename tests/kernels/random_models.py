@@ -10,6 +10,7 @@ from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init
 from burnish.kernels.model import LoadedModel
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
     Glm4MoeConfig,
     GptOssConfig,
     LlamaConfig,
@@ -22,7 +23,7 @@ from transformers import (
 )
 
 TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
-FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss"]
+FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss", "deepseek_v3"]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 
@@ -37,16 +38,21 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
         "llama": LlamaConfig,
         "qwen2": Qwen2Config,  # biases on query, key and value
         "mistral": MistralConfig,
+        "deepseek_v3": DeepseekV3Config,
     }
     if family == "olmoe":  # its heads share the hidden size
         width = hidden // heads[0]
+    if family == "deepseek_v3":  # its heads share nothing and have widths of their own
+        heads = heads[0], heads[0]
+        more |= {"qk_nope_head_dim": width}
+    else:
+        more |= {"head_dim": width}
     return kinds[family](
         vocab_size=77,
         hidden_size=hidden,
         num_hidden_layers=2,
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],
-        head_dim=width,
         max_position_embeddings=256,
         eos_token_id=0,
         pad_token_id=None,

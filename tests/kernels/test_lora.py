@@ -41,7 +41,7 @@ def tokens_like(*shape: int) -> torch.Tensor:
     return torch.randint(3, 300, shape, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe", "llama"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "olmoe", "llama", "deepseek_v3"])
 def test_peft_loads_what_we_save(tmp_path: Path, family: str) -> None:
     path = build_tiny_model(tmp_path / "model", family)
     model = load_model(path)

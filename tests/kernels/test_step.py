@@ -1,13 +1,15 @@
 """The native step against the PyTorch one: the same feed gives the same logits, whatever the shape
 of the model, of the batch, and whichever adapters are mixed in it."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from burnish.kernels import native
-from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS
+from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS, LATENT
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.packing import pack
 from burnish.kernels.step import DRAW, Draws, Feed, NativeStep, why_not
@@ -17,11 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from tests.kernels.random_models import FAMILIES, adapter_of, build, config_of
+from tests.kernels.random_models import FAMILIES, NOBODY, adapter_of, build, config_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
 ROOM = 48  # positions a row may hold
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "mscale": 0.7,
+    "mscale_all_dim": 1.0,
+    "original_max_position_embeddings": 32,
+}
 
 
 def table_of(rows: int) -> np.ndarray:
@@ -113,6 +123,25 @@ def test_a_step_equals_pytorchs(
         }
         if targets:
             targets = tuple(t for t in targets if t not in DENSE)
+    if family == "deepseek_v3":
+        more |= {
+            "q_lora_rank": None if seed % 3 else 48,
+            "kv_lora_rank": 48 if seed % 2 else 16,
+            "qk_rope_head_dim": 8 if seed % 5 else 10,
+            "v_head_dim": inner,
+            "rope_interleave": bool(seed % 7),
+            "attention_bias": bool(seed % 2),
+            "n_shared_experts": 1,
+            "n_routed_experts": crowd[0],
+            "num_experts_per_tok": crowd[1],
+            "moe_intermediate_size": inner,
+            "first_k_dense_replace": seed % 3,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_parameters": YARN if seed % 2 else None,
+        }
+        if targets:
+            targets = tuple(t for t in targets + LATENT if t not in DENSE)
     if family == "gpt_oss":
         more |= {"num_local_experts": crowd[0], "num_experts_per_tok": crowd[1]}
     if family in ("mixtral", "mistral", "gpt_oss"):
@@ -135,18 +164,23 @@ def test_a_step_equals_pytorchs(
         torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
 
 
-@pytest.fixture(scope="module")
-def pair() -> tuple[LoadedModel, LoadedModel]:
-    config = config_of(
-        "qwen3_moe",
-        64,
-        (4, 2),
-        16,
-        num_experts=8,
-        num_experts_per_tok=2,
-        moe_intermediate_size=48,
-    )
-    return build(config, 3)
+@pytest.fixture(scope="module", params=["qwen3_moe", "deepseek_v3"])
+def pair(request: pytest.FixtureRequest) -> tuple[LoadedModel, LoadedModel]:
+    more: dict[str, Any] = {"num_experts": 8}
+    if request.param == "deepseek_v3":
+        more = {
+            "n_routed_experts": 8,
+            "first_k_dense_replace": 1,
+            "intermediate_size": 48,
+            "q_lora_rank": 48,
+            "kv_lora_rank": 32,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 24,
+            "n_group": 2,
+            "topk_group": 1,
+        }
+    more |= {"num_experts_per_tok": 2, "moe_intermediate_size": 48}
+    return build(config_of(request.param, 64, (4, 2), 16, **more), 3)
 
 
 def draws_of(rows: int, steps: int = 1, **changes: Any) -> Draws:
@@ -258,6 +292,31 @@ def test_reading_whole_sequences(pair) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-3)
 
 
+def test_a_model_in_bfloat16_keeps_its_cache_so(pair) -> None:
+    slow, fast = pair
+    narrow, same = (copy.deepcopy(slow.model).bfloat16() for _ in range(2))
+    half = LoadedModel(narrow, NOBODY, Path(), "")
+    assert half.use_native() is None
+    assert half.cache_bytes(64) == fast.cache_bytes(64) // 2
+    expected = LoadedModel(same.float(), NOBODY, Path(), "")
+    table = table_of(3)
+    pages = [model.new_pages(table.size) for model in (half, expected)]
+    for feed in feeds([(9, 1), (20, 4), (0, 9)], [0] * 3, 5):
+        got, wanted = (
+            m.step(feed, table, p)[0] for m, p in zip((half, expected), pages, strict=True)
+        )
+        torch.testing.assert_close(got, wanted, atol=0.1, rtol=0)
+
+
+def test_latents_are_cached_instead_of_keys_and_values() -> None:
+    """The cache of MLA has one line for all heads, the PyTorch way a key and a value for each."""
+    widths = {"kv_lora_rank": 32, "qk_rope_head_dim": 8, "v_head_dim": 24}
+    config = config_of("deepseek_v3", 64, (4, 4), 16, n_routed_experts=4, **widths)
+    slow, fast = build(config, 1)
+    assert fast.cache_bytes(16) == 2 * 16 * (32 + 8) * 4
+    assert slow.cache_bytes(16) == 2 * 16 * 4 * (16 + 8 + 24) * 4
+
+
 def rounded(weight: torch.Tensor, form: str) -> torch.Tensor:
     """A weight [..., out, in] as the format can say it, worked out the plain way."""
     if form == "bfloat16":
@@ -277,7 +336,11 @@ def test_a_format_is_the_same_model_with_rounded_weights(pair, form: str) -> Non
     same, _ = build(slow.config, 3)
     with torch.no_grad():
         for name, parameter in same.model.named_parameters():
-            if parameter.ndim > 1 and "embed" not in name and "mlp.gate." not in name:
+            if name.endswith("kv_b_proj.weight"):  # keys are made of their transposed half
+                keys, values = parameter.view(4, 16 + 24, -1).split([16, 24], dim=1)
+                keys.copy_(rounded(keys.transpose(1, 2), form).transpose(1, 2))
+                values.copy_(rounded(values, form))
+            elif parameter.ndim > 1 and "embed" not in name and "mlp.gate." not in name:
                 parameter.copy_(rounded(parameter, form))
     table = table_of(4)
     _, feed = feeds([(0, 12)] * 4, [0] * 4, 5)
@@ -310,3 +373,6 @@ def test_a_model_it_does_not_cover_says_why(pair) -> None:
     odd = config_of("qwen3", 40, (2, 1), 20, intermediate_size=16)
     model = AutoModelForCausalLM.from_config(odd)
     assert "40" in (why_not(model) or "")
+    odd = config_of("deepseek_v3", 32, (2, 2), 16, kv_lora_rank=20, n_routed_experts=4)
+    model = AutoModelForCausalLM.from_config(odd)
+    assert "kv_lora_rank 20" in (why_not(model) or "")

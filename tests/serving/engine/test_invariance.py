@@ -58,12 +58,15 @@ def test_alone_or_in_a_crowd(tiny_model: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("family", ["gpt_oss", "deepseek_v3", "glm4_moe"])
-def test_families_without_a_native_step(family: str, tmp_path: Path) -> None:
-    model = load_model(build_tiny_model(tmp_path, family))
-    requests = crowd(None)
-    together = LocalEngine(model, max_running=32).generate_batch(requests)
+def test_families_of_other_kinds(family: str, tmp_path: Path) -> None:
+    engine = LocalEngine(load_model(build_tiny_model(tmp_path, family)), max_running=32)
+    engine.set_adapter_weights("p@2", random_adapter(engine.model, 2))
+    requests = crowd("p@2")
+    together = engine.generate_batch(requests)
     for request, among in list(zip(requests, together, strict=True))[::5]:
-        (answer,) = LocalEngine(model, max_running=1).generate_batch([request])
+        alone = LocalEngine(engine.model, max_running=1)
+        alone._adapters = engine._adapters
+        (answer,) = alone.generate_batch([request])
         assert answer.token_ids == among.token_ids
 
 
