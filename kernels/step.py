@@ -58,6 +58,8 @@ FAMILIES = {
     "glm4_moe": True,
     "gpt_oss": True,
     "deepseek_v3": True,
+    "glm4_moe_lite": True,
+    "youtu": True,
 }
 ROPES = ("default", "linear", "llama3", "yarn")
 

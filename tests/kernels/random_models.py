@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     DeepseekV3Config,
     Glm4MoeConfig,
+    Glm4MoeLiteConfig,
     GptOssConfig,
     LlamaConfig,
     MistralConfig,
@@ -20,10 +21,12 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
     Qwen3MoeConfig,
+    YoutuConfig,
 )
 
 TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
-FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss", "deepseek_v3"]
+MLA = ["deepseek_v3", "glm4_moe_lite", "youtu"]
+FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss", *MLA]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 
@@ -39,10 +42,12 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
         "qwen2": Qwen2Config,  # biases on query, key and value
         "mistral": MistralConfig,
         "deepseek_v3": DeepseekV3Config,
+        "glm4_moe_lite": Glm4MoeLiteConfig,
+        "youtu": YoutuConfig,  # dense
     }
     if family == "olmoe":  # its heads share the hidden size
         width = hidden // heads[0]
-    if family == "deepseek_v3":  # its heads share nothing and have widths of their own
+    if family in MLA:  # its heads share nothing and have widths of their own
         heads = heads[0], heads[0]
         more |= {"qk_nope_head_dim": width}
     else:
@@ -54,6 +59,7 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
         num_attention_heads=heads[0],
         num_key_value_heads=heads[1],
         max_position_embeddings=256,
+        bos_token_id=None,
         eos_token_id=0,
         pad_token_id=None,
         **more,

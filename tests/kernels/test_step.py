@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from tests.kernels.random_models import FAMILIES, NOBODY, adapter_of, build, config_of
+from tests.kernels.random_models import FAMILIES, MLA, NOBODY, adapter_of, build, config_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
@@ -123,7 +123,7 @@ def test_a_step_equals_pytorchs(
         }
         if targets:
             targets = tuple(t for t in targets if t not in DENSE)
-    if family == "deepseek_v3":
+    if family in MLA:
         more |= {
             "q_lora_rank": None if seed % 3 else 48,
             "kv_lora_rank": 48 if seed % 2 else 16,
@@ -131,17 +131,23 @@ def test_a_step_equals_pytorchs(
             "v_head_dim": inner,
             "rope_interleave": bool(seed % 7),
             "attention_bias": bool(seed % 2),
-            "n_shared_experts": 1,
-            "n_routed_experts": crowd[0],
-            "num_experts_per_tok": crowd[1],
-            "moe_intermediate_size": inner,
-            "first_k_dense_replace": seed % 3,
-            "n_group": 1,
-            "topk_group": 1,
             "rope_parameters": YARN if seed % 2 else None,
         }
         if targets:
-            targets = tuple(t for t in targets + LATENT if t not in DENSE)
+            targets = (*(t for t in targets if family == "youtu" or t not in DENSE), *LATENT)
+    if family in ("deepseek_v3", "glm4_moe_lite"):
+        dense = seed % 3
+        more |= {
+            "n_routed_experts": crowd[0],
+            "num_experts_per_tok": crowd[1],
+            "moe_intermediate_size": inner,
+            "n_group": 1,
+            "topk_group": 1,
+        }
+        if family == "deepseek_v3":
+            more["first_k_dense_replace"] = dense
+        else:
+            more["mlp_layer_types"] = (["dense"] * dense + ["sparse"] * 2)[:2]
     if family == "gpt_oss":
         more |= {"num_local_experts": crowd[0], "num_experts_per_tok": crowd[1]}
     if family in ("mixtral", "mistral", "gpt_oss"):
