@@ -194,23 +194,30 @@ struct Forward {
         barrier.wait();
     }
 
+    // `then`: the matrix that is read next, if that is known.
     void product(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
-                 int threads, Taker done) {
+                 int threads, Taker done, const Matrix* then = nullptr) {
         prepare(rows, matrix, layer, which, thread, threads);
         const Share mine(matrix.blocks, thread, threads);
         const Tail* tails = adapted ? rows.tails.data() : nullptr;
         const int64_t matrices = rows.first.size() - 1;
-        for (int64_t e = next_used(rows, 0), then; e < matrices; e = then) {
-            then = next_used(rows, e + 1);
-            if (adapted && then < matrices)
-                for (int64_t r = rows.first[then]; r < rows.first[then + 1]; ++r)
-                    if (tails[r].low && (r == rows.first[then] || tails[r].up != tails[r - 1].up))
-                        fetch_up(*tails[r].up, then * matrix.blocks + mine.begin);
+        for (int64_t e = next_used(rows, 0), next; e < matrices; e = next) {
+            next = next_used(rows, e + 1);
+            const char* after = nullptr;
+            if (next < matrices)
+                after = matrix.block(next * matrix.blocks + mine.begin);
+            else if (then)
+                after = then->block(Share(then->blocks, thread, threads).begin);
+            if (adapted && next < matrices)
+                for (int64_t r = rows.first[next]; r < rows.first[next + 1]; ++r)
+                    if (tails[r].low && (r == rows.first[next] || tails[r].up != tails[r - 1].up))
+                        fetch_up(*tails[r].up, next * matrix.blocks + mine.begin);
             const int64_t from = rows.first[e];
-            multiply(matrix, e, mine.begin, mine.end, &rows.x[from], tails ? tails + from : nullptr,
-                     rows.first[e + 1] - from, [&](int64_t r, int64_t block, vec a, vec b) {
-                         done(from + r, block, a, b);
-                     });
+            multiply(
+                matrix, e, mine.begin, mine.end, &rows.x[from], tails ? tails + from : nullptr,
+                rows.first[e + 1] - from,
+                [&](int64_t r, int64_t block, vec a, vec b) { done(from + r, block, a, b); },
+                after);
         }
     }
 
@@ -309,7 +316,7 @@ struct Forward {
                  [&](int64_t r, int64_t block, vec a, vec b) {
                      float* to = &routing[(mine.begin + r) * size + block * BLOCK];
                      put_block(to, a, b);
-                 });
+                 }, layer.gate_up.block(0));
         for (int64_t t = mine.begin; t < mine.end; ++t) {
             float* score = &routing[t * size];
             int64_t* chosen = &expert[t * each_of(layer)];
@@ -390,7 +397,8 @@ struct Forward {
         product(pairs, layer.gate_up, index, 2, thread, threads,
                 [&](int64_t r, int64_t block, vec gate, vec up) {
                     store(&gated[r * inner + block * WIDTH], activate(gate, up));
-                });
+                },
+                &layer.down);
         barrier.wait();
         if (thread == 0) {
             for (int64_t r = 0; r < pairs.size(); ++r) pairs.x[r].x = &gated[r * inner];
@@ -402,7 +410,8 @@ struct Forward {
                     float* to = &state[pair[r] / each * m.hidden + block * BLOCK];
                     const float share = weight[pair[r]];
                     add_block(to, a * share, b * share);
-                });
+                },
+                index + 1 < m.depth ? &m.layers[index + 1].qkv : &m.head);
         barrier.wait();
     }
 
@@ -432,7 +441,8 @@ struct Forward {
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &qkv[order[r] * size + block * BLOCK];
                         put_block(to, a, b);
-                    });
+                    },
+                    &layer.out);
             barrier.wait();
             if (m.kv_bf16)
                 attention<uint16_t>(layer, index, thread, threads);
@@ -450,7 +460,8 @@ struct Forward {
                     [&](int64_t r, int64_t block, vec a, vec b) {
                         float* to = &state[order[r] * m.hidden + block * BLOCK];
                         add_block(to, a, b);
-                    });
+                    },
+                    &layer.gate_up);
             barrier.wait();
             mlp(layer, index, thread, threads);
             if (s.state && index + 1 == s.layers) {
@@ -473,7 +484,7 @@ struct Forward {
             put_block(to, a, b);
             for (int64_t i = m.vocab - block * BLOCK; i < BLOCK; ++i)
                 if (i >= 0) to[i] = -INFINITY;
-        });
+        }, &m.layers->qkv);
         barrier.wait();
     }
 };

@@ -27,11 +27,12 @@ constexpr bool MULTIPLIES_BYTES = false;
 
 constexpr int BLOCK = 2 * WIDTH;  // outputs packed side by side
 constexpr int GROUP = 32;         // inputs that share a scale in int4
-constexpr int AHEAD = 4096;       // bytes that the weights are fetched in advance
+constexpr int SOON = 2048;        // bytes ahead of the weights in use that the first cache should have
+constexpr int LATER = 4096;       // and those ahead of the block after it that the second one should
 #ifdef __AVX512F__
-constexpr int MOST = 8;  // rows whose sums fit the registers
+constexpr int MOST = 8, TWICE = 6;  // rows whose sums fit the registers, of one block and of two
 #else
-constexpr int MOST = 3;
+constexpr int MOST = 3, TWICE = 3;
 #endif
 
 enum Format { FLOAT32, BFLOAT16, INT8, INT4 };
@@ -45,6 +46,10 @@ struct Matrix {
     int64_t inputs, blocks;
 
     bool takes_bytes() const { return MULTIPLIES_BYTES && format >= INT8; }
+    const char* block(int64_t at) const {
+        static constexpr int64_t bytes[] = {4 * BLOCK, 2 * BLOCK, BLOCK, BLOCK / 2};  // of an input
+        return static_cast<const char*>(weight) + at * inputs * bytes[format];
+    }
 };
 
 // One adapter of one matrix: y += up (scale * (down x)). `down` has few outputs: they are packed by
@@ -96,60 +101,68 @@ static inline float to_bytes(const float* x, int64_t inputs, int8_t* bytes, int3
     return scale;
 }
 
+// What is read next; it arrives in 2^halvings passes over the block in use.
+struct Next {
+    const char* at;
+    int halvings;
+};
+
+// Weights come out of the memory: while a block is in use, the next one is fetched, line by line.
+struct Fetch {
+    const char* at;
+    Next next;
+    Fetch() = default;
+    Fetch(const char* at, Next next) : at(at), next{next.at + LATER, next.halvings} {}
+    void line(int64_t offset) const {
+        __builtin_prefetch(at + offset + SOON);
+        __builtin_prefetch(next.at + (offset >> next.halvings), 0, 2);
+    }
+};
+
 // How each format gives the two vectors of weights of one input.
-struct ReadFloat32 {
-    const float* at;
+struct ReadFloat32 : Fetch {
     ReadFloat32() = default;
-    ReadFloat32(const Matrix& m, int64_t block)
-        : at(static_cast<const float*>(m.weight) + block * m.inputs * BLOCK) {}
+    ReadFloat32(const Matrix& m, int64_t block, Next next) : Fetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const float* from = at + i * BLOCK;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + 64);
+        const float* from = reinterpret_cast<const float*>(at) + i * BLOCK;
+        line(i * 128), line(i * 128 + 64);
         a = load(from), b = load(from + WIDTH);
     }
     void finish(vec&, vec&) const {}
 };
-struct ReadBfloat16 {
-    const int32_t* at;
+struct ReadBfloat16 : Fetch {
     ReadBfloat16() = default;
-    ReadBfloat16(const Matrix& m, int64_t block)
-        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs * WIDTH) {}
+    ReadBfloat16(const Matrix& m, int64_t block, Next next) : Fetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const int32_t* from = at + i * WIDTH;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-        const ints both = *reinterpret_cast<const ints*>(from);
+        line(i * 64);
+        const ints both = load_ints(reinterpret_cast<const int32_t*>(at) + i * WIDTH);
         a = reinterpret_cast<vec>(both << 16);
         b = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
     }
     void finish(vec&, vec&) const {}
 };
-struct ReadInt8 {
-    const int32_t* at;
+struct ReadInt8 : Fetch {
     const float* scale;
     ReadInt8() = default;
-    ReadInt8(const Matrix& m, int64_t block)
-        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs / 4 * BLOCK),
-          scale(m.scale + block * BLOCK) {}
+    ReadInt8(const Matrix& m, int64_t block, Next next)
+        : Fetch(m.block(block), next), scale(m.scale + block * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const int32_t* from = at + i / 4 * BLOCK;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * BLOCK;
+        line(i * 32);
         const int shift = i % 4 * 8;
         a = __builtin_convertvector((load_ints(from) >> shift) & 255, vec) - 128.0f;
         b = __builtin_convertvector((load_ints(from + WIDTH) >> shift) & 255, vec) - 128.0f;
     }
     void finish(vec& a, vec& b) const { a *= load(scale), b *= load(scale + WIDTH); }
 };
-struct ReadInt4 {
-    const int32_t* at;
+struct ReadInt4 : Fetch {
     const float* scale;
     ReadInt4() = default;
-    ReadInt4(const Matrix& m, int64_t block)
-        : at(static_cast<const int32_t*>(m.weight) + block * m.inputs / 4 * WIDTH),
-          scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
+    ReadInt4(const Matrix& m, int64_t block, Next next)
+        : Fetch(m.block(block), next), scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
-        const int32_t* from = at + i / 4 * WIDTH;
-        __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
+        const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * WIDTH;
+        line(i * 16);
         const ints both = load_ints(from) >> (i % 4 * 8);
         const float* factor = scale + i / GROUP * BLOCK;
         a = (__builtin_convertvector(both & 15, vec) - 8.0f) * load(factor);
@@ -185,7 +198,7 @@ class Taker {
 template <class Read, int R>
 static inline void add_up(const Tail* tails, const int32_t* part, int64_t block, vec (&sum)[R][2]) {
     const int64_t rank = tails->up->inputs;
-    const Read up(*tails->up, block);
+    const Read up(*tails->up, block, {tails->up->block(block), 0});
     const float *one[R], *two[R];
     vec odd[R][2] = {};  // sums of their own, so that none waits for the one before
     for (int r = 0; r < R; ++r)
@@ -238,9 +251,7 @@ static void go_down(const LowRank& a, int64_t which, int64_t block, const Row* r
 }
 // Has the memory fetch what `add_up` reads first.
 static void fetch_up(const Matrix& up, int64_t block) {
-    const int64_t size = up.inputs * BLOCK * (up.format == BFLOAT16 ? 2 : 4);
-    const char* from = static_cast<const char*>(up.weight) + block * size;
-    for (int64_t i = 0; i < AHEAD; i += 64) __builtin_prefetch(from + i);
+    for (int64_t i = 0; i < SOON + LATER; i += 64) __builtin_prefetch(up.block(block) + i);
 }
 static void go_down(const LowRank& a, int64_t which, const Row* rows, const Tail* tails,
                     int64_t count) {
@@ -258,6 +269,12 @@ struct Product {
     const Row* rows;
     const Tail* tails;
     Taker done;
+    int64_t end;        // of the blocks
+    const char* after;  // what is read when they are done
+
+    const char* at(int64_t block) const {
+        return block < end ? m.block(which * m.blocks + block) : after;
+    }
 
     // Adapters, bias, and out. The rows of a tile mostly share an adapter.
     template <int R>
@@ -285,11 +302,13 @@ struct Product {
 
 // R rows from `row` on, times B blocks from `block` on.
 template <class Read, int R, int B>
-static void tile(const Product& p, int64_t block, int64_t row) {
+static void tile(const Product& p, int64_t block, int64_t row, Next next) {
     vec sum[B][R][2] = {};
     Read read[B];
     const float* x[R];
-    for (int b = 0; b < B; ++b) read[b] = Read(p.m, p.which * p.m.blocks + block + b);
+    for (int b = 0; b < B; ++b)
+        read[b] = Read(p.m, p.which * p.m.blocks + block + b,
+                       b + 1 < B ? Next{p.at(block + b + 1), 0} : next);
     for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].x;
     for (int64_t i = 0; i < p.m.inputs; ++i)
 #pragma GCC unroll 8
@@ -322,16 +341,16 @@ static inline vec joined(ints upper, ints lower) {
 struct BytesInt8 {
     static constexpr int MOST = 6;
     template <int R>
-    static void tile(const Product& p, int64_t block, int64_t row) {
+    static void tile(const Product& p, int64_t block, int64_t row, Next next) {
         const Matrix& m = p.m;
         const int64_t at = p.which * m.blocks + block;
-        const int32_t* from = static_cast<const int32_t*>(m.weight) + at * m.inputs / 4 * BLOCK;
+        const Fetch fetch(m.block(at), next);
         ints sum[R][2][2] = {};  // upper and lower, of both halves of the block
         const int8_t* x[R];
         for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
-        for (int64_t i = 0; i < m.inputs; i += 4, from += BLOCK) {
-            __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-            __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD + 64);
+        for (int64_t i = 0; i < m.inputs; i += 4) {
+            fetch.line(i * 32), fetch.line(i * 32 + 64);
+            const int32_t* from = reinterpret_cast<const int32_t*>(fetch.at) + i / 4 * BLOCK;
             const ints a = load_ints(from), b = load_ints(from + WIDTH);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r)
@@ -357,10 +376,10 @@ struct BytesInt8 {
 struct BytesInt4 {
     static constexpr int MOST = 4;
     template <int R>
-    static void tile(const Product& p, int64_t block, int64_t row) {
+    static void tile(const Product& p, int64_t block, int64_t row, Next next) {
         const Matrix& m = p.m;
         const int64_t at = p.which * m.blocks + block;
-        const int32_t* from = static_cast<const int32_t*>(m.weight) + at * m.inputs / 4 * WIDTH;
+        const Fetch fetch(m.block(at), next);
         const float* scale = m.scale + at * (m.inputs / GROUP) * BLOCK;
         vec total[R][2] = {};
         const int8_t* x[R];
@@ -371,9 +390,9 @@ struct BytesInt4 {
                 for (int part = 0; part < 2; ++part)  // the weights are 8 too large
                     sum[r][0][part] = sum[r][1][part] =
                         ints{} - 8 * p.rows[row + r].sums[2 * g + part];
-            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4, from += WIDTH) {
-                __builtin_prefetch(reinterpret_cast<const char*>(from) + AHEAD);
-                const ints both = load_ints(from);
+            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4) {
+                fetch.line(i * 16);
+                const ints both = load_ints(reinterpret_cast<const int32_t*>(fetch.at) + i * 4);
                 const ints a = both & 0x0F0F0F0F, b = (both >> 4) & 0x0F0F0F0F;
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r)
@@ -410,26 +429,29 @@ template <class Tiles>
 static void in_passes(const Tiles& tiles, const Product& p, int64_t begin, int64_t end, int64_t step,
                       int64_t rows) {
     const int64_t most = tiles.size(), passes = (rows + most - 1) / most;
+    const int64_t size = p.m.block(1) - p.m.block(0);
+    const int halvings = 63 - __builtin_clzll(passes);
     for (int64_t block = begin; block < end; block += step)
         for (int64_t n = 0; n < passes; ++n) {
             const int64_t row = rows * n / passes, count = rows * (n + 1) / passes - row;
-            tiles[count - 1](p, block, row);
+            const Next next{p.at(block + step) + size * n / passes, halvings};
+            tiles[count - 1](p, block, row, next);
         }
 }
 
-// Few rows take several blocks at once, so that there are always enough sums under way; the order
-// within each sum stays.
+// Few rows take several blocks at once, so that there are always enough sums under way and the memory
+// follows two pages; the order within each sum stays.
 template <class Read>
 static void multiply(const Product& p, int64_t begin, int64_t end, int64_t rows) {
     static constexpr auto one = float_tiles<Read, 1>(std::make_integer_sequence<int, MOST>{});
-    static constexpr auto two = float_tiles<Read, 2>(std::make_integer_sequence<int, 3>{});
+    static constexpr auto two = float_tiles<Read, 2>(std::make_integer_sequence<int, TWICE>{});
     static constexpr auto four = float_tiles<Read, 4>(std::make_integer_sequence<int, 1>{});
     if (rows == 1) {
         const int64_t whole = begin + (end - begin) / 4 * 4;
         in_passes(four, p, begin, whole, 4, rows);
         begin = whole;
     }
-    if (rows <= 3) {
+    if (rows <= TWICE) {
         const int64_t whole = begin + (end - begin) / 2 * 2;
         in_passes(two, p, begin, whole, 2, rows);
         begin = whole;
@@ -437,11 +459,12 @@ static void multiply(const Product& p, int64_t begin, int64_t end, int64_t rows)
     in_passes(one, p, begin, end, 1, rows);
 }
 
-// Blocks begin..end of matrix `which` times all rows.
+// Blocks begin..end of matrix `which` times all rows; the weights at `after` are read next,
+// if that is known.
 static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end, const Row* x,
-                     const Tail* tails, int64_t rows, Taker done) {
+                     const Tail* tails, int64_t rows, Taker done, const char* after = nullptr) {
     if (rows == 0 || begin >= end) return;
-    const Product p{m, which, x, tails, done};
+    const Product p{m, which, x, tails, done, end, after ? after : m.block(end)};
 #ifdef __AVX512VNNI__
     static constexpr auto int8 =
         byte_tiles<BytesInt8>(std::make_integer_sequence<int, BytesInt8::MOST>{});
