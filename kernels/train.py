@@ -40,8 +40,8 @@ def why_not_train(step: NativeStep) -> str | None:
         return f"weights are {step.format}"
     if getattr(step.config, "clip_qkv", None):
         return "it clips its queries"
-    if step.config.model_type in ("glm4_moe", "gpt_oss") or step.latent:
-        return f"there is no backward pass for {step.config.model_type}"
+    if step.latent:
+        return "there is no backward pass for MLA"
     if step.kv_dtype != torch.float32:
         return "its cache is not float32"
     return None

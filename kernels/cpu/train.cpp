@@ -6,8 +6,7 @@
 // flows back goes through the transposed weights, whose adapter is the same one turned around.
 //
 // Only what goes into each layer is kept from the forward pass (Chen et al. 2016, Training Deep Nets
-// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights, sinks, shared experts, MLA,
-// and gates or routers of another kind than Qwen's.
+// with Sublinear Memory Cost). Left out: clipped queries, MLA, int8 and int4 weights.
 
 #include <omp.h>
 
@@ -54,14 +53,14 @@ struct Attention {
     int64_t length, width, stride, padded;  // stride: of a token in q, k, v and what flows back
     float scale;
     int64_t window;
-    const float *k, *v;
+    const float *sinks, *k, *v;
     std::vector<float> keys, values, weights, flows;  // [width][padded], then [padded]
 
-    Attention(int64_t length, int64_t width, int64_t stride, float scale, int64_t window,
+    Attention(int64_t length, int64_t width, int64_t stride, float scale, const Layer& layer,
               const float* k, const float* v)
         : length(length), width(width), stride(stride),
-          padded((length + WIDTH - 1) / WIDTH * WIDTH), scale(scale), window(window), k(k), v(v),
-          keys(width * padded), values(width * padded), weights(padded), flows(padded) {
+          padded((length + WIDTH - 1) / WIDTH * WIDTH), scale(scale), window(layer.window),
+          sinks(layer.sinks), k(k), v(v), keys(width * padded), values(width * padded), weights(padded), flows(padded) {
         for (int64_t j = 0; j < length; ++j)
             for (int64_t d = 0; d < width; ++d) {
                 keys[d * padded + j] = k[j * stride + d];
@@ -81,27 +80,29 @@ struct Attention {
         }
     }
 
-    // How query i weighs the positions it sees.
-    void weigh(const float* q, int64_t i) {
+    // How query i of a head weighs the positions it sees.
+    void weigh(const float* q, int64_t i, int64_t head) {
         products(q, keys, i, weights.data());
         const int64_t from = first(i);
-        float peak = -INFINITY, sum = 0;
+        float peak = sinks ? sinks[head] : -INFINITY;
         for (int64_t j = from; j <= i; ++j) peak = std::max(peak, weights[j] *= scale);
         for (int64_t j = from / WIDTH * WIDTH; j <= i; j += WIDTH)
             store(&weights[j], exponential(load(&weights[j]) - peak));
+        float sum = sinks ? exponential(vec{} + (sinks[head] - peak))[0] : 0;
         for (int64_t j = from; j <= i; ++j) sum += weights[j];
         for (int64_t j = from; j <= i; ++j) weights[j] /= sum;
     }
 
-    void forward(const float* q, int64_t i, float* out) {
-        weigh(q, i);
+    void forward(const float* q, int64_t i, int64_t head, float* out) {
+        weigh(q, i, head);
         std::fill(out, out + width, 0.0f);
         for (int64_t j = first(i); j <= i; ++j) add(out, v + j * stride, weights[j], width);
     }
 
     // `back` flows back to query i's result; adds what flows on to q_i, and to all of k and v.
-    void backward(const float* q, int64_t i, const float* back, float* dq, float* dk, float* dv) {
-        weigh(q, i);
+    void backward(const float* q, int64_t i, int64_t head, const float* back, float* dq, float* dk,
+                  float* dv) {
+        weigh(q, i, head);
         products(back, values, i, flows.data());
         float mean = 0;
         for (int64_t j = first(i); j <= i; ++j) mean += weights[j] * flows[j];
@@ -163,7 +164,7 @@ struct Gradients : Forward {
     Attention attention_of(const Layer& layer, int64_t begin, int64_t end, int64_t head) {
         const int64_t size = layer.qkv.blocks * BLOCK;
         const float* k = &qkv[begin * size + (m.heads + head) * m.width];
-        return {end - begin, m.width, size, m.scale, layer.window, k, k + m.kv_heads * m.width};
+        return {end - begin, m.width, size, m.scale, layer, k, k + m.kv_heads * m.width};
     }
 
     // -- the forward pass of one layer, with all that its backward pass needs -----------------------
@@ -198,7 +199,7 @@ struct Gradients : Forward {
             Attention sequence = attention_of(layer, begin, end, head);
             for (int64_t g = head * share; g < (head + 1) * share; ++g)
                 for (int64_t t = begin; t < end; ++t)
-                    sequence.forward(&qkv[t * size + g * m.width], t - begin,
+                    sequence.forward(&qkv[t * size + g * m.width], t - begin, g,
                                      &mixed[(t * m.heads + g) * m.width]);
         });
         if (thread == 0) {
@@ -299,13 +300,13 @@ struct Gradients : Forward {
             const float part = weight[pair[r]];
             const float* back = &to_gated[r * wide];
             to_weight[pair[r]] = dot(back, &gated[r * inner], inner);
+            if (layer.experts && layer.down.bias)
+                to_weight[pair[r]] += dot(&flow[pair[r] / each * m.hidden],
+                                          layer.down.bias + expert[pair[r]] * m.hidden, m.hidden);
             for (int64_t i = 0; i < inner; i += WIDTH) {
-                const vec gate = load(&pre[r * 2 * inner + 2 * i]);
-                const vec up = load(&pre[r * 2 * inner + 2 * i + WIDTH]);
-                const vec open = 1.0f / (exponential(-gate) + 1.0f), flows = load(back + i) * part;
+                const float* from = &pre[r * 2 * inner + 2 * i];
                 float* to = &to_pre[r * 2 * inner + 2 * i];
-                store(to, flows * up * open * (1.0f + gate * (1.0f - open)));
-                store(to + WIDTH, flows * gate * open);
+                activate_back(load(from), load(from + WIDTH), load(back + i) * part, to);
             }
             // Both of the adapter's matrices see this pair only as far as the router does.
             weaken(x[DOWN].tails[r], low_rank(STRAIGHT, index, DOWN), part);
@@ -330,6 +331,22 @@ struct Gradients : Forward {
         barrier.wait();
     }
 
+    // Back through `activate`: what flows on to 16 gates and to their ups.
+    void activate_back(vec gate, vec up, vec flows, float* to) const {
+        const bool clipped = m.limit > 0;  // as gpt-oss has them
+        const float alpha = clipped ? m.alpha : 1.0f;
+        const vec given_gate = gate, given_up = up;
+        if (clipped) {
+            gate = gate > m.limit ? vec{} + m.limit : gate;
+            up = up > m.limit ? vec{} + m.limit : up < -m.limit ? vec{} - m.limit : up;
+        }
+        const vec open = 1.0f / (exponential(gate * -alpha) + 1.0f), ups = clipped ? up + 1.0f : up;
+        const vec to_gate = flows * ups * open * (1.0f + alpha * gate * (1.0f - open));
+        const vec to_up = flows * gate * open;
+        store(to, gate == given_gate ? to_gate : vec{});  // nothing flows where they were clipped
+        store(to + WIDTH, up == given_up ? to_up : vec{});
+    }
+
     static void weaken(const Tail& tail, const LowRank& a, float part) {
         float* low = const_cast<float*>(tail.low);
         for (int64_t i = 0; i < a.down.blocks * WIDTH; ++i) low[i] *= part;
@@ -338,26 +355,25 @@ struct Gradients : Forward {
     // The router itself is frozen, but its choice depends on what it reads.
     void route_back(const Layer& layer, const Layer& turned, int thread, int threads) {
         const int64_t size = layer.router.blocks * BLOCK, experts = layer.experts;
+        const int64_t each = each_of(layer);
         const Share mine(order.size(), thread, threads);
         std::vector<float> back(turned.router.inputs);
         for (int64_t i = mine.begin; i < mine.end; ++i) {
             const int64_t t = order[i];
             const float* score = &routing[t * size];
-            const int64_t* chosen = &expert[t * m.chosen];
-            const float *flows = &to_weight[t * m.chosen], *shares = &weight[t * m.chosen];
-            float sum = 0, taken = 0, mean = 0;
+            const int64_t* chosen = &expert[t * each];
+            const float *flows = &to_weight[t * each], *shares = &weight[t * each];
+            float sum = 0, mean = 0;
             for (int64_t e = 0; e < experts; ++e) sum += score[e];
-            for (int64_t c = 0; c < m.chosen; ++c) {
-                taken += score[chosen[c]];
-                mean += flows[c] * shares[c];
-            }
+            for (int64_t c = 0; c < m.chosen; ++c) mean += flows[c] * shares[c];
             // Softmax over all experts, or over the chosen ones, which is the same as dividing by
-            // what they have in all.
+            // what they have in all; or sigmoids, divided or as they are.
             std::fill(back.begin(), back.end(), 0.0f);
-            if (!m.normalise)
+            if (!m.normalise && !m.sigmoid)
                 for (int64_t e = 0; e < experts; ++e) back[e] = -score[e] / sum * mean;
             for (int64_t c = 0; c < m.chosen; ++c)
-                back[chosen[c]] += shares[c] * (m.normalise ? flows[c] - mean : flows[c]);
+                back[chosen[c]] += shares[c] * (m.sigmoid ? 1.0f - score[chosen[c]] : 1.0f) *
+                                   (m.normalise ? flows[c] - mean / m.routed : flows[c]);
             Row row{};
             row.x = back.data();
             multiply(turned.router, 0, 0, turned.router.blocks, &row, nullptr, 1,
@@ -391,7 +407,7 @@ struct Gradients : Forward {
             float* dv = dk + m.kv_heads * m.width;
             for (int64_t g = head * share; g < (head + 1) * share; ++g)
                 for (int64_t t = begin; t < end; ++t)
-                    sequence.backward(&qkv[t * size + g * m.width], t - begin,
+                    sequence.backward(&qkv[t * size + g * m.width], t - begin, g,
                                       &to_mixed[t * wide + g * m.width],
                                       &to_qkv[t * size + g * m.width], dk, dv);
         });

@@ -24,9 +24,10 @@ from transformers import (
     YoutuConfig,
 )
 
-TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", "qwen3", "llama", "qwen2", "mistral"]
+DENSE = ["qwen3", "llama", "qwen2", "mistral"]
+TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", *DENSE, "glm4_moe", "gpt_oss"]
 MLA = ["deepseek_v3", "glm4_moe_lite", "youtu"]
-FAMILIES = [*TRAINABLE, "glm4_moe", "gpt_oss", *MLA]
+FAMILIES = [*TRAINABLE, *MLA]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 

@@ -1,6 +1,7 @@
 """Native training against autograd through the PyTorch model: the same logits, the same gradients."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.train import NativeTraining, why_not_train
 
-from tests.kernels.random_models import TRAINABLE, adapter_of, build, config_of
+from tests.kernels.random_models import DENSE, TRAINABLE, adapter_of, build, config_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
@@ -17,17 +18,23 @@ SLOT = 3
 LENGTHS = ((5, 2), (33, 20), (1, 0), (17, 16), (48, 1))  # of a sequence, and its prompt
 
 
-def config_for(family: str):
+def config_for(family: str, **changes: Any):
     more = {"intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
     if family == "qwen3_moe":
         more |= {"moe_intermediate_size": 48, "norm_topk_prob": True}
-    if family == "mixtral":
+    if family in ("mixtral", "gpt_oss"):
         more["num_local_experts"] = more.pop("num_experts")
-    if family not in ("qwen3_moe", "olmoe", "mixtral"):
+    if family == "glm4_moe":
+        more["n_routed_experts"] = more.pop("num_experts")
+        more |= {"moe_intermediate_size": 16, "n_shared_experts": 2, "first_k_dense_replace": 1}
+        more |= {"routed_scaling_factor": 1.5, "use_qk_norm": True, "attention_bias": True}
+    if family in DENSE:
         more = {"intermediate_size": 48}
-    if family == "mistral":
+    if family in ("mistral", "gpt_oss"):
         more["sliding_window"] = 7
-    return config_of(family, 64, (4, 2), 16, **more)
+    if family == "gpt_oss":
+        more["swiglu_limit"] = 1.0  # so that some are clipped
+    return config_of(family, 64, (4, 2), 16, **more | changes)
 
 
 def by_torch(
@@ -41,10 +48,14 @@ def by_torch(
     return torch.cat(rows)
 
 
-@pytest.mark.parametrize("family", TRAINABLE)
+GROUPED: dict[str, Any] = {"n_group": 2, "topk_group": 1, "norm_topk_prob": False}
+CASES = [*((family, {}) for family in TRAINABLE), ("glm4_moe", GROUPED)]
+
+
+@pytest.mark.parametrize(("family", "changes"), CASES)
 @pytest.mark.parametrize("rank", [4, 16])
-def test_gradients_are_those_of_autograd(family: str, rank: int) -> None:
-    slow, fast = build(config_for(family), 5)
+def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], rank: int) -> None:
+    slow, fast = build(config_for(family, **changes), 5)
     assert fast.native is not None
     assert why_not_train(fast.native) is None
     torch.manual_seed(rank)
