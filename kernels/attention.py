@@ -4,7 +4,8 @@ Registered in transformers as "burnish_paged", so every model class that goes th
 AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
 
 * `paged=PagedBatch(...)`: the engine's step. New keys and values are written to their pages, then
-  each sequence reads its own pages back. All tokens of a step are flattened into one row.
+  each sequence reads its own pages back. All tokens of a step are flattened into one row. On a GPU
+  cuda.attention.CudaBatch takes its place.
 * `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
 * neither: plain causal attention.
 
@@ -113,6 +114,20 @@ class PagedBatch:
                 PagedGroup(starts[:, None] + within, read, offsets[:, None] + within, unpack)
             )
         return tuple(groups)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        pages: KVPages,
+        scale: float,
+        window: int | None = None,
+        sinks: torch.Tensor | None = None,
+        softcap: float | None = None,
+    ) -> torch.Tensor:
+        """One layer's attention of the step: see `paged_attention`."""
+        return paged_attention(query, key, value, pages, self, scale, window, sinks, softcap)
 
 
 def paged_attention(
@@ -235,7 +250,7 @@ def attention_forward(
         return out.transpose(1, 2), None
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, heads, D]
     pages = paged.pages[module.layer_idx]  # type: ignore[index]
-    out = paged_attention(q, k, v, pages, paged, scale, sliding_window, s_aux, softcap)
+    out = paged.attend(q, k, v, pages, scale, sliding_window, s_aux, softcap)
     return out[None], None
 
 

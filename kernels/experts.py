@@ -3,14 +3,19 @@
 Registered in transformers' ExpertsInterface as "burnish_experts". Tokens are sorted by expert, one
 matrix product per expert and projection runs over its tokens, and the weighted results are summed
 back. Covers the layouts transformers declares: [E, out, in] or [E, in, out], biases, gated or not.
-Left out: expert parallelism and quantised weights.
+Steps on a GPU take cuda/experts.py instead. Left out: expert parallelism and quantised weights.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from burnish.kernels.slots import SlotTable
 from transformers.integrations.moe import ExpertsInterface
+
+if TYPE_CHECKING:
+    from burnish.kernels.cuda.experts import GroupedExperts
 
 NAME = "burnish_experts"
 
@@ -52,6 +57,9 @@ def experts_forward(
 ) -> torch.Tensor:
     """The ExpertsInterface face: hidden [T, H], routing [T, k] in, [T, H] out."""
     m: torch.nn.Module = module
+    fast: GroupedExperts | None = getattr(m, "grouped", None)
+    if fast is not None and fast.active.kernels:
+        return fast(hidden, top_k_index, top_k_weights)
     tokens, k = top_k_index.shape
     chosen = top_k_index.reshape(-1)
     order = chosen.argsort(stable=True)  # [T*k], pairs sorted by expert

@@ -10,12 +10,13 @@ Left out: sharded loading, quantised weights, encoder-decoders.
 
 from __future__ import annotations
 
+import importlib.util
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,6 +48,10 @@ from burnish.kernels.train import NativeTraining, why_not_train
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
+if TYPE_CHECKING:
+    from burnish.kernels.cuda.graphs import Recorder
+    from burnish.kernels.cuda.step import CudaStep
+
 # Below this size fp32 is as fast as bf16 on a CPU, and a request's tokens then do not depend on
 # who shares its batch.
 FP32_BELOW = 300_000_000
@@ -76,6 +81,7 @@ class LoadedModel:
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
         self.native: NativeStep | None = None
+        self.cuda: CudaStep | None = None
         # Layers with a running state: no prefix can be shared and no token taken back.
         self.recurrent = recurrent.keeps_state(model.config)
 
@@ -106,7 +112,10 @@ class LoadedModel:
         pairs = []
         for site in check_fits(self.model, weights):
             a, b = (self._place(weights.tensors[f"{site.name}.lora_{x}.weight"]) for x in "AB")
-            pairs.append((site, site.unpack(a, b, weights.spec.rank)))
+            a, b = site.unpack(a, b, weights.spec.rank)
+            if self.cuda is not None and not b.requires_grad:
+                b = b.mT.contiguous().mT  # as the kernels read it
+            pairs.append((site, (a, b)))
         packs = self.native is not None and not weights.live
         packed = self.native.pack_adapter(weights) if self.native and packs else None
         return PreparedAdapter(weights, pairs, packed)
@@ -124,11 +133,16 @@ class LoadedModel:
             self._active.scales.pop(slot, None)
             if self.native is not None:
                 self.native.set_adapter(slot, adapter.packed if adapter else None)
+            if self.cuda is not None:
+                self.cuda.banks.set(slot, [])
             if adapter is None:
                 return
-            for site, pair in adapter.pairs:
-                self._table(site.module, site.parameter).set(slot, pair)
             spec = adapter.weights.spec
+            pairs = [(self._table(s.module, s.parameter), pair) for s, pair in adapter.pairs]
+            for table, pair in pairs:
+                table.set(slot, pair)
+            if self.cuda is not None and not adapter.weights.live:
+                self.cuda.banks.set(slot, pairs, spec.rank, spec.scale)
             self._adapters[slot] = adapter.weights
             self._active.scales[slot] = (spec.rank, spec.scale)
 
@@ -172,11 +186,15 @@ class LoadedModel:
         return None if logits is None else logits[:, : self.native.vocab], drawn
 
     def _step(self, feed: Feed, table: np.ndarray, pages: Any) -> torch.Tensor:
-        """The PyTorch way."""
+        """The PyTorch way, with the CUDA kernels inside where they serve."""
         if self.recurrent:
             with self._lock, torch.inference_mode():
                 return recurrent.step(self.model, feed, pages, self._active.use)
         present = tuple(set(feed.slots.tolist()))
+        live = any(self._adapters[s].live for s in present if s in self._adapters)
+        if self.cuda is not None and not live:
+            with self._lock, torch.inference_mode():
+                return self.cuda(feed, table, pages)
         batch = PagedBatch(pages, *map(self._put, (table, feed.rows, feed.starts, feed.counts)))
         with self._lock, torch.inference_mode():
             slots = present[0] if len(present) == 1 else self._put(feed.slot)
@@ -250,7 +268,9 @@ class LoadedModel:
         """An empty cache of `slots` token slots for every layer, in the form `step` wants."""
         if self.native is not None:
             return self.native.new_pages(slots)
-        return RowStates(self.config) if self.recurrent else self._torch_pages(slots)
+        if self.recurrent:
+            return RowStates(self.config)
+        return self._torch_pages(slots + (self.cuda.spare_slots if self.cuda is not None else 0))
 
     def _torch_pages(self, slots: int) -> tuple[KVPages, ...]:
         heads, key, value = _cache_shape(self.config)
@@ -268,9 +288,7 @@ class LoadedModel:
 
     def cache_bytes(self, slots: int) -> int:
         """Size of a cache of so many token slots."""
-        pages = self._torch_pages(slots) if self.recurrent else self.new_pages(slots)
-        assert not isinstance(pages, RowStates)
-        layers = (pages,) if isinstance(pages, Pages) else pages
+        layers = (self.native.new_pages(slots),) if self.native else self._torch_pages(slots)
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
     def use_native(self, weights: Weights = "auto") -> str | None:
@@ -280,6 +298,18 @@ class LoadedModel:
             self.native = NativeStep(self.model, weights)
             self.__dict__.pop("training", None)
         return reason
+
+    def use_cuda(self, weights: Weights = "auto", record: Recorder | None = None) -> str | None:
+        """Run steps on the CUDA kernels (on a CPU: in Triton's interpreter); else the reason why
+        not. `weights` int8 or int4 is for experts; `record` stands in for CUDA's graphs."""
+        if self.recurrent:
+            return "layers with a running state have no pages"
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        from burnish.kernels.cuda.step import CudaStep
+
+        self.cuda = CudaStep(self.model, self._active, weights, record)
+        return None
 
     def _place(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.requires_grad:
@@ -308,15 +338,16 @@ def load_model(
     path: Path | str,
     *,
     dtype: str = "auto",
-    device: str = "cpu",
+    device: str = "auto",
     native: bool = True,
     weights: Weights = "auto",
 ) -> LoadedModel:
     """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
 
-    `native` allows the native library where it covers model and device (it is compiled on first
-    use), `weights` is the form in which it keeps them; "auto" loses nothing. Without the library
-    the PyTorch reference serves.
+    `device` "auto" is CUDA where there is any, else the CPU. `native` allows the fast ways: on a CPU
+    the native library where it covers the model (it is compiled on first use), on CUDA our kernels.
+    `weights` is the form in which they keep weights; "auto" loses nothing. Where there is no fast
+    way the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -327,6 +358,8 @@ def load_model(
             f"cannot load the model in {path}: its layers of type {unknown[0]} remember what no"
             " cache of ours holds"
         )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _dtype(dtype, device, folder)
     if device == "cpu":
         _check_memory(folder, chosen, native)
@@ -348,7 +381,8 @@ def load_model(
     model = model.to(torch.device(device)).eval().requires_grad_(False)
     loaded = LoadedModel(model, folder.tokenizer, path, folder.sha256)
     if native:
-        loaded.use_native(weights)
+        use = loaded.use_native if device == "cpu" else loaded.use_cuda
+        use(weights)
     return loaded
 
 

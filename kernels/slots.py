@@ -11,7 +11,9 @@ Left out: quantised adapters, and kernels that skip the masked ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +28,8 @@ class ActiveSlots:
         self.mask: torch.Tensor | None = None  # [tokens, ranks] scales; None: one slot for all
         self.index: torch.Tensor | None = None  # [tokens] place in `present`, -1: base; or None
         self.scales: dict[int, tuple[int, float]] = {}  # slot -> (rank, alpha / rank)
+        self.kernels = False  # this forward is a step on the CUDA kernels,
+        self.segments: Any = None  # which take slots as cuda.lora.Segments; None: all base
 
     def use(self, slots: int | torch.Tensor, present: Sequence[int] | None = None) -> None:
         """Set the slot of all tokens (an int), or of each token (LongTensor [tokens]).
@@ -48,6 +52,15 @@ class ActiveSlots:
                 [self.scales[s][1] for s in self.present for _ in range(self.scales[s][0])]
             )
             self.mask = (slots[:, None] == columns.to(slots.device)) * values.to(slots.device)
+
+    @contextmanager
+    def stepping(self, segments: Any) -> Iterator[None]:
+        """A forward on the CUDA kernels."""
+        self.kernels, self.segments, self.present = True, segments, ()
+        try:
+            yield
+        finally:
+            self.kernels, self.segments = False, None
 
 
 class SlotTable:
@@ -132,7 +145,10 @@ class SlotLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         out = F.linear(input, self.weight, self.bias)
-        return self.table.add(out, input) if self.table.active.present else out
+        active = self.table.active
+        if active.segments is not None:
+            return active.segments.add(self.table, out, input)
+        return self.table.add(out, input) if active.present else out
 
     @classmethod
     def adopt(cls, linear: nn.Linear, active: ActiveSlots) -> SlotTable:

@@ -54,7 +54,7 @@ class Cache:
         """The next tokens [rows, n] -> logits [rows, n, V]."""
         count = tokens.shape[1]
         feed = Feed(
-            tokens=tokens.reshape(-1).numpy(),
+            tokens=tokens.reshape(-1).cpu().numpy(),
             rows=np.arange(self.rows),
             starts=np.full(self.rows, self.length),
             counts=np.full(self.rows, count),
@@ -64,7 +64,7 @@ class Cache:
         logits, _ = self.model.step(feed, self.table, self.pages)
         assert logits is not None
         self.length += count
-        return logits.float().view(self.rows, count, -1)
+        return logits.float().cpu().view(self.rows, count, -1)
 
 
 def verify(
@@ -84,7 +84,8 @@ def verify(
     tokens = torch.randint(0, vocab, (rows, length), generator=generator)
     with torch.no_grad():
         expected = reference(tokens).logits
-        yield Finding("whole sequences, logits", _gap(ours.forward(tokens), expected), tolerance)
+        whole = ours.forward(tokens.to(ours.device)).cpu()
+        yield Finding("whole sequences, logits", _gap(whole, expected), tolerance)
         half = length // 2
         cache = Cache(ours, rows, length)
         steps = [cache.feed(tokens[:, :half])]

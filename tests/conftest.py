@@ -18,7 +18,12 @@ from typing import NoReturn
 
 import pytest
 import redis
+import torch
 from hypothesis import settings
+
+# Without a GPU its kernels run in Triton's interpreter, which must be said before Triton is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # A busy machine is no failure, and the whole run has to stay quick.
 settings.register_profile("burnish", deadline=None, max_examples=60)

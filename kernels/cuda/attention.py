@@ -1,0 +1,313 @@
+"""Paged attention on a GPU: our Triton kernel for decode, FlashAttention for prompts where it fits.
+
+Decode reads every key once and is bound by memory, so its kernel reads pages where they lie, with
+the query heads of a key head in one tile. The launch depends on the number of tokens alone, so that
+a graph can record it. Longer pieces are bound by arithmetic: their pages are gathered into one run,
+which costs little beside the products, and given to FlashAttention: the `flash_attn` package where
+it is installed, else the one inside torch. (Neither reads our pages of 16 in place: FlashAttention 2
+wants 256, and torch's has no pages.) What those do not know goes through the Triton kernel as well:
+float32, sinks, soft caps (torch's alone lacks these), values of another width than keys.
+
+Left out: splitting one long sequence over several programs, and MLA's compressed cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from burnish.kernels.attention import KVPages
+from burnish.kernels.cuda.grouped import power_of_two
+from burnish.kernels.step import Feed
+from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
+
+PAGE = 16  # slots; blocks of the engine's cache are multiples of it
+ROWS = 64  # pairs of a token and a query head in one tile of a prompt
+BYTES = 32 * 1024  # of keys and values a tile looks at in one go: several must fit a block's memory
+
+# (query, key, value, where pieces begin in queries and in keys, the longest of both, scale, window,
+# soft cap) -> out [tokens, heads, D]
+Varlen = Callable[
+    [Tensor, Tensor, Tensor, Tensor, Tensor, int, int, float, int | None, float | None], Tensor
+]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Pieces of several tokens, B of them, behind the step's single tokens. Tensors are int32."""
+
+    tiles: Tensor  # [tiles, 2] first token of each, and one past its last
+    size: int  # tokens a tile holds
+    edges: Tensor  # [B + 1] where each piece begins among their tokens
+    key_edges: Tensor  # [B + 1] where each one's keys begin when gathered
+    longest: int
+    most_keys: int
+    slots: Tensor  # [keys] cache slot of every key, one piece after the other
+
+
+@dataclass(frozen=True)
+class CudaBatch:
+    """One step of T tokens on the device, the single ones first; for attention.PagedBatch.
+
+    `table` [B, reach / PAGE] holds the page of every PAGE positions of each piece; int32, like all.
+    """
+
+    pages: tuple[KVPages, ...]  # per layer
+    table: Tensor
+    position: Tensor  # [T]
+    piece: Tensor  # [T] of every token
+    singles: int
+    prompts: Prompts | None = None
+
+    @classmethod
+    def of(
+        cls, feed: Feed, table: np.ndarray, pages: tuple[KVPages, ...], share: int, device: Any
+    ) -> CudaBatch:
+        """The batch of a feed; `table` [rows, reach] as in PagedBatch, `share` query heads per key
+        head. Everything goes over in one copy."""
+        counts, reach = feed.counts, int((feed.starts + feed.counts).max())
+        singles = int((counts == 1).cumprod().sum())
+        used = table[feed.rows, :reach:PAGE] // PAGE
+        piece = np.arange(len(counts)).repeat(counts)
+        if singles == len(counts):
+            sent = send(device, used, feed.position, piece)
+            return cls(pages, sent[0], sent[1], sent[2], singles)
+        rows, starts, counts = (a[singles:] for a in (feed.rows, feed.starts, counts))
+        size = max(1, ROWS // power_of_two(share, 1))
+        ends = singles + counts.cumsum()
+        firsts = [np.arange(end - n, end, size) for end, n in zip(ends, counts, strict=True)]
+        lasts = [np.minimum(f + size, end) for f, end in zip(firsts, ends, strict=True)]
+        tiles = np.stack([np.concatenate(firsts), np.concatenate(lasts)], axis=1)
+        keys = starts + counts
+        slots = np.concatenate([table[row, :n] for row, n in zip(rows, keys, strict=True)])
+        edges, key_edges = (np.append(0, n.cumsum()) for n in (counts, keys))
+        sent = send(device, used, feed.position, piece, tiles, edges, key_edges, slots)
+        longest, most = int(counts.max()), int(keys.max())
+        prompts = Prompts(sent[3], size, sent[4], sent[5], longest, most, sent[6])
+        return cls(pages, sent[0], sent[1], sent[2], singles, prompts)
+
+    @cached_property
+    def write(self) -> Tensor:
+        """Cache slot of every token [T]."""
+        page = self.table[self.piece, self.position // PAGE]
+        return (page * PAGE + self.position % PAGE).long()
+
+    @cached_property
+    def lone(self) -> Tensor:
+        """Tiles [singles, 2] of the single tokens."""
+        line = torch.arange(self.singles + 1, dtype=torch.int32, device=self.table.device)
+        return torch.stack([line[:-1], line[1:]], dim=1)
+
+    def attend(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        pages: KVPages,
+        scale: float,
+        window: int | None = None,
+        sinks: Tensor | None = None,
+        softcap: float | None = None,
+    ) -> Tensor:
+        """As attention.PagedBatch.attend."""
+        pages.key.index_copy_(0, self.write, key.to(pages.key.dtype))
+        pages.value.index_copy_(0, self.write, value.to(pages.value.dtype))
+        out = query.new_empty(*query.shape[:2], value.shape[2])
+        how = (pages, self, scale, window, sinks, softcap)
+        if self.singles:
+            triton_attention(query, out, self.lone, 1, *how)
+        p = self.prompts
+        if p is None:
+            return out
+        flash = varlen_for(query, value.shape[2], sinks, softcap)
+        if flash is None:
+            triton_attention(query, out, p.tiles, p.size, *how)
+        else:
+            out[self.singles :] = flash(
+                query[self.singles :], pages.key[p.slots], pages.value[p.slots],
+                p.edges, p.key_edges, p.longest, p.most_keys, scale, window, softcap,
+            )  # fmt: skip
+        return out
+
+
+def send(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
+    """The arrays as int32 tensors on the device, by one copy."""
+    flat = torch.from_numpy(np.concatenate([a.reshape(-1).astype(np.int32) for a in arrays]))
+    if device.type == "cuda":
+        flat = flat.pin_memory().to(device, non_blocking=True)
+    parts = flat.split([a.size for a in arrays])
+    return [part.view(a.shape) for part, a in zip(parts, arrays, strict=True)]
+
+
+def varlen_for(
+    query: Tensor, value_width: int, sinks: Tensor | None, softcap: float | None
+) -> Varlen | None:
+    """The FlashAttention that can take this call; None: none can."""
+    width = query.shape[2]
+    fits = query.dtype in (torch.float16, torch.bfloat16) and width <= 256 and width % 8 == 0
+    if not fits or sinks is not None or value_width != width or not query.is_cuda:
+        return None
+    return flash_attention(softcap is not None)[1]
+
+
+@lru_cache
+def flash_attention(capped: bool) -> tuple[str, Varlen | None]:
+    """Where FlashAttention comes from here, with a soft cap or without, and its call."""
+    if torch.cuda.get_device_capability() < (8, 0):
+        return "none: it wants capability 8.0", None
+    try:
+        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
+    except ImportError:
+        return ("none: torch's has no soft cap", None) if capped else ("torch's own", _torchs)
+
+    def package(
+        q: Tensor, k: Tensor, v: Tensor, edges: Tensor, key_edges: Tensor,
+        longest: int, most_keys: int, scale: float, window: int | None, softcap: float | None,
+    ) -> Tensor:  # fmt: skip
+        return flash_attn_varlen_func(
+            q, k, v, edges, key_edges, longest, most_keys,
+            softmax_scale=scale, causal=True, window_size=_sides(window), softcap=softcap or 0.0,
+        )  # fmt: skip
+
+    return "the flash_attn package", package
+
+
+def _torchs(
+    q: Tensor, k: Tensor, v: Tensor, edges: Tensor, key_edges: Tensor,
+    longest: int, most_keys: int, scale: float, window: int | None, softcap: float | None,
+) -> Tensor:  # fmt: skip
+    assert softcap is None
+    found: Any = varlen_attn(
+        q, k, v, edges, key_edges, longest, most_keys,
+        scale=scale, window_size=_sides(window), enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    return found
+
+
+def _sides(window: int | None) -> tuple[int, int]:
+    """FlashAttention counts the positions before a token; we count the token too."""
+    return (-1 if window is None else window - 1, 0)
+
+
+def triton_attention(
+    query: Tensor,
+    out: Tensor,
+    tiles: Tensor,
+    size: int,
+    pages: KVPages,
+    batch: CudaBatch,
+    scale: float,
+    window: int | None,
+    sinks: Tensor | None,
+    softcap: float | None,
+) -> None:
+    """Attend the tokens of `tiles` of at most `size`: query [T, heads, D] -> out [T, heads, V]."""
+    heads, kv_heads = query.shape[1], pages.key.shape[1]
+    share = heads // kv_heads
+    group = power_of_two(share, 1)
+    width, values = power_of_two(query.shape[2]), power_of_two(pages.value.shape[2])
+    query = query.to(pages.key.dtype).contiguous()
+    kernel: Any = _attend
+    kernel[(tiles.shape[0], kv_heads)](
+        query, out, pages.key, pages.value, batch.table, batch.piece, batch.position, tiles,
+        query if sinks is None else sinks,
+        batch.table.stride(0), scale, window or 0, softcap or 1.0,
+        heads, kv_heads, query.shape[2], pages.value.shape[2],
+        SINKS=sinks is not None,
+        CAPPED=softcap is not None,
+        SHARE=share,
+        GROUP=group,
+        ROWS=max(16, size * group),
+        WIDTH=width,
+        VALUES=values,
+        KEYS=keys_at_once(width, values, pages.key.element_size()),
+        PAGE=PAGE,
+    )  # fmt: skip
+
+
+def keys_at_once(width: int, values: int, item: int) -> int:
+    """How many keys and values of these widths and bytes a tile looks at in one go."""
+    keys = BYTES // ((width + values) * item)
+    return min(64, max(16, 1 << keys.bit_length() - 1))
+
+
+@triton.jit
+def _attend(
+    query, out, keys, values, table, piece_of, position_of, tiles, sinks,
+    reach, scale, window, softcap, heads, kv_heads, width, value_width,
+    SINKS: tl.constexpr, CAPPED: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, KEYS: tl.constexpr,
+    PAGE: tl.constexpr,
+):  # fmt: skip
+    """One tile: rows are (token, query head) pairs that share a key head; softmax as it goes."""
+    tile = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    first = tl.load(tiles + 2 * tile)
+    last = tl.load(tiles + 2 * tile + 1)
+    row = tl.arange(0, ROWS)
+    token = (first + row // GROUP).to(tl.int64)
+    head = kv_head * SHARE + row % GROUP
+    mine = (token < last) & (row % GROUP < SHARE)
+    position = tl.load(position_of + token, mask=mine, other=0)
+    d = tl.arange(0, WIDTH)
+    e = tl.arange(0, VALUES)
+    q = tl.load(
+        query + (token * heads + head)[:, None] * width + d[None, :],
+        mask=mine[:, None] & (d < width)[None, :],
+        other=0.0,
+    )
+    if SINKS:  # a key that is always there and whose value is zero
+        peak = tl.load(sinks + head, mask=mine, other=0.0).to(tl.float32)
+        mass = tl.full((ROWS,), 1.0, dtype=tl.float32)
+    else:
+        peak = tl.full((ROWS,), -1e30, dtype=tl.float32)
+        mass = tl.zeros((ROWS,), dtype=tl.float32)
+    total = tl.zeros((ROWS, VALUES), dtype=tl.float32)
+
+    page_of = table + tl.load(piece_of + first).to(tl.int64) * reach
+    begin = tl.load(position_of + first)
+    end = tl.load(position_of + last - 1) + 1
+    if window > 0:
+        begin = tl.maximum(begin - window + 1, 0) // KEYS * KEYS
+    else:
+        begin = 0
+    for start in range(begin, end, KEYS):
+        at = start + tl.arange(0, KEYS)
+        known = at < end
+        page = tl.load(page_of + at // PAGE, mask=known, other=0).to(tl.int64)
+        slot = (page * PAGE + at % PAGE) * kv_heads + kv_head
+        k = tl.load(
+            keys + slot[None, :] * width + d[:, None],
+            mask=known[None, :] & (d < width)[:, None],
+            other=0.0,
+        )
+        scores = tl.dot(q, k, input_precision="ieee") * scale
+        if CAPPED:  # tanh by the one sigmoid there is
+            scores = (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0) * softcap
+        seen = at[None, :] <= position[:, None]
+        if window > 0:
+            seen = seen & (at[None, :] > position[:, None] - window)
+        scores = tl.where(seen, scores, float("-inf"))
+        higher = tl.maximum(peak, tl.max(scores, 1))
+        weight = tl.exp(scores - higher[:, None])
+        fade = tl.exp(peak - higher)
+        mass = mass * fade + tl.sum(weight, 1)
+        v = tl.load(
+            values + slot[:, None] * value_width + e[None, :],
+            mask=known[:, None] & (e < value_width)[None, :],
+            other=0.0,
+        )
+        total = total * fade[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee")
+        peak = higher
+
+    target = out + (token * heads + head)[:, None] * value_width + e[None, :]
+    keep = mine[:, None] & (e < value_width)[None, :]
+    total = total / tl.where(mine, mass, 1.0)[:, None]
+    tl.store(target, total.to(out.dtype.element_ty), mask=keep)

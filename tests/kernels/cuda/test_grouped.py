@@ -1,0 +1,118 @@
+"""The grouped product equals one product per row, for every layout, size and form of weights."""
+
+import torch
+from burnish.kernels.cuda.grouped import Matrices, Plan, grouped, quantise
+from burnish.kernels.packing import BLOCK, pack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+SIZES = st.sampled_from([8, 16, 40, 64, 72])
+
+
+def expected(x: Tensor, weight: Tensor, groups: list[int], share: int = 1) -> Tensor:
+    return torch.stack([weight[group] @ x[row // share] for row, group in enumerate(groups)])
+
+
+def widened(weight: Tensor, scale: Tensor, form: str) -> Tensor:
+    """Quantised weights in full: [E, out, in]."""
+    pieces = weight.unflatten(2, (scale.shape[2], -1))
+    if form == "int4":
+        pieces = torch.cat([pieces & 15, pieces >> 4], dim=3).float() - 8
+    return (pieces * scale[..., None]).flatten(2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    groups=st.lists(st.integers(0, 4), min_size=1, max_size=40),
+    inputs=SIZES,
+    outputs=SIZES,
+    wide=st.booleans(),
+    biased=st.booleans(),
+    size=st.sampled_from([None, 16, 64]),
+)
+def test_rows_meet_the_matrix_of_their_group(
+    groups, inputs, outputs, wide, biased, size, device
+) -> None:
+    generator = torch.Generator(device).manual_seed(len(groups))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, device=device)
+
+    share = 2 if len(groups) % 2 == 0 else 1
+    x, weight = normal(len(groups) // share, inputs), normal(5, outputs, inputs)
+    bias = normal(5, outputs) if biased else None
+    stored = weight.mT.contiguous() if wide else weight
+    plan = Plan.of(torch.tensor(groups, device=device), 5, size)
+    out = normal(len(groups), outputs)
+    grouped(x, out, plan, Matrices.of(stored, wide), share, bias)
+    truth = expected(x, weight, groups, share)
+    truth = truth if bias is None else truth + bias[groups]
+    torch.testing.assert_close(out, truth, atol=1e-4, rtol=0)
+
+
+def test_stacks_of_different_rank_lie_side_by_side_and_empty_ones_add_nothing(device) -> None:
+    """Two adapters of ranks 3 and 20 in slots 1 and 3, for two experts each."""
+    torch.manual_seed(0)
+    ranks = {1: 3, 3: 20}
+    down, up = Matrices.empty(4, device, wide=False), Matrices.empty(4, device, wide=True)
+    pairs = {}
+    for slot, rank in ranks.items():
+        a, b = (torch.randn(2, rank, n, device=device) for n in (24, 40))
+        down.put(slot, a)
+        up.put(slot, b, factor=slot / 2)
+        pairs[slot] = a, b
+    slots, experts = [0, 1, 3, 3, 2, 1, 9], [0, 1, 0, 1, 1, 1, 0]  # 9: nobody's
+    keys = torch.tensor([e * 4 + s if s < 4 else 99 for s, e in zip(slots, experts, strict=True)])
+    plan = Plan.of(keys.to(device), 8)
+    x, out = torch.randn(7, 24, device=device), torch.randn(7, 40, device=device)
+    before = out.clone()
+    low = grouped(x, torch.empty(7, 20, device=device), plan, down)
+    grouped(low, out, plan, up, add=True)
+    for row, (slot, expert) in enumerate(zip(slots, experts, strict=True)):
+        change = 0.0
+        if slot in pairs:
+            a, b = pairs[slot]
+            change = slot / 2 * (x[row] @ a[expert].T @ b[expert])
+        torch.testing.assert_close(out[row], before[row] + change, atol=1e-4, rtol=0)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    form=st.sampled_from(["int8", "int4"]),
+    inputs=st.sampled_from([32, 64, 96]),
+    outputs=SIZES,
+    wide=st.booleans(),
+)
+def test_quantised_weights_are_widened_inside(form, inputs, outputs, wide, device) -> None:
+    torch.manual_seed(outputs)
+    groups = [0, 2, 2, 0, 2]  # nobody asks for 1
+    x, weight = (
+        torch.randn(5, inputs, device=device),
+        torch.randn(3, outputs, inputs, device=device),
+    )
+    matrices = Matrices.of(weight.mT.contiguous() if wide else weight, wide, form)
+    plan = Plan.of(torch.tensor(groups, device=device), 3)
+    out = grouped(x, torch.empty(5, outputs, device=device), plan, matrices)
+    truth = expected(x, widened(*quantise(weight, form)), groups)
+    torch.testing.assert_close(out, truth, atol=1e-3, rtol=0)
+    assert (truth - expected(x, weight, groups)).abs().max() > 1e-3  # it is not the original
+
+
+def test_int8_and_int4_mean_the_same_numbers_as_on_a_cpu() -> None:
+    """packing.py lays bytes out for the CPU's vectors; what they stand for is the same."""
+    weight = torch.randn(2, BLOCK, 64, generator=torch.Generator().manual_seed(1))
+    eights, scale = pack(weight, "int8")
+    assert scale is not None
+    numbers = eights.transpose(3, 4).flatten(2, 3).float() - 128  # [E, 1, in, 32]
+    ours = widened(*quantise(weight, "int8"))
+    assert torch.equal(ours, (numbers * scale).squeeze(1).mT)
+    fours, scale = pack(weight, "int4")
+    assert scale is not None
+    both = torch.cat([fours & 15, fours >> 4], dim=3).transpose(3, 4).flatten(2, 3).float() - 8
+    numbers = (both.unflatten(2, (2, 32)) * scale).flatten(2, 3)
+    assert torch.equal(widened(*quantise(weight, "int4")), numbers.squeeze(1).mT)
+
+
+def test_inputs_that_int4_cannot_group_become_int8() -> None:
+    assert quantise(torch.randn(1, 16, 40), "int4")[2] == "int8"
