@@ -10,12 +10,13 @@ whose reference lives with the engine.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from burnish.kernels import attention, experts, native
@@ -27,6 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 TOLERANCE = 1e-3
 ROWS, LENGTH = 3, 40
+INTERPRETED = 4  # tokens, where Triton's interpreter computes
 FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "fma", "asimd", "bf16", "sve")
 NOBODY = SimpleNamespace(eos_token_id=None)
 
@@ -60,6 +62,7 @@ def machine() -> dict[str, str]:
         "native library": "loaded" if native.library() else "none",
         "families with a native step": ", ".join(FAMILIES),
         "CUDA": cuda,
+        "CUDA kernels": cuda_kernels() or _why_no_cuda(),
         "torch": torch.__version__,
         "packages that may help": ", ".join(packages) or "none",
     }
@@ -73,30 +76,67 @@ def _flags() -> list[str]:
     return [flag for flag in FLAGS if flag in words]
 
 
+def cuda_kernels() -> str | None:
+    """Where the CUDA kernels can run here; None: nowhere."""
+    if importlib.util.find_spec("triton") is None:
+        return None
+    if torch.cuda.is_available():
+        return "on the device"
+    return "interpreted on this CPU" if os.environ.get("TRITON_INTERPRET") == "1" else None
+
+
+def _why_no_cuda() -> str:
+    if importlib.util.find_spec("triton") is None:
+        return "none: triton is not installed"
+    return "none: no CUDA device (TRITON_INTERPRET=1 shows their errors on a CPU)"
+
+
 def ways(seed: int = 0) -> Iterator[Way]:
     """Every op with every way it is taken: by models with a native step, and by the others."""
     have = native.library() is not None
-    chosen: list[tuple[str, bool, str]] = []
+    chosen: list[tuple[Kind, str, str]] = []
+    if where := cuda_kernels():
+        chosen.append(("CUDA", "CUDA kernels", where))
     if have:
-        chosen.append(("native library", True, "compiled for this processor"))
+        chosen.append(("native", "native library", "compiled for this processor"))
     others = "for families without a native step" if have else "there is no native library"
-    chosen.append(("PyTorch", False, others))
+    chosen.append(("PyTorch", "PyTorch", others))
     for op, config, spoil, adapted in _cases():
-        for way, fast, why in chosen:
-            yield Way(op, way + _detail(op, fast), why, _error(config, spoil, adapted, fast, seed))
+        for kind, way, why in chosen:
+            way, why = way + _detail(op, kind), _reason(op, kind) or why
+            yield Way(op, way, why, _error(config, spoil, adapted, kind, seed))
 
 
-def _detail(op: str, fast: bool) -> str:
-    """The call behind a PyTorch way."""
+def _detail(op: str, kind: Kind) -> str:
+    """The call behind a way."""
     known = {
-        "paged attention": ": scaled_dot_product_attention over gathered pages",
-        "latent attention": ": the same, keys and values expanded to every head",
-        "grouped experts": ": one product per expert that has tokens",
-        "LoRA, attention and experts": ": two low-rank products, a slot per token",
+        ("paged attention", "PyTorch"): "scaled_dot_product_attention over gathered pages",
+        ("latent attention", "PyTorch"): "the same, keys and values expanded to every head",
+        ("grouped experts", "PyTorch"): "one product per expert that has tokens",
+        ("LoRA, attention and experts", "PyTorch"): "two low-rank products, a slot per token",
+        ("paged attention", "CUDA"): "Triton over the pages in place",
+        ("latent attention", "CUDA"): "the same, keys and values expanded to every head",
+        ("norm + rope", "CUDA"): "PyTorch's, inside a recorded step",
+        ("grouped experts", "CUDA"): "Triton grouped product, no word to the host",
+        ("LoRA, attention and experts", "CUDA"): "Triton grouped products by slot",
     }
-    return "" if fast else known.get(op, "")
+    return f": {known[op, kind]}" if (op, kind) in known else ""
 
 
+def _reason(op: str, kind: Kind) -> str | None:
+    """Why, where that differs from op to op."""
+    if kind != "CUDA" or cuda_kernels() != "on the device":
+        return None
+    if op == "norm + rope":
+        return "a graph takes away what small launches cost"
+    if op == "paged attention":
+        from burnish.kernels.cuda.attention import flash_attention
+
+        return f"decode and float32; prompts in half precision: {flash_attention(False)[0]}"
+    return None
+
+
+Kind = Literal["CUDA", "native", "PyTorch"]
 Spoil = Callable[[Any], None]
 
 
@@ -151,7 +191,7 @@ def _zero(model: Any, ending: str) -> None:
 
 
 @torch.no_grad()
-def _error(config: Any, spoil: Spoil, adapted: bool, fast: bool, seed: int) -> float:
+def _error(config: Any, spoil: Spoil, adapted: bool, kind: Kind, seed: int) -> float:
     """Largest difference of logits between a way and the reference."""
     attention.register()
     experts.register()
@@ -174,18 +214,25 @@ def _error(config: Any, spoil: Spoil, adapted: bool, fast: bool, seed: int) -> f
         spoil(model)
         built.append(model)
     reference, model = built
+    if kind != "native" and torch.cuda.is_available():
+        model.to("cuda")
     loaded = LoadedModel(model, NOBODY, Path(), "")
-    if fast and (reason := loaded.use_native("float32")):
-        raise RuntimeError(f"the case was meant for the native library: {reason}")
+    reason = None
+    if kind != "PyTorch":
+        reason = loaded.use_native("float32") if kind == "native" else loaded.use_cuda()
+    if reason:
+        raise RuntimeError(f"the case was meant for {kind}: {reason}")
     if adapted:
         adapter = _adapter(model, seed)
         loaded.set_adapter(1, adapter)
         _merge(reference, adapter)
-    tokens = torch.randint(0, config.vocab_size, (ROWS, LENGTH))
-    cache = Cache(loaded, ROWS, LENGTH, slot=1 if adapted else 0)
-    half = LENGTH // 2
+    slow = kind == "CUDA" and not torch.cuda.is_available()
+    length = INTERPRETED if slow else LENGTH
+    tokens = torch.randint(0, config.vocab_size, (ROWS, length))
+    cache = Cache(loaded, ROWS, length, slot=1 if adapted else 0)
+    half = length // 2
     steps = [cache.feed(tokens[:, :half])]
-    steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, LENGTH)]
+    steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, length)]
     return float((torch.cat(steps, dim=1) - reference(tokens).logits).abs().max())
 
 

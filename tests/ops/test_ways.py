@@ -27,9 +27,11 @@ def test_every_op_is_near_its_reference(console: Console) -> None:
     assert all(op in shown for op in OPS)
     assert "NOT OK" not in shown
     assert ("native library" in shown) == (native.library() is not None)
+    assert ("CUDA kernels:" in shown) == (module.cuda_kernels() is not None)
 
 
 def test_an_op_that_is_off_is_named(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cuda_kernels", lambda: None)
     cases = [case for case in module._cases() if case[0].startswith("LoRA")]
     monkeypatch.setattr(module, "_cases", lambda: cases)
     monkeypatch.setattr(module, "_merge", lambda *_: None)  # the truth lacks the adapter
@@ -42,6 +44,7 @@ def test_without_a_compiler_the_reference_is_what_serves(
     console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(module, "cuda_kernels", lambda: None)
     found = list(module.ways())
     assert {way.way.partition(":")[0] for way in found} == {"PyTorch"}
     assert all(way.passed for way in found)
