@@ -19,7 +19,7 @@ LENGTHS = ((5, 2), (33, 20), (1, 0), (17, 16), (48, 1))  # of a sequence, and it
 
 
 def config_for(family: str, **changes: Any):
-    more = {"intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
+    more: dict[str, Any] = {"intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2}
     if family == "qwen3_moe":
         more |= {"moe_intermediate_size": 48, "norm_topk_prob": True}
     if family in ("mixtral", "gpt_oss"):
