@@ -80,6 +80,7 @@ class LoadedModel:
         # Slots are set on the model and then read by its layers: one forward at a time.
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
+        self._filled: dict[int, list[SlotTable]] = {}  # by slot
         self.native: NativeStep | None = None
         self.cuda: CudaStep | None = None
         # Layers with a running state: no prefix can be shared and no token taken back.
@@ -127,7 +128,7 @@ class LoadedModel:
         if isinstance(adapter, AdapterWeights):
             adapter = self.prepare_adapter(adapter)
         with self._lock:
-            for table in self._tables():
+            for table in self._filled.pop(slot, ()):
                 table.set(slot, None)
             self._adapters.pop(slot, None)
             self._active.scales.pop(slot, None)
@@ -141,6 +142,7 @@ class LoadedModel:
             pairs = [(self._table(s.module, s.parameter), pair) for s, pair in adapter.pairs]
             for table, pair in pairs:
                 table.set(slot, pair)
+            self._filled[slot] = [table for table, _ in pairs]
             if self.cuda is not None and not adapter.weights.live:
                 self.cuda.banks.set(slot, pairs, spec.rank, spec.scale)
             self._adapters[slot] = adapter.weights
@@ -324,14 +326,6 @@ class LoadedModel:
             module.lora_tables = {}  # type: ignore[assignment]
         tables: dict[str, SlotTable] = module.lora_tables  # type: ignore[assignment]
         return tables.setdefault(parameter, SlotTable(self._active))
-
-    def _tables(self) -> list[SlotTable]:
-        tables = []
-        for module in self.model.modules():
-            if isinstance(module, SlotLinear):
-                tables.append(module.table)
-            tables.extend(getattr(module, "lora_tables", {}).values())
-        return tables
 
 
 def load_model(
