@@ -10,6 +10,7 @@ decode step. `swaps.py` does fewer of them through HTTP, registry and aliases.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import tempfile
 import time
@@ -192,6 +193,8 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         folders = write_versions(engine, Path(scratch))
         said = what_they_say(engine, folders, tokens, vocab)
+        gc.collect()
+        gc.freeze()  # as serving does
         shared: Any = {"clients": clients, "tokens": tokens, "vocab": vocab}
         calm, _ = asyncio.run(load(engine, folders, said, **shared, swaps=0, seconds=seconds))
         busy, took = asyncio.run(load(engine, folders, said, **shared, swaps=swaps, seconds=0))
