@@ -215,39 +215,51 @@ static inline void add_up(const Tail* tails, const int32_t* part, int64_t block,
     }
     for (int r = 0; r < R; ++r) sum[r][0] += odd[r][0], sum[r][1] += odd[r][1];
 }
-template <int R>
-static inline void add_tails(const Tail* tails, const int32_t* part, int64_t block,
+// The same for N of R rows, from `row` on, if they have a common adapter; whether they do.
+template <int N, int R>
+static inline bool add_tails(const Tail* tails, const int32_t* part, int64_t block, int row,
                              vec (&sum)[R][2]) {
-    if (!tails->low) return;
-    if (tails->up->format == BFLOAT16)
-        add_up<ReadBfloat16, R>(tails, part, block, sum);
-    else
-        add_up<ReadFloat32, R>(tails, part, block, sum);
+    if constexpr (N > R) return false;
+    else {
+        const Tail* tail = tails + row;
+        if (row + N > R || std::any_of(tail, tail + N, [&](const Tail& t) { return t.up != tail->up; }))
+            return false;
+        auto& some = reinterpret_cast<vec(&)[N][2]>(sum[row]);
+        if (tail->low && tail->up->format == BFLOAT16)
+            add_up<ReadBfloat16, N>(tail, part, block, some);
+        else if (tail->low)
+            add_up<ReadFloat32, N>(tail, part, block, some);
+        return true;
+    }
 }
 
 // scale * (down x) of R rows, block `block` of 16 outputs. Inputs come in sixteens.
 template <int R>
 static void go_down(const LowRank& a, int64_t which, int64_t block, const Row* rows,
                     const Tail* tails) {
-    vec sum[R][2] = {};  // of even inputs and of odd ones
+    vec sum[R][4] = {};  // of every fourth input, so that none waits for the one before
     const int64_t at = (which * a.down.blocks + block) * a.down.inputs * WIDTH;
     const float* x[R];
     for (int r = 0; r < R; ++r) x[r] = rows[r].x;
-    for (int64_t i = 0; i < a.down.inputs; i += 2) {
-        vec even, odd;
-        if (a.down.format == BFLOAT16) {
-            const ints both = load_ints(static_cast<const int32_t*>(a.down.weight) + at / 2 + i * 8);
-            even = reinterpret_cast<vec>(both << 16);
-            odd = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
-        } else {
-            const float* from = static_cast<const float*>(a.down.weight) + at + i * WIDTH;
-            even = load(from), odd = load(from + WIDTH);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) sum[r][0] += x[r][i] * even, sum[r][1] += x[r][i + 1] * odd;
+    for (int64_t i = 0; i < a.down.inputs; i += 4) {
+        vec line[4];
+        for (int j = 0; j < 4; j += 2)
+            if (a.down.format == BFLOAT16) {
+                const int32_t* words = static_cast<const int32_t*>(a.down.weight) + at / 2;
+                const ints both = load_ints(words + (i + j) * 8);
+                line[j] = reinterpret_cast<vec>(both << 16);
+                line[j + 1] = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
+            } else {
+                const float* from = static_cast<const float*>(a.down.weight) + at;
+                line[j] = load(from + (i + j) * WIDTH), line[j + 1] = load(from + (i + j + 1) * WIDTH);
+            }
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r)
+            for (int j = 0; j < 4; ++j) sum[r][j] += x[r][i + j] * line[j];
     }
     for (int r = 0; r < R; ++r)
-        store(const_cast<float*>(tails[r].low) + block * WIDTH, (sum[r][0] + sum[r][1]) * a.scale);
+        store(const_cast<float*>(tails[r].low) + block * WIDTH,
+              ((sum[r][0] + sum[r][2]) + (sum[r][1] + sum[r][3])) * a.scale);
 }
 // Has the memory fetch what `add_up` reads first.
 static void fetch_up(const Matrix& up, int64_t block) {
@@ -258,7 +270,8 @@ static void go_down(const LowRank& a, int64_t which, const Row* rows, const Tail
     for (int64_t block = 0; block < a.down.blocks; ++block) {
         int64_t r = 0;
         for (; r + 4 <= count; r += 4) go_down<4>(a, which, block, rows + r, tails + r);
-        for (; r < count; ++r) go_down<1>(a, which, block, rows + r, tails + r);
+        for (; r + 2 <= count; r += 2) go_down<2>(a, which, block, rows + r, tails + r);
+        if (r < count) go_down<1>(a, which, block, rows + r, tails + r);
     }
 }
 
@@ -280,16 +293,13 @@ struct Product {
     template <int R>
     void finish(int64_t row, int64_t block, vec (&sum)[R][2]) const {
         const int64_t at = which * m.blocks + block;
-        if (tails) {
-            const Tail* tail = tails + row;
-            bool same = true;
-            for (int r = 1; r < R; ++r) same &= tail[r].up == tail->up;
-            if (same)
-                add_tails<R>(tail, m.part + block * 2, at, sum);
-            else
-                for (int r = 0; r < R; ++r)
-                    add_tails<1>(tail + r, m.part + block * 2, at,
-                                 *reinterpret_cast<vec(*)[1][2]>(&sum[r]));
+        for (int r = 0; tails && r < R;) {
+            const auto add = [&](auto n) {
+                return add_tails<n>(tails + row, m.part + block * 2, at, r, sum) ? r += n : 0;
+            };
+            using std::integral_constant;
+            add(integral_constant<int, 4>()) || add(integral_constant<int, 2>()) ||
+                add(integral_constant<int, 1>());
         }
         for (int r = 0; r < R; ++r) {
             if (m.bias)

@@ -18,7 +18,7 @@ from burnish.serving.engine.sampler import Sampler, Top
 from burnish.serving.engine.scheduler import Plan, Sequence
 
 # Steps without anybody looking in between, as long as they take no longer than this in all.
-BURST_STEPS, BURST_S = 8, 0.020
+BURST_STEPS, BURST_S = 8, 0.050
 
 
 @dataclass(frozen=True)
