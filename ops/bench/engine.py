@@ -2,8 +2,9 @@
 
 Random weights of two shapes (see shapes.py), prompts of 128 tokens, 64 new ones, 1, 8 and 32 at
 once. Prefill is what it takes until every prompt has its first token, decode what the others take
-after that; of peers that cannot tell, what 64 tokens take longer than one. Of several rounds the
-best counts. Ours includes scheduling, drawing, spelling and handing out. Peers: transformers'
+after that; of peers that cannot tell, what 64 tokens take longer than one. Fresh answers are what
+the learner asks for: several samples of each prompt, all at once, by a candidate's adapter (peft's
+with transformers' generate). Of several rounds the best counts. Ours includes scheduling, drawing, spelling and handing out. Peers: transformers'
 generate and its continuous batching, and llama.cpp where llama-cpp-python and gguf are installed
 (`pip install burnish[bench]`).
 
@@ -35,12 +36,16 @@ from rich.table import Table
 PROMPT, NEW = 128, 64
 CONCURRENT = (1, 8, 32)
 LORA_RANK = 16
-FRESH = (96, 60)  # answers at once and tokens of each, as the learner asks for them
+CANDIDATE = "candidate"  # who only answers the learner
+FRESH = (24, 4, 60)  # prompts, samples of each and tokens of each, as the learner asks for them
 
 
 @contextmanager
-def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iterator[Peer]:
-    """Our engine, with its prompts spread over the base's or so many adapters' versions."""
+def burnish(
+    folder: Path, threads: int, weights: Any, adapters: int = 0, batch: bool = False
+) -> Iterator[Peer]:
+    """Our engine, with its prompts spread over the base's or so many adapters' versions; streamed, or
+    as one `batch`, which is how the learner asks."""
     import torch
     from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
     from burnish.kernels.model import load_model
@@ -48,7 +53,7 @@ def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iter
 
     torch.set_num_threads(threads)
     model = load_model(folder, dtype="bfloat16", weights=weights)
-    engine = LocalEngine(model, max_running=max(*CONCURRENT, FRESH[0]), threads=threads)
+    engine = LocalEngine(model, max_running=max(*CONCURRENT, FRESH[0] * FRESH[1]), threads=threads)
     names: list[str | None] = [None]
     if adapters:
         spec = LoraSpec(LORA_RANK, 32, default_targets(model.model))
@@ -82,10 +87,15 @@ def burnish(folder: Path, threads: int, weights: Any, adapters: int = 0) -> Iter
             )
             for row, prompt in enumerate(prompts)
         ]
+        if batch:
+            began = time.perf_counter()
+            engine.generate_batch(requests)
+            return Timing(time.perf_counter() - began)
         return loop.run_until_complete(timed(requests))
 
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(engine.start())
+    if not batch:
+        loop.run_until_complete(engine.start())
     try:
         yield run
     finally:
@@ -99,13 +109,18 @@ def contestants(weights: list[str]) -> dict[str, Any]:
     for form in weights:
         found[f"burnish {form}"] = partial(burnish, weights=form)
         found[f"burnish {form}, 2 adapters"] = partial(burnish, weights=form, adapters=2)
-        found[f"burnish {form}, 1 adapter"] = partial(burnish, weights=form, adapters=1)
+        found[f"burnish {form}, {CANDIDATE}"] = partial(
+            burnish, weights=form, adapters=1, batch=True
+        )
     if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
         if "bfloat16" in weights:
             found["llama.cpp bf16"] = peers.llama_cpp("bf16")
         if "int8" in weights:
             found["llama.cpp q8_0"] = peers.llama_cpp("q8_0")
     found["transformers generate"] = peers.transformers_generate
+    found[f"transformers generate, {CANDIDATE}"] = partial(
+        peers.transformers_generate, rank=LORA_RANK
+    )
     found["transformers batching"] = peers.transformers_batching
     return found
 
@@ -138,9 +153,12 @@ def measure(run: Peer, vocab: int, rounds: int) -> dict[str, Any]:
 def measure_fresh(run: Peer, vocab: int, rounds: int) -> float:
     """New tokens a second of what the learner asks for, prefill included."""
     rng = np.random.default_rng(1)
-    answers, new = FRESH
-    took = [run(rng.integers(3, vocab, (answers, PROMPT)), new) for _ in range(rounds + 1)]
-    return round(answers * new / min(timing.seconds for timing in took[1:]), 1)
+    prompts, samples, new = FRESH
+    took = []
+    for _ in range(rounds + 1):
+        asked = rng.integers(3, vocab, (prompts, PROMPT)).repeat(samples, axis=0)
+        took.append(run(asked, new).seconds)
+    return round(len(asked) * new / min(took[1:]), 1)
 
 
 def read_bandwidth() -> float:
@@ -182,8 +200,10 @@ def main(
                     try:
                         run = stack.enter_context(open_peer(folder, threads))
                         vocab = int(SHAPES[shape]["vocab_size"])
-                        rows[name] = measure(run, vocab, rounds)
-                        if "1 adapter" in name or name == "transformers generate":
+                        rows[name] = {}
+                        if CANDIDATE not in name:
+                            rows[name] = measure(run, vocab, rounds)
+                        if CANDIDATE in name or name == "transformers generate":
                             rows[name]["fresh"] = measure_fresh(run, vocab, rounds)
                     except Exception as error:  # noqa: BLE001 - a peer's trouble is a result, too
                         rows[name] = {"error": f"{type(error).__name__}: {error}"}
@@ -199,14 +219,14 @@ def _table(shape: str, rows: dict[str, Any]) -> Table:
     for n in CONCURRENT:
         table.add_column(f"decode, {n}")
     table.add_column(f"prefill, {CONCURRENT[-1]}")
-    table.add_column(f"fresh answers, {FRESH[0]}")
+    table.add_column(f"fresh answers, {FRESH[0]} x {FRESH[1]}")
     for name, row in rows.items():
         if "error" in row:
             table.add_row(name, str(row["error"]))
         else:
-            cells = [f"{row[str(n)]['decode']:,.0f}" for n in CONCURRENT]
-            fresh = f"{row['fresh']:,.0f}" if "fresh" in row else ""
-            table.add_row(name, *cells, f"{row[str(CONCURRENT[-1])]['prefill']:,.0f}", fresh)
+            speeds = [row.get(str(n), {}).get("decode") for n in CONCURRENT]
+            speeds += [row.get(str(CONCURRENT[-1]), {}).get("prefill"), row.get("fresh")]
+            table.add_row(name, *("" if s is None else f"{s:,.0f}" for s in speeds))
     return table
 
 
@@ -220,7 +240,7 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(1, len(shapes), figsize=(6 * len(shapes), 4.2), squeeze=False)
     for axis, (shape, rows) in zip(axes[0], shapes.items(), strict=True):
         for name, row in rows.items():
-            if "error" not in row:
+            if str(CONCURRENT[0]) in row:
                 speeds = [row[str(n)]["decode"] for n in CONCURRENT]
                 style = "-" if name.startswith("burnish") else "--"
                 axis.plot(CONCURRENT, speeds, style, marker="o", label=name)

@@ -31,18 +31,33 @@ Peer = Callable[[np.ndarray, int], Timing]
 
 
 @contextmanager
-def transformers_generate(folder: Path, threads: int) -> Iterator[Peer]:
-    """model.generate on a dense batch, in bfloat16 as the folder has it."""
+def transformers_generate(folder: Path, threads: int, rank: int = 0) -> Iterator[Peer]:
+    """model.generate on a dense batch, in bfloat16 as the folder has it; with `rank`, through peft's
+    adapter on attention and experts, as one that is in training."""
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
     model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    if rank:
+        from peft import LoraConfig, get_peft_model
+
+        experts = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+        projections = ["q_proj", "k_proj", "v_proj", "o_proj"]
+        model = get_peft_model(
+            model,
+            LoraConfig(
+                r=rank,
+                lora_alpha=2 * rank,
+                target_modules=projections,
+                target_parameters=experts,
+            ),
+        )
 
     def run(prompts: np.ndarray, new: int) -> Timing:
         inputs = torch.from_numpy(prompts)
         began = time.perf_counter()
         model.generate(
-            inputs,
+            input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
             do_sample=True,
             min_new_tokens=new,
