@@ -72,7 +72,7 @@ def experts_forward(
         if not m.is_transposed:
             weight = weight.transpose(1, 2)
         table = tables.get(name)
-        lora = table.grouped(source) if table is not None else None
+        lora = table.grouped(source, x) if table is not None else None
         out = grouped_linear(x, weight, counts, lora)
         return out + getattr(m, f"{name}_bias")[chosen[order]] if m.has_bias else out
 

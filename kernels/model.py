@@ -135,7 +135,7 @@ class LoadedModel:
             if self.native is not None:
                 self.native.set_adapter(slot, adapter.packed if adapter else None)
             if self.cuda is not None:
-                self.cuda.banks.set(slot, [])
+                self.cuda.banks.clear(slot)
             if adapter is None:
                 return
             spec = adapter.weights.spec
@@ -144,7 +144,7 @@ class LoadedModel:
                 table.set(slot, pair)
             self._filled[slot] = [table for table, _ in pairs]
             if self.cuda is not None and not adapter.weights.live:
-                self.cuda.banks.set(slot, pairs, spec.rank, spec.scale)
+                self.cuda.banks.fill(slot, pairs, spec.rank, spec.scale)
             self._adapters[slot] = adapter.weights
             self._active.scales[slot] = (spec.rank, spec.scale)
 
@@ -246,7 +246,8 @@ class LoadedModel:
 
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
-        """What each sequence's tokens are after so many of the base's layers, [T, H] each."""
+        """What each sequence's tokens are after so many of the base's layers, [T, H] each, on the
+        CPU."""
         if self.native is not None:
             with self._lock:
                 found = self.native.read(sequences, (), layers)
@@ -260,7 +261,7 @@ class LoadedModel:
                     use_cache=False,
                     output_hidden_states=True,
                 )
-            found.append(out.hidden_states[layers][0].float())
+            found.append(out.hidden_states[layers][0].float().cpu())
         return found
 
     def _put(self, array: np.ndarray) -> torch.Tensor:

@@ -121,21 +121,22 @@ class SlotTable:
         pair = self._join()
         if pair is None:
             return out
-        low = x @ pair[0].to(x.dtype)
+        low = x @ pair[0].to(x)
         if self.active.mask is not None:
             low = low * self.active.mask.view(*low.shape).to(low.dtype)
-        return out + low @ pair[1].to(x.dtype)
+        return out + low @ pair[1].to(x)
 
     def grouped(
-        self, source: torch.Tensor
+        self, source: torch.Tensor, like: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None] | None:
-        """For experts: A^T [E, in, R], B^T [E, R, out], scales of the tokens `source` [N, R]."""
+        """For experts: A^T [E, in, R], B^T [E, R, out], scales of the tokens `source` [N, R]; of the
+        type and on the device of `like`."""
         pair = self._join()
         if pair is None:
             return None
         mask = self.active.mask
-        scales = None if mask is None else mask.index_select(0, source).to(pair[0].dtype)
-        return *pair, scales
+        scales = None if mask is None else mask.index_select(0, source).to(like)
+        return pair[0].to(like), pair[1].to(like), scales
 
 
 class SlotLinear(nn.Linear):

@@ -178,7 +178,7 @@ def kl_to_base(model: LoadedModel, answers: Sequence[Answer]) -> float:
     total, count = 0.0, 0
     for rows in chunks([answer for answer in answers if answer.tokens]):
         logits = model.read([a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows])
-        batch = Tokens.of(rows)
+        batch = Tokens.of(rows, logits.device)
         base = logits.log_softmax(-1).gather(1, batch.chosen[:, None]).squeeze(1)
         ratio = (base - batch.behaviour).clamp(max=10.0)
         total += float((ratio.exp() - 1 - ratio).sum())

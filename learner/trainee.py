@@ -12,6 +12,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -154,12 +155,12 @@ class Trainee:
         total = sum(len(answer.tokens) for answer in answers)
         if not total:
             return StepReport(0, 0, 0.0, 0.0, 1.0, 0.0)
-        hyper, sums = self.hyper, torch.zeros(3)
+        hyper, sums = self.hyper, torch.zeros(3, device=self.model.device)
         push, pull = (0.0, 4 * hyper.kl_weight) if self._over_budget else (1.0, hyper.kl_weight)
         self.model.set_adapter(SLOT, self.adapter)
         self._optimiser.zero_grad(set_to_none=True)
         for rows in chunks(answers):
-            batch = Tokens.of(rows)
+            batch = Tokens.of(rows, self.model.device)
             sequences, starts = [a.prompt + a.tokens for a in rows], [len(a.prompt) for a in rows]
             base = self.model.read(sequences, starts).log_softmax(-1)  # [N, V]
             policy = self.model.read(sequences, starts, slot=SLOT).log_softmax(-1)
@@ -208,11 +209,12 @@ class Tokens:
     behaviour: Tensor
 
     @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Tokens:
+    def of(cls, answers: Sequence[Answer], device: torch.device) -> Tokens:
+        put = partial(torch.tensor, device=device)
         return cls(
-            chosen=torch.tensor([t for answer in answers for t in answer.tokens]),
-            advantage=torch.tensor([a.advantage for a in answers for _ in a.tokens]),
-            behaviour=torch.tensor([p for answer in answers for p in answer.logprobs]),
+            chosen=put([t for answer in answers for t in answer.tokens]),
+            advantage=put([a.advantage for a in answers for _ in a.tokens]),
+            behaviour=put([p for answer in answers for p in answer.logprobs]),
         )
 
 

@@ -1,14 +1,14 @@
 """Paged attention on a GPU: our Triton kernel for decode, FlashAttention for prompts where it fits.
 
 Decode reads every key once and is bound by memory, so its kernel reads pages where they lie, with
-the query heads of a key head in one tile. The launch depends on the number of tokens alone, so that
-a graph can record it. Longer pieces are bound by arithmetic: their pages are gathered into one run,
+the query heads of a key head in one tile, and the keys of few tokens split among many programs. The
+launch depends on the number of tokens alone, so that a graph can record it. Longer pieces are bound by arithmetic: their pages are gathered into one run,
 which costs little beside the products, and given to FlashAttention: the `flash_attn` package where
 it is installed, else the one inside torch. (Neither reads our pages of 16 in place: FlashAttention 2
 wants 256, and torch's has no pages.) What those do not know goes through the Triton kernel as well:
 float32, sinks, soft caps (torch's alone lacks these), values of another width than keys.
 
-Left out: splitting one long sequence over several programs, and MLA's compressed cache.
+Left out: MLA's compressed cache.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 PAGE = 16  # slots; blocks of the engine's cache are multiples of it
 ROWS = 64  # pairs of a token and a query head in one tile of a prompt
+PROGRAMS, SPLITS = 128, 16  # about as many as a GPU runs at once; one token's keys among how many
 BYTES = 32 * 1024  # of keys and values a tile looks at in one go: several must fit a block's memory
 
 # (query, key, value, where pieces begin in queries and in keys, the longest of both, scale, window,
@@ -213,10 +214,18 @@ def triton_attention(
     share = heads // kv_heads
     group = power_of_two(share, 1)
     width, values = power_of_two(query.shape[2]), power_of_two(pages.value.shape[2])
+    keys = keys_at_once(width, values, pages.key.element_size())
+    splits, parts, states = 1, out, out
+    if size == 1:
+        most = -(-batch.table.shape[1] * PAGE // keys)
+        splits = max(1, min(SPLITS, most, PROGRAMS // (tiles.shape[0] * kv_heads)))
+    if splits > 1:
+        parts = out.new_empty(splits, tiles.shape[0], *out.shape[1:], dtype=torch.float32)
+        states = out.new_empty(2, *parts.shape[:3], dtype=torch.float32)
     query = query.to(pages.key.dtype).contiguous()
     kernel: Any = _attend
-    kernel[(tiles.shape[0], kv_heads)](
-        query, out, pages.key, pages.value, batch.table, batch.piece, batch.position, tiles,
+    kernel[(tiles.shape[0], kv_heads, splits)](
+        query, parts, states, pages.key, pages.value, batch.table, batch.piece, batch.position, tiles,
         query if sinks is None else sinks,
         batch.table.stride(0), scale, window or 0, softcap or 1.0,
         heads, kv_heads, query.shape[2], pages.value.shape[2],
@@ -227,9 +236,15 @@ def triton_attention(
         ROWS=max(16, size * group),
         WIDTH=width,
         VALUES=values,
-        KEYS=keys_at_once(width, values, pages.key.element_size()),
+        KEYS=keys,
         PAGE=PAGE,
+        SPLITS=splits,
     )  # fmt: skip
+    if splits > 1:
+        peak, mass = states
+        weight = (peak - peak.amax(0)).exp()  # [splits, tiles, heads]
+        whole = (parts * weight[..., None]).sum(0) / (mass * weight).sum(0)[..., None]
+        out[: tiles.shape[0]] = whole.to(out.dtype)
 
 
 def keys_at_once(width: int, values: int, item: int) -> int:
@@ -240,13 +255,17 @@ def keys_at_once(width: int, values: int, item: int) -> int:
 
 @triton.jit
 def _attend(
-    query, out, keys, values, table, piece_of, position_of, tiles, sinks,
+    query, out, states, keys, values, table, piece_of, position_of, tiles, sinks,
     reach, scale, window, softcap, heads, kv_heads, width, value_width,
     SINKS: tl.constexpr, CAPPED: tl.constexpr, SHARE: tl.constexpr, GROUP: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, KEYS: tl.constexpr,
-    PAGE: tl.constexpr,
+    PAGE: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """One tile: rows are (token, query head) pairs that share a key head; softmax as it goes."""
+    """One tile: rows are (token, query head) pairs that share a key head; softmax as it goes.
+
+    With several SPLITS each looks at its share of the keys and leaves sums and states [2, SPLITS,
+    tiles, heads] (the largest score, the mass below it), to be joined.
+    """
     tile = tl.program_id(0)
     kv_head = tl.program_id(1)
     first = tl.load(tiles + 2 * tile)
@@ -263,12 +282,12 @@ def _attend(
         mask=mine[:, None] & (d < width)[None, :],
         other=0.0,
     )
-    if SINKS:  # a key that is always there and whose value is zero
+    split = tl.program_id(2)
+    peak = tl.full((ROWS,), -1e30, dtype=tl.float32)
+    mass = tl.zeros((ROWS,), dtype=tl.float32)
+    if SINKS:  # a key that is always there and whose value is zero; one split counts it
         peak = tl.load(sinks + head, mask=mine, other=0.0).to(tl.float32)
-        mass = tl.full((ROWS,), 1.0, dtype=tl.float32)
-    else:
-        peak = tl.full((ROWS,), -1e30, dtype=tl.float32)
-        mass = tl.zeros((ROWS,), dtype=tl.float32)
+        mass = tl.where(split == 0, 1.0, mass)
     total = tl.zeros((ROWS, VALUES), dtype=tl.float32)
 
     page_of = table + tl.load(piece_of + first).to(tl.int64) * reach
@@ -278,6 +297,10 @@ def _attend(
         begin = tl.maximum(begin - window + 1, 0) // KEYS * KEYS
     else:
         begin = 0
+    if SPLITS > 1:
+        span = (end - begin + KEYS * SPLITS - 1) // (KEYS * SPLITS) * KEYS
+        begin += split * span
+        end = tl.minimum(end, begin + span)
     for start in range(begin, end, KEYS):
         at = start + tl.arange(0, KEYS)
         known = at < end
@@ -307,7 +330,13 @@ def _attend(
         total = total * fade[:, None] + tl.dot(weight.to(v.dtype), v, input_precision="ieee")
         peak = higher
 
-    target = out + (token * heads + head)[:, None] * value_width + e[None, :]
     keep = mine[:, None] & (e < value_width)[None, :]
-    total = total / tl.where(mine, mass, 1.0)[:, None]
+    if SPLITS > 1:
+        token += split * tl.num_programs(0)
+        state = states + token * heads + head
+        tl.store(state, peak, mask=mine)
+        tl.store(state + SPLITS * tl.num_programs(0) * heads, mass, mask=mine)
+    else:
+        total = total / tl.where(mine, mass, 1.0)[:, None]
+    target = out + (token * heads + head)[:, None] * value_width + e[None, :]
     tl.store(target, total.to(out.dtype.element_ty), mask=keep)

@@ -38,7 +38,7 @@ class Plan:
         if size is None:
             size = 16 if rows <= 32 * count else 64
         ordered, order = groups.sort(stable=True)
-        edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device))
+        edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device).to(ordered))
         blocks = (edges.diff() + size - 1) // size
         ends = blocks.cumsum(0)
         line = torch.arange(rows // size + min(rows, count), device=device)  # enough for any data

@@ -1,9 +1,9 @@
 """Factored LoRA on a GPU: every token adds its own slot's B A x, by two grouped products.
 
-The adapters of all slots and projections stay where they were loaded. `Banks` keeps their addresses
-in one small tensor on the device, with a rank and a scale per slot: a new version is one column of
-it, and adapters of different ranks lie side by side. Filling a slot changes the tensors in place, so
-recorded steps see it; only a larger rank, another slot count or another projection is a new `layout`.
+All adapters stay where they were loaded. `Banks` keeps their addresses in one small tensor on the
+device, with a rank and a scale for each: a new version is one column of it, and adapters of different
+ranks lie side by side. That changes the tensors in place, so recorded steps see it; only a larger
+rank than before, more adapters than there was room for, or another projection is a new `layout`.
 
 Left out: live adapters (training takes the PyTorch way).
 """
@@ -14,30 +14,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from burnish.kernels.cuda.grouped import Matrices, Plan, grouped
 from burnish.kernels.slots import SlotTable
 from torch import Tensor
 
-SLOTS = 16  # at first, the base among them
+PLACES = 16  # at first, the base among them
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The slots of a step's tokens [T], int32, and what they choose from."""
+    """Which adapter each token of a step uses: places [T], int32, in the banks."""
 
-    slots: Tensor
+    places: Tensor
     banks: Banks
 
     @cached_property
     def tokens(self) -> Plan:
-        """Rows are tokens, groups are slots."""
-        return Plan.of(self.slots, self.banks.slots)
+        """Rows are tokens, groups are adapters."""
+        return Plan.of(self.places, self.banks.places)
 
     def pairs(self, chosen: Tensor, experts: int) -> Plan:
-        """Rows are (token, choice) pairs of `chosen` [T, k], groups are (expert, slot)."""
-        slots = self.banks.slots
-        return Plan.of((chosen * slots + self.slots[:, None]).flatten(), experts * slots)
+        """Rows are (token, choice) pairs of `chosen` [T, k], groups are (expert, adapter)."""
+        places = self.banks.places
+        return Plan.of((chosen * places + self.places[:, None]).flatten(), experts * places)
 
     def add(self, table: SlotTable, out: Tensor, x: Tensor) -> Tensor:
         """out [..., out] plus the projection's LoRA of x [..., in], in place."""
@@ -46,69 +47,78 @@ class Segments:
 
 
 class Banks:
-    """Where the adapters of a model's projections lie, slot by slot."""
+    """Where the adapters of a model's projections lie. An adapter's slot has a place here, 0 is the
+    base's, so that tables stay as small as there are adapters."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.slots = SLOTS
+        self.places = PLACES
         self.rank = 0  # the largest
         self.layout = 0
-        self._ranks = torch.zeros(SLOTS, dtype=torch.int32, device=device)
-        self._scales = torch.ones(SLOTS, device=device)
-        self._ones = torch.ones(SLOTS, device=device)
-        self._tables: dict[SlotTable, int] = {}
-        self._address = torch.zeros(0, SLOTS, dtype=torch.int64, device=device)
-        self._kept: dict[int, list[Tensor]] = {}
+        self._place: dict[int, int] = {}  # of each slot
+        self._kept: dict[int, list[Tensor]] = {}  # of each place
+        self._row: dict[SlotTable, int] = {}  # of A's addresses; those of B follow
+        self._address = torch.zeros(0, PLACES, dtype=torch.int64, device=device)
+        self._ranks = torch.zeros(PLACES, dtype=torch.int32, device=device)
+        self._scales = torch.ones(PLACES, device=device)
+        self._ones = torch.ones(PLACES, device=device)
 
-    def set(
+    def find(self, slots: np.ndarray) -> np.ndarray:
+        """Places of slots [B]; of slots without an adapter the base's."""
+        return np.array([self._place.get(slot, 0) for slot in slots.tolist()])
+
+    def fill(
         self, slot: int, pairs: Sequence[tuple[SlotTable, tuple[Tensor, Tensor]]],
-        rank: int = 0, scale: float = 1.0,
+        rank: int, scale: float,
     ) -> None:  # fmt: skip
-        """Fill a slot with A [(E,) r, in] and B [(E,) out, r] per projection; no pairs: clear it.
-
-        A and the transpose of B must be contiguous.
-        """
-        self._make_room(slot, [table for table, _ in pairs], rank)
+        """Take up A [(E,) r, in] and B [(E,) out, r] per projection. A and the transpose of B must be
+        contiguous."""
+        place = next(n for n in range(1, len(self._kept) + 2) if n not in self._kept)
+        self._make_room(place, [table for table, _ in pairs], rank)
         column = torch.zeros(len(self._address), dtype=torch.int64)
-        kept = []
+        kept = self._kept[place] = []
         for table, (a, b) in pairs:
-            for at, weight in enumerate((a, b.transpose(-1, -2))):
+            for at, weight in enumerate((a, b.mT)):
                 if not weight.is_contiguous():
                     raise ValueError("an adapter's A and transposed B must be contiguous")
-                column[self._tables[table] + at] = weight.data_ptr()
+                column[self._row[table] + at] = weight.data_ptr()
                 kept.append(weight)
-        self._address[:, slot] = column.to(self.device)
-        self._ranks[slot], self._scales[slot] = rank, scale
-        self._kept[slot] = kept
+        self._address[:, place] = column.to(self.device)
+        self._ranks[place], self._scales[place] = rank, scale
+        self._place[slot] = place
 
-    def has(self, table: SlotTable) -> bool:
-        return table in self._tables
+    def clear(self, slot: int) -> None:
+        """Forget a slot's adapter, if it has one."""
+        place = self._place.pop(slot, None)
+        if place is not None:
+            self._address[:, place] = 0
+            del self._kept[place]
 
     def add(self, table: SlotTable, out: Tensor, x: Tensor, plan: Plan, share: int = 1) -> None:
         """out [N, out] += the LoRA of x [N / share, in], row by row as `plan` says."""
-        if table not in self._tables:
+        if table not in self._row:
             return
-        at = self._tables[table]
-        down = Matrices(self._address[at], self._ranks, self._ones)
-        up = Matrices(self._address[at + 1], self._ranks, self._scales, wide=True)
+        row = self._row[table]
+        down = Matrices(self._address[row], self._ranks, self._ones)
+        up = Matrices(self._address[row + 1], self._ranks, self._scales, wide=True)
         low = x.new_empty(out.shape[0], self.rank)
         grouped(x, low, plan, down, share)
         grouped(low, out, plan, up, add=True)
 
-    def _make_room(self, slot: int, tables: Sequence[SlotTable], rank: int) -> None:
-        before = (self.slots, self.rank, len(self._address))
+    def _make_room(self, place: int, tables: Sequence[SlotTable], rank: int) -> None:
+        before = (self.places, self.rank, len(self._row))
         self.rank = max(self.rank, rank)
         for table in tables:
-            self._tables.setdefault(table, 2 * len(self._tables))
-        while slot >= self.slots:
-            self.slots *= 2
-        if before == (self.slots, self.rank, 2 * len(self._tables)):
+            self._row.setdefault(table, 2 * len(self._row))
+        if place >= self.places:
+            self.places *= 2
+        if before == (self.places, self.rank, len(self._row)):
             return
         self.layout += 1
-        rows, slots = self._address.shape
-        address = self._address.new_zeros(2 * len(self._tables), self.slots)
-        address[:rows, :slots] = self._address
-        ranks, scales = self._ranks.new_zeros(self.slots), self._scales.new_ones(self.slots)
-        ranks[:slots], scales[:slots] = self._ranks, self._scales
+        rows, places = self._address.shape
+        address = self._address.new_zeros(2 * len(self._row), self.places)
+        address[:rows, :places] = self._address
+        ranks, scales = self._ranks.new_zeros(self.places), self._scales.new_ones(self.places)
+        ranks[:places], scales[:places] = self._ranks, self._scales
         self._address, self._ranks, self._scales = address, ranks, scales
         self._ones = torch.ones_like(scales)

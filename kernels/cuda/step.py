@@ -7,6 +7,7 @@ the engine's sampler, on the device. Left out: several steps without the host in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class CudaStep:
     def __call__(self, feed: Feed, table: np.ndarray, pages: tuple[KVPages, ...]) -> Tensor:
         """Logits [K, V] of the kept tokens, valid until the next step. Blocks of `table` [rows,
         reach] begin at multiples of 16 slots, and `pages` have a page of 16 that no row owns."""
+        feed = replace(feed, slots=self.banks.find(feed.slots))
         adapted = bool(feed.slots.any())
         if self._graphs is not None and may_replay(feed):
             return self._graphs(feed, table, pages, self.banks.layout if adapted else None)

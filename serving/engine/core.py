@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable
 
+import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.lookup import Payoff
@@ -180,6 +181,8 @@ class Core:
 
 
 def _default_blocks(model: LoadedModel, rows: int, longest: int, block_size: int) -> int:
-    """Room for every row at full length, within KV_BYTES."""
-    per_block = model.cache_bytes(block_size)
-    return max(1, min(rows * -(-longest // block_size), KV_BYTES // per_block))
+    """Room for every row at full length, within KV_BYTES, or half of what a GPU has free."""
+    room, per_block = KV_BYTES, model.cache_bytes(block_size)
+    if model.device.type == "cuda":
+        room = torch.cuda.mem_get_info(model.device)[0] // 2
+    return max(1, min(rows * -(-longest // block_size), room // per_block))

@@ -41,4 +41,4 @@ def add_states(
     layers = max(1, model.config.num_hidden_layers // 2)
     states = model.states([window for _, window in batch], layers)
     for (place, _), found in zip(batch, states, strict=True):
-        sums[place] += found.sum(0).cpu().numpy()
+        sums[place] += found.sum(0).numpy()

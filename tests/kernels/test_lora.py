@@ -60,6 +60,16 @@ def test_peft_loads_what_we_save(tmp_path: Path, family: str) -> None:
     torch.testing.assert_close(ours, merged(tokens).logits, atol=1e-4, rtol=0)
 
 
+def test_a_float32_adapter_trains_under_a_bfloat16_model(tiny_model: Path) -> None:
+    model = load_model(tiny_model, dtype="bfloat16", native=False)
+    live = random_adapter(model, seed=3).trainable()
+    model.set_adapter(1, live)
+    model.forward(tokens_like(1, 6), slot=1).float().logsumexp(-1).sum().backward()
+    for tensor in live.tensors.values():
+        assert tensor.grad is not None
+        assert tensor.grad.dtype == torch.float32
+
+
 def test_we_load_what_peft_saves(tmp_path: Path, tiny_model: Path, model: LoadedModel) -> None:
     base = AutoModelForCausalLM.from_pretrained(tiny_model, attn_implementation="eager")
     config = peft.LoraConfig(

@@ -53,7 +53,7 @@ def fitting(some: list[Answer]) -> list[Answer]:
 
 
 def likelihood(model: LoadedModel, some: list[Answer], slot: int) -> float:
-    batch = Tokens.of(some)
+    batch = Tokens.of(some, torch.device("cpu"))
     with torch.no_grad():
         logits = model.read(
             [a.prompt + a.tokens for a in some], [len(a.prompt) for a in some], slot

@@ -74,6 +74,20 @@ def test_every_kind_of_attention_equals_the_reference(
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
 
+@settings(max_examples=8, deadline=None)
+@given(
+    starts=st.lists(st.integers(0, 90), min_size=1, max_size=2),
+    window=st.sampled_from([None, 20]),
+    sinks=st.booleans(),
+)
+def test_the_keys_of_few_tokens_are_split_and_joined(starts, window, sinks, device) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "BYTES", 2048)  # 16 keys at once, so several splits
+        alone = [(start, 1) for start in starts]
+        truth, ours = both_ways(device, alone, (4, 2), (16, 16), window, sinks)
+    torch.testing.assert_close(ours[0], truth[0], atol=1e-4, rtol=0)
+
+
 def stand_in(q, k, v, edges, key_edges, longest, most_keys, scale, window, softcap):
     """FlashAttention as its documentation has it: causal from the ends of queries and keys."""
     left, right = attention._sides(window)

@@ -117,9 +117,14 @@ def test_a_slot_filled_anew_shows_in_what_was_recorded(tmp_path: Path, device) -
     assert again.made == 1
     for model, _ in ways:
         model.set_adapter(1, None)  # nobody's slot now: the base
-        model.set_adapter(20, adapter(model, 9))  # more slots, and a larger rank
-    compare(ways, [decode, feed([0, 0], [1, 1], [20, 1])])
+        model.set_adapter(1 << 20, adapter(model, 9))  # a larger rank
+    compare(ways, [decode, feed([0, 0], [1, 1], [1 << 20, 1])])
     assert again.made == 2
+    for model, _ in ways:
+        for slot in range(3, 20):  # more than there was room for
+            model.set_adapter(slot, adapter(model, 2))
+    compare(ways, [decode, feed([0, 0], [1, 1], [1 << 20, 19])])
+    assert again.made == 3
 
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3"])
