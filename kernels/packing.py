@@ -175,8 +175,9 @@ class LayerWeights:
     """A decoder layer's matrices [(E,) out, in] as they are packed, joined where they read the same.
 
     `gate_up` is by turns 16 gates and their 16 ups, the inputs of `down` are filled up to sixteens.
-    `parts` tells for each 16 outputs of qkv, out, gate_up and down which of the joined matrices they
-    belong to, as far as adapters tell them apart. `query`, `key` and `value` are MLA's, see latent.py.
+    `query`, `key` and `value` are MLA's, see latent.py. `parts` tells for each 16 outputs of qkv, out,
+    gate_up and down, and of these three, which of the joined matrices they belong to, as far as
+    adapters tell them apart.
     """
 
     qkv: Tensor
@@ -192,12 +193,13 @@ class LayerWeights:
     query: Tensor | None
     key: Tensor | None
     value: Tensor | None
-    parts: tuple[list[int], list[int], list[int], list[int]]
+    parts: list[list[int]]
 
     @classmethod
     def of(cls, layer: Any) -> LayerWeights:
         attention, mlp = layer.self_attn, layer.mlp
         latent = LatentAttention.of(attention)
+        own = (latent.query, latent.key, latent.value) if latent else ()
         projections, rows = _entering(attention)
         biases = [p.bias for p in projections]
         experts, router = getattr(mlp, "experts", None), router_of(mlp)
@@ -226,13 +228,14 @@ class LayerWeights:
             getattr(router, "bias", None),
             gate_up_bias,
             getattr(experts, "down_proj_bias", None),
-            *((latent.query, latent.key, latent.value) if latent else (None, None, None)),
-            (
+            *(own or (None, None, None)),
+            [
                 _halves([p.out_features for p in projections]),
                 _halves([attention.o_proj.out_features]),
                 [0, 0 if experts is not None else 1] * (gate_up.shape[-2] // BLOCK),
                 _halves([down.shape[-2]]),
-            ),
+                *(_halves([matrix.shape[-2]]) for matrix in own),
+            ],
         )
 
 

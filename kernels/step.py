@@ -211,7 +211,7 @@ class NativeStep:
 
     def _layer(self, layer: Any) -> CLayer:
         weights, pack, form = LayerWeights.of(layer), self._packer, self.format
-        qkv, out, gate_up, down = weights.parts
+        qkv, out, gate_up, down = weights.parts[:4]
         attention = layer.self_attn
         return CLayer(
             norm1=pack.floats(layer.input_layernorm.weight),

@@ -40,8 +40,6 @@ def why_not_train(step: NativeStep) -> str | None:
         return f"weights are {step.format}"
     if getattr(step.config, "clip_qkv", None):
         return "it clips its queries"
-    if step.latent:
-        return "there is no backward pass for MLA"
     if step.kv_dtype != torch.float32:
         return "its cache is not float32"
     return None
@@ -67,6 +65,9 @@ class NativeTraining:
             router=self._matrix(layer.router, "float32"),
             gate_up=self._matrix(layer.gate_up, form),
             down=self._matrix(layer.down, form),
+            query=self._matrix(layer.query, form),
+            key=self._matrix(layer.key, form),
+            value=self._matrix(layer.value, form),
         )
 
     def _matrix(self, weight: Tensor | None, form: str) -> CMatrix:

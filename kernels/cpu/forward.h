@@ -248,7 +248,8 @@ struct Forward {
 
     template <class K>
     void attention(const Layer& layer, int64_t index, int thread, int threads) {
-        if (m.latent) return latent_attention<K>(layer, index, thread, threads);
+        if (m.latent)
+            return latent_attention<K>(layer, index, plain, by_head, by_head, thread, threads);
         const int64_t size = layer.qkv.blocks * BLOCK;
         K* keys = static_cast<K*>(s.keys[index]);
         K* values = static_cast<K*>(s.values[index]);
@@ -276,11 +277,12 @@ struct Forward {
 
     void make_room_for_latents();
     template <class K>
-    void latent_attention(const Layer& layer, int64_t index, int thread, int threads);
-    void line_up_heads(const float* from, int64_t token, int64_t head, const Matrix& matrix,
-                       int64_t layer, int which);
-    void product_by_head(const Matrix& matrix, int64_t layer, int which, int thread, int threads,
-                         float* to, int64_t stride, int64_t outputs);
+    void latent_attention(const Layer& layer, int64_t index, Rows& by_query, Rows& by_key,
+                          Rows& by_value, int thread, int threads);
+    void line_up_heads(Rows& rows, const float* from, int64_t heads, int64_t token, int64_t head,
+                       const Matrix& matrix, int64_t layer, int which);
+    void product_by_head(Rows& rows, const Matrix& matrix, int64_t layer, int which, int thread,
+                         int threads, float* to, int64_t token, int64_t head, int64_t outputs);
 
     // -- and on ---------------------------------------------------------------------------------
 

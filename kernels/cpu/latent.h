@@ -22,44 +22,45 @@ inline void Forward::make_room_for_latents() {
     found.resize(tokens * m.heads * m.latent);
 }
 
-// Rows of a product in which every head has a matrix of its own: sorted by head, then by adapter.
+// Rows of a product in which each of `heads` has a matrix of its own: sorted by head, then by adapter.
 // `from` holds what they read, `token` and `head` are its strides.
-inline void Forward::line_up_heads(const float* from, int64_t token, int64_t head,
-                                   const Matrix& matrix, int64_t layer, int which) {
-    by_head.resize(m.heads * tokens);
-    by_head.first.resize(m.heads + 1);
-    for (int64_t h = 0; h <= m.heads; ++h) by_head.first[h] = h * tokens;
-    for (int64_t h = 0; h < m.heads; ++h)
+inline void Forward::line_up_heads(Rows& rows, const float* from, int64_t heads, int64_t token,
+                                   int64_t head, const Matrix& matrix, int64_t layer, int which) {
+    rows.resize(heads * tokens);
+    rows.first.resize(heads + 1);
+    for (int64_t h = 0; h <= heads; ++h) rows.first[h] = h * tokens;
+    for (int64_t h = 0; h < heads; ++h)
         for (int64_t r = 0; r < tokens; ++r) {
-            by_head.x[h * tokens + r].x = from + order[r] * token + h * head;
-            by_head.slot[h * tokens + r] = slot[order[r]];
+            rows.x[h * tokens + r].x = from + order[r] * token + h * head;
+            rows.slot[h * tokens + r] = slot[order[r]];
         }
-    make_room(by_head, matrix, layer, which);
+    make_room(rows, matrix, layer, which);
 }
 
-// That product, threads sharing heads and blocks alike: `to` is [tokens][heads][stride], of which
-// `outputs` are filled.
-inline void Forward::product_by_head(const Matrix& matrix, int64_t layer, int which, int thread,
-                                     int threads, float* to, int64_t stride, int64_t outputs) {
-    prepare(by_head, matrix, layer, which, thread, threads);
+// That product, threads sharing heads and blocks alike. Of each head `outputs` are put to `to`, of
+// which again `token` and `head` are the strides.
+inline void Forward::product_by_head(Rows& rows, const Matrix& matrix, int64_t layer, int which,
+                                     int thread, int threads, float* to, int64_t token,
+                                     int64_t head, int64_t outputs) {
+    prepare(rows, matrix, layer, which, thread, threads);
     const Share mine(m.heads * matrix.blocks, thread, threads);
     for (int64_t begin = mine.begin, end; begin < mine.end; begin = end) {
-        const int64_t head = begin / matrix.blocks, first = head * matrix.blocks;
+        const int64_t h = begin / matrix.blocks, first = h * matrix.blocks, from = h * tokens;
         end = std::min(mine.end, first + matrix.blocks);
-        const int64_t from = head * tokens;
-        multiply(matrix, head, begin - first, end - first, &by_head.x[from],
-                 adapted ? &by_head.tails[from] : nullptr, tokens,
+        multiply(matrix, h, begin - first, end - first, &rows.x[from],
+                 adapted ? &rows.tails[from] : nullptr, tokens,
                  [&](int64_t r, int64_t block, vec a, vec b) {
                      float both[BLOCK];
                      put_block(both, a, b);
                      const int64_t at = block * BLOCK, room = std::min<int64_t>(BLOCK, outputs - at);
-                     std::copy(both, both + room, to + (order[r] * m.heads + head) * stride + at);
+                     std::copy(both, both + room, to + order[r] * token + h * head + at);
                  });
     }
 }
 
 template <class K>
-void Forward::latent_attention(const Layer& layer, int64_t index, int thread, int threads) {
+void Forward::latent_attention(const Layer& layer, int64_t index, Rows& by_query, Rows& by_key,
+                               Rows& by_value, int thread, int threads) {
     const int64_t nope = layer.key.inputs, each = nope + m.rotary;
     const int64_t size = layer.qkv.blocks * BLOCK, wide = layer.query.blocks * BLOCK;
     const int64_t before = layer.q_norm ? layer.query.inputs : 0;  // the cached line
@@ -76,9 +77,11 @@ void Forward::latent_attention(const Layer& layer, int64_t index, int thread, in
                       s.table[row[t] * s.reach + position[t]]);
     }
     barrier.wait();
-    if (thread == 0) line_up(layer.q_norm ? latents : normed, layer.query, index, QUERY);
+    const std::vector<float>& asking = layer.q_norm ? latents : normed;
+    if (thread == 0)
+        line_up_heads(by_query, asking.data(), 1, layer.query.inputs, 0, layer.query, index, QUERY);
     barrier.wait();
-    product(plain, layer.query, index, QUERY, thread, threads,
+    product(by_query, layer.query, index, QUERY, thread, threads,
             [&](int64_t r, int64_t block, vec a, vec b) {
                 put_block(&queries[order[r] * wide + block * BLOCK], a, b);
             });
@@ -91,9 +94,10 @@ void Forward::latent_attention(const Layer& layer, int64_t index, int thread, in
         std::copy(from, from + m.rotary, to);
         rotate(to, m.cosines + position[t] * m.rotary, m.sines + position[t] * m.rotary, m.rotary);
     }
-    if (thread == 0) line_up_heads(queries.data(), wide, each, layer.key, index, KEY);
+    if (thread == 0) line_up_heads(by_key, queries.data(), m.heads, wide, each, layer.key, index, KEY);
     barrier.wait();
-    product_by_head(layer.key, index, KEY, thread, threads, asked.data(), m.width, m.latent);
+    product_by_head(by_key, layer.key, index, KEY, thread, threads, asked.data(), m.heads * m.width,
+                    m.width, m.latent);
     barrier.wait();
     std::vector<float> scratch;
     const Share mine(tokens * shape.groups(), thread, threads);
@@ -104,8 +108,10 @@ void Forward::latent_attention(const Layer& layer, int64_t index, int thread, in
     }
     barrier.wait();
     if (thread == 0)
-        line_up_heads(found.data(), m.heads * m.latent, m.latent, layer.value, index, VALUE);
+        line_up_heads(by_value, found.data(), m.heads, m.heads * m.latent, m.latent, layer.value,
+                      index, VALUE);
     barrier.wait();
     const int64_t width = layer.out.inputs / m.heads;
-    product_by_head(layer.value, index, VALUE, thread, threads, mixed.data(), width, width);
+    product_by_head(by_value, layer.value, index, VALUE, thread, threads, mixed.data(),
+                    layer.out.inputs, width, width);
 }

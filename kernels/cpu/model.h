@@ -85,7 +85,7 @@ struct Backward {
     int64_t sequences;
     const int64_t* starts;        // [sequences + 1]: first token of each
     const float* logits;          // gradient [kept][blocks of the head * 32]
-    const Gradient* gradients;    // [depth][4], added to
+    const Gradient* gradients;    // [depth][products], added to
 };
 
 }  // extern "C"

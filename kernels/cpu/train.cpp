@@ -6,7 +6,7 @@
 // flows back goes through the transposed weights, whose adapter is the same one turned around.
 //
 // Only what goes into each layer is kept from the forward pass (Chen et al. 2016, Training Deep Nets
-// with Sublinear Memory Cost). Left out: clipped queries, MLA, int8 and int4 weights.
+// with Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights.
 
 #include <omp.h>
 
@@ -20,7 +20,9 @@ float dot(const float* a, const float* b, int64_t size) {
     return total(sum);
 }
 void add(float* to, const float* from, float factor, int64_t size) {
-    for (int64_t i = 0; i < size; i += WIDTH) store(to + i, load(to + i) + load(from + i) * factor);
+    int64_t i = 0;
+    for (; i + WIDTH <= size; i += WIDTH) store(to + i, load(to + i) + load(from + i) * factor);
+    for (; i < size; ++i) to[i] += from[i] * factor;
 }
 
 // back: what flows back to y = rms_norm(x); adds to `to` what flows on to x. May be in place.
@@ -50,22 +52,22 @@ void rotate_back(float* x, const float* cosine, const float* sine, int64_t rotar
 
 // One sequence and key head: keys and values turned around, so that 16 positions are one vector.
 struct Attention {
-    int64_t length, width, stride, padded;  // stride: of a token in q, k, v and what flows back
+    int64_t length, width, value_width, stride, padded;  // stride: of a token in k, v and their flows
     float scale;
     int64_t window;
     const float *sinks, *k, *v;
     std::vector<float> keys, values, weights, flows;  // [width][padded], then [padded]
 
-    Attention(int64_t length, int64_t width, int64_t stride, float scale, const Layer& layer,
-              const float* k, const float* v)
-        : length(length), width(width), stride(stride),
+    Attention(int64_t length, int64_t width, int64_t value_width, int64_t stride, float scale,
+              const Layer& layer, const float* k, const float* v)
+        : length(length), width(width), value_width(value_width), stride(stride),
           padded((length + WIDTH - 1) / WIDTH * WIDTH), scale(scale), window(layer.window),
-          sinks(layer.sinks), k(k), v(v), keys(width * padded), values(width * padded), weights(padded), flows(padded) {
-        for (int64_t j = 0; j < length; ++j)
-            for (int64_t d = 0; d < width; ++d) {
-                keys[d * padded + j] = k[j * stride + d];
-                values[d * padded + j] = v[j * stride + d];
-            }
+          sinks(layer.sinks), k(k), v(v), keys(width * padded), values(value_width * padded),
+          weights(padded), flows(padded) {
+        for (int64_t j = 0; j < length; ++j) {
+            for (int64_t d = 0; d < width; ++d) keys[d * padded + j] = k[j * stride + d];
+            for (int64_t d = 0; d < value_width; ++d) values[d * padded + j] = v[j * stride + d];
+        }
     }
 
     int64_t first(int64_t i) const {
@@ -73,6 +75,7 @@ struct Attention {
     }
 
     void products(const float* x, const std::vector<float>& lines, int64_t i, float* out) const {
+        const int64_t width = lines.size() / padded;
         for (int64_t j = first(i) / WIDTH * WIDTH; j <= i; j += WIDTH) {
             vec sum = {};
             for (int64_t d = 0; d < width; ++d) sum += x[d] * load(&lines[d * padded + j]);
@@ -95,8 +98,8 @@ struct Attention {
 
     void forward(const float* q, int64_t i, int64_t head, float* out) {
         weigh(q, i, head);
-        std::fill(out, out + width, 0.0f);
-        for (int64_t j = first(i); j <= i; ++j) add(out, v + j * stride, weights[j], width);
+        std::fill(out, out + value_width, 0.0f);
+        for (int64_t j = first(i); j <= i; ++j) add(out, v + j * stride, weights[j], value_width);
     }
 
     // `back` flows back to query i's result; adds what flows on to q_i, and to all of k and v.
@@ -108,7 +111,7 @@ struct Attention {
         for (int64_t j = first(i); j <= i; ++j) mean += weights[j] * flows[j];
         for (int64_t j = first(i); j <= i; ++j) {
             const float flow = weights[j] * (flows[j] - mean) * scale;
-            add(dv + j * stride, back, weights[j], width);
+            add(dv + j * stride, back, weights[j], value_width);
             add(dk + j * stride, q, flow, width);
             add(dq, k + j * stride, flow, width);
         }
@@ -121,7 +124,8 @@ struct Gradients : Forward {
     const Backward& b;
     std::vector<float> entering, raw, leaving, pre;  // of the layer at hand
     std::vector<float> flow, to_normed, to_mixed, to_qkv, to_gated, to_pre, to_weight;
-    Rows x[4], y[4];  // what flows in and what flows back, of each product
+    std::vector<float> to_found, to_asked, to_queries, to_latents;  // of MLA
+    Rows x[VALUE + 1], y[VALUE + 1];  // what flows in and what flows back, of each product
 
     Gradients(const Model& model, const Step& step, const Backward& back)
         : Forward(model, step), b(back) {
@@ -164,8 +168,18 @@ struct Gradients : Forward {
     Attention attention_of(const Layer& layer, int64_t begin, int64_t end, int64_t head) {
         const int64_t size = layer.qkv.blocks * BLOCK;
         const float* k = &qkv[begin * size + (m.heads + head) * m.width];
-        return {end - begin, m.width, size, m.scale, layer, k, k + m.kv_heads * m.width};
+        return {end - begin, m.width, m.width, size, m.scale, layer, k, k + m.kv_heads * m.width};
     }
+
+    void everyone() {
+        order.resize(tokens);
+        for (int64_t t = 0; t < tokens; ++t) order[t] = t;
+    }
+
+    // -- MLA, in latent_back.h -----------------------------------------------------------------------
+
+    void recompute_latents(const Layer& layer, int64_t index, int thread, int threads);
+    void latents_back(int64_t index, int thread, int threads);
 
     // -- the forward pass of one layer, with all that its backward pass needs -----------------------
 
@@ -181,8 +195,7 @@ struct Gradients : Forward {
             rms_norm(&state[t * m.hidden], layer.norm1, m.hidden, m.eps, &entering[t * m.hidden]);
         if (thread == 0) {
             rows_of(x[QKV], entering.data(), m.hidden, tokens, STRAIGHT, layer.qkv, index, QKV);
-            order.assign(last ? s.keep : nullptr, last ? s.keep + kept : nullptr);
-            for (int64_t t = 0; !last && t < tokens; ++t) order.push_back(t);
+            everyone();
         }
         barrier.wait();
         product(x[QKV], layer.qkv, index, QKV, thread, threads,
@@ -192,18 +205,24 @@ struct Gradients : Forward {
                 });
         barrier.wait();
         std::copy(&raw[mine.begin * size], &raw[mine.end * size], &qkv[mine.begin * size]);
-        for (int64_t t = mine.begin; t < mine.end; ++t)
-            shape_heads(layer, &qkv[t * size], position[t]);
+        if (m.latent) {
+            recompute_latents(layer, index, thread, threads);
+        } else {
+            for (int64_t t = mine.begin; t < mine.end; ++t)
+                shape_heads(layer, &qkv[t * size], position[t]);
+            barrier.wait();
+            each_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
+                Attention sequence = attention_of(layer, begin, end, head);
+                for (int64_t g = head * share; g < (head + 1) * share; ++g)
+                    for (int64_t t = begin; t < end; ++t)
+                        sequence.forward(&qkv[t * size + g * m.width], t - begin, g,
+                                         &mixed[(t * m.heads + g) * m.width]);
+            });
+        }
         barrier.wait();
-        each_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
-            Attention sequence = attention_of(layer, begin, end, head);
-            for (int64_t g = head * share; g < (head + 1) * share; ++g)
-                for (int64_t t = begin; t < end; ++t)
-                    sequence.forward(&qkv[t * size + g * m.width], t - begin, g,
-                                     &mixed[(t * m.heads + g) * m.width]);
-        });
         if (thread == 0) {
-            rows_of(x[OUT], mixed.data(), m.heads * m.width, tokens, STRAIGHT, layer.out, index,
+            if (last) order.assign(s.keep, s.keep + kept);
+            rows_of(x[OUT], mixed.data(), layer.out.inputs, tokens, STRAIGHT, layer.out, index,
                     OUT);
             make_room_for_mlp(layer);
             pre.resize(gated.size() * 2);
@@ -394,6 +413,7 @@ struct Gradients : Forward {
             to_mixed.resize(tokens * wide),
                 rows_of(y[OUT], flow.data(), m.hidden, tokens, TURNED, turned.out, index, OUT);
         std::fill(&to_qkv[mine.begin * size], &to_qkv[mine.end * size], 0.0f);
+        std::fill(&to_normed[mine.begin * m.hidden], &to_normed[mine.end * m.hidden], 0.0f);
         barrier.wait();
         product(y[OUT], turned.out, index, OUT, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
@@ -401,18 +421,22 @@ struct Gradients : Forward {
                     put_block(to, one, two);
                 });
         barrier.wait();
-        each_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
-            Attention sequence = attention_of(layer, begin, end, head);
-            float* dk = &to_qkv[begin * size + (m.heads + head) * m.width];
-            float* dv = dk + m.kv_heads * m.width;
-            for (int64_t g = head * share; g < (head + 1) * share; ++g)
-                for (int64_t t = begin; t < end; ++t)
-                    sequence.backward(&qkv[t * size + g * m.width], t - begin, g,
-                                      &to_mixed[t * wide + g * m.width],
-                                      &to_qkv[t * size + g * m.width], dk, dv);
-        });
-        barrier.wait();
-        for (int64_t t = mine.begin; t < mine.end; ++t) shape_back(layer, t);
+        if (m.latent) {
+            latents_back(index, thread, threads);
+        } else {
+            each_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
+                Attention sequence = attention_of(layer, begin, end, head);
+                float* dk = &to_qkv[begin * size + (m.heads + head) * m.width];
+                float* dv = dk + m.kv_heads * m.width;
+                for (int64_t g = head * share; g < (head + 1) * share; ++g)
+                    for (int64_t t = begin; t < end; ++t)
+                        sequence.backward(&qkv[t * size + g * m.width], t - begin, g,
+                                          &to_mixed[t * wide + g * m.width],
+                                          &to_qkv[t * size + g * m.width], dk, dv);
+            });
+            barrier.wait();
+            for (int64_t t = mine.begin; t < mine.end; ++t) shape_back(layer, t);
+        }
         if (thread == 0)
             rows_of(y[QKV], to_qkv.data(), size, tokens, TURNED, turned.qkv, index, QKV);
         collect(index, OUT, thread, threads);  // before the flow it reads goes on
@@ -420,7 +444,7 @@ struct Gradients : Forward {
         product(y[QKV], turned.qkv, index, QKV, thread, threads,
                 [&](int64_t r, int64_t block, vec one, vec two) {
                     float* to = &to_normed[r * m.hidden + block * BLOCK];
-                    put_block(to, one, two);
+                    add_block(to, one, two);
                 });
         barrier.wait();
         const float* entered = s.states + index * tokens * m.hidden;
@@ -457,11 +481,12 @@ struct Gradients : Forward {
     // Of one product: down += scale * (up^T y) x^T, up += y (scale * down x)^T, in shares of inputs
     // and outputs.
     void collect(int64_t index, int which, int thread, int threads) {
-        const Matrix* const straight[] = {&m.layers[index].qkv, &m.layers[index].out,
-                                          &m.layers[index].gate_up, &m.layers[index].down};
+        const Layer& layer = m.layers[index];
+        const Matrix* const straight[] = {&layer.qkv,   &layer.out, &layer.gate_up, &layer.down,
+                                          &layer.query, &layer.key, &layer.value};
         const Matrix& matrix = *straight[which];
         const LowRank &a = low_rank(STRAIGHT, index, which), &t = low_rank(TURNED, index, which);
-        const Gradient& to = b.gradients[index * 4 + which];
+        const Gradient& to = b.gradients[index * m.products() + which];
         const Rows &in = x[which], &back = y[which];
         const int64_t inputs = a.down.inputs / WIDTH, outputs = matrix.blocks * 2;
         const int64_t rank = a.up.inputs, ranks = t.up.inputs;
@@ -489,6 +514,8 @@ struct Gradients : Forward {
         }
     }
 };
+
+#include "latent_back.h"
 
 }  // namespace
 

@@ -24,10 +24,10 @@ from transformers import (
     YoutuConfig,
 )
 
-DENSE = ["qwen3", "llama", "qwen2", "mistral"]
-TRAINABLE = ["qwen3_moe", "olmoe", "mixtral", *DENSE, "glm4_moe", "gpt_oss"]
+DENSE = ["qwen3", "llama", "qwen2", "mistral", "youtu"]
 MLA = ["deepseek_v3", "glm4_moe_lite", "youtu"]
-FAMILIES = [*TRAINABLE, *MLA]
+MOE = ["qwen3_moe", "olmoe", "mixtral", "glm4_moe", "gpt_oss", "deepseek_v3", "glm4_moe_lite"]
+FAMILIES = [*MOE, *DENSE]
 NOBODY = SimpleNamespace(eos_token_id=0)
 
 

@@ -10,7 +10,7 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.train import NativeTraining, why_not_train
 
-from tests.kernels.random_models import DENSE, TRAINABLE, adapter_of, build, config_of
+from tests.kernels.random_models import DENSE, FAMILIES, MLA, adapter_of, build, config_of
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 
@@ -24,12 +24,18 @@ def config_for(family: str, **changes: Any):
         more |= {"moe_intermediate_size": 48, "norm_topk_prob": True}
     if family in ("mixtral", "gpt_oss"):
         more["num_local_experts"] = more.pop("num_experts")
-    if family == "glm4_moe":
+    if family in ("glm4_moe", "deepseek_v3", "glm4_moe_lite"):
         more["n_routed_experts"] = more.pop("num_experts")
-        more |= {"moe_intermediate_size": 16, "n_shared_experts": 2, "first_k_dense_replace": 1}
-        more |= {"routed_scaling_factor": 1.5, "use_qk_norm": True, "attention_bias": True}
+        more |= {"moe_intermediate_size": 16, "n_shared_experts": 2, "routed_scaling_factor": 1.5}
+        more |= {"n_group": 1, "topk_group": 1, "attention_bias": True}
+    if family == "glm4_moe":
+        more |= {"first_k_dense_replace": 1, "use_qk_norm": True}
     if family in DENSE:
         more = {"intermediate_size": 48}
+    if family in MLA:
+        more |= {"q_lora_rank": 48, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "v_head_dim": 24}
+    if family == "deepseek_v3":
+        more["first_k_dense_replace"] = 1
     if family in ("mistral", "gpt_oss"):
         more["sliding_window"] = 7
     if family == "gpt_oss":
@@ -49,7 +55,8 @@ def by_torch(
 
 
 GROUPED: dict[str, Any] = {"n_group": 2, "topk_group": 1, "norm_topk_prob": False}
-CASES = [*((family, {}) for family in TRAINABLE), ("glm4_moe", GROUPED)]
+CASES = [*((family, {}) for family in FAMILIES), ("glm4_moe", GROUPED)]
+CASES += [("youtu", {"q_lora_rank": None})]
 
 
 @pytest.mark.parametrize(("family", "changes"), CASES)
@@ -82,8 +89,9 @@ def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], r
         torch.testing.assert_close(ours[name], gradient, atol=near, rtol=1e-3, msg=name)
 
 
-def test_gradients_add_up_over_calls_and_do_not_depend_on_threads() -> None:
-    slow, fast = build(config_for("qwen3_moe"), 5)
+@pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3"])
+def test_gradients_add_up_over_calls_and_do_not_depend_on_threads(family: str) -> None:
+    slow, fast = build(config_for(family), 5)
     assert fast.native is not None
     training = NativeTraining(fast.native)
     sequences = [torch.randint(1, 77, (length,)).tolist() for length in (12, 30, 7)]
