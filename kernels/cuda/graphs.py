@@ -26,6 +26,10 @@ Recorder = Callable[[Callable[[], Tensor]], Replay]
 Decode = Callable[[Tensor, Tensor, "Tensor | None", Tensor, tuple[KVPages, ...]], Tensor]
 
 
+class CannotRecord(RuntimeError):
+    """The model does something between its layers that CUDA cannot record."""
+
+
 def may_replay(feed: Feed) -> bool:
     """Whether a step is nothing but one token for each row, with the logits of all."""
     rows = len(feed.rows)
@@ -103,9 +107,12 @@ class CudaGraphs:
             run()  # kernels are compiled, libraries take their workspaces
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Adapters are loaded by another thread meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            out = run()
+        try:
+            # Adapters are loaded by another thread meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                out = run()
+        except RuntimeError as error:
+            raise CannotRecord(str(error)) from error
 
         def replay() -> Tensor:
             graph.replay()

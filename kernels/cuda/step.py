@@ -7,6 +7,7 @@ the engine's sampler, on the device. Left out: several steps without the host in
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +16,13 @@ import torch
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.attention import PAGE, CudaBatch, send
 from burnish.kernels.cuda.experts import GroupedExperts
-from burnish.kernels.cuda.graphs import CudaGraphs, DecodeGraphs, Recorder, may_replay
+from burnish.kernels.cuda.graphs import CannotRecord, CudaGraphs, DecodeGraphs, Recorder, may_replay
 from burnish.kernels.cuda.lora import Banks, Segments
 from burnish.kernels.slots import ActiveSlots
 from burnish.kernels.step import ROPES, Feed
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class CudaStep:
@@ -54,7 +57,14 @@ class CudaStep:
         feed = replace(feed, slots=self.banks.find(feed.slots))
         adapted = bool(feed.slots.any())
         if self._graphs is not None and may_replay(feed):
-            return self._graphs(feed, table, pages, self.banks.layout if adapted else None)
+            try:
+                return self._graphs(feed, table, pages, self.banks.layout if adapted else None)
+            except CannotRecord as error:
+                log.warning(
+                    "decode steps go out launch by launch, this model's cannot be recorded: %s",
+                    error,
+                )
+                self._graphs = None
         batch = CudaBatch.of(feed, table, pages, self._share, self.device)
         tokens, slots, keep = send(self.device, feed.tokens, feed.slot, feed.keep)
         return self._run(tokens, batch, slots if adapted else None, keep)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from burnish.kernels.cuda.graphs import CannotRecord
 from burnish.kernels.cuda.step import CudaStep
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel, load_model
@@ -125,6 +126,15 @@ def test_a_slot_filled_anew_shows_in_what_was_recorded(tmp_path: Path, device) -
             model.set_adapter(slot, adapter(model, 2))
     compare(ways, [decode, feed([0, 0], [1, 1], [1 << 20, 19])])
     assert again.made == 3
+
+
+def test_a_model_that_cannot_be_recorded_decodes_without(tmp_path: Path, device, caplog) -> None:
+    def refuse(run):
+        raise CannotRecord("operation not permitted")
+
+    ways = two_ways(tiny(tmp_path, "llama"), device, record=refuse)
+    compare(ways, [feed([0, 0], [1, 1], [1, 2]), feed([1, 1], [1, 1], [1, 2])])
+    assert caplog.text.count("operation not permitted") == 1
 
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3"])
