@@ -1,5 +1,6 @@
 """The grouped product equals one product per row, for every layout, size and form of weights."""
 
+import pytest
 import torch
 from burnish.kernels.cuda.grouped import Matrices, Plan, grouped, quantise
 from burnish.kernels.packing import BLOCK, pack
@@ -49,6 +50,20 @@ def test_rows_meet_the_matrix_of_their_group(
     truth = expected(x, weight, groups, share)
     truth = truth if bias is None else truth + bias[groups]
     torch.testing.assert_close(out, truth, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("form", ["plain", "int8", "int4"])
+def test_half_precision_sums_in_full(form: str, device) -> None:
+    torch.manual_seed(0)
+    groups = [0, 2, 2, 0, 2]
+    x = torch.randn(5, 64, device=device).half()
+    weight = torch.randn(3, 40, 64, device=device).half()
+    full = weight.float() if form == "plain" else widened(*quantise(weight, form))
+    plan = Plan.of(torch.tensor(groups, device=device), 3)
+    out = grouped(x, x.new_empty(5, 40), plan, Matrices.of(weight, False, form))
+    assert out.dtype == torch.float16
+    truth = expected(x.float(), full, groups)
+    torch.testing.assert_close(out.float(), truth, atol=1e-3, rtol=2**-10)
 
 
 def test_stacks_of_different_rank_lie_side_by_side_and_empty_ones_add_nothing(device) -> None:
