@@ -2,11 +2,12 @@
 
 Decode reads every key once and is bound by memory, so its kernel reads pages where they lie, with
 the query heads of a key head in one tile, and the keys of few tokens split among many programs. The
-launch depends on the number of tokens alone, so that a graph can record it. Longer pieces are bound by arithmetic: their pages are gathered into one run,
-which costs little beside the products, and given to FlashAttention: the `flash_attn` package where
-it is installed, else the one inside torch. (Neither reads our pages of 16 in place: FlashAttention 2
-wants 256, and torch's has no pages.) What those do not know goes through the Triton kernel as well:
-float32, sinks, soft caps (torch's alone lacks these), values of another width than keys.
+launch depends on the number of tokens alone, so that a graph can record it. Longer pieces are bound
+by arithmetic: their pages are gathered into one run, which costs little beside the products, and
+given to FlashAttention: the `flash_attn` package where it is installed, else the one inside torch.
+(FlashAttention 2 reads pages in place only if they are of 256, ours are of 16.) What those do not
+know goes through the Triton kernel as well: float32, sinks, soft caps (torch's alone lacks these),
+values of another width than keys.
 
 Left out: MLA's compressed cache.
 """

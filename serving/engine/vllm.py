@@ -192,8 +192,8 @@ class VllmEngine:
                     raise EngineError("vLLM ended an answer in the middle")
                 if line.startswith("data: {"):
                     chunk = json.loads(line.removeprefix("data: "))
-                    if "error" in chunk:
-                        raise EngineError(f"vLLM: {chunk['error'].get('message')}")
+                    if error := chunk.get("error"):
+                        raise refusal(error.get("code", 500), str(error.get("message")), body)
                     yield chunk
 
     @asynccontextmanager
@@ -212,7 +212,7 @@ class VllmEngine:
                 await response.aread()
         try:
             if response.status_code != 200:
-                raise refusal(response, body)
+                raise refusal(response.status_code, message_of(response), body)
             yield response
         finally:
             await response.aclose()

@@ -149,17 +149,16 @@ def message_of(answer: httpx.Response) -> str:
         return f"{answer.status_code} {answer.text[:200]}"
 
 
-def refusal(answer: httpx.Response, body: dict[str, Any]) -> EngineError:
-    """The error that a status stands for."""
-    message = message_of(answer)
-    if answer.status_code == 404:
+def refusal(status: int, message: str, body: dict[str, Any]) -> EngineError:
+    """The error that a status, or an error in the middle of a stream with that code, stands for."""
+    if status == 404:
         return UnknownAdapter(f"vLLM: {message}")
-    if answer.status_code == 429:
+    if status == 429:
         return QueueFull(f"vLLM: {message}")
-    if answer.status_code == 503:
+    if status == 503:
         return EngineStopped(f"vLLM: {message}")
-    if answer.status_code == 400 and "structured_outputs" in body:
+    if status == 400 and "structured_outputs" in body:
         return BadGrammar(f"vLLM: {message}")
-    if answer.status_code == 400 and "maximum context length" in message:
+    if status == 400 and "maximum context length" in message:
         return PromptTooLong(f"vLLM: {message}")
-    return EngineError(f"vLLM answered {answer.status_code}: {message}")
+    return EngineError(f"vLLM answered {status}: {message}")

@@ -2,7 +2,8 @@
 
 Three of them: our own, vLLM's client against a stand-in that follows the documented API, and the
 client against the real server that BURNISH_TEST_VLLM_URL names, which serves the model in the folder
-BURNISH_TEST_VLLM_MODEL (with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1).
+BURNISH_TEST_VLLM_MODEL, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and
+--structured-outputs-config '{"backend": "guidance", "disable_any_whitespace": true}'.
 """
 
 import asyncio
