@@ -34,6 +34,7 @@ from burnish.kernels.folder import (
 from burnish.kernels.lora import AdapterWeights, Site, check_fits
 from burnish.kernels.packing import Weights
 from burnish.kernels.recurrent import RowStates
+from burnish.kernels.room import zeroed
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
 from burnish.kernels.step import (
     Drawn,
@@ -282,9 +283,8 @@ class LoadedModel:
             shape = (slots, heads, width)
             if self.device.type != "cpu":
                 return torch.zeros(shape, dtype=self.dtype, device=self.device)
-            # numpy asks the system for zeroed memory, which costs nothing until it is used.
-            size = slots * heads * width * self.dtype.itemsize
-            return torch.from_numpy(np.zeros(size, np.uint8)).view(self.dtype).view(shape)
+            room = zeroed(slots * heads * width * self.dtype.itemsize)
+            return room.view(self.dtype).view(shape)
 
         layers = range(self.config.num_hidden_layers)
         return tuple(KVPages(empty(key), empty(value)) for _ in layers)

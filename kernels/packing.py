@@ -7,7 +7,6 @@ that a struct points into are kept alive by whoever holds the struct.
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from burnish.kernels.latent import LatentAttention
 from burnish.kernels.lora import AdapterError, AdapterWeights, sites
+from burnish.kernels.room import on_large_pages
 from torch import Tensor, nn
 
 Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
 WIDTH, BLOCK, GROUP = 16, 32, 32  # floats per vector, outputs per block, inputs per int4 scale
-LARGE_PAGE = 1 << 21  # bytes
 
 POINTER, SIZE, FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
@@ -347,15 +346,6 @@ def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
     scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
     fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
     return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
-
-
-def on_large_pages(tensor: Tensor) -> Tensor:
-    """The tensor in memory for which the system is asked to take large pages: they stream faster."""
-    if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return tensor
-    room = mmap.mmap(-1, tensor.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    room.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(room, dtype=tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
 def pack_narrow(weight: Tensor, form: str) -> Tensor:

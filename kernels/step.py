@@ -42,6 +42,7 @@ from burnish.kernels.packing import (
     shared_pieces,
     window,
 )
+from burnish.kernels.room import zeroed
 from torch import Tensor
 
 READ_TOKENS = 2048  # of whole sequences, go through the model together
@@ -304,9 +305,8 @@ class NativeStep:
         size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
 
         def empty() -> Tensor:
-            # numpy asks the system for zeroed memory, which costs nothing until it is used.
-            room = np.zeros(self.depth * size * self.kv_dtype.itemsize, np.uint8)
-            return torch.from_numpy(room).view(self.kv_dtype).view(self.depth, size)
+            room = zeroed(self.depth * size * self.kv_dtype.itemsize)
+            return room.view(self.kv_dtype).view(self.depth, size)
 
         keys = empty()
         return Pages(keys, keys[:, :0] if self.latent else empty())
