@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from burnish.kernels import attention, experts, recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
+from burnish.kernels.feed import Drawn, Draws, Feed
 from burnish.kernels.folder import (
     ModelError,
     ModelFolder,
@@ -36,15 +37,7 @@ from burnish.kernels.packing import Weights
 from burnish.kernels.recurrent import RowStates
 from burnish.kernels.room import zeroed
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
-from burnish.kernels.step import (
-    Drawn,
-    Draws,
-    Feed,
-    NativeStep,
-    PackedAdapter,
-    Pages,
-    why_not,
-)
+from burnish.kernels.step import NativeStep, PackedAdapter, Pages, why_not
 from burnish.kernels.train import NativeTraining, why_not_train
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM

@@ -1,6 +1,6 @@
 """What crosses the border to the native library: its structs, and how weights are packed for it.
 
-The structs mirror cpu/model.h and cpu/linear.h, the layouts are described in cpu/linear.h. Tensors
+The structs mirror cpu/model.h, cpu/weights.h and cpu/adapters.h, which describe the layouts. Tensors
 that a struct points into are kept alive by whoever holds the struct.
 """
 
@@ -331,7 +331,7 @@ def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, T
 
 
 def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
-    """weight [E, out, in] float32 as cpu/linear.h reads it, [E, blocks, ...], and its scales."""
+    """weight [E, out, in] float32 as cpu/weights.h has it, [E, blocks, ...], and its scales."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
     blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, 32]
     if form == "float32":
@@ -349,7 +349,7 @@ def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
 
 
 def pack_narrow(weight: Tensor, form: str) -> Tensor:
-    """An adapter's weight [E, rank, in] as cpu/linear.h reads it: [E, blocks, in, 16], in
+    """An adapter's weight [E, rank, in] as cpu/adapters.h has it: [E, blocks, in, 16], in
     bfloat16 with two inputs to a word."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % WIDTH))
     blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, 16]

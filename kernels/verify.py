@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from burnish.kernels.feed import Feed
 from burnish.kernels.model import LoadedModel, has_experts, load_model
-from burnish.kernels.step import Feed
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from burnish.kernels import attention, native
+from burnish.kernels.feed import DRAW, Draws, Feed
 from burnish.kernels.model import LoadedModel
-from burnish.kernels.step import DRAW, Draws, Feed
 from burnish.kernels.ways import NOBODY, Way, machine, ways
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams

@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from burnish.kernels.feed import Drawn, Draws, Feed
 from burnish.kernels.model import LoadedModel
-from burnish.kernels.step import Drawn, Draws, Feed
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, Top

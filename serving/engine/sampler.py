@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from burnish.kernels.step import DRAW
+from burnish.kernels.feed import DRAW
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.guides import FREE, Guide
 from burnish.serving.engine.types import SamplingParams

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from burnish.kernels.feed import Feed
 from burnish.kernels.model import LoadedModel, ModelError, load_model
-from burnish.kernels.step import Feed
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model

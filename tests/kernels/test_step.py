@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from burnish.kernels import native
+from burnish.kernels.feed import DRAW, Draws, Feed
 from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS, LATENT
 from burnish.kernels.model import LoadedModel
 from burnish.kernels.packing import pack
-from burnish.kernels.step import DRAW, Draws, Feed, NativeStep, why_not
+from burnish.kernels.step import NativeStep, why_not
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
 from hypothesis import given, settings

@@ -1,0 +1,103 @@
+// Adapters: what rows of a product add to it, each by its own.
+
+#pragma once
+
+#include <algorithm>
+
+#include "weights.h"
+
+// One adapter of one matrix: y += up (scale * (down x)). `down` has few outputs: they are packed by
+// 16s, [matrices][blocks][inputs][16] floats, or words with one input in the lower half and the next
+// in the upper.
+struct LowRank {
+    Matrix down;  // rank * parts outputs
+    Matrix up;    // rank inputs
+    float scale;
+};
+
+// What a row adds to a product through its adapter; `low` is scale * (down x).
+struct Tail {
+    const float* low;  // [parts * rank], or null: no adapter
+    const Matrix* up;
+};
+
+// Adds to R rows' block what their common adapter does.
+template <class Read, int R>
+static inline void add_up(const Tail* tails, const int32_t* part, int64_t block, vec (&sum)[R][2]) {
+    const int64_t rank = tails->up->inputs;
+    const Read up(*tails->up, block, {tails->up->block(block), 0});
+    const float *one[R], *two[R];
+    vec odd[R][2] = {};  // sums of their own, so that none waits for the one before
+    for (int r = 0; r < R; ++r)
+        one[r] = tails[r].low + part[0] * rank, two[r] = tails[r].low + part[1] * rank;
+    for (int64_t i = 0; i < rank; i += 2) {
+        vec a, b, c = {}, d = {};
+        up.column(i, a, b);
+        if (i + 1 < rank) up.column(i + 1, c, d);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            sum[r][0] += one[r][i] * a, sum[r][1] += two[r][i] * b;
+            if (i + 1 < rank) odd[r][0] += one[r][i + 1] * c, odd[r][1] += two[r][i + 1] * d;
+        }
+    }
+    for (int r = 0; r < R; ++r) sum[r][0] += odd[r][0], sum[r][1] += odd[r][1];
+}
+// The same for N of R rows, from `row` on, if they have a common adapter; whether they do.
+template <int N, int R>
+static inline bool add_tails(const Tail* tails, const int32_t* part, int64_t block, int row,
+                             vec (&sum)[R][2]) {
+    if constexpr (N > R) return false;
+    else {
+        const Tail* tail = tails + row;
+        if (row + N > R || std::any_of(tail, tail + N, [&](const Tail& t) { return t.up != tail->up; }))
+            return false;
+        auto& some = reinterpret_cast<vec(&)[N][2]>(sum[row]);
+        if (tail->low && tail->up->format == BFLOAT16)
+            add_up<ReadBfloat16, N>(tail, part, block, some);
+        else if (tail->low)
+            add_up<ReadFloat32, N>(tail, part, block, some);
+        return true;
+    }
+}
+
+// scale * (down x) of R rows, block `block` of 16 outputs. Inputs come in sixteens.
+template <int R>
+static void go_down(const LowRank& a, int64_t which, int64_t block, const Row* rows,
+                    const Tail* tails) {
+    vec sum[R][4] = {};  // of every fourth input, so that none waits for the one before
+    const int64_t at = (which * a.down.blocks + block) * a.down.inputs * WIDTH;
+    const float* x[R];
+    for (int r = 0; r < R; ++r) x[r] = rows[r].x;
+    for (int64_t i = 0; i < a.down.inputs; i += 4) {
+        vec line[4];
+        for (int j = 0; j < 4; j += 2)
+            if (a.down.format == BFLOAT16) {
+                const int32_t* words = static_cast<const int32_t*>(a.down.weight) + at / 2;
+                const ints both = load_ints(words + (i + j) * 8);
+                line[j] = reinterpret_cast<vec>(both << 16);
+                line[j + 1] = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
+            } else {
+                const float* from = static_cast<const float*>(a.down.weight) + at;
+                line[j] = load(from + (i + j) * WIDTH), line[j + 1] = load(from + (i + j + 1) * WIDTH);
+            }
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r)
+            for (int j = 0; j < 4; ++j) sum[r][j] += x[r][i + j] * line[j];
+    }
+    for (int r = 0; r < R; ++r)
+        store(const_cast<float*>(tails[r].low) + block * WIDTH,
+              ((sum[r][0] + sum[r][2]) + (sum[r][1] + sum[r][3])) * a.scale);
+}
+// Has the memory fetch what `add_up` reads first.
+static void fetch_up(const Matrix& up, int64_t block) {
+    for (int64_t i = 0; i < SOON + LATER; i += 64) __builtin_prefetch(up.block(block) + i);
+}
+static void go_down(const LowRank& a, int64_t which, const Row* rows, const Tail* tails,
+                    int64_t count) {
+    for (int64_t block = 0; block < a.down.blocks; ++block) {
+        int64_t r = 0;
+        for (; r + 4 <= count; r += 4) go_down<4>(a, which, block, rows + r, tails + r);
+        for (; r + 2 <= count; r += 2) go_down<2>(a, which, block, rows + r, tails + r);
+        if (r < count) go_down<1>(a, which, block, rows + r, tails + r);
+    }
+}
