@@ -237,7 +237,8 @@ def _plot(results: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shapes = results["shapes"]
-    figure, axes = plt.subplots(1, len(shapes), figsize=(6 * len(shapes), 4.2), squeeze=False)
+    size = (6 * len(shapes), 4.8)
+    figure, axes = plt.subplots(1, len(shapes), figsize=size, squeeze=False, layout="constrained")
     for axis, (shape, rows) in zip(axes[0], shapes.items(), strict=True):
         for name, row in rows.items():
             if str(CONCURRENT[0]) in row:
@@ -249,8 +250,8 @@ def _plot(results: dict[str, Any], path: Path) -> None:
         axis.minorticks_off()
         axis.set_ylabel("new tokens a second, all together")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7)
-    figure.tight_layout()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=120)
 
 
