@@ -40,7 +40,8 @@ def test_a_service_that_learns_is_seen_to_go_a_part_of_the_way(
     low, high = verdict["share_interval"]
     assert low < verdict["share"] < high
     low, high = verdict["skill_interval"]
-    assert low <= 0 <= high
+    assert low <= verdict["skill_difference"] <= high
+    assert abs(verdict["skill_difference"]) < 0.3  # the stand-in's skill stays; 0.065 is one sigma
     assert results["cycle"]["promotions"] >= 2
     assert 0 < results["cadence"]["included"] <= results["cadence"]["thumbs_down"]
     assert results["cadence"]["median_seconds"] > 0
