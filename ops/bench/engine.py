@@ -4,9 +4,9 @@ Random weights of two shapes (see shapes.py), prompts of 128 tokens, 64 new ones
 once. Prefill is what it takes until every prompt has its first token, decode what the others take
 after that; of peers that cannot tell, what 64 tokens take longer than one. Fresh answers are what
 the learner asks for: several samples of each prompt, all at once, by a candidate's adapter (peft's
-with transformers' generate). Of several rounds the best counts. Ours includes scheduling, drawing, spelling and handing out. Peers: transformers'
-generate and its continuous batching, and llama.cpp where llama-cpp-python and gguf are installed
-(`pip install burnish[bench]`).
+with transformers' generate). Of several rounds the best counts. Ours includes scheduling, drawing,
+spelling and handing out. Peers: transformers' generate and its continuous batching, and llama.cpp
+where llama-cpp-python and gguf are installed (`pip install burnish[bench]`).
 
     python -m burnish.ops.bench.engine --shapes S,M --weights bfloat16,int8 --threads 2
 """
@@ -89,8 +89,10 @@ def burnish(
         ]
         if batch:
             began = time.perf_counter()
-            engine.generate_batch(requests)
-            return Timing(time.perf_counter() - began)
+            done = engine.generate_batch(requests)
+            seconds = time.perf_counter() - began
+            assert all(len(answer.token_ids) == new for answer in done)
+            return Timing(seconds)
         return loop.run_until_complete(timed(requests))
 
     loop = asyncio.new_event_loop()
