@@ -37,8 +37,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-BENCH_HELPERS := $(addprefix ops/bench/, __init__.py gguf_file.py machine.py memory_faults.py memory_peers.py memory_score.py memory_second.py memory_speed.py peers.py results.py service.py shapes.py sse.py)
-BENCHES := $(filter-out $(BENCH_HELPERS), $(wildcard ops/bench/*.py))
+BENCHES := $(filter-out ops/bench/__init__.py, $(wildcard ops/bench/*.py))
 
 bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from burnish.feedback.record import Record
+    from burnish.feedback.stream.record import Record
 
 
 class FeedbackError(Exception):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from burnish.feedback.errors import UnknownEvent
-from burnish.feedback.record import Record
+from burnish.feedback.stream.record import Record
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent

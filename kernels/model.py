@@ -22,7 +22,10 @@ import numpy as np
 import torch
 from burnish.kernels import attention, experts, recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
-from burnish.kernels.feed import Drawn, Draws, Feed
+from burnish.kernels.cpu.allocation import zeroed
+from burnish.kernels.cpu.packing import Weights
+from burnish.kernels.cpu.step import NativeStep, PackedAdapter, Pages, why_not
+from burnish.kernels.cpu.training import NativeTraining, why_not_train
 from burnish.kernels.folder import (
     ModelError,
     ModelFolder,
@@ -32,13 +35,10 @@ from burnish.kernels.folder import (
     one_line,
     open_folder,
 )
+from burnish.kernels.forward_batch import Drawn, Draws, Feed
 from burnish.kernels.lora import AdapterWeights, Site, check_fits
-from burnish.kernels.packing import Weights
 from burnish.kernels.recurrent import RowStates
-from burnish.kernels.room import zeroed
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
-from burnish.kernels.step import NativeStep, PackedAdapter, Pages, why_not
-from burnish.kernels.train import NativeTraining, why_not_train
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from transformers import DynamicCache
 
 KEEPS_A_STATE = "linear_attention"

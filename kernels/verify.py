@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from burnish.kernels.model import LoadedModel, has_experts, load_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM

@@ -6,7 +6,7 @@
 A tick may be delivered twice, or die halfway: leases, fencing tokens and transactions make that
 harmless, so here everything is set to deliver again rather than to lose. Ticks expire before the
 next one is due, so a worker that was away does not find a pile of them. Left out: results; what a
-tick did is told by report.py.
+tick did is told by ticks.py.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import redis
-from burnish.feedback.stream import EventStream, open_stream
-from burnish.learner.db import Database
-from burnish.learner.intake import take_in
+from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.learner.database import Database
+from burnish.learner.intake.consume import take_in
 from burnish.learner.lease import Lease, LeaseHeld
-from burnish.learner.report import Tick, publish, publish_intake
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import Celery
 from celery.signals import beat_init, worker_init
 
 if TYPE_CHECKING:
-    from burnish.learner.update import Learner
+    from burnish.learner.update.tick import Learner
 
 log = logging.getLogger(__name__)
 
@@ -183,6 +183,6 @@ def compactor() -> str | None:
 
 @cache
 def learner() -> Learner:
-    from burnish.learner.update import Learner  # torch: only in a process that trains
+    from burnish.learner.update.tick import Learner  # torch: only in a process that trains
 
     return Learner(settings(), database())

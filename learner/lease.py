@@ -14,7 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 
 import redis
-from burnish.learner.db import Database, FenceRow, LearnerError
+from burnish.learner.database import Database, FenceRow, LearnerError
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 

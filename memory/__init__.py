@@ -16,9 +16,9 @@ from burnish.memory.errors import (
     UnknownPlan,
     UnknownPolicy,
 )
-from burnish.memory.records import Record, Records
+from burnish.memory.records.records import Record, Records
 from burnish.memory.store import Appended, MemoryStore, connect
-from burnish.memory.view import ContextView, ViewMessage
+from burnish.memory.views.view import ContextView, ViewMessage
 
 __all__ = [
     "Appended",

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from burnish.memory.errors import Forgotten, SessionNotFound
-from burnish.memory.record import Filter
+from burnish.memory.records.record import Filter
 from burnish.memory.store import MemoryStore
 
 PAGE = 200

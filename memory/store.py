@@ -10,27 +10,28 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from burnish.memory import moment as moments
-from burnish.memory import steps as step_log
-from burnish.memory.changes import Changes
-from burnish.memory.compaction import Compaction
-from burnish.memory.context import decided_view, usual_view
-from burnish.memory.deciding import Decider
+from burnish.memory.compaction.background import Upkeep
+from burnish.memory.compaction.compaction import Compaction
+from burnish.memory.compaction.decided_view import decided_view
+from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policy_runner import Decider
+from burnish.memory.compaction.stateless import Compacted, compact_messages
+from burnish.memory.compaction.summaries import Summariser
 from burnish.memory.errors import BadCursor, BadStep, IdConflict, SessionNotFound, TooLarge
-from burnish.memory.extraction import Asker, Extraction
-from burnish.memory.files import Files
-from burnish.memory.keys import SessionKeys, TenantKeys
-from burnish.memory.log import SessionLog
-from burnish.memory.moment import Moment
-from burnish.memory.one_off import Compacted, compact_messages
-from burnish.memory.policies import Policies
-from burnish.memory.records import Records
-from burnish.memory.scripts import Scripts, refusal, session_keys
-from burnish.memory.steps import Draft, parse_cursor
-from burnish.memory.summaries import Summariser
-from burnish.memory.terms import terms
-from burnish.memory.upkeep import Upkeep
-from burnish.memory.view import ContextView
+from burnish.memory.records.extraction import Asker, Extraction
+from burnish.memory.records.files import Files
+from burnish.memory.records.records import Records
+from burnish.memory.search.terms import terms
+from burnish.memory.sessions import snapshot as moments
+from burnish.memory.sessions import steps as step_log
+from burnish.memory.sessions.changes import Changes
+from burnish.memory.sessions.keys import SessionKeys, TenantKeys
+from burnish.memory.sessions.log import SessionLog
+from burnish.memory.sessions.scripts import Scripts, refusal, session_keys
+from burnish.memory.sessions.snapshot import Moment
+from burnish.memory.sessions.steps import Draft, parse_cursor
+from burnish.memory.views.context import usual_view
+from burnish.memory.views.view import ContextView
 from redis.asyncio import Redis
 
 MAX_BATCH = 256

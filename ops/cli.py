@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from burnish.ops import lab, runfile
 from burnish.ops import settings as config
-from burnish.ops.client import Service, ServiceDown, ServiceError
+from burnish.ops.commands import lab
+from burnish.ops.commands.client import Service, ServiceDown, ServiceError
 from burnish.ops.settings import SettingsError, UpSettings
+from burnish.ops.supervisor import runfile
 from rich.console import Console
 from rich.table import Table
 
@@ -49,7 +50,7 @@ def up(
     kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
 ) -> None:
     """Start everything in the foreground; Ctrl-C stops it."""
-    from burnish.ops import up as supervisor
+    from burnish.ops.supervisor import up as supervisor
 
     flags = {name: value for name, value in locals().items() if name in UpSettings.model_fields}
     settings = config.load(flags)
@@ -66,7 +67,7 @@ def chat(
     url: Url = None,
 ) -> None:
     """Talk in the terminal; /up and /down judge the last answer."""
-    from burnish.ops import chat as terminal
+    from burnish.ops.commands import chat as terminal
 
     settings = config.load({"data_dir": data_dir, "url": url})
     raise typer.Exit(terminal.run(settings, model=model, system=system, console=console))
@@ -79,7 +80,7 @@ def status(
     ticks: Annotated[int, typer.Option(help="How many of the learner's ticks to show.")] = 10,
 ) -> None:
     """Processes, versions, and what the learner did last or why nothing trained."""
-    from burnish.ops import status as report
+    from burnish.ops.commands import status as report
 
     settings = config.load({"data_dir": data_dir, "url": url})
     raise typer.Exit(report.run(settings, console=console, ticks=ticks))
@@ -129,7 +130,7 @@ def _move(settings: UpSettings, policy: str, version: int | None) -> None:
 
 
 def _move_in_registry(settings: UpSettings, policy: str, version: int | None) -> None:
-    from burnish.serving.registry import PolicyRegistry, RegistryError
+    from burnish.serving.registry.policy_registry import PolicyRegistry, RegistryError
 
     data_dir = settings.data_dir.resolve()
     database = data_dir / "mlflow" / "mlflow.db"
@@ -148,7 +149,7 @@ def kafka(
     data_dir: DataDir = None,
 ) -> None:
     """Fetch Apache Kafka and run one node in the foreground."""
-    from burnish.ops.kafka_node import run_kafka
+    from burnish.ops.kafka.node import run_kafka
 
     settings = config.load({"data_dir": data_dir})
     run_kafka(settings.data_dir.resolve() / "kafka", port)
@@ -201,7 +202,7 @@ def keys_revoke(
 
 
 def _keys(data_dir: Path | None):
-    from burnish.serving.auth import KeyStore
+    from burnish.serving.api.auth import KeyStore
 
     return KeyStore(config.load({"data_dir": data_dir}).data_dir / "keys.sqlite")
 

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from burnish.memory import MemoryStore
-from burnish.serving import errors
-from burnish.serving.auth import Auth, KeyStore
-from burnish.serving.engine import Engine
-from burnish.serving.errors import ApiError
-from burnish.serving.registry import PolicyRegistry
-from burnish.serving.routes import (
+from burnish.serving.api import errors
+from burnish.serving.api.auth import Auth, KeyStore
+from burnish.serving.api.errors import ApiError
+from burnish.serving.api.routes import (
     chat,
     feedback,
     health,
@@ -29,7 +27,9 @@ from burnish.serving.routes import (
     policies,
     responses,
 )
-from burnish.serving.service import Service, service_of
+from burnish.serving.api.service import Service, service_of
+from burnish.serving.engine import Engine
+from burnish.serving.registry.policy_registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse

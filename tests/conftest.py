@@ -113,7 +113,7 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One real broker for the whole run. Topics outlive a test: use names of your own."""
-    from burnish.ops.kafka_node import KafkaMissing, KafkaNode
+    from burnish.ops.kafka.node import KafkaMissing, KafkaNode
 
     node = KafkaNode(tmp_path_factory.mktemp("kafka"), heap_mb=320)
     try:

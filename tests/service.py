@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx2 as httpx
-from burnish.ops import runfile
 from burnish.ops.settings import free_port
+from burnish.ops.supervisor import runfile
 from openai import OpenAI
 
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]

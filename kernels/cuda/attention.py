@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.grouped import power_of_two
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 

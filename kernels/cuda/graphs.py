@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.attention import PAGE
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from torch import Tensor
 
 MOST = 256  # rows; larger steps keep a GPU busy without help

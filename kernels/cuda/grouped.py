@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from burnish.kernels.packing import GROUP
+from burnish.kernels.cpu.packing import GROUP
 from torch import Tensor
 
 

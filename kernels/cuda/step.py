@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from burnish.kernels.attention import KVPages
+from burnish.kernels.cpu.step import ROPES
 from burnish.kernels.cuda.attention import PAGE, CudaBatch, send
 from burnish.kernels.cuda.experts import GroupedExperts
 from burnish.kernels.cuda.graphs import CannotRecord, CudaGraphs, DecodeGraphs, Recorder, may_replay
 from burnish.kernels.cuda.lora import Banks, Segments
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from burnish.kernels.slots import ActiveSlots
-from burnish.kernels.step import ROPES
 from torch import Tensor
 
 log = logging.getLogger(__name__)

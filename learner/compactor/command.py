@@ -21,12 +21,12 @@ from burnish.learner.compactor.training import (
     train,
 )
 from burnish.learner.compactor.worlds import make_world
-from burnish.learner.db import Database
+from burnish.learner.database import Database
 from burnish.learner.settings import LearnerSettings
-from burnish.memory.policies.learned import Learned
-from burnish.memory.policies.recent import Recent
-from burnish.memory.scorer import Scorer, ScorerError
-from burnish.serving.registry import PolicyRegistry, RegistryError
+from burnish.memory.compaction.policies.learned import Learned
+from burnish.memory.compaction.policies.recent import Recent
+from burnish.memory.compaction.scorer import Scorer, ScorerError
+from burnish.serving.registry.policy_registry import PolicyRegistry, RegistryError
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar

@@ -13,10 +13,11 @@ from typing import Any
 
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.logs import OVERHEAD, Count, Question, World, rough_count
-from burnish.memory.policies.base import Candidate, Decision, Task, Verdict, candidate
-from burnish.memory.shorten import clear, shorten
-from burnish.memory.steps import Step
-from burnish.memory.view import Unit
+from burnish.memory.compaction.policies.base import Candidate, Decision, Task, candidate
+from burnish.memory.sessions.plan import Verdict
+from burnish.memory.sessions.steps import Step
+from burnish.memory.sessions.units import Unit
+from burnish.memory.views.shorten import clear, shorten
 
 
 @dataclass(frozen=True)

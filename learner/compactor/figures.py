@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from burnish.learner.compactor.episodes import Arena
 from burnish.learner.compactor.logs import Question
-from burnish.memory.policies.base import Decision, Policy, Task
+from burnish.memory.compaction.policies.base import Decision, Policy, Task
 
 SHARES = (0.02, 0.03, 0.05, 0.07, 0.10, 0.14, 0.20, 0.30, 0.40, 0.50)
 KEPT = 0.98

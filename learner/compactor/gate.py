@@ -15,9 +15,9 @@ from functools import lru_cache
 from burnish.learner.compactor.episodes import Arena
 from burnish.learner.compactor.figures import trial
 from burnish.learner.compactor.worlds import make_world
-from burnish.learner.gate import ONE_SIDED_95, Check, paired_difference
-from burnish.memory.policies.learned import Learned
-from burnish.memory.scorer import Scorer
+from burnish.learner.gate.gate import ONE_SIDED_95, Check, paired_difference
+from burnish.memory.compaction.policies.learned import Learned
+from burnish.memory.compaction.scorer import Scorer
 from pydantic import BaseModel
 
 SEEDS = 900_000_000  # from here on

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from burnish.memory.steps import Step
+from burnish.memory.sessions.steps import Step
 
 Count = Callable[[str], int]
 OVERHEAD = 6  # tokens that framing adds to a message, as the store counts them

@@ -1,4 +1,4 @@
-"""The scorer in torch, for training; the numpy one in memory/scorer.py reads what `save` writes."""
+"""The scorer in torch, for training; the numpy one in memory/compaction/scorer.py reads what `save` writes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from burnish.memory.features import WIDTH
-from burnish.memory.scorer import Scorer, fingerprint
+from burnish.memory.compaction.features import WIDTH
+from burnish.memory.compaction.scorer import Scorer, fingerprint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 

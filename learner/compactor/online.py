@@ -21,14 +21,14 @@ from burnish.learner.compactor import gate, versions
 from burnish.learner.compactor.network import Network, pad
 from burnish.learner.compactor.practice import Example, examples
 from burnish.learner.compactor.training import imitation_loss
-from burnish.learner.db import Database, ExperienceRow, InteractionRow
+from burnish.learner.database import Database, ExperienceRow, InteractionRow
 from burnish.learner.lease import Lease, LeaseHeld
-from burnish.learner.report import Tick, publish
 from burnish.learner.settings import LearnerSettings
-from burnish.memory.keys import SessionKeys
-from burnish.memory.plan import trace_of
-from burnish.memory.policies.learned import Trace
-from burnish.serving.registry import PolicyRegistry, PolicyVersion
+from burnish.learner.ticks import Tick, publish
+from burnish.memory.compaction.policies.learned import Trace
+from burnish.memory.sessions.keys import SessionKeys
+from burnish.memory.sessions.plan import trace_of
+from burnish.serving.registry.policy_registry import PolicyRegistry, PolicyVersion
 from sqlalchemy import select
 
 LOOKED_AT = 4096  # latest judged answers

@@ -16,9 +16,10 @@ from burnish.learner.compactor import reader
 from burnish.learner.compactor.episodes import Arena, labels, shown
 from burnish.learner.compactor.logs import Question
 from burnish.learner.compactor.worlds import HORIZON, make_world
-from burnish.memory.features import Features, Index
-from burnish.memory.policies.base import Task, Verdict
-from burnish.memory.scorer import CHOICES, DROP, Scorer, picked
+from burnish.memory.compaction.features import Features, Index
+from burnish.memory.compaction.policies.base import Task
+from burnish.memory.compaction.scorer import CHOICES, DROP, Scorer, picked
+from burnish.memory.sessions.plan import Verdict
 
 LEAST, MOST = 0.02, 0.5  # share of the log's tokens that an episode's view may cost
 Facts = Sequence[reader.Fact]

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from burnish.learner.compactor.network import Network, pad, save
 from burnish.learner.compactor.practice import Example, examples
-from burnish.memory.scorer import DROP, KEEP, SHORTEN
+from burnish.memory.compaction.scorer import DROP, KEEP, SHORTEN
 from torch import Tensor
 
 STATE, FIGURES, WEIGHTS = "training.pt", "training.json", "compactor.safetensors"

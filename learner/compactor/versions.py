@@ -2,7 +2,7 @@
 
 Version 1 is the shipped checkpoint and has no files; what it stands on is the meaning of the
 features, so a checkpoint trained for other features never meets this code. Left out: serving's
-side (serving/compactor.py) and when to train (online.py).
+side (serving/live/compactor.py) and when to train (online.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from burnish.learner.compactor.gate import CompactorReport
 from burnish.learner.compactor.network import Network, save
-from burnish.memory.scorer import POLICY, SHIPPED, Scorer, fingerprint
-from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
+from burnish.memory.compaction.scorer import POLICY, SHIPPED, Scorer, fingerprint
+from burnish.serving.registry.policy_registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 

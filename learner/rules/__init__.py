@@ -1,8 +1,8 @@
 """Update rules by name: `heads` (the default) and `pg`."""
 
 from burnish.learner.rules.base import Batch, Lesson, NothingToLearn, Sizes, UpdateRule
-from burnish.learner.rules.heads import HeadsRule
 from burnish.learner.rules.policy_gradient import PolicyGradientRule
+from burnish.learner.rules.reward_model import HeadsRule
 
 RULES = {"heads": HeadsRule, "pg": PolicyGradientRule}
 

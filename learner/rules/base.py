@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from burnish.learner.db import LearnerError
-from burnish.learner.experience import Experience
-from burnish.learner.trainee import Answer, Trainee
+from burnish.learner.database import LearnerError
+from burnish.learner.reward.experience import Experience
+from burnish.learner.training.trainer import Answer, Trainee
 from torch import Tensor
 
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
-from burnish.learner.experience import Experience
-from burnish.learner.rehearsal import Rehearsal
+from burnish.learner.reward.experience import Experience
 from burnish.learner.rules.base import Batch, Lesson, NothingToLearn, Sizes, normalised
-from burnish.learner.trainee import Answer, Trainee, task_prompt
+from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.training.trainer import Answer, Trainee, task_prompt
 from torch import Tensor
 
 MAX_AGE = 8  # versions

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import openai
 import typer
 from burnish.learner import tasks
-from burnish.learner.db import (
+from burnish.learner.database import (
     CreditRow,
     Database,
     InteractionRow,
@@ -30,9 +30,9 @@ from burnish.learner.db import (
     RetractionRow,
     VersionEventRow,
 )
-from burnish.ops.bench.results import FOLDER, keep, show
-from burnish.ops.bench.service import BenchError, Running, running
-from burnish.ops.runfile import pid_alive
+from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.service import BenchError, Running, running
+from burnish.ops.supervisor.runfile import pid_alive
 from rich.console import Console
 from sqlalchemy import select
 
@@ -154,7 +154,7 @@ def stored(database: Database) -> dict[str, list[str]]:
 
 def learnt(service: Running) -> Counter[str]:
     """How often each judgement was new to a version on the champion's line of ancestors."""
-    from burnish.serving.registry import PolicyRegistry
+    from burnish.serving.registry.policy_registry import PolicyRegistry
 
     registry = PolicyRegistry(service.mlflow_uri)
     parents = {version.version: version.parent for version in registry.versions(POLICY)}

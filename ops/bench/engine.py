@@ -26,10 +26,10 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from burnish.ops.bench import peers
-from burnish.ops.bench.peers import Peer, Timing
-from burnish.ops.bench.results import FOLDER, keep
-from burnish.ops.bench.shapes import SHAPES, build
+from burnish.ops.bench.lib import peers
+from burnish.ops.bench.lib.peers import Peer, Timing
+from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.shapes import SHAPES, build
 from rich.console import Console
 from rich.table import Table
 

@@ -29,8 +29,8 @@ from burnish.kernels.lora import (
     save_adapter,
 )
 from burnish.kernels.model import load_model
-from burnish.ops.bench.results import FOLDER, keep, show
-from burnish.ops.bench.shapes import SHAPES, build
+from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.serving.engine import EngineError, LocalEngine, Request, SamplingParams
 
 VERSIONS, PROMPTS, RANK, NOISE = 4, 8, 16, 0.05

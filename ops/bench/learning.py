@@ -19,13 +19,13 @@ from pathlib import Path
 
 import torch
 from burnish.kernels.model import LoadedModel, load_model
-from burnish.learner.checkpoint import Progress
-from burnish.learner.experience import Experience
+from burnish.learner.reward.experience import Experience
 from burnish.learner.rules import Lesson
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import FAMILIES, STYLES, Task, is_correct, sample, style_of
-from burnish.learner.trainee import Answer, base_features, task_prompt
-from burnish.learner.training import Start, fresh_adapter, train
+from burnish.learner.training.checkpoint import Progress
+from burnish.learner.training.trainer import Answer, base_features, task_prompt
+from burnish.learner.update.loop import Start, fresh_adapter, train
 from burnish.ops.simulate.population import Population, draw_population
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 

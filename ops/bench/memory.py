@@ -23,19 +23,19 @@ import typer
 from burnish.learner.compactor.figures import Point
 from burnish.learner.compactor.worlds import HORIZON
 from burnish.memory import MemoryStore, connect
-from burnish.memory.policies import Policies
-from burnish.memory.policies.base import Policy
-from burnish.memory.policies.bm25 import Bm25
-from burnish.memory.policies.clear_tools import ClearTools
-from burnish.memory.policies.indexer import Indexer
-from burnish.memory.policies.learned import Learned
-from burnish.memory.policies.recent import Recent
-from burnish.memory.policies.summary import Summary
-from burnish.ops.bench import memory_score as scores
-from burnish.ops.bench import memory_speed as speed
-from burnish.ops.bench.results import FOLDER, keep
+from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policies.base import Policy
+from burnish.memory.compaction.policies.bm25 import Bm25
+from burnish.memory.compaction.policies.clear_tools import ClearTools
+from burnish.memory.compaction.policies.indexer import Indexer
+from burnish.memory.compaction.policies.learned import Learned
+from burnish.memory.compaction.policies.recent import Recent
+from burnish.memory.compaction.policies.summary import Summary
+from burnish.ops.bench.lib import memory_score as scores
+from burnish.ops.bench.lib import memory_speed as speed
+from burnish.ops.bench.lib.results import FOLDER, keep
 from burnish.ops.settings import EMBER
-from burnish.serving.memory_model import EngineEmbedder
+from burnish.serving.api.memory_model import EngineEmbedder
 from rich.console import Console
 from rich.table import Table
 
@@ -69,7 +69,7 @@ def main(
 
 def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: bool) -> dict:
     """Every figure, by name."""
-    from burnish.ops.bench import memory_second as second
+    from burnish.ops.bench.lib import memory_second as second
 
     engine = second.load(EMBER)
     tokenizer = engine.tokenizer
@@ -111,7 +111,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         told("Mem0 and LangMem")
         figures["peers"] = _peers(min(worlds, 4))
     if faults:
-        from burnish.ops.bench.memory_faults import killed_midway
+        from burnish.ops.bench.lib.memory_faults import killed_midway
 
         told("a hundred writers, Redis and serving killed midway")
         figures["writers"] = killed_midway()
@@ -119,7 +119,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
 
 
 async def _on_redis(url: str, count: Any, learned: Policy, quick: bool) -> dict[str, Any]:
-    from burnish.ops.bench.memory_faults import tenants_apart
+    from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
     try:
@@ -153,7 +153,7 @@ def _peers(worlds: int) -> dict[str, Any]:
             [sys.executable, "-m", "venv", str(folder / "venv")],
             [str(python), "-m", "pip", "install", "-q", *PEERS],
             [str(python), "-m", "pip", "install", "-q", "--no-deps", "-e", str(root)],
-            [str(python), "-m", "burnish.ops.bench.memory_peers", str(asked), str(answer)],
+            [str(python), "-m", "burnish.ops.bench.lib.memory_peers", str(asked), str(answer)],
         )
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True, cwd=folder, timeout=900)

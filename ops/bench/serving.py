@@ -23,10 +23,10 @@ import numpy as np
 import typer
 from burnish.kernels.model import load_model
 from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
-from burnish.ops.bench.results import FOLDER, keep
-from burnish.ops.bench.service import Running, running
-from burnish.ops.bench.shapes import SHAPES, build
-from burnish.ops.bench.sse import Client, Streamed
+from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.service import Running, running
+from burnish.ops.bench.lib.shapes import SHAPES, build
+from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console
 

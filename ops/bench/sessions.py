@@ -20,10 +20,10 @@ from typing import Annotated, Any
 import redis
 import typer
 from burnish.memory import MemoryStore, connect
-from burnish.ops.bench.results import FOLDER, keep
-from burnish.ops.bench.service import BenchError
-from burnish.ops.services import redis_binary
+from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.service import BenchError
 from burnish.ops.settings import free_port
+from burnish.ops.supervisor.services import redis_binary
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from burnish.ops.bench.results import FOLDER
-from burnish.ops.bench.service import running
+from burnish.ops.bench.lib.results import FOLDER
+from burnish.ops.bench.lib.service import running
 from burnish.ops.simulate import Options
 from burnish.ops.simulate import main as simulate
 from rich.console import Console

@@ -15,8 +15,8 @@ from typing import Annotated
 
 import openai
 import typer
-from burnish.ops.bench.results import FOLDER, keep, show
-from burnish.ops.bench.service import BenchError, stop
+from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.service import BenchError, stop
 from burnish.ops.settings import free_port
 
 ROOT = Path(__file__).parents[2]

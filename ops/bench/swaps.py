@@ -20,10 +20,10 @@ from typing import Annotated, Any
 
 import openai
 import typer
-from burnish.learner.db import Database, InteractionRow
+from burnish.learner.database import Database, InteractionRow
 from burnish.ops import settings as config
-from burnish.ops.bench.results import FOLDER, keep, show
-from burnish.ops.bench.service import Running, running
+from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.service import Running, running
 from sqlalchemy import select
 
 POLICY = "default"
@@ -108,7 +108,7 @@ def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], 
         save_adapter,
     )
     from burnish.kernels.model import load_model
-    from burnish.serving.registry import PolicyRegistry
+    from burnish.serving.registry.policy_registry import PolicyRegistry
 
     loaded = load_model(model)
     spec = LoraSpec(targets=default_targets(loaded.model))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.ops.bench.service import running
+from burnish.ops.bench.lib.service import running
 from burnish.serving.client import Memory
 
 COLOURS = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.learner import tasks
-from burnish.ops.bench.machine import describe_machine
+from burnish.ops.machine import describe_machine
 from burnish.ops.simulate import plots, screen
 from burnish.ops.simulate.api import Api
 from burnish.ops.simulate.evaluation import Verdict, evaluate

@@ -13,12 +13,12 @@ from collections.abc import Callable
 import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
-from burnish.serving.engine.lookup import Payoff
+from burnish.serving.engine.detokenizer import Vocabulary, Writer
+from burnish.serving.engine.ngram_drafter import Payoff
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import Runner
 from burnish.serving.engine.sampler import Top
 from burnish.serving.engine.scheduler import Plan, Scheduler, Sequence, Sink
-from burnish.serving.engine.text import Vocabulary, Writer
 from burnish.serving.engine.types import Delta, EngineError, PromptTooLong, Request
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from burnish.kernels.feed import Drawn, Draws, Feed
+from burnish.kernels.forward_batch import Drawn, Draws, Feed
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV

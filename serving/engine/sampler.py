@@ -2,7 +2,7 @@
 
 A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
 request draws the same tokens alone and in any batch. The native library draws for most rows (see
-kernels/cpu/draw.h); here is the reference, which also knows biases, penalties, grammars and
+kernels/cpu/native/draw.h); here is the reference, which also knows biases, penalties, grammars and
 alternatives.
 
 Order: logit bias and penalties, thinking and grammar, temperature, top-k, top-p, min-p.
@@ -15,9 +15,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from burnish.kernels.feed import DRAW
+from burnish.kernels.forward_batch import DRAW
 from burnish.serving.engine.grammars import Grammars
-from burnish.serving.engine.guides import FREE, Guide
+from burnish.serving.engine.logits_processor import FREE, Guide
 from burnish.serving.engine.types import SamplingParams
 
 Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first

@@ -18,9 +18,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from burnish.serving.engine.lookup import Lookup
+from burnish.serving.engine.detokenizer import Writer
+from burnish.serving.engine.ngram_drafter import Lookup
 from burnish.serving.engine.paged_kv import Key, PagedKV
-from burnish.serving.engine.text import Writer
 from burnish.serving.engine.types import Delta, Request
 
 Sink = Callable[[Delta | Exception], None]

@@ -28,7 +28,7 @@ from typing import Any
 
 import httpx2 as httpx
 from burnish.kernels.folder import frame_tokens, open_folder
-from burnish.serving.engine.text import Vocabulary, Writer
+from burnish.serving.engine.detokenizer import Vocabulary, Writer
 from burnish.serving.engine.types import (
     Completion,
     Delta,

@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import httpx2 as httpx
-from burnish.serving.engine.text import Writer
+from burnish.serving.engine.detokenizer import Writer
 from burnish.serving.engine.types import (
     BadGrammar,
     Delta,

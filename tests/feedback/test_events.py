@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.events import EVENTS, FeedbackEvent, RetractionEvent, decode, encode
-from burnish.feedback.record import Record
 from burnish.feedback.schema import published_schema, schema_of
+from burnish.feedback.stream.record import Record
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from burnish.kernels import model as module
-from burnish.kernels import native
+from burnish.kernels.cpu import library as native
 from burnish.kernels.model import ModelError, load_model
 from safetensors.torch import load_file, save_file
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from burnish.kernels.model import LoadedModel, ModelError, load_model
 from transformers import AutoModelForCausalLM
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent, RetractionEvent
-from burnish.feedback.redis_stream import RedisStream
-from burnish.learner.db import Database
+from burnish.feedback.stream.redis_stream import RedisStream
+from burnish.learner.database import Database
 from burnish.learner.lease import Lease
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.feedback.events import encode
-from burnish.feedback.redis_stream import RedisStream
+from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.app import COMPACTOR, INTAKE, UPDATE, make_app
-from burnish.learner.db import Database
-from burnish.learner.report import latest_ticks, overview
+from burnish.learner.database import Database
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.ticks import latest_ticks, overview
 
 from tests.learner.conftest import interaction, thumbs
 

@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from burnish.learner.db import Database
+from burnish.learner.database import Database
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.memory import MemoryStore, connect
-from burnish.memory.embedding import HashingEmbedder
-from burnish.memory.policies import Policies
-from burnish.memory.policies.indexer import Indexer
+from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policies.indexer import Indexer
+from burnish.memory.search.embedding import HashingEmbedder
 
 from tests.conftest import free_port, missing
 from tests.memory.conftest import count_words
-from tests.memory.test_sessions import called, result, said
+from tests.memory.sessions.test_sessions import called, result, said
 
 
 @pytest.fixture

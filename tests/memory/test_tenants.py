@@ -7,7 +7,7 @@ from burnish.memory import MemoryStore
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.memory.test_sessions import said
+from tests.memory.sessions.test_sessions import said
 
 NAMES = st.sampled_from(["a", "a:b", "b", "a}", "{a", "a%3Ab", "é", "*"])
 OPERATIONS = st.sampled_from(["append", "compact", "context", "search", "read", "delete", "forget"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from burnish.ops.cli import app
-from burnish.ops.client import ServiceError
+from burnish.ops.commands.client import ServiceError
 from burnish.ops.settings import SettingsError, free_port
 from typer.testing import CliRunner
 

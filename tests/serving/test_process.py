@@ -13,10 +13,10 @@ from pathlib import Path
 import httpx2 as httpx
 import openai
 import pytest
-from burnish.feedback.spool import Spool
+from burnish.feedback.spool.spool import Spool
 from burnish.serving import __main__ as entry
-from burnish.serving.auth import KeyStore
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.api.auth import KeyStore
+from burnish.serving.registry.policy_registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.fake_engine import FakeEngine

@@ -8,7 +8,7 @@ import torch
 from burnish.kernels.attention import KVPages, PagedBatch, attend
 from burnish.kernels.cuda import attention
 from burnish.kernels.cuda.attention import PAGE, CudaBatch
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

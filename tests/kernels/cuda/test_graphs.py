@@ -7,7 +7,7 @@ import pytest
 import torch
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.graphs import MOST, DecodeGraphs, may_replay
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 
 REACH = 64
 SCRATCH = 12

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from burnish.kernels.cpu.packing import BLOCK, pack
 from burnish.kernels.cuda.grouped import Matrices, Plan, grouped, quantise
-from burnish.kernels.packing import BLOCK, pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor

@@ -9,7 +9,7 @@ import pytest
 import torch
 from burnish.kernels.cuda.graphs import CannotRecord
 from burnish.kernels.cuda.step import CudaStep
-from burnish.kernels.feed import Feed
+from burnish.kernels.forward_batch import Feed
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from torch.utils._python_dispatch import TorchDispatchMode

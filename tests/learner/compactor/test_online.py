@@ -7,22 +7,22 @@ import pytest
 import redis
 import torch
 from burnish.feedback.events import MemoryUsed, encode
-from burnish.feedback.redis_stream import RedisStream
+from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.compactor import online, reader, versions
 from burnish.learner.compactor.gate import CompactorReport, Limits, examine
 from burnish.learner.compactor.logs import rough_count
 from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.worlds import make_world
-from burnish.learner.db import Database
-from burnish.learner.intake import take_in
+from burnish.learner.database import Database
+from burnish.learner.intake.consume import take_in
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.memory import MemoryStore, connect
-from burnish.memory.policies import Policies
-from burnish.memory.policies.learned import Learned, Trace
-from burnish.memory.scorer import POLICY, Scorer
-from burnish.serving.compactor import LiveCompactor
-from burnish.serving.registry import PolicyRegistry
+from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policies.learned import Learned, Trace
+from burnish.memory.compaction.scorer import POLICY, Scorer
+from burnish.serving.live.compactor import LiveCompactor
+from burnish.serving.registry.policy_registry import PolicyRegistry
 
 from tests.learner.conftest import interaction, thumbs
 
@@ -111,7 +111,7 @@ async def test_a_registry_that_is_away_leaves_the_shipped_scorer_in_place(tmp_pa
 
 class _Away(PolicyRegistry):
     def champion_version(self, policy: str) -> int | None:
-        from burnish.serving.registry import RegistryError
+        from burnish.serving.registry.policy_registry import RegistryError
 
         raise RegistryError("away")
 

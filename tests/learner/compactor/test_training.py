@@ -16,8 +16,9 @@ from burnish.learner.compactor.training import (
     sample,
     train,
 )
-from burnish.memory.policies.base import Decision, Verdict
-from burnish.memory.scorer import CHOICES, Scorer, picked
+from burnish.memory.compaction.policies.base import Decision
+from burnish.memory.compaction.scorer import CHOICES, Scorer, picked
+from burnish.memory.sessions.plan import Verdict
 
 TINY = Recipe(imitation_rounds=2, reward_rounds=1, worlds=2, passes=4, samples=4, threads=1)
 

@@ -6,7 +6,8 @@ from burnish.learner.compactor.episodes import Arena, labels
 from burnish.learner.compactor.logs import World
 from burnish.learner.compactor.ruler import needles, variables
 from burnish.learner.compactor.worlds import make_world
-from burnish.memory.policies.base import Decision, Verdict
+from burnish.memory.compaction.policies.base import Decision
+from burnish.memory.sessions.plan import Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from burnish.serving.engine import Completion, Delta, LocalEngine, PromptTooLong, UnknownAdapter
-from burnish.serving.engine.text import StopStrings, Vocabulary
+from burnish.serving.engine.detokenizer import StopStrings, Vocabulary
 
 from .conftest import Ask, random_adapter
 

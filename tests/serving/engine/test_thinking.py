@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from burnish.serving.engine import LocalEngine, Request, Thinking, json_grammar
-from burnish.serving.engine.guides import Guide, Thought
+from burnish.serving.engine.logits_processor import Guide, Thought
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,0 +1,360 @@
+"""The durable spool: what has been accepted, until the stream has it; and who judged what.
+
+`append` returns after the commit that holds the event has reached the disk. One thread writes;
+whatever is waiting when it turns to the queue shares one transaction and one fsync, so many
+concurrent requests cost little more than one. It uses SQLite in WAL mode with synchronous=FULL.
+
+The feedback ledger lives in the same file and the same transactions: the last judgement of each
+user, by id and by interaction, so that repeated posts change nothing and retractions find their
+target. It is this instance's memory of what it accepted, kept for `ledger_days`; the experience
+database of the learner is the record for good.
+
+Left out: sharing the file between processes. One process owns it; a second one is refused.
+"""
+
+import asyncio
+import fcntl
+import json
+import queue
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burnish.feedback.errors import EventTooLarge, SpoolError, SpoolFull
+from burnish.feedback.events import (
+    Event,
+    FeedbackEvent,
+    InteractionEvent,
+    RetractionEvent,
+    encode,
+)
+from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
+from burnish.feedback.stream.record import Record
+
+_GROUP = 512
+"""Appends that share one commit, at most."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS outbox (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    topic TEXT NOT NULL,
+    key TEXT NOT NULL,
+    headers TEXT NOT NULL,
+    value BLOB NOT NULL,
+    bytes INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS refused (
+    seq INTEGER PRIMARY KEY,
+    topic TEXT,
+    key TEXT,
+    headers TEXT,
+    value BLOB,
+    bytes INTEGER,
+    reason TEXT
+);
+"""
+_TAKE_UP_AGAIN = """
+BEGIN;
+INSERT INTO outbox SELECT seq, topic, key, headers, value, bytes FROM refused;
+DELETE FROM refused;
+COMMIT;
+"""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of an event. `unchanged` and `retracted`: nothing new was stored."""
+
+    event_id: str
+    status: Status
+
+
+@dataclass(frozen=True)
+class Spooled:
+    seq: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Work for the writer's thread. `reserved`: bytes counted already, before it is written."""
+
+    work: Callable[[sqlite3.Connection], Any]
+    done: Future[Any]
+    reserved: int = 0
+
+
+class Spool:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        max_bytes: int = 512 * 2**20,
+        max_event_bytes: int = 4 * 2**20,
+        ledger_days: float = 90.0,
+    ) -> None:
+        self.path = Path(path)
+        self.max_bytes = max_bytes
+        self.max_event_bytes = max_event_bytes
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._owned = self.path.with_name(self.path.name + ".lock").open("w")
+        try:
+            fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._owned.close()
+            raise SpoolError(f"{self.path} is in use by another process") from None
+        try:
+            self._ledger = Ledger(ledger_days)
+            writer, self._reader = self._connect(), self._connect()
+            writer.executescript(_TABLES)
+            self._ledger.create(writer)
+            # What the stream refused may pass by now: its limits are settings of its own.
+            writer.executescript(_TAKE_UP_AGAIN)
+            self._bytes, self._count = writer.execute(
+                "SELECT coalesce(sum(bytes), 0), count(*) FROM outbox"
+            ).fetchone()
+        except sqlite3.Error as error:
+            self._owned.close()
+            raise SpoolError(f"{self.path}: {error}") from error
+        self._reading = threading.Lock()
+        self._accounts = threading.Lock()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._arrived = threading.Event()
+        self._closed = False
+        self._next_prune = 0.0
+        # What the transaction in progress adds to the accounts, should it commit.
+        self._moved_bytes = self._moved_count = 0
+        self._thread = threading.Thread(
+            target=self._write, args=(writer,), name="spool", daemon=True
+        )
+        self._thread.start()
+
+    # -- Writing -----------------------------------------------------------------------------
+
+    async def append(self, topic: str, key: str, event: Event) -> Receipt:
+        """Store one event for the stream. Returns when it is on disk.
+
+        Raises SpoolFull when too much is waiting for the stream, EventTooLarge, SpoolError.
+        """
+        return (await self.append_many([(topic, key, event)]))[0]
+
+    async def append_many(self, entries: Sequence[tuple[str, str, Event]]) -> list[Receipt]:
+        """Store several events, all or none."""
+        # A caller that is cancelled while waiting may find its event stored all the same.
+        return await asyncio.shield(asyncio.wrap_future(self.submit(entries)))
+
+    def submit(self, entries: Sequence[tuple[str, str, Event]]) -> Future[list[Receipt]]:
+        """The same for callers without an event loop."""
+        pairs = [(event, encode(event, topic, key)) for topic, key, event in entries]
+        for event, record in pairs:
+            if record.size > self.max_event_bytes:
+                raise EventTooLarge(
+                    f"{event.event_id}: {record.size} bytes, {self.max_event_bytes} allowed"
+                )
+        size = sum(record.size for _, record in pairs)
+        return self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
+
+    async def retract(self, tenant: str, feedback_id: str) -> RetractionEvent | None:
+        """Take a judgement back by its id. None if this spool knows no such judgement."""
+        row = self.find(tenant, feedback_id)
+        if row is None:
+            return None
+        event = RetractionEvent(
+            id=f"ret-{uuid.uuid4().hex}",
+            tenant=tenant,
+            feedback_id=feedback_id,
+            interaction_id=row.event.interaction_id,
+            session_id=row.event.session_id,
+        )
+        await self.append(event.topic, event.key, event)
+        return event
+
+    def delete(self, seqs: Iterable[int]) -> None:
+        """Forget events that the stream has acknowledged."""
+        wanted = list(seqs)
+        self._enqueue(lambda db: [self._remove(db, seq) for seq in wanted]).result()
+
+    def refuse(self, seq: int, reason: str) -> None:
+        """Put aside an event that the stream will not take, with the reason, until the next start."""
+
+        def put_aside(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO refused SELECT seq, topic, key, headers, value, bytes, ? FROM outbox"
+                " WHERE seq = ?",
+                (reason, seq),
+            )
+            self._remove(db, seq)
+
+        self._enqueue(put_aside).result()
+
+    # -- Reading -----------------------------------------------------------------------------
+
+    def take(self, n: int, max_bytes: int = 16 * 2**20) -> list[Spooled]:
+        """The oldest events that wait for the stream; they stay until deleted."""
+        taken: list[Spooled] = []
+        room = max_bytes
+        with self._reading:
+            rows = self._reader.execute(
+                "SELECT seq, topic, key, headers, value, bytes FROM outbox ORDER BY seq LIMIT ?",
+                (n,),
+            )
+            for seq, topic, key, headers, value, size in rows:
+                if taken and size > room:
+                    break
+                room -= size
+                taken.append(Spooled(seq, Record(topic, key, value, json.loads(headers))))
+            rows.close()
+        return taken
+
+    def wait(self, timeout: float) -> bool:
+        """Whether something has arrived since the last call; waits for it up to `timeout` s."""
+        arrived = self._arrived.wait(timeout)
+        self._arrived.clear()
+        return arrived
+
+    def wake(self) -> None:
+        """End a `wait` now."""
+        self._arrived.set()
+
+    def waiting(self) -> int:
+        """How many events the stream does not have yet."""
+        return self._count
+
+    def waiting_bytes(self) -> int:
+        return self._bytes
+
+    def refused(self) -> list[tuple[int, str, str]]:
+        """What was put aside: (seq, topic, reason)."""
+        with self._reading:
+            found = self._reader.execute("SELECT seq, topic, reason FROM refused ORDER BY seq")
+            return found.fetchall()
+
+    def find(self, tenant: str, feedback_id: str) -> LedgerRow | None:
+        """A judgement by id, whether it stands or not."""
+        with self._reading:
+            return self._ledger.find(self._reader, tenant, feedback_id)
+
+    def get(self, tenant: str, feedback_id: str) -> FeedbackEvent | None:
+        """A judgement that stands, by id."""
+        row = self.find(tenant, feedback_id)
+        return row.event if row and row.state == "stands" else None
+
+    def judgements(self, tenant: str, interaction_id: str) -> list[FeedbackEvent]:
+        """The judgements that stand on an interaction (or a session, by its id)."""
+        with self._reading:
+            return self._ledger.on(self._reader, tenant, interaction_id)
+
+    def close(self) -> None:
+        """Finish what was submitted, then let go of the file."""
+        with self._accounts:
+            if not self._closed:
+                self._closed = True
+                self._jobs.put(None)
+        self._thread.join()
+        self._reader.close()
+        self._owned.close()
+
+    # -- The writer's thread -----------------------------------------------------------------
+
+    def _enqueue(self, work: Callable[[sqlite3.Connection], Any], reserve: int = 0) -> Future[Any]:
+        job = _Job(work, Future(), reserve)
+        with self._accounts:
+            if self._closed:
+                raise SpoolError(f"{self.path} is closed")
+            if reserve and self._bytes + reserve > self.max_bytes:
+                raise SpoolFull(
+                    f"{self._count} events wait for the stream, {self._bytes} bytes of"
+                    f" {self.max_bytes} allowed"
+                )
+            # Counted before it is written: a burst cannot slip past the cap.
+            self._bytes += reserve
+            self._jobs.put(job)
+        return job.done
+
+    def _write(self, db: sqlite3.Connection) -> None:
+        group: list[_Job] = []
+        try:
+            closing = False
+            while not closing:
+                taken = [self._jobs.get()]
+                while len(taken) < _GROUP and not self._jobs.empty():
+                    taken.append(self._jobs.get())
+                closing = None in taken
+                group = [job for job in taken if job is not None]
+                self._commit(db, group)
+        finally:
+            # Nobody may wait for a thread that has ended.
+            with self._accounts:
+                self._closed = True
+            while not self._jobs.empty():
+                group.extend(job for job in [self._jobs.get()] if job is not None)
+            for job in group:
+                if not job.done.done():
+                    job.done.set_exception(SpoolError(f"{self.path}: the writer has failed"))
+            db.close()
+
+    def _commit(self, db: sqlite3.Connection, group: list[_Job]) -> None:
+        self._moved_bytes = self._moved_count = 0
+        results: list[Any] = []
+        failure: SpoolError | None = None
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            if time.monotonic() > self._next_prune:
+                self._ledger.prune(db)
+                self._next_prune = time.monotonic() + 3600
+            results = [job.work(db) for job in group]
+            db.execute("COMMIT")  # returns after the fsync
+        except sqlite3.Error as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            self._moved_bytes = self._moved_count = 0
+            failure = SpoolError(f"{self.path}: {error}")
+        with self._accounts:
+            self._bytes += self._moved_bytes - sum(job.reserved for job in group)
+            self._count += self._moved_count
+        for i, job in enumerate(group):
+            if failure is None:
+                job.done.set_result(results[i])
+            else:
+                job.done.set_exception(failure)
+        self._arrived.set()
+
+    def _store(self, db: sqlite3.Connection, event: Event, record: Record) -> Receipt:
+        status: Status = "stored"
+        match event:
+            case FeedbackEvent():
+                standing, status = self._ledger.judge(db, event)
+                if standing.revision != event.revision:
+                    record = encode(standing, record.topic, record.key)
+            case RetractionEvent():
+                status = self._ledger.retract(db, event)
+            case InteractionEvent():
+                pass
+        if status in ("stored", "replaced"):
+            headers = json.dumps(dict(record.headers))
+            db.execute(
+                "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
+                (record.topic, record.key, headers, record.value, record.size),
+            )
+            self._moved_bytes += record.size
+            self._moved_count += 1
+        return Receipt(record.event_id, status)
+
+    def _remove(self, db: sqlite3.Connection, seq: int) -> None:
+        found = db.execute("DELETE FROM outbox WHERE seq = ? RETURNING bytes", (seq,)).fetchall()
+        for (size,) in found:
+            self._moved_bytes -= size
+            self._moved_count -= 1
+
+    def _connect(self) -> sqlite3.Connection:
+        # Transactions are begun and ended by hand; each connection stays with its user.
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        return db

@@ -1,0 +1,106 @@
+"""Multi-head latent attention as cpu/native/latent.h takes it: its matrices, and the adapters of them.
+
+`kv_b_proj` is taken apart by heads: its key half, transposed, is applied to queries, its value half
+after attention (DeepSeek-AI 2024, DeepSeek-V2, section 2.1). Where a model rotates neighbouring
+dimensions, the rows that give them are put in halves, even ones first, as the other families have
+them; queries and keys alike, so that no product of the two changes.
+
+Left out: the expanded form, which is how PyTorch computes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Pair = tuple[Tensor, Tensor]  # an adapter's down [E, rank, in] and up [E, out, rank]
+
+
+@dataclass(frozen=True)
+class LatentAttention:
+    """A layer's attention module of DeepSeek-V3's kind."""
+
+    module: Any
+
+    @classmethod
+    def of(cls, module: Any) -> LatentAttention | None:
+        """None: it is of another kind."""
+        return cls(module) if hasattr(module, "kv_b_proj") else None
+
+    @property
+    def entering(self) -> tuple[nn.Linear, ...]:
+        """What gives the latents, of queries too where they have one, and is joined."""
+        latents = (self.module.q_a_proj, self.module.kv_a_proj_with_mqa)
+        return tuple(linear for linear in latents if linear is not None)
+
+    @property
+    def entering_rows(self) -> Tensor:
+        """Order of the joined rows of `entering`."""
+        return self._rotary_last(sum(linear.out_features for linear in self.entering))
+
+    @property
+    def query(self) -> Tensor:
+        """[heads * (nope + rope), query's latent or hidden]"""
+        return self._asking.weight[self._query_rows]
+
+    @property
+    def key(self) -> Tensor:
+        """[heads, latent, nope]"""
+        return self._by_head(self.module.kv_b_proj.weight)[0].transpose(1, 2)
+
+    @property
+    def value(self) -> Tensor:
+        """[heads, values, latent]"""
+        return self._by_head(self.module.kv_b_proj.weight)[1]
+
+    def adapters(self, pair_of: Callable[[nn.Linear], Pair]) -> list[Pair]:
+        """The adapters of `query`, `key` and `value`, where `pair_of` gives those of a projection."""
+        down, up = pair_of(self._asking)
+        shared, rows = pair_of(self.module.kv_b_proj)
+        keys, values = self._by_head(rows[0])
+        each = shared.expand(self.module.num_heads, -1, -1)
+        return [
+            (down, up[:, self._query_rows]),
+            (keys.transpose(1, 2), each.transpose(1, 2)),
+            (each, values),
+        ]
+
+    @property
+    def _asking(self) -> nn.Linear:
+        return self.module.q_b_proj or self.module.q_proj
+
+    @property
+    def _query_rows(self) -> Tensor:
+        size = self.module.qk_head_dim
+        heads = torch.arange(self.module.num_heads)[:, None] * size
+        return (heads + self._rotary_last(size)).flatten()
+
+    def _rotary_last(self, size: int) -> Tensor:
+        """Order of rows, the last of which are rotated."""
+        rows, plain = torch.arange(size), size - self.module.qk_rope_head_dim
+        if not self.module.config.rope_interleave:
+            return rows
+        return torch.cat([rows[:plain], rows[plain::2], rows[plain + 1 :: 2]])
+
+    def _by_head(self, rows: Tensor) -> list[Tensor]:
+        """[heads * (nope + values), n] -> the keys' [heads, nope, n], the values' [heads, values, n]."""
+        widths = [self.module.qk_nope_head_dim, self.module.v_head_dim]
+        return list(rows.unflatten(0, (self.module.num_heads, -1)).split(widths, dim=1))
+
+
+def why_not_latent(config: Any, width: int) -> str | None:
+    """What keeps MLA of these sizes from the native step, whose vectors are `width` wide."""
+    sizes = {
+        "kv_lora_rank": config.kv_lora_rank,
+        "q_lora_rank": config.q_lora_rank or 0,
+        "qk_nope_head_dim": config.qk_nope_head_dim,
+        "v_head_dim of all heads": config.num_attention_heads * config.v_head_dim,
+    }
+    for name, size in sizes.items():
+        if size % width:
+            return f"{name} {size} is no multiple of {width}"
+    return None

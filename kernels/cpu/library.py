@@ -1,0 +1,79 @@
+"""The native CPU library: compiled from cpu/*.cpp for this very machine, on first use.
+
+The shared library is kept in the user's cache folder under a hash of source, compiler and CPU.
+Without a compiler there is no library, the PyTorch reference serves, and the log says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SOURCES = Path(__file__).with_name("native")
+FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The loaded library, compiled if need be; None where that is not possible."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        log.warning("no C++ compiler: models run on the slower PyTorch reference")
+        return None
+    try:
+        found = ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, "stderr", None) or error
+        log.warning("the native library does not build, PyTorch serves instead: %s", detail)
+        return None
+    found.burnish_step.restype = found.burnish_backward.restype = None
+    return found
+
+
+def _compiled(compiler: str) -> Path:
+    """Path of the shared library for this source, compiler and CPU."""
+    digest = hashlib.sha256()
+    for source in sorted(SOURCES.iterdir()):
+        digest.update(source.read_bytes())
+    for part in (*FLAGS, str(Path(compiler).resolve()), platform.machine(), _cpu()):
+        digest.update(part.encode() + b"\0")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "burnish"
+    path = folder / f"native-{digest.hexdigest()[:16]}.so"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        # Several processes may start at once: each compiles aside, the last rename wins.
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            made = Path(aside) / path.name
+            command = [
+                compiler,
+                *FLAGS,
+                "-shared",
+                "-fPIC",
+                *map(str, sorted(SOURCES.glob("*.cpp"))),
+                "-o",
+                str(made),
+            ]
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            made.replace(path)
+    return path
+
+
+def _cpu() -> str:
+    """What `-march=native` depends on: a cache folder may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    wanted = ("model name", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))

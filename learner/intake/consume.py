@@ -1,0 +1,306 @@
+"""The intake tick: from the stream into the experience database, each event once.
+
+The positions in the stream live in the database and move in the transaction that writes the rows,
+so a tick that dies leaves either nothing or everything, and what is delivered again is recognised.
+A record that cannot be read, or that the database will not take, goes to the dead letters; the
+others go on. Left out: consumer groups. One intake runs at a time, under a lease.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from burnish.feedback.errors import UnknownEvent
+from burnish.feedback.events import (
+    TOPICS,
+    Event,
+    FeedbackEvent,
+    InteractionEvent,
+    RetractionEvent,
+    decode,
+)
+from burnish.feedback.stream.deadletters import dead_letter
+from burnish.feedback.stream.event_stream import EventStream, Record
+from burnish.learner.database import (
+    CompletionRow,
+    Database,
+    InteractionRow,
+    JudgementRow,
+    OffsetRow,
+    RetractionRow,
+)
+from burnish.learner.intake.joining import judged_sessions, refresh, sessions_of, slices
+from burnish.learner.lease import Lease
+from burnish.learner.ticks import Tick, intake_sentence
+from sqlalchemy import select, tuple_
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.orm import Session
+
+# What a database refuses for its content, whichever way its driver puts it.
+REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeEncodeError)
+BATCH = 500
+
+
+@dataclass
+class Counts:
+    interactions: int = 0
+    judgements: int = 0
+    retractions: int = 0
+    repeats: int = 0
+    unreadable: int = 0
+
+    def add(self, other: Counts) -> None:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+
+@dataclass
+class Touched:
+    """What must be joined anew after a batch."""
+
+    interactions: set[str] = field(default_factory=set)
+    sessions: set[tuple[str, str]] = field(default_factory=set)  # (tenant, session) judged
+    grown: set[tuple[str, str]] = field(default_factory=set)  # with one more answer
+
+
+def take_in(
+    database: Database, stream: EventStream, lease: Lease, *, seconds: float = 5.0
+) -> Tick | None:
+    """Read on until the stream is empty or the time is up; None when nothing was there.
+
+    Raises StreamUnavailable and LeaseLost; whatever was committed before stays.
+    """
+    started, counts, more = time.monotonic(), Counts(), True
+    while more and time.monotonic() - started < seconds:
+        more = False
+        for topic in TOPICS:
+            for partition in stream.partitions(topic):
+                took = _take_batch(database, stream, lease, topic, partition)
+                if took is not None:
+                    counts.add(took)
+                    more = True
+    figures = {name: value for name, value in vars(counts).items() if value}
+    if not figures:
+        return None
+    return Tick(
+        kind="intake",
+        policy="*",
+        did=intake_sentence(figures),
+        counts=figures,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _take_batch(
+    database: Database, stream: EventStream, lease: Lease, topic: str, partition: int
+) -> Counts | None:
+    with database.read() as session:
+        at = session.get(OffsetRow, (topic, partition))
+        after = at.position if at else None
+    records = stream.read(topic, partition, after, BATCH)
+    if not records:
+        return None
+    events, unreadable = _decode(records)
+    last = records[-1].offset
+    assert last is not None, "a record that was read knows its offset"
+    try:
+        with database.write() as session:
+            lease.fence(session)
+            counts = fold(session, events)
+            session.merge(OffsetRow(topic=topic, partition=partition, position=last))
+            _bury(stream, unreadable)
+    except REFUSALS:
+        # One record of the batch is not to the database's taste: find it by trying each alone.
+        with database.write() as session:
+            lease.fence(session)
+            counts, refused = _fold_singly(session, records)
+            session.merge(OffsetRow(topic=topic, partition=partition, position=last))
+            _bury(stream, [*unreadable, *refused])
+            counts.unreadable += len(refused)
+    counts.unreadable += len(unreadable)
+    stream.trim(topic, partition, last)
+    return counts
+
+
+def fold(session: Session, events: Sequence[Event]) -> Counts:
+    """Write events that are not there yet and bring the experience up to date."""
+    counts, touched = Counts(), Touched()
+    _interactions(session, [e for e in events if isinstance(e, InteractionEvent)], counts, touched)
+    _judgements(session, [e for e in events if isinstance(e, FeedbackEvent)], counts, touched)
+    _retractions(session, [e for e in events if isinstance(e, RetractionEvent)], counts, touched)
+    session.flush()
+    # A session's judgements are shared among its answers: one more answer concerns them all.
+    judged = touched.sessions | judged_sessions(session, touched.grown)
+    refresh(session, touched.interactions | sessions_of(session, judged))
+    return counts
+
+
+def _interactions(
+    session: Session, events: Sequence[InteractionEvent], counts: Counts, touched: Touched
+) -> None:
+    known: set[str] = set()
+    for some in slices([event.id for event in events]):
+        known.update(session.scalars(select(InteractionRow.id).where(InteractionRow.id.in_(some))))
+    for event in events:
+        if event.id in known:
+            counts.repeats += 1
+            continue
+        known.add(event.id)
+        counts.interactions += 1
+        session.add(_interaction_row(event))
+        session.add_all(_completion_rows(event))
+        touched.interactions.add(event.id)
+        if event.session_id is not None:
+            touched.grown.add((event.tenant, clean(event.session_id)))
+
+
+def _judgements(
+    session: Session, events: Sequence[FeedbackEvent], counts: Counts, touched: Touched
+) -> None:
+    column = tuple_(JudgementRow.tenant, JudgementRow.id)
+    known: dict[tuple[str, str], JudgementRow] = {}
+    for some in slices([(event.tenant, event.id) for event in events]):
+        rows = session.scalars(select(JudgementRow).where(column.in_(some)))
+        known.update({(row.tenant, row.id): row for row in rows})
+    for event in events:
+        row = known.get((event.tenant, event.id))
+        if row is not None and row.revision >= event.revision:
+            counts.repeats += 1
+            continue
+        counts.judgements += 1
+        if row is not None:
+            _touch(touched, row.tenant, row.interaction_id, row.session_id)
+        known[event.tenant, event.id] = session.merge(_judgement_row(event))
+        _touch(touched, event.tenant, event.interaction_id, event.session_id)
+
+
+def _retractions(
+    session: Session, events: Sequence[RetractionEvent], counts: Counts, touched: Touched
+) -> None:
+    keys = [(event.tenant, event.feedback_id) for event in events]
+    known: set[tuple[str, str]] = set()
+    for some in slices(keys):
+        column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
+        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(some))
+        known.update((tenant, key) for tenant, key in session.execute(query))
+    for event, key in zip(events, keys, strict=True):
+        if key in known:
+            counts.repeats += 1
+            continue
+        known.add(key)
+        counts.retractions += 1
+        session.add(RetractionRow(tenant=key[0], feedback_id=key[1], time=event.time.timestamp()))
+        row = session.get(JudgementRow, key)
+        if row is not None:
+            _touch(touched, row.tenant, row.interaction_id, row.session_id)
+
+
+def _touch(touched: Touched, tenant: str, interaction: str | None, session: str | None) -> None:
+    if interaction is not None:
+        touched.interactions.add(interaction)
+    if session is not None:
+        touched.sessions.add((tenant, session))
+
+
+def _decode(records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Exception]]]:
+    events: list[Event] = []
+    unreadable: list[tuple[Record, Exception]] = []
+    for record in records:
+        try:
+            events.append(decode(record))
+        except UnknownEvent as error:
+            unreadable.append((record, error))
+    return events, unreadable
+
+
+def _fold_singly(
+    session: Session, records: Sequence[Record]
+) -> tuple[Counts, list[tuple[Record, Exception]]]:
+    counts = Counts()
+    refused: list[tuple[Record, Exception]] = []
+    for record in records:
+        events, _ = _decode([record])
+        try:
+            with session.begin_nested():
+                counts.add(fold(session, events))
+        except REFUSALS as error:
+            refused.append((record, error))
+    return counts, refused
+
+
+def _bury(stream: EventStream, records: Sequence[tuple[Record, Exception]]) -> None:
+    for record, error in records:
+        dead_letter(stream, record, error, attempts=1)
+
+
+def clean(value: Any) -> Any:
+    """Without the NUL character, which PostgreSQL's text cannot hold."""
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case list():
+            return [clean(item) for item in value]
+        case dict():
+            return {clean(key): clean(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _interaction_row(event: InteractionEvent) -> InteractionRow:
+    return InteractionRow(
+        id=event.id,
+        time=event.time.timestamp(),
+        tenant=event.tenant,
+        user=clean(event.user),
+        session_id=clean(event.session_id),
+        policy=event.policy,
+        version=event.version,
+        messages=clean(event.messages),
+        tools=clean(event.tools),
+        prompt_ids=event.prompt_ids,
+        sampling=clean(event.sampling),
+        memories=event.memories,
+        meta=clean(_metadata(event)),
+    )
+
+
+def _metadata(event: InteractionEvent) -> dict[str, Any]:
+    """The client's, and which view of a session was answered from, so that what people thought of
+    the answer can be counted for the compaction behind it."""
+    return event.metadata | ({"memory": event.memory.model_dump()} if event.memory else {})
+
+
+def _completion_rows(event: InteractionEvent) -> list[CompletionRow]:
+    return [
+        CompletionRow(
+            interaction_id=event.id,
+            choice=completion.index,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            processed_logprobs=completion.processed_logprobs,
+            text=clean(completion.text),
+            finish_reason=completion.finish_reason,
+            tool_calls=clean(completion.tool_calls),
+        )
+        for completion in event.completions
+    ]
+
+
+def _judgement_row(event: FeedbackEvent) -> JudgementRow:
+    return JudgementRow(
+        tenant=event.tenant,
+        id=event.id,
+        revision=event.revision,
+        time=event.time.timestamp(),
+        user=clean(event.user),
+        interaction_id=event.interaction_id,
+        session_id=clean(event.session_id),
+        choice=event.choice,
+        name=event.name,
+        value=clean(event.value),
+        rationale=clean(event.rationale),
+        meta=clean(event.metadata),
+    )

@@ -1,0 +1,93 @@
+"""What every compaction policy takes and gives: candidates and a budget in, a verdict on each out.
+
+A policy sees whole units (a step, or a tool call with its results), never tokens: cutting inside
+steps breaks agents (AGORA, arXiv 2605.26596). It only decides; fetching, building the summaries
+it asks for, storing the plan and drawing the view are others' work. Left out: the pinned floor,
+which no policy is asked about.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from burnish.memory.search.embedding import Embedder
+from burnish.memory.sessions.plan import Verdict
+from burnish.memory.sessions.units import Unit
+from burnish.memory.views.forms import Price, form
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A unit off the floor, with what it costs in each form, in tokens, framing included."""
+
+    unit: Unit
+    tokens: int
+    short: int
+    cleared: int
+
+    def cost(self, verdict: Verdict) -> int:
+        """Tokens in the view; a summarised unit is paid for by its node, not here."""
+        match verdict:
+            case Verdict.KEEP:
+                return self.tokens
+            case Verdict.SHORTEN:
+                return self.short
+            case Verdict.CLEAR:
+                return self.cleared
+            case _:
+                return 0
+
+
+def candidate(unit: Unit, price: Price) -> Candidate:
+    """The unit priced in each form."""
+    short, cleared = (form(unit, v, price).tokens for v in (Verdict.SHORTEN, Verdict.CLEAR))
+    return Candidate(unit, unit.tokens, short, cleared)
+
+
+@dataclass(frozen=True)
+class Task:
+    candidates: Sequence[Candidate]  # in the order of the log
+    query: str  # what the next prompt is about: asked for, else the newest user step
+    budget: int  # tokens for all candidates together; the floor is already paid
+    vectors: Callable[[Sequence[Unit], Embedder], Awaitable[np.ndarray]] | None = None  # a cache
+
+    async def embedded(self, embedder: Embedder) -> np.ndarray:
+        """The candidates' embeddings [n, d], from the session's cache where there is one."""
+        units = [candidate.unit for candidate in self.candidates]
+        if self.vectors is not None:
+            return await self.vectors(units, embedder)
+        return await embedder.embed([unit.text for unit in units])
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    score: float  # higher: more worth keeping
+    why: str  # a few words for people, never words of the step: "BM25 3.1", "older than the tail"
+
+
+class Policy(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def decide(self, task: Task) -> Sequence[Decision]:
+        """One decision per candidate, in order; what stays costs at most `task.budget`."""
+        ...
+
+
+def spent(task: Task, decisions: Sequence[Decision]) -> int:
+    """What these decisions cost, summaries apart."""
+    pairs = zip(task.candidates, decisions, strict=True)
+    return sum(candidate.cost(decision.verdict) for candidate, decision in pairs)
+
+
+def newest(task: Task, room: int) -> set[int]:
+    """Places of the newest candidates that fit `room` one after the other, without a gap."""
+    kept: set[int] = set()
+    for place in range(len(task.candidates) - 1, -1, -1):
+        room -= task.candidates[place].tokens
+        if room < 0:
+            break
+        kept.add(place)
+    return kept

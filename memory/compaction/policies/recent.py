@@ -1,0 +1,20 @@
+"""`recent`: the newest units that fit, and nothing before them. What a sliding window does."""
+
+from collections.abc import Sequence
+
+from burnish.memory.compaction.policies.base import Decision, Task, newest
+from burnish.memory.sessions.plan import Verdict
+
+
+class Recent:
+    name = "recent"
+
+    async def decide(self, task: Task) -> Sequence[Decision]:
+        kept = newest(task, task.budget)
+        total = max(len(task.candidates), 1)
+        return [
+            Decision(Verdict.KEEP, place / total, "in the recent tail")
+            if place in kept
+            else Decision(Verdict.DROP, place / total, "older than the tail")
+            for place in range(len(task.candidates))
+        ]

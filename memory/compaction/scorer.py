@@ -1,0 +1,146 @@
+"""The learned scorer: a small network over a task's short list, and what follows from its scores.
+
+Each unit is looked at beside a summary of all of them (Deep Sets, arXiv 1703.06114), which gives
+three logits: drop, shorten, keep. `choose` turns logits into verdicts within the budget. Plain
+numpy; training (learner/compactor) writes the same weights from torch. Left out: the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from burnish.memory.compaction.features import NAMES, WIDTH, Features, Index, describe, look_again
+from burnish.memory.compaction.policies.base import Task
+from burnish.memory.errors import StoreError
+from burnish.memory.sessions.plan import Verdict
+from safetensors import SafetensorError, safe_open
+
+POLICY = "compactor"  # its name in the registry, where later versions are put
+CHOICES = (Verdict.DROP, Verdict.SHORTEN, Verdict.KEEP)
+DROP, SHORTEN, KEEP = range(3)
+LOOKS = 3  # each from where the last one led, as many hops as a question may need
+SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
+
+
+class ScorerError(StoreError, ValueError):
+    """A checkpoint that does not fit this scorer."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Weights by name: mean, std [WIDTH]; in, set, out: weight [out, in] and bias [out]."""
+
+    weights: Mapping[str, np.ndarray]
+    version: str = "shipped"
+
+    @classmethod
+    def load(cls, path: Path = SHIPPED, version: str = "shipped") -> Scorer:
+        """Raises ScorerError for a file that is none of ours, or made for other features."""
+        try:
+            with safe_open(path, framework="numpy") as file:
+                about = file.metadata() or {}
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise ScorerError(f"{path} is not a readable safetensors file: {error}") from error
+        if about.get("features") != fingerprint():
+            raise ScorerError(
+                f"{path} was trained for other features: train again with burnish train-compactor"
+            )
+        return cls({name: w.astype(np.float32) for name, w in weights.items()}, version)
+
+    def look(self, task: Task, log: Index | None = None) -> list[Features]:
+        """Every look at the task, the last one being what is decided on."""
+        looks = [describe(task, log)]
+        while len(looks) < LOOKS and len(looks[-1].chosen):
+            seen = worth(self.logits(looks[-1].rows))
+            looks.append(look_again(task, looks[-1], seen))
+        return looks
+
+    @property
+    def parameters(self) -> int:
+        return sum(w.size for w in self.weights.values())
+
+    def logits(self, rows: np.ndarray) -> np.ndarray:
+        """[n, WIDTH] float32 -> [n, 3]: drop, shorten, keep."""
+        if rows.ndim != 2 or rows.shape[1] != WIDTH:
+            raise ScorerError(f"rows must be [n, {WIDTH}], not {list(rows.shape)}")
+        if not len(rows):
+            return np.zeros((0, 3), np.float32)
+        w = self.weights
+        hidden = _relu(((rows - w["mean"]) / w["std"]) @ w["in.weight"].T + w["in.bias"])
+        summary = np.concatenate([hidden.mean(0), hidden.max(0)])
+        beside = np.concatenate([hidden, np.tile(summary, (len(rows), 1))], axis=1)
+        hidden = _relu(beside @ w["set.weight"].T + w["set.bias"])
+        return hidden @ w["out.weight"].T + w["out.bias"]
+
+
+def fingerprint() -> str:
+    """Names what a checkpoint's inputs mean; other features need other weights."""
+    return ",".join(NAMES)
+
+
+def log_probabilities(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+def worth(logits: np.ndarray) -> np.ndarray:
+    """Probability of being wanted at all, [n] in 0..1: the order in which units get room."""
+    return 1.0 - np.exp(log_probabilities(logits)[:, DROP])
+
+
+def picked(
+    task: Task, features: Features, wanted: np.ndarray, order_by: np.ndarray
+) -> tuple[dict[int, Verdict], int]:
+    """Verdicts for what is wanted and fits, by candidate, and the tokens left.
+
+    `wanted` [n] indexes CHOICES. What does not fit whole is shortened if that fits.
+    """
+    verdicts: dict[int, Verdict] = {}
+    left = task.budget
+    for row in np.argsort(-order_by, kind="stable"):
+        if wanted[row] == DROP:
+            continue
+        place = int(features.chosen[row])
+        for verdict in (CHOICES[wanted[row]], Verdict.SHORTEN):
+            cost = task.candidates[place].cost(verdict)
+            if cost <= left:
+                verdicts[place] = verdict
+                left -= cost
+                break
+    return verdicts, left
+
+
+def choose(
+    task: Task, features: Features, logits: np.ndarray, order_by: np.ndarray | None = None
+) -> list[Verdict]:
+    """One verdict per candidate. What the scorer wants comes first; half of the room that is left
+    goes to what it nearly wanted, the rest to the newest: no scorer knows all that is coming."""
+    score = worth(logits) if order_by is None else order_by
+    verdicts, left = picked(task, features, logits.argmax(1), score)
+    nearly = np.where(logits[:, KEEP] >= logits[:, SHORTEN], KEEP, SHORTEN)
+    ranked = [int(features.chosen[r]) for r in np.argsort(-score, kind="stable")]
+    form = dict(zip(features.chosen.tolist(), nearly, strict=True))
+    spare = left // 2
+    for place in ranked:
+        if place not in verdicts:
+            cost = task.candidates[place].cost(CHOICES[form[place]])
+            if cost <= spare:
+                verdicts[place] = CHOICES[form[place]]
+                spare, left = spare - cost, left - cost
+    for place in range(len(task.candidates) - 1, -1, -1):
+        # Newly shown, or whole instead of short.
+        candidate, verdict = task.candidates[place], verdicts.get(place, Verdict.DROP)
+        more = candidate.tokens - candidate.cost(verdict)
+        if verdict != Verdict.KEEP and more <= left:
+            verdicts[place] = Verdict.KEEP
+            left -= more
+    return [verdicts.get(place, Verdict.DROP) for place in range(len(task.candidates))]
+
+
+def _relu(values: np.ndarray) -> np.ndarray:
+    return np.maximum(values, 0.0)

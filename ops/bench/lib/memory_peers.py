@@ -1,0 +1,204 @@
+"""Mem0 and LangMem on the same worlds, run inside a throw-away environment of their own.
+
+`python -m burnish.ops.bench.lib.memory_peers WORLDS` prints one JSON object. Their pinned dependencies
+fight with ours, so ops/bench/memory.py installs them elsewhere. Mem0: `infer=False`, a local Qdrant,
+our hashing embedder injected; what its search returns fills the budget, best first. LangMem:
+`summarize_messages`, with a summariser that picks telling lines, since no language model of a size
+that writes summaries runs here; the budget is shared evenly by summary and newest messages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from burnish.learner.compactor import reader
+from burnish.learner.compactor.episodes import Arena
+from burnish.learner.compactor.logs import OVERHEAD, Question, rough_count
+from burnish.learner.compactor.worlds import make_world
+from burnish.memory.compaction.summaries import extract
+from burnish.memory.search.embedding import HashingEmbedder
+from burnish.memory.sessions.steps import Step
+from burnish.memory.sessions.units import Unit
+
+ITEMS = 300  # of the latency figures
+Ranked = Callable[[Question], list[int]]
+
+
+def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
+    """Score kept by share, and seconds of its add and search."""
+    os.environ |= {"MEM0_TELEMETRY": "False", "OPENAI_API_KEY": "unused"}
+    from mem0 import Memory  # pyright: ignore[reportMissingImports]
+    from mem0.utils.factory import EmbedderFactory  # pyright: ignore[reportMissingImports]
+
+    EmbedderFactory.create = staticmethod(lambda *args, **kwargs: _Embedder())
+    right: dict[float, list[bool]] = {share: [] for share in shares}
+    adds: list[float] = []
+    finds: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        store = {"path": f"{folder}/qdrant", "embedding_model_dims": 384, "on_disk": True}
+        memory = Memory.from_config(
+            {
+                "vector_store": {"provider": "qdrant", "config": store},
+                "history_db_path": f"{folder}/history.db",
+            }
+        )
+        for arena in worlds:
+            user = f"world-{arena.world.seed}"
+            stored = [step for step in arena.world.steps if not step.pin_reason and step.content]
+            for step in stored:
+                began = time.perf_counter()
+                memory.add(step.content, user_id=user, infer=False, metadata={"seq": step.seq})
+                adds.append(time.perf_counter() - began)
+            for question in arena.world.questions:
+                began = time.perf_counter()
+                found = memory.search(
+                    question.text, filters={"user_id": user}, top_k=len(stored), threshold=0.0
+                )
+                finds.append(time.perf_counter() - began)
+                places = [int(hit["metadata"]["seq"]) for hit in found["results"]]
+                for share in shares:
+                    right[share].append(_right(arena, question, places, share))
+        search = _search_at(memory, worlds[0])
+    return {
+        "score": {f"{share:g}": statistics.mean(done) for share, done in right.items()},
+        "add_ms": _quantiles(adds),
+        "search_ms_at_300": search,
+    }
+
+
+def _search_at(memory: Any, arena: Arena) -> dict[str, float]:
+    """Search among exactly ITEMS records, 10 wanted."""
+    texts = [step.content[:400] for step in arena.world.steps if step.content]
+    for i in range(ITEMS):
+        memory.add(f"{i}: {texts[i % len(texts)]}", user_id="latency", infer=False)
+    taken = []
+    for _ in range(5):
+        for question in arena.world.questions:
+            began = time.perf_counter()
+            memory.search(question.text, filters={"user_id": "latency"}, top_k=10)
+            taken.append(time.perf_counter() - began)
+    return _quantiles(taken)
+
+
+class _Embedder:
+    """Ours, in the shape Mem0 asks for."""
+
+    def __init__(self) -> None:
+        self._ours = HashingEmbedder(384)
+        self.config = type("Config", (), {"embedding_dims": 384})()
+
+    def embed(self, text: str, memory_action: str | None = None) -> list[float]:
+        return self._ours.vector(text).tolist()
+
+    def embed_batch(self, texts: Sequence[str], memory_action: str = "add") -> list[list[float]]:
+        return [self.embed(text) for text in texts]
+
+
+def _right(arena: Arena, question: Question, places: Sequence[int], share: float) -> bool:
+    """Whether the best that fit the budget answer the question."""
+    by_place = {step.seq: step for step in arena.world.steps}
+    room = int(share * arena.world.tokens) - sum(step.tokens for step in arena.floor)
+    kept: list[Step] = []
+    for place in places:
+        step = by_place[place]
+        if step.tokens <= room:
+            kept.append(step)
+            room -= step.tokens
+    return _answered(question, kept)
+
+
+def _answered(question: Question, steps: Sequence[Step], more: str = "") -> bool:
+    shown = [{**s.message(), "cursors": [s.cursor]} for s in sorted(steps, key=lambda s: s.seq)]
+    if more:
+        shown.insert(0, {"role": "system", "content": more, "cursors": ["0"]})
+    return reader.answer(question.text, shown) == question.answer
+
+
+def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
+    """Score kept by share."""
+    from langchain_core.messages import (  # pyright: ignore[reportMissingImports]
+        AIMessage,
+        BaseMessage,
+        HumanMessage,
+    )
+    from langchain_core.runnables import RunnableLambda  # pyright: ignore[reportMissingImports]
+    from langmem.short_term import summarize_messages  # pyright: ignore[reportMissingImports]
+
+    def count(messages: Any) -> int:
+        return sum(rough_count(str(m.content)) + OVERHEAD for m in messages)
+
+    right: dict[float, list[bool]] = {share: [] for share in shares}
+    for arena in worlds:
+        for share in shares:
+            budget = int(share * arena.world.tokens)
+            steps = [step for step in arena.world.steps if step.content and not step.pin_reason]
+            messages: list[BaseMessage] = [
+                (HumanMessage if step.role == "user" else AIMessage)(
+                    content=step.content, id=str(step.seq)
+                )
+                for step in steps
+            ]
+            room = budget // 2
+
+            def summarise(prompt: Any, room: int = room) -> AIMessage:
+                asked = prompt.to_messages() if hasattr(prompt, "to_messages") else prompt
+                units = [_unit(i, str(m.content)) for i, m in enumerate(asked)]
+                text = extract(units, room, lambda text: rough_count(text))
+                # Without the places that picking puts before each line.
+                return AIMessage(content="\n".join(x.partition(": ")[2] for x in text.split("\n")))
+
+            result = summarize_messages(
+                messages,
+                running_summary=None,
+                model=RunnableLambda(summarise),
+                max_tokens=budget,
+                max_tokens_before_summary=max(budget - room, 1),
+                max_summary_tokens=room,
+                token_counter=count,
+            )
+            by_place = {str(step.seq): step for step in steps}
+            kept = [by_place[m.id] for m in result.messages if m.id in by_place]
+            summary = "\n".join(str(m.content) for m in result.messages if m.id not in by_place)
+            for question in arena.world.questions:
+                right[share].append(_answered(question, kept, summary))
+    return {"score": {f"{share:g}": statistics.mean(done) for share, done in right.items()}}
+
+
+def _unit(seq: int, text: str) -> Unit:
+    step = Step(id=str(seq), role="user", content=text, seq=seq, tokens=rough_count(text), at=0.0)
+    return Unit((step,))
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {
+        name: round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1000, 3)
+        for name, share in (("p50", 0.5), ("p95", 0.95))
+    }
+
+
+def main() -> None:
+    """Argument: JSON with seeds, questions and shares; output: figures, or why there are none."""
+    asked = json.loads(Path(sys.argv[1]).read_text())
+    arenas = [
+        Arena(make_world(seed, "heldout", questions=asked["questions"])) for seed in asked["seeds"]
+    ]
+    done: dict[str, Any] = {}
+    for name, run in (("mem0", mem0), ("langmem", langmem)):
+        try:
+            done[name] = run(arenas, asked["shares"])
+        except (ImportError, RuntimeError, ValueError, TypeError, OSError) as error:
+            done[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+    Path(sys.argv[2]).write_text(json.dumps(done))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Score kept against tokens kept: every policy, needles and variables, and ten re-compactions.
+
+Held-out worlds (words never trained on), and ten times the training horizon. The question is the
+query, as an agent's next prompt is; the reader is learner/compactor/reader.py, which answers every
+question from the full log. Views follow the policies' decisions as the store's do.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from burnish.learner.compactor import reader
+from burnish.learner.compactor.episodes import Arena
+from burnish.learner.compactor.figures import Point, enough
+from burnish.learner.compactor.logs import Count, Question
+from burnish.learner.compactor.ruler import needles, variables
+from burnish.learner.compactor.worlds import HORIZON, make_world
+from burnish.memory import MemoryStore
+from burnish.memory.compaction.policies.base import Policy, Task, spent
+from burnish.memory.compaction.summaries import build
+from burnish.memory.search.embedding import Embedder
+from burnish.memory.sessions.plan import Verdict
+
+Report = Callable[[str], None]
+LONG = 10 * HORIZON
+
+
+class Remembered:
+    """An embedder that reads every text once, as the store's cache of vectors does."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, np.ndarray] = {}
+        self.name = embedder.name
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if fresh:
+            vectors = await self._embedder.embed(fresh)
+            self._known.update(zip(fresh, vectors, strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+async def curves(
+    policies: Sequence[Policy],
+    arenas: Sequence[Arena],
+    shares: Sequence[float],
+    told: Report,
+) -> dict[str, list[Point]]:
+    """By policy: one point per share."""
+    found: dict[str, list[Point]] = {}
+    for policy in policies:
+        points = []
+        for share in shares:
+            done = [
+                await trial(policy, arena, question, arena.task(question, share))
+                for arena in arenas
+                for question in arena.world.questions
+            ]
+            right, used = zip(*done, strict=True)
+            points.append(Point(share, sum(right) / len(right), sum(used) / len(used)))
+        found[policy.name] = points
+        told(f"{policy.name}: " + "  ".join(f"{p.share:.0%} {p.score:.3f}" for p in points))
+    return found
+
+
+async def trial(policy: Policy, arena: Arena, question: Question, task: Task) -> tuple[bool, float]:
+    """(answered rightly, share of the log's tokens that the view costs), summaries included."""
+    decisions = await policy.decide(task)
+    messages = list(arena.messages(decisions))
+    tokens = arena.tokens(decisions)
+    pairs = zip(task.candidates, decisions, strict=True)
+    behind = [c.unit for c, d in pairs if d.verdict is Verdict.SUMMARISE]
+    if behind:
+        nodes = await build(behind, task.budget - spent(task, decisions), arena.price, None, {})
+        tokens += sum(node.tokens for node in nodes)
+        for node in nodes:
+            # Picked lines carry their step's place; as quotes they are read in the log's order.
+            for line in node.text.splitlines():
+                place, _, text = line.partition(": ")
+                cursor = place.split()[0] if place else "0"
+                messages.append({"role": "user", "content": text, "cursors": [cursor]})
+    return reader.answer(question.text, messages) == question.answer, tokens / arena.world.tokens
+
+
+def worlds(first: int, n: int, horizon: int, questions: int) -> list[Arena]:
+    return [
+        Arena(make_world(seed, "heldout", horizon=horizon, questions=questions))
+        for seed in range(first, first + n)
+    ]
+
+
+def least_shares(found: Mapping[str, Sequence[Point]]) -> dict[str, float | None]:
+    """By policy: the smallest budget that keeps 98 % of the score; None: beyond the range."""
+    return {name: enough(points) for name, points in found.items()}
+
+
+async def ruler(
+    policies: Sequence[Policy], tokens: int, budget: int, count: Count, seeds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """By policy: share of needles and of variable chains answered, at `budget` of `tokens`."""
+    found: dict[str, dict[str, float]] = {}
+    for kind, make in (("needles", needles), ("variables", variables)):
+        arenas = [Arena(make(seed, tokens, count), count) for seed in seeds]
+        for policy in policies:
+            done = []
+            for arena in arenas:
+                room = budget - sum(step.tokens for step in arena.floor)
+                for question in arena.world.questions:
+                    task = Task(arena.candidates, question.text, room)
+                    done.append((await trial(policy, arena, question, task))[0])
+            found.setdefault(policy.name, {})[kind] = sum(done) / len(done)
+    return found
+
+
+async def recompactions(
+    store: MemoryStore,
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    times: int = 10,
+    share: float = 0.3,
+) -> dict[str, dict[str, int]]:
+    """A log that is compacted `times` while it grows, beside one that is compacted once at its end.
+
+    Through the store, without a query, then asked question by question at the same budget. By
+    policy: facts asked for, kept by one compaction, and of these lost by `times`.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for policy in policies:
+        asked = kept = lost = again = 0
+        for seed in seeds:
+            world = make_world(seed, "heldout")
+            budget = int(share * world.tokens)
+            events = [_event(step) for step in world.steps]
+            once, often = (f"{policy}-{seed}-{uuid.uuid4().hex[:6]}" for _ in range(2))
+            await append_all(store, once, events)
+            await store.compaction.compact("bench", once, policy, budget)
+            for at in _cuts(events, times):
+                await append_all(store, often, events[at[0] : at[1]])
+                await store.compaction.compact("bench", often, policy, budget)
+            for question in world.questions:
+                one, ten = [
+                    reader.answer(
+                        question.text,
+                        (await store.context("bench", name, budget, question.text))["messages"],
+                    )
+                    == question.answer
+                    for name in (once, often)
+                ]
+                asked, kept, again = asked + 1, kept + one, again + ten
+                lost += one and not ten
+        found[policy] = {
+            "asked": asked,
+            "kept_by_one": kept,
+            f"kept_by_{times}": again,
+            f"lost_by_{times}": lost,
+        }
+    return found
+
+
+def _cuts(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, int]]:
+    """Equal pieces that part no tool call from its result."""
+    marks = [0]
+    for piece in range(1, times):
+        at = len(events) * piece // times
+        while events[at]["role"] == "tool":
+            at += 1
+        marks.append(at)
+    return list(zip(marks, [*marks[1:], len(events)], strict=True))
+
+
+def _event(step: Any) -> dict[str, Any]:
+    event = {"id": step.id, **step.message()}
+    return event | ({"kind": step.kind} if step.kind == "task" else {})
+
+
+async def append_all(
+    store: MemoryStore, session: str, events: Sequence[Mapping[str, Any]], batch: int = 50
+) -> None:
+    for at in range(0, len(events), batch):
+        await store.append("bench", session, events[at : at + batch])

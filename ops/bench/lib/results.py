@@ -1,0 +1,35 @@
+"""Where figures are kept: one JSON file per bench, with the machine and versions it ran on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from burnish.ops.machine import describe_machine
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path(__file__).parents[1] / "results"
+
+
+def keep(name: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+    """Write `folder/name.json`; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"machine": describe_machine(), **figures}, indent=1) + "\n")
+    return path
+
+
+def show(title: str, figures: Mapping[str, Any]) -> None:
+    """The same figures as a table of two columns; nested ones are left to the JSON."""
+    table = Table(title=title, show_header=False)
+    for name, value in figures.items():
+        if not isinstance(value, Mapping | list):
+            table.add_row(name.replace("_", " "), _text(value))
+    Console().print(table)
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

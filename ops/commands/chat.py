@@ -1,0 +1,118 @@
+"""`burnish chat`: a conversation in the terminal, streamed through the openai client, with thumbs.
+
+A line that starts with / is a command. Left out: history across runs, and editing of past turns.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+from burnish.ops.commands.client import Service, ServiceError
+from burnish.ops.settings import UpSettings
+from rich.console import Console
+
+HELP = """\
+/up            a good answer            /down [why]    a bad one
+/fix TEXT      what it should have said /comment TEXT  anything else about it
+/new           start a new conversation /quit          leave (or Ctrl-D)"""
+
+
+class Conversation:
+    """Messages so far, and the interaction that a judgement would be about."""
+
+    def __init__(self, settings: UpSettings, model: str, system: str | None):
+        self._service = Service(settings)
+        self._client = openai.OpenAI(
+            base_url=f"{self._service.url}/v1",
+            api_key=settings.api_key or "none-needed-on-loopback",
+            max_retries=0,
+        )
+        self.model = model
+        self._system = system
+        self.interaction_id: str | None = None
+        self.version: str | None = None
+        self.messages: list[Any] = []
+        self.restart()
+
+    @property
+    def url(self) -> str:
+        return self._service.url
+
+    def restart(self) -> None:
+        self.messages = [{"role": "system", "content": self._system}] if self._system else []
+        self.interaction_id = None
+
+    def ask(self, text: str) -> Iterator[str]:
+        """Streams the answer; afterwards `interaction_id` and `version` are its own."""
+        turn = [*self.messages, {"role": "user", "content": text}]
+        answer = ""
+        with self._client.chat.completions.create(
+            model=self.model, messages=turn, stream=True
+        ) as stream:
+            for chunk in stream:
+                self.interaction_id = chunk.id
+                self.version = chunk.system_fingerprint or self.version
+                piece = chunk.choices[0].delta.content if chunk.choices else None
+                if piece:
+                    answer += piece
+                    yield piece
+        self.messages = [*turn, {"role": "assistant", "content": answer}]
+
+    def judge(self, name: str, value: Any, rationale: str | None = None) -> None:
+        if self.interaction_id is None:
+            raise ServiceError("there is no answer to judge yet")
+        body = {"interaction_id": self.interaction_id, "name": name, "value": value}
+        self._service.post("/v1/feedback", body | ({"rationale": rationale} if rationale else {}))
+
+
+def run(settings: UpSettings, *, model: str, system: str | None, console: Console) -> int:
+    talk = Conversation(settings, model, system)
+    interactive = sys.stdin.isatty()
+    if interactive:
+        console.print(f"[dim]{talk.url}  ({model})  /help for commands[/dim]")
+    while True:
+        try:
+            line = input("> " if interactive else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            return 0
+        try:
+            if line in ("/quit", "/exit"):
+                return 0
+            if line.startswith("/"):
+                console.print(command(talk, line), style="dim", markup=False, highlight=False)
+            elif line:
+                for piece in talk.ask(line):
+                    console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
+                console.print(f"  [dim]{talk.version}[/dim]", highlight=False)
+        except KeyboardInterrupt:  # closing the stream frees its slot
+            console.print("  [dim](stopped)[/dim]")
+        except openai.APIConnectionError:
+            raise ServiceError(
+                f"no service answers at {talk.url}; start one with `burnish up`"
+            ) from None
+        except (openai.APIStatusError, ServiceError) as error:
+            console.print(str(error), style="red", markup=False, highlight=False)
+
+
+def command(talk: Conversation, line: str) -> str:
+    """Carries out a slash command and says what was done."""
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match word:
+        case "/up" | "/down":
+            talk.judge("thumbs", word[1:], rest or None)
+            return f"thumbs {word[1:]} noted"
+        case "/fix" if rest:
+            talk.judge("correction", rest)
+            return "correction noted"
+        case "/comment" if rest:
+            talk.judge("comment", rest)
+            return "comment noted"
+        case "/new":
+            talk.restart()
+            return "a new conversation"
+        case _:
+            return HELP

@@ -1,0 +1,109 @@
+"""`burnish kernels`: every op, the way it takes here, why, and its error; exit code 1 if one is off.
+
+Adds to kernels/backends.py what only the engine knows: drawing tokens, whose reference is the sampler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from burnish.kernels import attention
+from burnish.kernels.backends import NOBODY, Way, machine, ways
+from burnish.kernels.cpu import library as native
+from burnish.kernels.forward_batch import DRAW, Draws, Feed
+from burnish.kernels.model import LoadedModel
+from burnish.serving.engine.sampler import Sampler
+from burnish.serving.engine.types import SamplingParams
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForCausalLM, Qwen3Config
+
+ROWS, VOCAB = 48, 512
+
+
+def sampling() -> Way:
+    """Log-probabilities of drawn tokens, ours against the sampler's; another token is infinitely far."""
+    if torch.cuda.is_available():
+        return Way("sampling", "PyTorch, on the device", "that is where logits are", _device_gap())
+    if native.library() is None:
+        return Way("sampling", "PyTorch", "it is the reference itself", 0.0)
+    why = "biases, penalties, grammars and alternatives go to PyTorch"
+    return Way("sampling", "native library", why, _sampling_error())
+
+
+def _sampling_error() -> float:
+    torch.manual_seed(0)
+    attention.register()
+    config = Qwen3Config(
+        vocab_size=VOCAB, hidden_size=64, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=64,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(
+        config, attn_implementation=attention.NAME, dtype=torch.float32
+    ).eval()
+    loaded = LoadedModel(model, NOBODY, Path(), "")
+    loaded.use_native()
+    rng = np.random.default_rng(0)
+    sampler = _sampler("cpu", rng)
+    rows = np.arange(ROWS)
+    ones, zeros = np.ones_like(rows), np.zeros_like(rows)
+    feed = Feed(rng.integers(0, VOCAB, ROWS), rows, zeros, ones, zeros, rows)
+    table = np.arange(ROWS * 16).reshape(ROWS, 16)
+    pages = loaded.new_pages(table.size)
+    no = np.zeros(ROWS, bool)
+    how: np.ndarray = sampler.how.astype(DRAW)
+    draws = Draws(how, no, zeros.astype(np.uint64), ones * 9, np.zeros(VOCAB, bool), no)
+    logits, _ = loaded.step(feed, table, pages)
+    _, drawn = loaded.step(feed, table, pages, draws)
+    assert logits is not None
+    assert drawn is not None
+    truth = sampler.draw(logits, rows, zeros)
+    return _furthest([torch.from_numpy(ours[0]) for ours in drawn[:3]], truth)
+
+
+def _device_gap() -> float:
+    logits, rows = torch.randn(ROWS, VOCAB) * 3, np.arange(ROWS)
+    ours, truth = (
+        _sampler(device, np.random.default_rng(0)).draw(logits.to(device), rows, rows * 0)
+        for device in ("cuda", "cpu")
+    )
+    return _furthest(ours, truth)
+
+
+def _sampler(device: str, rng: np.random.Generator) -> Sampler:
+    """A sampler whose rows want all kinds of things."""
+    sampler = Sampler(ROWS, VOCAB, frozenset(), torch.device(device))
+    for row in range(ROWS):
+        params = SamplingParams(
+            temperature=float(rng.choice([0.0, 0.5, 1.0, 1.7])),
+            top_p=float(rng.choice([0.3, 0.9, 1.0])),
+            top_k=int(rng.choice([0, 3, 40])),
+            min_p=float(rng.choice([0.0, 0.1])),
+        )
+        sampler.admit(row, params, row)
+    return sampler
+
+
+def _furthest(ours: Sequence[Any], truth: Sequence[Any]) -> float:
+    """Largest gap of two draws' log-probabilities; infinite where a token differs."""
+    if ours[0].tolist() != truth[0].tolist():
+        return float("inf")
+    return max(float((ours[at].cpu() - truth[at]).abs().max()) for at in (1, 2))
+
+
+def run(console: Console) -> int:
+    """Print the report; 1 if an op is further from its reference than allowed."""
+    for name, value in machine().items():
+        console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
+    table = Table("op", "way taken", "why", "largest error", box=None)
+    failed = False
+    for way in (*ways(), sampling()):
+        failed = failed or not way.passed
+        error = f"{way.error:.1g} (at most {way.allowed:g})"
+        table.add_row(way.op, way.way, way.why, error if way.passed else f"[red]{error} NOT OK")
+    console.print(table)
+    return 1 if failed else 0

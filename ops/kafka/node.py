@@ -1,0 +1,253 @@
+"""A real Apache Kafka on this machine: one KRaft node, fetched through Maven.
+
+`burnish kafka` runs it in the foreground, `burnish up --kafka` and the tests start it as a child.
+The jars land in a cache folder named after the hash of ops/kafka/pom.xml, outside the package, so
+that an installed wheel works too and a changed pom never meets old jars.
+
+Left out: security, several brokers, anything a production cluster has. For that, point
+BURNISH_KAFKA_BOOTSTRAP at your own.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaError
+
+POM = Path(__file__).with_name("pom.xml")
+
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+log.dirs={log_dir}
+num.partitions=3
+auto.create.topics.enable=false
+message.max.bytes=8388608
+replica.fetch.max.bytes=8388608
+log.retention.hours=168
+# There is no second replica that could hold a record while this one loses its page cache.
+log.flush.interval.messages=1
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+# A killed node can register again only when its old session has run out.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"""
+
+
+class KafkaNodeError(Exception):
+    """The node cannot be fetched, started or reached. Root of this module's errors."""
+
+
+class KafkaMissing(KafkaNodeError, RuntimeError):
+    """Java, Maven or the jars are not there."""
+
+
+def cache_folder() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:12]
+    return Path(root) / "burnish" / f"kafka-{digest}"
+
+
+def fetch() -> Path:
+    """The folder with Kafka's jars, filled through Maven if it is not there yet."""
+    if shutil.which("java") is None:
+        raise KafkaMissing(
+            "Kafka needs Java, which is not on PATH (Debian: apt-get install default-jre-headless)"
+        )
+    folder = cache_folder()
+    if folder.is_dir():
+        return folder
+    if shutil.which("mvn") is None:
+        raise KafkaMissing(
+            "fetching Kafka needs Maven, which is not on PATH"
+            " (Debian: apt-get install maven default-jre-headless)"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Filled aside and renamed: a folder under the final name is always whole.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".kafka-") as scratch:
+        libs = Path(scratch) / "libs"
+        shutil.copy(POM, scratch)
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", f"-DoutputDirectory={libs}"]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+        if done.returncode or not any(libs.glob("kafka_2.13-*.jar")):
+            reason = (done.stdout + done.stderr).strip().splitlines()
+            raise KafkaMissing(f"Maven could not fetch Kafka: {reason[0] if reason else 'no jars'}")
+        # Another process may have been faster; its folder is as good as ours.
+        with contextlib.suppress(OSError):
+            libs.rename(folder)
+    return folder
+
+
+class KafkaNode:
+    """One broker and controller in one process; `start` returns when a client gets an answer.
+
+    Ports are remembered in the data folder, since the controller's is part of the formatted
+    metadata. `port=0` takes the remembered one, or asks the system for a free one.
+    """
+
+    def __init__(self, data_dir: Path, port: int = 0, heap_mb: int = 512) -> None:
+        self.data_dir = Path(data_dir).resolve()
+        self.heap_mb = heap_mb
+        self.process: subprocess.Popen[bytes] | None = None
+        self._wanted_port = port
+        self.port = port
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        return self.data_dir / "kafka.log"
+
+    def start(self, timeout: float = 90.0) -> None:
+        libs = fetch()
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        config = self._configure()
+        if not (self.data_dir / "log" / "meta.properties").exists():
+            self._format(libs, config)
+        with self.log_file.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._java(libs, "kafka.Kafka", str(config)),
+                stdout=log,
+                stderr=log,
+                cwd=self.data_dir,
+                # Ctrl-C in a terminal reaches the parent, which stops the node in order.
+                start_new_session=True,
+            )
+        try:
+            self._wait(time.monotonic() + timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, timeout: float = 20.0) -> None:
+        """End the node in order; by force when it takes longer than `timeout` seconds."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def kill(self) -> None:
+        """End the node as a power cut would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def _configure(self) -> Path:
+        remembered = self.data_dir / "ports.json"
+        ports = json.loads(remembered.read_text()) if remembered.exists() else {}
+        self.port = self._wanted_port or ports.get("port") or _free_port()
+        controller_port = ports.get("controller_port") or _free_port()
+        for port in (self.port, controller_port):
+            if not _is_free(port):
+                raise KafkaNodeError(f"port {port} on 127.0.0.1 is in use")
+        remembered.write_text(json.dumps({"port": self.port, "controller_port": controller_port}))
+        config = self.data_dir / "server.properties"
+        config.write_text(
+            PROPERTIES.format(
+                port=self.port, controller_port=controller_port, log_dir=self.data_dir / "log"
+            )
+        )
+        return config
+
+    def _format(self, libs: Path, config: Path) -> None:
+        tool = "kafka.tools.StorageTool"
+        made = subprocess.run(self._java(libs, tool, "random-uuid"), capture_output=True, text=True)
+        cluster_id = made.stdout.strip().splitlines()[-1:] or [""]
+        command = self._java(libs, tool, "format", "--standalone", "-t", *cluster_id)
+        done = subprocess.run([*command, "-c", str(config)], capture_output=True, text=True)
+        if done.returncode:
+            raise KafkaNodeError(f"cannot format {self.data_dir}: {done.stdout}{done.stderr}")
+
+    def _java(self, libs: Path, main: str, *arguments: str) -> list[str]:
+        # The first compiler tier alone starts faster and is plenty for one machine.
+        tuning = [f"-Xmx{self.heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return ["java", *tuning, "-cp", f"{libs}/*", main, *arguments]
+
+    def _wait(self, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                tail = self.log_file.read_text(errors="replace").splitlines()[-15:]
+                raise KafkaNodeError("Kafka ended while starting:\n" + "\n".join(tail))
+            if not _is_free(self.port) and self._answers():
+                return
+            time.sleep(0.1)
+        raise KafkaNodeError(f"Kafka did not answer in time; see {self.log_file}")
+
+    def _answers(self) -> bool:
+        try:
+            admin = KafkaAdminClient(
+                bootstrap_servers=self.bootstrap,
+                bootstrap_timeout_ms=3000,  # pyright: ignore[reportCallIssue]
+            )
+        except (KafkaError, OSError):
+            return False
+        try:
+            admin.list_topics()
+            return True
+        except (KafkaError, OSError):
+            return False
+        finally:
+            admin.close()
+
+
+def run_kafka(data_dir: Path, port: int) -> int:
+    """Run a node in the foreground until Ctrl-C or SIGTERM. Returns the exit code."""
+    node = KafkaNode(data_dir, port)
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    node.start()
+    print(f"Kafka at {node.bootstrap} (data in {node.data_dir}); Ctrl-C stops it", flush=True)
+    while not stopped.wait(0.5):
+        if node.process is None or node.process.poll() is not None:
+            print(f"Kafka ended by itself; see {node.log_file}", flush=True)
+            return 1
+    node.stop()
+    return 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

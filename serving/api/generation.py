@@ -1,0 +1,187 @@
+"""One question being answered: n engine requests run at once, their deltas merged and parsed.
+
+A `Turn` owns what must be given back when an answer ends in any way, a client hanging up
+included: the engine slots and the lease on the policy version. `close` is not a coroutine, so it
+works in the middle of a cancellation. Left out: HTTP (routes/chat.py) and recording (recorder.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from burnish.feedback.events import MemoryUsed
+from burnish.serving.api.chat_template import AnswerParser, Part
+from burnish.serving.engine import (
+    Delta,
+    Engine,
+    EngineError,
+    Request,
+    SamplingParams,
+    Thinking,
+)
+from burnish.serving.engine.logits_processor import Thought
+from burnish.serving.live.policies import Lease
+
+
+@dataclass(frozen=True)
+class Question:
+    """Everything fixed before the first token; the source of the recorded interaction."""
+
+    id: str  # the completion id, which is the interaction id
+    created: int
+    model: str  # as the client wrote it
+    tenant: str
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    n: int = 1
+    deadline_s: float | None = None  # from the start; then finish reason "deadline"
+    thinking: Thinking | None = None  # the model's markup, also where none was asked for
+    user: str | None = None
+    session_id: str | None = None
+    messages: tuple[dict[str, Any], ...] = ()
+    tools: tuple[dict[str, Any], ...] | None = None
+    memory: MemoryUsed | None = None
+    view_budget: int = 0  # tokens of the session's view; 0: none was asked for
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+class Choice:
+    """One of a question's n answers, as far as it has come."""
+
+    def __init__(self, index: int, parser: AnswerParser | None, thinking: Thinking | None = None):
+        self.index = index
+        self._thought = Thought(thinking) if thinking is not None else None
+        self.parser = parser  # None: a plain completion, text is text
+        self.deltas: list[Delta] = []
+        self.parts: list[Part] = []
+        self.finish: str | None = None
+
+    def take(self, delta: Delta) -> list[Part]:
+        """Add a delta; returns what it lets the client see."""
+        self.deltas.append(delta)
+        if self._thought is not None:
+            for token in delta.token_ids:
+                self._thought.take(token)
+        if self.parser is None:
+            parts = [Part("content", delta.text)] if delta.text else []
+        else:
+            parts = self.parser.feed(delta.text)
+            if delta.finish_reason is not None:
+                parts += self.parser.finish()
+        self.parts += parts
+        if delta.finish_reason is not None:
+            called = delta.finish_reason == "stop" and self.calls
+            self.finish = "tool_calls" if called else delta.finish_reason
+        return parts
+
+    def said(self, kind: str) -> str:
+        return "".join(part.text for part in self.parts if part.kind == kind)
+
+    @property
+    def calls(self) -> list[Part]:
+        return [part for part in self.parts if part.kind == "tool_call"]
+
+    @property
+    def text(self) -> str:
+        return "".join(delta.text for delta in self.deltas)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the tokens were thinking, with its tags."""
+        return 0 if self._thought is None else self._thought.tokens
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token for delta in self.deltas for token in delta.token_ids]
+
+
+class Turn:
+    """Runs a question. Iterate `events`, and call `close` whatever happens."""
+
+    def __init__(
+        self, engine: Engine, question: Question, lease: Lease, parsers: list[AnswerParser | None]
+    ):
+        self.question = question
+        self.lease = lease
+        self.choices = [Choice(i, p, question.thinking) for i, p in enumerate(parsers)]
+        self.started = time.monotonic()
+        self.first_token_s: float | None = None
+        self.streaming = False  # a response body has taken over closing it
+        self._engine = engine
+        self._queue: asyncio.Queue[tuple[int, Delta | EngineError]] = asyncio.Queue()
+        self._first: tuple[int, Delta | EngineError] | None = None
+        self._pumps = [asyncio.create_task(self._pump(i)) for i in range(question.n)]
+
+    async def begin(self) -> None:
+        """Wait for the first delta; raises the engine's refusal while there is time for a status."""
+        self._first = await self._queue.get()
+        self.first_token_s = time.monotonic() - self.started
+        if isinstance(self._first[1], EngineError):
+            raise self._first[1]
+
+    async def events(self) -> AsyncIterator[tuple[Choice, Delta, list[Part]]]:
+        """Each delta with its choice and what it lets the client see, until all have finished."""
+        while any(choice.finish is None for choice in self.choices):
+            index, item = self._first or await self._queue.get()
+            self._first = None
+            if isinstance(item, EngineError):
+                raise item
+            choice = self.choices[index]
+            yield choice, item, choice.take(item)
+
+    async def finish(self) -> None:
+        """Run to the end, keeping the choices."""
+        async for _ in self.events():
+            pass
+
+    def close(self) -> None:
+        """Free the slots and the policy version. Safe at any time, more than once."""
+        for pump in self._pumps:
+            pump.cancel()
+        self.lease.release()
+
+    def end_now(self) -> None:
+        """Mark what has not finished as cancelled, for the record of an answer nobody waits for."""
+        for choice in self.choices:
+            if choice.finish is None:
+                choice.finish = "cancelled"
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def usage(self) -> dict[str, Any]:
+        prompt = len(self.question.prompt_ids)
+        completion = sum(len(choice.token_ids) for choice in self.choices)
+        reasoning = sum(choice.reasoning_tokens for choice in self.choices)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
+
+    async def _pump(self, index: int) -> None:
+        question = self.question
+        params = question.params
+        if params.seed is not None and index:
+            params = replace(params, seed=params.seed + index)  # n answers, not one n times
+        request = Request(
+            f"{question.id}-{index}",
+            question.prompt_ids,
+            params,
+            self.lease.adapter,
+            tenant=question.tenant,
+            deadline_s=question.deadline_s,
+        )
+        try:
+            async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]
+                async for delta in deltas:
+                    self._queue.put_nowait((index, delta))
+        except EngineError as error:
+            self._queue.put_nowait((index, error))

@@ -1,0 +1,107 @@
+"""What memory needs of the served model: an embedder and a summariser, on the engine.
+
+The embedder reads the base, whose vectors stay comparable from version to version; the summariser
+asks the champion. Left out: engines that show no hidden states, where hashing takes over.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import numpy as np
+from burnish.memory import PolicyFailed
+from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policies.base import Policy
+from burnish.memory.compaction.policies.indexer import Indexer
+from burnish.memory.search.embedding import Embedder, HashingEmbedder
+from burnish.serving.api.chat_template import AnswerParser, render
+from burnish.serving.engine import (
+    Engine,
+    EngineError,
+    LocalEngine,
+    Request,
+    SamplingParams,
+    json_grammar,
+)
+from burnish.serving.live.adapters import VersionUnavailable
+from burnish.serving.live.policies import Lease, UnknownModel
+
+LONGEST_JSON = 1024  # tokens
+TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
+
+
+def embedder_of(engine: Engine) -> Embedder:
+    return EngineEmbedder(engine) if isinstance(engine, LocalEngine) else HashingEmbedder()
+
+
+def policies_of(engine: Engine, *more: Policy) -> Policies:
+    """All compaction policies this engine can serve, and `more`."""
+    return Policies([Indexer(embedder_of(engine)), *more])
+
+
+class EngineEmbedder:
+    """Pooled hidden states of the engine's base model."""
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+        self.name = f"{engine.model_sha256[:16]}/middle"
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """[n, d] float32, rows of length 1 (zeros for no tokens). Raises PolicyFailed."""
+        encode = self._engine.tokenizer.encode
+        try:
+            return await self._engine.embed([encode(t, add_special_tokens=False) for t in texts])
+        except EngineError as error:
+            raise PolicyFailed(f"the model cannot embed now: {error}") from error
+
+
+class EngineSummariser:
+    """The champion of a policy, asked like anyone else, below everyone else."""
+
+    def __init__(self, engine: Engine, acquire: Callable[[], Awaitable[Lease]]) -> None:
+        self._engine = engine
+        self._acquire = acquire
+
+    @property
+    def window(self) -> int:
+        return self._engine.max_model_len // 2
+
+    async def __call__(self, prompt: str, max_tokens: int) -> str:
+        """Raises PolicyFailed."""
+        return await self._answer(prompt, max_tokens)
+
+    async def in_schema(self, prompt: str, schema: Mapping[str, Any]) -> str:
+        """JSON that keeps to the schema, unless it is cut off. Raises PolicyFailed."""
+        return await self._answer(prompt, LONGEST_JSON, json_grammar(dict(schema)))
+
+    async def _answer(self, prompt: str, max_tokens: int, grammar: str = "") -> str:
+        messages = [{"role": "user", "content": prompt}]
+        ids = render(self._engine.tokenizer, messages, None, thinking=False).ids
+        room = self._engine.max_model_len - len(ids)
+        if room < 1:
+            raise PolicyFailed("the steps do not fit the model")
+        params = SamplingParams(
+            temperature=0.0, max_tokens=max(1, min(max_tokens, room)), grammar=grammar
+        )
+        try:
+            lease = await self._acquire()
+        except (UnknownModel, VersionUnavailable) as error:
+            raise PolicyFailed(f"no version to ask: {error}") from error
+        parser = AnswerParser(in_reasoning=False, tools=False)
+        said: list[str] = []
+        request = Request(
+            f"summary-{uuid.uuid4().hex}", ids, params, lease.adapter, priority=-1, tenant=TENANT
+        )
+        try:
+            async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]
+                async for delta in deltas:
+                    said += [p.text for p in parser.feed(delta.text) if p.kind == "content"]
+        except EngineError as error:
+            raise PolicyFailed(f"the model cannot answer now: {error}") from error
+        finally:
+            lease.release()
+        said += [part.text for part in parser.finish() if part.kind == "content"]
+        return "".join(said)

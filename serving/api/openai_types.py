@@ -1,0 +1,292 @@
+"""What clients send to `/v1/chat/completions` and `/v1/completions`, checked field by field.
+
+Every field of OpenAI's API is either done, or refused by name; a field nobody knows is refused
+too. Ignoring one would tell the client something untrue. Left out: the answers, which are plain
+dicts built where they are filled (responses.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from burnish.serving.api.errors import unsupported
+from burnish.serving.engine import SamplingParams, Thinking
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MAX_CHOICES = 128
+# Known fields we do not do: the values that ask for nothing, and why the others are refused.
+_REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "audio": ((None,), "This model writes text."),
+    "best_of": ((None, 1), "Ask for n answers and choose."),
+    "echo": ((None, False), "The prompt is not repeated."),
+    "function_call": ((None,), "Use tool_choice."),
+    "functions": ((None, []), "Use tools."),
+    "modalities": ((None, ["text"]), "Only ['text']."),
+    "moderation": ((None,), "There is no moderation service here."),
+    "prediction": ((None,), "Predicted outputs are not implemented."),
+    "prompt_cache_key": ((None,), "There is no cache to choose."),
+    "prompt_cache_retention": ((None,), "There is no cache to choose."),
+    "service_tier": ((None, "auto", "default"), "There is one tier."),
+    "store": ((None, True), "Every interaction is recorded; that is what the service learns from."),
+    "suffix": ((None, ""), "Insertion is not implemented."),
+    "verbosity": ((None,), "Ask for it in the messages."),
+    "web_search_options": ((None,), "There is no web search."),
+}  # fmt: skip
+
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class StreamOptions(_Edge):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
+
+
+class _Generate(_Edge):
+    """What both endpoints share: who asks, which policy, how to sample."""
+
+    model: str
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: float = Field(default=1.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = {}
+    max_tokens: int | None = Field(default=None, ge=1)
+    timeout: float | None = Field(default=None, gt=0, le=86400)  # seconds; then what there is
+    logprobs_mode: Literal["raw", "processed"] = "raw"
+    user: str | None = Field(default=None, max_length=256)
+    metadata: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_what_we_do(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for name, (harmless, why) in _REFUSED.items():
+            if name in data and name not in cls.model_fields and data[name] not in harmless:
+                raise ValidationRefusal(unsupported(name, why))
+        known = {k: v for k, v in data.items() if k in cls.model_fields or k not in _REFUSED}
+        # JSON null means "not given" in OpenAI's API, for every optional field.
+        return {k: v for k, v in known.items() if v is not None}
+
+    @field_validator("stop")
+    @classmethod
+    def _few_stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
+        stops = [stop] if isinstance(stop, str) else stop or []
+        if len(stops) > 16 or not all(stops):
+            raise ValueError("at most 16 stop strings, none of them empty")
+        return stop
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> _Generate:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is only allowed with stream: true")
+        return self
+
+    def sampling(
+        self, *, top: int, room: int, grammar: str = "", thinking: Thinking | None = None
+    ) -> SamplingParams:
+        """The engine's parameters; `top` alternatives per token, at most `room` tokens."""
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            seed=self.seed,
+            max_tokens=room,
+            stop=stops,
+            logprobs=top,
+            logprobs_mode=self.logprobs_mode,
+            logit_bias=self.logit_bias,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            grammar=grammar,
+            thinking=thinking,
+        )
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class ValidationRefusal(ValueError):
+    """Carries an ApiError through pydantic, which passes on only ValueErrors."""
+
+    def __init__(self, error: Exception):
+        super().__init__(str(error))
+        self.api_error = error
+
+
+class TextPart(_Edge):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(_Edge):
+    name: str
+    arguments: str
+
+
+class ToolCall(_Edge):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(_Edge):
+    """One message. `reasoning` may come back from clients that keep whole answers; it is not read."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    annotations: list[Any] | None = None
+    audio: None = None
+    function_call: None = None
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_only(cls, content: Any) -> Any:
+        for part in content if isinstance(content, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind != "text":
+                why = f"A content part of type '{kind}' was sent; this model reads text."
+                raise ValidationRefusal(unsupported("messages.content", why))
+        return content
+
+    @model_validator(mode="after")
+    def _whole(self) -> Message:
+        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+            raise ValueError(f"a message of role '{self.role}' needs content")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("only assistant messages carry tool_calls")
+        if self.role == "tool" and not self.tool_call_id:
+            raise ValueError("a tool message needs the tool_call_id it answers")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As recorded and as templates read it: what was sent, without empty fields."""
+        return self.model_dump(exclude_none=True, exclude={"annotations", "refusal"})
+
+
+class FunctionSpec(_Edge):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Literal[False] | None = None
+
+
+class Tool(_Edge):
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class NamedFunction(_Edge):
+    name: str
+
+
+class NamedTool(_Edge):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class JsonSchema(_Edge):
+    """`schema` is a JSON Schema. Following it is all that `strict` could ask for."""
+
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(_Edge):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _schema_where_there_is_one(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema belongs to type 'json_schema', and to no other")
+        return self
+
+
+class ChatRequest(_Generate):
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    tools: list[Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    thinking_token_budget: int | None = Field(default=None, ge=0)
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    safety_identifier: str | None = Field(default=None, max_length=256)
+
+    @field_validator("tool_choice", mode="before")
+    @classmethod
+    def _a_choice(cls, choice: Any) -> Any:
+        if isinstance(choice, str) and choice not in ("auto", "none", "required"):
+            raise ValueError("'auto', 'none', 'required', or the function to call")
+        return choice
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChatRequest:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        if self.thinking_token_budget is not None and not self.thinks:
+            raise ValueError("thinking_token_budget needs a reasoning_effort that thinks")
+        if self.tool_choice and not self.tools:
+            raise ValueError("tool_choice is only allowed with tools")
+        if self.parallel_tool_calls is False and self.tool_choice in (None, "auto"):
+            # Nothing could hold a free answer to it.
+            why = "false needs a tool_choice that makes the model call a tool."
+            raise ValidationRefusal(unsupported("parallel_tool_calls", why))
+        return self
+
+    @property
+    def end_user(self) -> str | None:
+        return self.user or self.safety_identifier
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def thinks(self) -> bool:
+        return self.reasoning_effort not in (None, "none", "minimal")
+
+    def tools_for_template(self) -> list[dict[str, Any]] | None:
+        if not self.tools or self.tool_choice == "none":
+            return None
+        return [tool.model_dump(exclude_none=True) for tool in self.tools]
+
+
+class CompletionRequest(_Generate):
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = Field(default=None, ge=0, le=20)
+
+    @field_validator("prompt")
+    @classmethod
+    def _one_prompt(cls, prompt: Any) -> Any:
+        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
+            if len(prompt) > 1:
+                raise ValueError("one prompt per request: its id is what feedback refers to")
+            return prompt[0]
+        if not prompt:
+            raise ValueError("an empty prompt has nothing to go on")
+        return prompt

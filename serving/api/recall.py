@@ -1,0 +1,175 @@
+"""Chat with memory: what a session adds to a prompt, and what a turn adds to the session.
+
+Clients come in two kinds: those that send the whole conversation each time and those that send
+only what is new. Both work: what memory knows and the client also sent is not repeated, and only
+what follows the last answer in the request is remembered, then the new answer. A conversation
+longer than the model's window is taken over by the session, which then stands in for it. System
+messages come with each request and are not remembered. Quoting, budgets and compaction are the
+memory room's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from burnish.feedback.events import MemoryUsed
+from burnish.memory import BudgetTooSmall, ContextView, MemoryStore, StoreError
+from burnish.memory.store import MAX_BATCH
+from burnish.serving.api.chat_template import text_of
+from burnish.serving.api.errors import ApiError
+from redis.exceptions import RedisError
+
+Message = dict[str, Any]
+_SYSTEM = ("system", "developer")
+_PROVENANCE = ("cursors", "form", "node")
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The messages to render, the view of the session they hold, and what it may cost."""
+
+    messages: tuple[Message, ...]
+    used: MemoryUsed | None = None
+    budget: int = 0
+
+
+async def recall(
+    store: MemoryStore,
+    tenant: str,
+    session: str,
+    messages: Sequence[Message],
+    *,
+    budget: int,
+    room: int,
+) -> Recalled:
+    """`messages` with what the session adds. Raises ApiError.
+
+    That is `budget` tokens, or up to `room` where the session's pinned steps need more.
+    """
+    query = next(
+        (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
+    )
+    with _told_to_the_client():
+        view = await _view(store, tenant, session, query or None, budget, room)
+    sent = Counter(_said(message) for message in messages)
+    added: list[Message] = []
+    cursors: list[str] = []
+    for shown in view["messages"]:
+        message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
+        if sent[_said(message)] > 0:
+            sent[_said(message)] -= 1
+        else:
+            added.append(message)
+            cursors += shown["cursors"]
+    system = [m for m in messages if m["role"] in _SYSTEM]
+    rest = [m for m in messages if m["role"] not in _SYSTEM]
+    used = MemoryUsed(session=session, version=view["version"], plan=view["plan"], cursors=cursors)
+    return Recalled((*system, *added, *rest), used, budget)
+
+
+def newest(messages: Sequence[Message]) -> list[Message]:
+    """What follows the last answer, and the system messages."""
+    start = _behind_answers(messages)
+    return [m for place, m in enumerate(messages) if place >= start or m["role"] in _SYSTEM]
+
+
+async def adopt(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message], user: str | None
+) -> None:
+    """Put all but the newest messages into a session that holds nothing yet. One that does has
+    them from earlier turns. Raises ApiError."""
+    events: list[Message] = []
+    for place in range(_behind_answers(messages)):
+        if messages[place]["role"] not in _SYSTEM:
+            events.append(_event(messages[place]) | {"id": _prefix_id(messages[: place + 1])})
+    with _told_to_the_client():
+        if not await store.steps(tenant, session):
+            for start in range(0, len(events), MAX_BATCH):
+                some = events[start : start + MAX_BATCH]
+                await store.append(tenant, session, some, user=user)
+
+
+async def sends_all(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message]
+) -> bool:
+    """Whether the client has sent as much as the session holds: then it has nothing to add."""
+    sent = sum(m["role"] not in _SYSTEM for m in messages[: _behind_answers(messages)])
+    if not sent:
+        return False
+    with _told_to_the_client():
+        return await store.steps(tenant, session) == sent
+
+
+async def _view(
+    store: MemoryStore, tenant: str, session: str, query: str | None, budget: int, room: int
+) -> ContextView:
+    try:
+        return await store.context(tenant, session, budget, query)
+    except BudgetTooSmall as error:
+        if error.floor > room:
+            raise
+        return await store.context(tenant, session, error.floor, query)
+
+
+async def remember(
+    store: MemoryStore,
+    tenant: str,
+    session: str,
+    messages: Sequence[Message],
+    answer: Message,
+    answer_id: str,
+    user: str | None,
+) -> None:
+    """Append what was new in `messages`, and the answer. Raises StoreError, RedisError."""
+    start = _behind_answers(messages)
+    events: list[Message] = []
+    for place in range(start, len(messages)):
+        if messages[place]["role"] not in _SYSTEM:
+            event = _event(messages[place])
+            if start > 0:  # the whole conversation was sent, so asking again is recognisable
+                event["id"] = _prefix_id(messages[: place + 1])
+            events.append(event)
+    events.append({**_event(answer), "id": answer_id})
+    await store.append(tenant, session, events, user=user)
+
+
+def _behind_answers(messages: Sequence[Message]) -> int:
+    """The place behind the last answer; 0 where there is none."""
+    return max((i + 1 for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
+
+
+def _event(message: Message) -> Message:
+    event = {"role": message["role"], "content": text_of(message.get("content"))}
+    kept = ("name", "tool_calls", "tool_call_id")
+    return event | {key: message[key] for key in kept if message.get(key)}
+
+
+def _said(message: Message) -> str:
+    calls = [call.get("id") for call in message.get("tool_calls") or ()]
+    return json.dumps([message["role"], text_of(message.get("content")), calls])
+
+
+def _prefix_id(messages: Sequence[Message]) -> str:
+    whole = json.dumps([m for m in messages if m["role"] not in _SYSTEM], sort_keys=True)
+    return "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _told_to_the_client() -> Iterator[None]:
+    """What memory refuses, as the API's errors."""
+    param = "session_id"
+    try:
+        yield
+    except RedisError as error:
+        message = "The session's memory is not available now; leave session_id out or try again."
+        raise ApiError(
+            503, message, param=param, code="memory_unavailable", retry_after=2
+        ) from error
+    except StoreError as error:
+        raise ApiError(400, str(error), param=param, code="session_refused") from error

@@ -1,0 +1,157 @@
+"""Requests made into questions: recalled, rendered, measured, checked against the model.
+
+Everything that can be wrong with a request but not with its JSON is found here, before a slot of
+the engine is taken. Left out: which policy version answers, and the answering (routes/chat.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from burnish.feedback.ids import new_interaction_id
+from burnish.serving.api.auth import Principal
+from burnish.serving.api.chat_template import render
+from burnish.serving.api.constraints import grammar_of
+from burnish.serving.api.errors import ApiError
+from burnish.serving.api.generation import Question
+from burnish.serving.api.openai_types import ChatRequest, CompletionRequest
+from burnish.serving.api.recall import Message, Recalled, adopt, newest, recall, sends_all
+from burnish.serving.api.service import Service
+from burnish.serving.api.thinking import thinking_of
+
+LEAST_ANSWER = 4  # an answer may always have a quarter of the window
+
+
+async def chat_question(
+    service: Service, body: ChatRequest, who: Principal
+) -> tuple[Question, bool]:
+    messages = [message.plain() for message in body.messages]
+    tools = body.tools_for_template()
+    tokenizer = service.engine.tokenizer
+    recalled = Recalled(tuple(messages))
+    if body.session_id is not None and service.settings.memory_budget:
+        recalled = await _with_session(service, body, who, body.session_id, messages, tools)
+    prompt = render(tokenizer, recalled.messages, tools, body.thinks)
+    _check_fits(service, prompt.ids, "messages")
+    _check_bias(service, body.logit_bias)
+    room = _room(service, body.limit, prompt.ids)
+    thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, room=room)
+    question = Question(
+        id=new_interaction_id(service.secret, who.tenant),
+        created=int(time.time()),
+        model=body.model,
+        tenant=who.tenant,
+        prompt_ids=prompt.ids,
+        params=body.sampling(
+            top=body.top_logprobs,
+            room=room,
+            grammar=grammar_of(body, tokenizer),
+            thinking=thinking if body.thinks else None,
+        ),
+        n=body.n,
+        deadline_s=body.timeout,
+        thinking=thinking,
+        user=body.end_user,
+        session_id=body.session_id,
+        messages=tuple(messages),
+        tools=None if tools is None else tuple(tools),
+        memory=recalled.used,
+        view_budget=recalled.budget,
+        metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
+    )
+    return question, prompt.in_reasoning
+
+
+async def _with_session(
+    service: Service,
+    body: ChatRequest,
+    who: Principal,
+    session: str,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None,
+) -> Recalled:
+    """The messages with what the session adds. Where the messages alone outgrow the model's
+    window, memory takes all but the newest of them and the session's view stands in for it."""
+    window = service.engine.max_model_len
+    wanted = _wanted(service, body.limit)
+    reserve = min(wanted, window // LEAST_ANSWER)
+
+    def size(some: Sequence[Message]) -> int:
+        return len(render(service.engine.tokenizer, some, tools, body.thinks).ids)
+
+    limit = window - wanted
+    room = limit - size(messages)
+    budget = min(room, service.settings.memory_budget)
+    if room < reserve - wanted:
+        await adopt(service.memory, who.tenant, session, messages, body.end_user)
+        messages = newest(messages)
+        limit = window - reserve
+        room = budget = limit - size(messages)
+    elif await sends_all(service.memory, who.tenant, session, messages):
+        room = 0
+    # What the template adds per message is only an estimate; a second look is rarely needed.
+    while room > 0 and budget > 0:
+        recalled = await recall(
+            service.memory, who.tenant, session, messages, budget=budget, room=room
+        )
+        over = size(recalled.messages) - limit
+        if over <= 0:
+            return recalled
+        room, budget = room - over, min(budget, room) - over
+    return Recalled(tuple(messages))
+
+
+def text_question(service: Service, body: CompletionRequest, who: Principal) -> Question:
+    if isinstance(body.prompt, str):
+        ids = tuple(service.engine.tokenizer.encode(body.prompt))
+    else:
+        ids = tuple(token for token in body.prompt if isinstance(token, int))
+        _check_tokens(service, ids, "prompt")
+    _check_fits(service, ids, "prompt")
+    _check_bias(service, body.logit_bias)
+    limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
+    return Question(
+        id=new_interaction_id(service.secret, who.tenant),
+        created=int(time.time()),
+        model=body.model,
+        tenant=who.tenant,
+        prompt_ids=ids,
+        params=body.sampling(top=body.logprobs or 0, room=_room(service, limit, ids)),
+        n=body.n,
+        deadline_s=body.timeout,
+        user=body.user,
+        metadata={**body.metadata, "endpoint": "completions"},
+    )
+
+
+def _wanted(service: Service, limit: int | None) -> int:
+    return service.settings.max_tokens if limit is None else limit
+
+
+def _room(service: Service, limit: int | None, prompt: Sequence[int]) -> int:
+    """Tokens an answer may have: as asked for, and never past the end of the context."""
+    return min(_wanted(service, limit), service.engine.max_model_len - len(prompt))
+
+
+def _check_fits(service: Service, prompt: Sequence[int], param: str) -> None:
+    limit = service.engine.max_model_len
+    if len(prompt) >= limit:
+        message = (
+            f"This model's maximum context length is {limit} tokens; your {param} has"
+            f" {len(prompt)} tokens, which leaves no room for an answer. Shorten the {param}."
+        )
+        raise ApiError(400, message, param=param, code="context_length_exceeded")
+
+
+def _check_bias(service: Service, bias: dict[int, float]) -> None:
+    _check_tokens(service, tuple(bias), "logit_bias")
+
+
+def _check_tokens(service: Service, tokens: Sequence[int], param: str) -> None:
+    size = len(service.engine.tokenizer)
+    bad = next((token for token in tokens if not 0 <= token < size), None)
+    if bad is not None:
+        message = f"Invalid value for '{param}': token {bad} is not in the vocabulary of {size}."
+        raise ApiError(400, message, param=param, code="invalid_value")

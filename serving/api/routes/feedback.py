@@ -1,0 +1,153 @@
+"""/v1/feedback: judgements on interactions and sessions, read back and taken back.
+
+202 means the judgement is on disk. The interaction's id proves by its signature that this
+tenant's keys received it, so nothing is looked up. Left out: what a judgement is worth.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
+from burnish.feedback.events import FEEDBACK, FeedbackEvent
+from burnish.feedback.ids import check_interaction_id
+from burnish.feedback.spool.spool import Receipt
+from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.errors import ApiError, from_validation
+from burnish.serving.api.service import Service, service_of
+from fastapi import APIRouter, Body, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+MAX_BATCH = 500
+
+
+class FeedbackIn(BaseModel):
+    """One judgement as clients send it. `id` makes sending it again harmless."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str | None = Field(default=None, min_length=1, max_length=200)
+    interaction_id: str | None = None
+    session_id: str | None = Field(default=None, min_length=1, max_length=256)
+    choice: int = Field(default=0, ge=0)
+    user: str | None = Field(default=None, max_length=256)
+    name: str
+    value: bool | int | float | str
+    rationale: str | None = Field(default=None, max_length=10_000)
+    metadata: dict[str, Any] = {}
+
+
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+    asker = Depends(auth.require("feedback"))
+
+    @api.post("", status_code=202)
+    async def give(
+        request: Request, body: Annotated[Any, Body()], who: Principal = asker
+    ) -> dict[str, Any]:
+        service = service_of(request)
+        if not isinstance(body, list):
+            event = _event(service, who, body, "")
+            return _accepted(event, (await _store(service, [event]))[0])
+        if not 0 < len(body) <= MAX_BATCH:
+            raise ApiError(400, f"A batch has 1 to {MAX_BATCH} judgements.", code="invalid_value")
+        events = [_event(service, who, item, f"[{i}].") for i, item in enumerate(body)]
+        receipts = await _store(service, events)
+        given = [_accepted(event, r) for event, r in zip(events, receipts, strict=True)]
+        return {"object": "list", "data": given}
+
+    @api.get("")
+    async def read(
+        request: Request,
+        interaction_id: str | None = None,
+        session_id: str | None = None,
+        who: Principal = asker,
+    ) -> dict[str, Any]:
+        service = service_of(request)
+        target = interaction_id or session_id
+        if target is None or (interaction_id and session_id):
+            message = "Name one of interaction_id and session_id in the query."
+            raise ApiError(400, message, param="interaction_id", code="missing_required_parameter")
+        if interaction_id is not None:
+            _check_own(service, who, interaction_id, "interaction_id")
+        standing = service.spool.judgements(who.tenant, target)
+        return {"object": "list", "data": [_shown(event) for event in standing]}
+
+    @api.delete("/{feedback_id:path}")
+    async def retract(request: Request, feedback_id: str, who: Principal = asker) -> dict[str, Any]:
+        service = service_of(request)
+        try:
+            retraction = await service.spool.retract(who.tenant, feedback_id)
+        except FeedbackError as error:
+            raise _refusal(error) from error
+        if retraction is None:
+            message = f"No feedback '{feedback_id}' was given by this tenant."
+            raise ApiError(404, message, param="id", code="feedback_not_found")
+        return {"id": feedback_id, "object": "feedback", "deleted": True}
+
+    return api
+
+
+def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackEvent:
+    """The event for one judgement. Raises ApiError naming the field (with its place in a batch)."""
+    try:
+        given = FeedbackIn.model_validate(body)
+        if given.interaction_id is not None:
+            _check_own(service, who, given.interaction_id, f"{place}interaction_id")
+        fields = given.model_dump(exclude={"id"})
+        return FeedbackEvent(id=given.id or f"fb-{uuid.uuid4().hex}", tenant=who.tenant, **fields)
+    except ValidationError as error:
+        raise _naming_field(error, place) from error
+
+
+def _naming_field(error: ValidationError, place: str) -> ApiError:
+    found = error.errors()
+    # Rules over several fields have no location of their own; these two are ours.
+    if not found[0]["loc"]:
+        about_target = "session_id" in found[0]["msg"]
+        found[0]["loc"] = ("interaction_id" if about_target else "value",)
+    if found[0]["loc"][0] == "name":
+        found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
+    found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
+    return from_validation(found)
+
+
+def _check_own(service: Service, who: Principal, interaction_id: str, param: str) -> None:
+    if not check_interaction_id(service.secret, who.tenant, interaction_id):
+        message = (
+            f"No interaction '{interaction_id}' was given to this key."
+            " Send the id of a completion that a key of this tenant received."
+        )
+        raise ApiError(404, message, param=param, code="interaction_not_found")
+
+
+async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
+    try:
+        receipts = await service.spool.append_many([(FEEDBACK, e.key, e) for e in events])
+    except FeedbackError as error:
+        raise _refusal(error) from error
+    for event in events:
+        shown = str(event.value) if event.name in ("thumbs", "signal") else ""
+        service.metrics.evaluations.labels(event.name, shown).inc()
+    return receipts
+
+
+def _refusal(error: FeedbackError) -> ApiError:
+    match error:
+        case SpoolFull():
+            message = f"The spool is full, try again later: {error}"
+            return ApiError(503, message, code="spool_full", retry_after=10)
+        case EventTooLarge():
+            return ApiError(413, f"This judgement is too large: {error}", code="too_large")
+    return ApiError(503, f"The judgement could not be stored: {error}", code="spool_failed")
+
+
+def _accepted(event: FeedbackEvent, receipt: Receipt) -> dict[str, Any]:
+    """`status` tells a repeated post ("unchanged") and one that was retracted before."""
+    return {"id": event.id, "object": "feedback", "status": receipt.status}
+
+
+def _shown(event: FeedbackEvent) -> dict[str, Any]:
+    shown = event.model_dump(mode="json", exclude={"tenant", "revision"}, exclude_none=True)
+    return {**shown, "object": "feedback"}

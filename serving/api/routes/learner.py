@@ -1,0 +1,89 @@
+"""/v1/learner: what the learner did or why it did not, and a way to ask for an update now.
+
+The learner is other processes: its ticks are read from Redis, a task is sent by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Annotated, Any
+
+import kombu.exceptions
+from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.errors import ApiError
+from burnish.serving.api.service import service_of
+from celery import Celery
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import BaseModel, ConfigDict
+from redis.exceptions import RedisError
+
+TICKS = "burnish:ticks"
+_KEY_PREFIX = "burnish:celery:"
+
+
+class Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    policy: str = "default"
+
+
+def celery_client(redis_url: str) -> Celery:
+    """Only sends. A broker that is away is told within seconds, not retried for minutes."""
+    client = Celery("burnish.serving", broker=redis_url, set_as_current=False)
+    client.conf.update(
+        broker_transport_options={
+            "global_keyprefix": _KEY_PREFIX,
+            "socket_connect_timeout": 2,
+            "socket_timeout": 5,
+            "retry_on_timeout": False,
+        },
+        broker_connection_timeout=2,
+        task_ignore_result=True,
+        task_publish_retry=False,
+        task_serializer="json",
+    )
+    return client
+
+
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(prefix="/v1/learner", tags=["learner"])
+    reader, asker = Depends(auth.require()), Depends(auth.require("admin"))
+
+    @api.get("")
+    async def ticks(
+        request: Request,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        _: Principal = reader,
+    ) -> dict[str, Any]:
+        """Newest first. `available` is false while Redis, and with it the learner, is away."""
+        redis: Any = service_of(request).redis
+        try:
+            found = await redis.lrange(TICKS, 0, limit - 1)
+        except RedisError as error:
+            why = f"the ticks cannot be read, Redis does not answer: {error}"
+            return {"available": False, "why": why, "ticks": []}
+        listed = [json.loads(tick) for tick in found]
+        why = None if listed else "the learner has not run yet"
+        return {"available": True, "why": why, "ticks": listed}
+
+    @api.post("/update", status_code=202)
+    async def update(
+        request: Request, body: Asked | None = None, _: Principal = asker
+    ) -> dict[str, Any]:
+        """Ask for an update tick now. It may find nothing to do; its tick says so."""
+        client = request.app.state.celery
+        try:
+            sent = await asyncio.to_thread(
+                client.send_task,
+                "burnish.learner.update",
+                [(body or Asked()).policy],
+                queue="update",
+                retry=False,
+            )
+        except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
+            message = f"The learner cannot be asked, its queue does not answer: {error}"
+            raise ApiError(503, message, code="learner_unavailable", retry_after=5) from error
+        return {"id": sent.id, "task": "burnish.learner.update"}
+
+    return api

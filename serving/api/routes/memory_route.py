@@ -1,0 +1,75 @@
+"""What every memory route shares: who asks, the shape of a body, and how a refusal is answered.
+
+The memory room raises its own errors; `Route` turns them into the service's one error shape.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Protocol
+
+from burnish.memory import (
+    BadCursor,
+    BudgetTooSmall,
+    Forgotten,
+    IdConflict,
+    RecordNotFound,
+    SessionNotFound,
+    Stale,
+    StaleRecord,
+    StoreError,
+    TooLarge,
+    UnknownPlan,
+    UnknownPolicy,
+)
+from burnish.serving.api.errors import ApiError
+from fastapi import Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict
+from redis.exceptions import RedisError
+
+# The first class that matches decides; anything else the room refuses is a 400.
+_ANSWERS: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
+    (TooLarge, 413, "too_large", None),
+    (BudgetTooSmall, 400, "budget_too_small", "budget"),
+    (BadCursor, 400, "bad_cursor", "cursor"),
+    (IdConflict, 409, "id_conflict", "id"),
+    (StaleRecord, 409, "stale_version", "if_version"),
+    (Stale, 409, "stale_version", "version"),
+    (UnknownPolicy, 400, "unknown_policy", "policy"),
+    (UnknownPlan, 404, "plan_not_found", "plan"),
+    (SessionNotFound, 404, "session_not_found", "session_id"),
+    (RecordNotFound, 404, "record_not_found", "record_id"),
+    (Forgotten, 410, "forgotten", None),
+    (StoreError, 400, "bad_step", None),
+)
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+class Asker(Protocol):
+    """What the routes need to know of who asks."""
+
+    @property
+    def tenant(self) -> str: ...
+
+
+class Route(APIRoute):
+    """Turns what the memory room raises into the service's one error shape."""
+
+    def get_route_handler(self) -> Callable:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except StoreError as error:
+                status, code, param = next(a[1:] for a in _ANSWERS if isinstance(error, a[0]))
+                raise ApiError(status, str(error), code=code, param=param) from error
+            except RedisError as error:
+                message = "Memory's Redis does not answer; try again shortly."
+                raise ApiError(503, message, code="memory_unavailable", retry_after=1) from error
+
+        return answer
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")

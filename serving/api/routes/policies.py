@@ -1,0 +1,140 @@
+"""/v1/policies: what each policy serves, its versions and their history; promote and rollback.
+
+Reading takes any key, moving the champion takes the scope "admin". A move goes through the
+registry, like one made in MLflow's page, and is served when the call returns, if it can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.errors import ApiError
+from burnish.serving.api.service import Service, service_of
+from burnish.serving.live.policies import LiveState
+from burnish.serving.registry.policy_registry import (
+    NothingToRollBack,
+    PolicyVersion,
+    RegistryError,
+    UnknownVersion,
+)
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+
+
+class Promotion(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    version: int = Field(ge=1)
+
+
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(prefix="/v1/policies", tags=["policies"])
+    reader, mover = Depends(auth.require()), Depends(auth.require("admin"))
+
+    @api.get("")
+    async def policies(request: Request, _: Principal = reader) -> dict[str, Any]:
+        live = service_of(request).policies.state()
+        return {"object": "list", "data": [_live(state) for state in live]}
+
+    @api.get("/{name}")
+    async def policy(request: Request, name: str, _: Principal = reader) -> dict[str, Any]:
+        service = service_of(request)
+        state = _state(service, name)
+        versions = await _ask(service.registry.versions, name)
+        history = await _ask(service.registry.history, name)
+        return {
+            **_live(state),
+            "versions": [_version(version, brief=True) for version in versions],
+            "history": [asdict(move) for move in history],
+        }
+
+    @api.get("/{name}/versions/{version}")
+    async def version(
+        request: Request, name: str, version: int, _: Principal = reader
+    ) -> dict[str, Any]:
+        service = service_of(request)
+        _state(service, name)
+        return _version(await _ask(service.registry.get, name, version))
+
+    @api.post("/{name}/promote")
+    async def promote(
+        request: Request, name: str, body: Promotion, who: Principal = mover
+    ) -> dict[str, Any]:
+        service = service_of(request)
+        _state(service, name)
+        actor = _actor(who)
+        await _ask(lambda: service.registry.promote(name, body.version, who=actor))
+        await service.policies.poll()
+        return _live(_state(service, name))
+
+    @api.post("/{name}/rollback")
+    async def rollback(request: Request, name: str, who: Principal = mover) -> dict[str, Any]:
+        service = service_of(request)
+        _state(service, name)
+        actor = _actor(who)
+        await _ask(lambda: service.registry.rollback(name, who=actor))
+        await service.policies.poll()
+        return _live(_state(service, name))
+
+    return api
+
+
+def _actor(who: Principal) -> str:
+    return f"{who.tenant} ({who.key})" if who.key else who.tenant
+
+
+async def _ask(question: Callable[..., T], *args: Any) -> T:
+    try:
+        return await asyncio.to_thread(question, *args)
+    except UnknownVersion as error:
+        raise ApiError(404, str(error), param="version", code="version_not_found") from error
+    except NothingToRollBack as error:
+        raise ApiError(409, str(error), code="nothing_to_roll_back") from error
+    except RegistryError as error:
+        message = f"The registry does not answer: {error}"
+        raise ApiError(503, message, code="registry_unavailable", retry_after=5) from error
+
+
+def _state(service: Service, name: str) -> LiveState:
+    for state in service.policies.state():
+        if state.policy == name:
+            return state
+    message = f"There is no policy '{name}'. GET /v1/policies lists them."
+    raise ApiError(404, message, param="name", code="policy_not_found")
+
+
+def _live(state: LiveState) -> dict[str, Any]:
+    return {
+        "name": state.policy,
+        "object": "policy",
+        "champion": state.champion,
+        "previous": state.previous,
+        "resident": list(state.resident),
+        "problem": state.problem,
+        "swapped_at": state.swapped_at,
+        "swaps": state.swaps,
+    }
+
+
+def _version(version: PolicyVersion, brief: bool = False) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "object": "policy.version",
+        "ref": version.ref,
+        "version": version.version,
+        "parent": version.parent,
+        "created_at": version.created_at,
+        "aliases": list(version.aliases),
+        "sha256": version.sha256,
+        "base_sha256": version.base_sha256,
+        "metrics": dict(version.metrics),
+    }
+    report = version.gate_report
+    if brief:
+        return shown | {"gate_passed": None if report is None else report.get("passed")}
+    return shown | {"lineage": dict(version.lineage), "gate_report": report}

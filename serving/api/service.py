@@ -1,0 +1,131 @@
+"""Everything one serving process holds, opened together and closed in the opposite order.
+
+Routes reach it through `service_of(request)`. Left out: HTTP (app.py) and signals (__main__.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+from burnish.feedback.ids import load_secret
+from burnish.feedback.settings import StreamSettings
+from burnish.feedback.spool.forwarder import Forwarder
+from burnish.feedback.spool.spool import Spool
+from burnish.feedback.stream.event_stream import open_stream
+from burnish.memory import MemoryStore, connect
+from burnish.serving.api.memory_model import EngineSummariser, policies_of
+from burnish.serving.api.metrics import Metrics
+from burnish.serving.api.recorder import Recorder
+from burnish.serving.engine import Engine
+from burnish.serving.live.compactor import LiveCompactor
+from burnish.serving.live.policies import LivePolicies
+from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.settings import ServingSettings
+from fastapi import Request
+from redis.asyncio import Redis
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Service:
+    settings: ServingSettings
+    engine: Engine
+    registry: PolicyRegistry
+    policies: LivePolicies
+    compactor: LiveCompactor
+    spool: Spool
+    forwarder: Forwarder
+    recorder: Recorder
+    redis: Redis
+    memory: MemoryStore
+    secret: bytes
+    metrics: Metrics = field(default_factory=Metrics)
+    draining: bool = False
+    in_flight: int = 0
+    started_at: float = field(default_factory=time.time)
+
+    @classmethod
+    def build(
+        cls, settings: ServingSettings, engine: Engine, registry: PolicyRegistry | None = None
+    ) -> Service:
+        """Open files and make clients; nothing connects yet. Raises SpoolError, UnknownPolicy."""
+        data = settings.data_dir
+        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20)
+        stream = open_stream(
+            StreamSettings(
+                redis_url=settings.redis_url,
+                kafka_bootstrap=settings.kafka_bootstrap,
+                data_dir=data,
+            )
+        )
+        registry = registry or PolicyRegistry(settings.registry_uri)
+        policies = LivePolicies(
+            engine,
+            registry,
+            names=settings.policies,
+            model_path=settings.model,
+            cache=data / "adapters",
+            poll_s=settings.poll_s,
+            pinned=settings.pinned_versions,
+        )
+        compactor = LiveCompactor(
+            registry, data / "adapters", poll_s=settings.poll_s, explore=settings.memory_explore
+        )
+        redis = connect(settings.redis_url)
+        tokenizer = engine.tokenizer
+
+        def count(text: str) -> int:
+            return len(tokenizer.encode(text, add_special_tokens=False))
+
+        model = EngineSummariser(engine, lambda: policies.acquire(settings.policies[0]))
+        return cls(
+            settings=settings,
+            engine=engine,
+            registry=registry,
+            policies=policies,
+            compactor=compactor,
+            spool=spool,
+            forwarder=Forwarder(spool, stream),
+            recorder=Recorder(spool),
+            redis=redis,
+            memory=MemoryStore(
+                redis,
+                count,
+                policies=policies_of(engine, compactor.policy),
+                summarise=model,
+                ask=model.in_schema,
+                upkeep_policy=settings.memory_policy,
+            ),
+            secret=load_secret(data),
+        )
+
+    async def start(self) -> None:
+        """Raises BaseMismatch; a registry, stream or Redis that is away is only degraded."""
+        await self.engine.start()
+        self.forwarder.start()
+        await self.policies.start()
+        self.compactor.start()
+        self.memory.upkeep.start()
+
+    async def stop(self) -> None:
+        """What was accepted is finished and written first; the stream gets the rest next time."""
+        await self.memory.upkeep.stop()
+        await self.compactor.stop()
+        await self.policies.stop()
+        await self.engine.stop(drain=True)
+        await self.recorder.drain()
+        await asyncio.to_thread(self.forwarder.stop)
+        await asyncio.to_thread(self.spool.close)
+        await self.redis.aclose()
+
+    @property
+    def stream_lag(self) -> int:
+        return self.forwarder.lag()
+
+
+def service_of(request: Request) -> Service:
+    return request.app.state.service

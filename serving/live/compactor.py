@@ -1,0 +1,69 @@
+"""The learned compaction policy, kept on the registry's champion.
+
+Begins with the checkpoint that is shipped. Whatever fails (registry away, wrong hash, weights for
+other features), the scorer loaded last decides on, and `problem` says why. Left out: challengers,
+and training (learner/compactor).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from burnish.memory.compaction.policies.learned import Learned
+from burnish.memory.compaction.scorer import POLICY, Scorer, ScorerError
+from burnish.serving.registry.policy_registry import ADAPTER_FILES, PolicyRegistry, RegistryError
+
+log = logging.getLogger(__name__)
+
+LEAST_POLL_S = 2.0  # compactions are rare; nobody waits for a fresh one
+
+
+class LiveCompactor:
+    """`policy` is what the memory store is given; its scorer is replaced under it."""
+
+    def __init__(
+        self, registry: PolicyRegistry, cache: Path, *, poll_s: float = 5.0, explore: float = 0.0
+    ) -> None:
+        self.policy = Learned(explore=explore)
+        self.problem: str | None = None
+        self._registry, self._cache = registry, cache
+        self._poll_s = max(poll_s, LEAST_POLL_S)
+        self._served: int | None = None  # version last taken up; None: the shipped one
+        self._follower: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._follower = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+
+    async def poll(self) -> None:
+        """Look once at the champion, and take it up where it moved."""
+        try:
+            wanted = await asyncio.to_thread(self._registry.champion_version, POLICY)
+            if wanted is not None and wanted != self._served:
+                await asyncio.to_thread(self._registry.note_moves, POLICY)
+                self.policy.scorer = await asyncio.to_thread(self._load, wanted)
+                self._served = wanted
+                log.info("%s: deciding by version %d", POLICY, wanted)
+            self.problem = None
+        except (RegistryError, ScorerError, OSError) as error:
+            if self.problem is None:
+                log.warning("%s: %s (what is loaded decides on)", POLICY, error)
+            self.problem = str(error)
+
+    def _load(self, number: int) -> Scorer:
+        version = self._registry.get(POLICY, number)
+        folder = self._registry.fetch(version, self._cache)
+        if folder is None:
+            return Scorer.load()
+        return Scorer.load(folder / ADAPTER_FILES[1], version.ref)
+
+    async def _follow(self) -> None:
+        while True:
+            await self.poll()
+            await asyncio.sleep(self._poll_s)

@@ -1,0 +1,105 @@
+"""What the learner reads: order, staleness, who is believed, and what is new."""
+
+from datetime import timedelta
+
+from burnish.learner.database import Database
+from burnish.learner.intake.consume import fold
+from burnish.learner.reward import experience
+from burnish.learner.reward.experience import believe, load, new_events, prompts
+
+from tests.learner.conftest import START, interaction, retraction, thumbs
+
+
+def put(database: Database, *events) -> None:
+    with database.write() as session:
+        fold(session, events)
+
+
+def loaded(database: Database, **changes):
+    with database.read() as session:
+        options = {"champion": 1, "limit": 100, "max_staleness": 100, **changes}
+        return load(session, "default", **options)
+
+
+def test_experience_carries_tokens_odds_and_votes(database: Database):
+    put(database, interaction(1, version=3), thumbs(1, "down"))
+    (item,) = loaded(database, champion=5)
+    assert (item.prompt_ids, item.token_ids, item.logprobs) == ((1, 2, 3), (4, 5), (-0.5, -0.25))
+    assert (item.reward, item.weight, item.staleness) == (-1.0, 1.0, 2)
+    assert [vote.value for vote in item.votes] == ["down"]
+
+
+def test_the_latest_come_last_and_the_too_stale_not_at_all(database: Database):
+    for number, version in ((1, 1), (2, 8), (3, 9)):
+        put(database, interaction(number, version=version), thumbs(number))
+    found = loaded(database, champion=9, max_staleness=2)
+    assert [item.interaction_id for item in found] == ["chatcmpl-0002", "chatcmpl-0003"]
+    assert len(loaded(database, champion=9, limit=1)) == 1
+
+
+def test_prompts_are_asked_once_newest_first(database: Database):
+    put(database, interaction(1), interaction(2), interaction(3, prompt_ids=[9]))
+    with database.read() as session:
+        assert prompts(session, "default", 10) == [(9,), (1, 2, 3)]
+
+
+def test_what_is_new_is_numbered_as_it_begins_to_count(database: Database):
+    put(database, thumbs(2, on=2))  # waits
+    put(database, interaction(1), thumbs(1))
+    with database.read() as session:
+        first = experience.high_water(session, "default")
+        assert new_events(session, "default", 0, first) == ["local/fb-0001"]
+    put(database, interaction(2))
+    with database.read() as session:
+        second = experience.high_water(session, "default")
+        assert new_events(session, "default", first, second) == ["local/fb-0002"]
+
+
+def test_a_retraction_makes_nothing_new(database: Database):
+    put(database, interaction(1), thumbs(1))
+    with database.read() as session:
+        mark = experience.high_water(session, "default")
+    put(database, retraction(1))
+    with database.read() as session:
+        assert new_events(session, "default", mark, mark + 10) == []
+        assert experience.count(session, "default") == 0
+
+
+def test_a_burst_of_one_user_is_not_believed(sqlite: Database):
+    for number in range(1, 51):
+        quick = START + timedelta(seconds=number / 10)
+        put(sqlite, interaction(number), thumbs(number, "down", user="bot", time=quick))
+    for number in range(51, 54):
+        slow = START + timedelta(minutes=number)
+        put(sqlite, interaction(number), thumbs(number, time=slow))
+    belief = believe(loaded(sqlite))
+    assert belief.quarantined == 50
+    assert {item.interaction_id for item in belief.experience} == {
+        "chatcmpl-0051",
+        "chatcmpl-0052",
+        "chatcmpl-0053",
+    }
+
+
+def test_who_contradicts_what_is_expected_counts_less(sqlite: Database):
+    for number in range(1, 41):
+        user = "contrary" if number % 2 else "plain"
+        when = START + timedelta(minutes=10 * number)
+        put(
+            sqlite,
+            interaction(number),
+            thumbs(number, "down" if number % 2 else "up", user=user, time=when),
+        )
+    found = loaded(sqlite)
+    belief = believe(found, expected=[0.8] * len(found))
+    weights: dict[float, set[float]] = {}
+    for item in belief.experience:
+        weights.setdefault(item.reward, set()).add(round(item.weight, 3))
+    assert max(weights[-1.0]) < 0.2
+    assert min(weights[1.0]) > 0.9
+
+
+def test_without_expectations_newcomers_count_in_full(sqlite: Database):
+    put(sqlite, interaction(1), thumbs(1, user="ada"), thumbs(2, "up", on=1, user=None))
+    (item,) = believe(loaded(sqlite)).experience
+    assert (item.reward, item.weight) == (1.0, 1.0)

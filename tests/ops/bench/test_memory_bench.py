@@ -1,0 +1,94 @@
+"""The memory bench: its measures measure, and a promise that is broken is said to be."""
+
+from copy import deepcopy
+
+import pytest
+from burnish.learner.compactor.figures import Point, enough
+from burnish.learner.compactor.logs import rough_count
+from burnish.learner.compactor.worlds import make_world
+from burnish.memory.compaction.policies.bm25 import Bm25
+from burnish.memory.compaction.policies.recent import Recent
+from burnish.memory.compaction.policies.summary import Summary
+from burnish.ops.bench.lib import memory_score as scores
+from burnish.ops.bench.memory import judge
+
+LATENCY = {"append_ms": {"p50": 1.0, "p95": 2.0}, "context_ms": {"p50": 3.0, "p95": 9.0}}
+GOOD = {
+    "enough": {"learned": 0.05, "bm25": 0.2, "recent": None},
+    "enough_long": {"learned": 0.06, "bm25": 0.3},
+    "ruler": {"learned": {"needles": 1.0, "variables": 1.0}},
+    "recompacted": {"learned": {"lost_by_10": 0}},
+    "latency": {"100": LATENCY, "10000": deepcopy(LATENCY)},
+    "tenants": {"crossed": 0},
+    "records": {"search_ms": {"p50": 3.0, "p95": 5.0}},
+    "peers": {"mem0": {"score": {"0.1": 0.5}, "search_ms_at_300": {"p50": 8.0, "p95": 9.0}}},
+    "writers": {
+        "sent": 9, "acknowledged": 9, "missing": 0, "twice": 0, "out_of_order": 0,
+        "at_another_place": 0,
+    },
+}  # fmt: skip
+
+
+def broken(figures: dict) -> list[str]:
+    return [goal["what"] for goal in judge(figures) if not goal["met"]]
+
+
+def test_figures_that_keep_every_promise_pass() -> None:
+    assert broken(GOOD) == []
+    assert len(judge(GOOD)) == 11
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("enough", "learned"), 0.14),
+        (("enough", "bm25"), 0.07),
+        (("enough_long", "learned"), None),
+        (("ruler", "learned", "variables"), 0.9),
+        (("recompacted", "learned", "lost_by_10"), 1),
+        (("latency", "10000", "append_ms", "p95"), 2.6),
+        (("latency", "10000", "context_ms", "p95"), 30.0),
+        (("tenants", "crossed"), 1),
+        (("records", "search_ms", "p50"), 8.5),
+        (("writers", "missing"), 1),
+        (("writers", "acknowledged"), 8),
+    ],
+)
+def test_a_broken_promise_is_said_to_be(path: tuple[str, ...], value: float | None) -> None:
+    figures = deepcopy(GOOD)
+    place = figures
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value  # type: ignore[assignment]
+    assert broken(figures)
+
+
+def test_enough_is_where_the_score_stays_not_where_it_first_touches() -> None:
+    points = [Point(0.1, 0.99, 0.1), Point(0.2, 0.9, 0.2), Point(0.3, 0.98, 0.3)]
+    assert enough(points) == 0.3
+    assert enough(points[:2]) is None
+
+
+async def test_more_tokens_never_cost_more_than_was_asked_for() -> None:
+    arenas = scores.worlds(40, 1, 50, 9)
+    said: list[str] = []
+    found = await scores.curves([Recent(), Bm25(), Summary()], arenas, (0.1, 1.1), said.append)
+    assert len(said) == 3
+    for points in found.values():
+        assert points[0].tokens <= 0.1
+        assert points[1].score == 1.0  # the whole log fits
+        assert points[0].score < 1.0
+
+
+async def test_needles_are_found_by_bm25_and_not_by_the_tail() -> None:
+    found = await scores.ruler([Recent(), Bm25()], 6000, 800, rough_count, [0])
+    assert found["bm25"]["needles"] == 1.0
+    assert found["recent"]["needles"] < 0.5
+
+
+def test_a_growing_log_is_cut_between_tool_exchanges() -> None:
+    events = [scores._event(step) for step in make_world(3).steps]
+    cuts = scores._cuts(events, 10)
+    assert [start for start, _ in cuts] == [0, *(end for _, end in cuts[:-1])]
+    assert cuts[-1][1] == len(events)
+    assert all(events[start]["role"] != "tool" for start, _ in cuts)

@@ -1,0 +1,55 @@
+"""`burnish kernels`: every op is near its reference, and one that is not is named."""
+
+import pytest
+from burnish.kernels import backends as module
+from burnish.kernels.cpu import library as native
+from burnish.ops.commands import kernels as report
+from rich.console import Console
+
+OPS = {
+    "paged attention",
+    "latent attention",
+    "norm + rope",
+    "grouped experts",
+    "LoRA, attention and experts",
+    "whole decoder step",
+    "sampling",
+}
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(width=200, record=True)
+
+
+def test_every_op_is_near_its_reference(console: Console) -> None:
+    assert report.run(console) == 0
+    shown = console.export_text()
+    assert all(op in shown for op in OPS)
+    assert "NOT OK" not in shown
+    assert ("native library" in shown) == (native.library() is not None)
+    taken = any(
+        "CUDA kernels:" in line for line in shown.splitlines() if line.strip().startswith("LoRA")
+    )
+    assert taken == (module.cuda_kernels() is not None)
+
+
+def test_an_op_that_is_off_is_named(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "cuda_kernels", lambda: None)
+    cases = [case for case in module._cases() if case[0].startswith("LoRA")]
+    monkeypatch.setattr(module, "_cases", lambda: cases)
+    monkeypatch.setattr(module, "_merge", lambda *_: None)  # the truth lacks the adapter
+    assert report.run(console) == 1
+    shown = console.export_text()
+    assert "NOT OK" in next(line for line in shown.splitlines() if "LoRA" in line)
+
+
+def test_without_a_compiler_the_reference_is_what_serves(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "library", lambda: None)
+    monkeypatch.setattr(module, "cuda_kernels", lambda: None)
+    found = list(module.ways())
+    assert {way.way.partition(":")[0] for way in found} == {"PyTorch"}
+    assert all(way.passed for way in found)
+    assert report.sampling().way == "PyTorch"

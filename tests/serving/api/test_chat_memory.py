@@ -1,0 +1,167 @@
+"""A chat that outgrows the model: the session is compacted by itself, and nothing is lost.
+
+The last test has the real engine answer, embed and summarise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from burnish.serving.engine import LocalEngine
+from burnish.serving.settings import ServingSettings
+
+from tests.serving.api.test_around import prompt_of
+from tests.serving.conftest import Running
+from tests.serving.fake_engine import FakeEngine
+
+SESSION = {"session_id": "s1"}
+
+
+@pytest.fixture
+def start(
+    serve: Callable[..., Running],
+    settings: ServingSettings,
+    redis_url: str,
+    redis_client: redis.Redis,
+) -> Callable[..., Running]:
+    def start(engine: Any, **more: Any) -> Running:
+        return serve(settings.model_copy(update={"redis_url": redis_url, **more}), engine)
+
+    return start
+
+
+def stats(running: Running) -> dict[str, Any]:
+    return running.http("GET", "/v1/memory/sessions/s1/stats").json()
+
+
+def wait_for_a_plan(running: Running, seconds: float = 30) -> str:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if plan := stats(running)["plan"]:
+            return plan
+        time.sleep(0.02)
+    raise AssertionError("the session was not compacted")
+
+
+def test_a_session_that_grows_is_compacted_and_the_answer_says_which_view_it_saw(
+    start: Callable[..., Running],
+):
+    running = start(FakeEngine(), memory_budget=1000)
+    running.say("The gate code is 4711.", extra_body=SESSION)
+    for n in range(24):
+        running.say(f"Tell me more about chapter {n}, please.", extra_body=SESSION)
+    plan = wait_for_a_plan(running)
+    running.service.forwarder.stop()  # what is recorded from now on stays to be looked at
+    running.say("What is the gate code?", extra_body=SESSION)
+    assert "4711" in prompt_of(running)
+    event = running.recorded()[-1]
+    assert event.memory is not None
+    assert event.memory.session == "s1"
+    assert event.memory.plan is not None
+    assert int(event.memory.plan[1:]) >= int(plan[1:])
+    version = event.memory.version
+    seen = running.http(
+        "GET",
+        "/v1/memory/sessions/s1/context",
+        params={"budget": 1000, "version": version, "query": "What is the gate code?"},
+    ).json()
+    assert [c for m in seen["messages"] for c in m["cursors"]] == event.memory.cursors
+    assert event.memories == event.memory.cursors
+
+
+def test_a_conversation_longer_than_the_window_goes_on(start: Callable[..., Running]):
+    """The client sends everything each time; the model has 2,000 tokens."""
+    running = start(FakeEngine())
+    messages: Any = [{"role": "system", "content": "Be brief."}]
+    messages.append({"role": "user", "content": "The gate code is 4711."})
+    for n in range(40):
+        answer = running.openai.chat.completions.create(
+            model="default",
+            messages=messages,
+            max_tokens=100,
+            extra_body=SESSION,  # type: ignore
+        )
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens < 2000
+        messages.append({"role": "assistant", "content": answer.choices[0].message.content or ""})
+        messages.append({"role": "user", "content": f"And now about chapter {n}? " + "Well. " * 12})
+    assert sum(len(message["content"]) for message in messages) > 4000
+    log = running.http("GET", "/v1/memory/sessions/s1/events?limit=1000").json()["events"]
+    said = [message["content"] for message in messages[1:-1]]
+    assert [step["content"] for step in log] == said
+    prompt = prompt_of(running)
+    assert prompt.startswith("system: Be brief.")
+    assert prompt.count("And now about chapter 38?") == 1
+
+
+def test_a_conversation_that_fits_is_not_told_twice(start: Callable[..., Running]):
+    """The session's view holds a summary, but the client sends all that it tells of."""
+    running = start(FakeEngine(), memory_budget=1000)
+    messages: Any = []
+    for n in range(16):
+        if n == 15:
+            ask = {"policy": "summary", "budget": 640}
+            made = running.http("POST", "/v1/memory/sessions/s1/compact", json=ask).json()
+            assert made["nodes"][0]["made_by"] == "model"
+        messages.append({"role": "user", "content": f"Tell me more about chapter {n}, please."})
+        answer = running.openai.chat.completions.create(
+            model="default", messages=messages, max_tokens=100, extra_body=SESSION
+        )
+        messages.append({"role": "assistant", "content": answer.choices[0].message.content})
+    prompt = prompt_of(running)
+    assert "<summary-" not in prompt
+    assert [prompt.count(f"chapter {n},") for n in range(16)] == [1] * 16
+    assert stats(running)["steps"] == 32
+
+
+def test_a_long_conversation_that_memory_meets_for_the_first_time_is_taken_over(
+    start: Callable[..., Running],
+):
+    running = start(FakeEngine())
+    messages: Any = [{"role": "user", "content": "The gate code is 4711."}]
+    for n in range(60):
+        messages.append({"role": "assistant", "content": f"I see, {n}. " + "Well. " * 6})
+        messages.append({"role": "user", "content": f"Now chapter {n}."})
+    messages.append({"role": "assistant", "content": "Fine."})
+    messages.append({"role": "user", "content": "What is the gate code?"})
+    ask = {"model": "default", "messages": messages, "max_tokens": 100, "extra_body": SESSION}
+    running.openai.chat.completions.create(**ask)
+    prompt = prompt_of(running)
+    assert "4711" in prompt
+    assert len(prompt) < 2000
+    assert stats(running)["steps"] == len(messages) + 1
+    running.openai.chat.completions.create(**ask)  # again: only the answer is new
+    assert stats(running)["steps"] == len(messages) + 2
+
+
+def test_without_a_session_too_long_is_still_too_long(start: Callable[..., Running]):
+    running = start(FakeEngine())
+    answer = running.http(
+        "POST",
+        "/v1/chat/completions",
+        json={"model": "default", "messages": [{"role": "user", "content": "x" * 3000}]},
+    )
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("policy", ["summary", "indexer"])
+def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path, policy: str):
+    running = start(LocalEngine(tiny_model), memory_budget=300, memory_policy=policy)
+    for n in range(8):
+        answer = running.say(
+            f"Tell me more about chapter {n} of the long book.",
+            extra_body={**SESSION},
+            max_tokens=24,
+        )
+        assert answer.usage.prompt_tokens < running.engine.max_model_len
+    wait_for_a_plan(running)
+    (plan, *_) = running.http("GET", "/v1/memory/sessions/s1/compactions").json()["compactions"]
+    assert (plan["policy"], plan["fell_back"], plan["trigger"]) == (policy, None, "background")
+    view = running.http("GET", "/v1/memory/sessions/s1/context?budget=300").json()
+    assert view["tokens"] <= 300
+    assert running.say("Go on.", extra_body=SESSION, max_tokens=8).choices

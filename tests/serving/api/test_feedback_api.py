@@ -1,0 +1,138 @@
+"""Feedback over HTTP: accepted when durable, checked, idempotent, retracted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from burnish.feedback.events import FeedbackEvent, RetractionEvent, decode
+from burnish.serving.api.auth import KeyStore
+
+from tests.serving.conftest import Running
+
+
+def give(running: Running, **fields: Any) -> Any:
+    return running.http("POST", "/v1/feedback", json=fields)
+
+
+def standing(running: Running, interaction: str) -> list[dict]:
+    answer = running.http("GET", "/v1/feedback", params={"interaction_id": interaction})
+    assert answer.status_code == 200
+    return answer.json()["data"]
+
+
+def test_a_thumb_is_accepted_and_read_back(running: Running) -> None:
+    interaction = running.say("Hi").id
+    answer = give(running, interaction_id=interaction, name="thumbs", value=False, user="ann")
+    assert answer.status_code == 202
+    found = standing(running, interaction)
+    assert [(f["id"], f["value"], f["user"]) for f in found] == [
+        (answer.json()["id"], "down", "ann")
+    ]
+
+
+def test_the_event_is_durable_in_the_spool(running: Running) -> None:
+    interaction = running.say("Hi").id
+    sent = give(running, interaction_id=interaction, name="correction", value="Better.")
+    event = decode(running.service.spool.take(10)[-1].record)
+    assert isinstance(event, FeedbackEvent)
+    assert (event.id, event.tenant, event.value) == (sent.json()["id"], "local", "Better.")
+
+
+def test_the_same_id_again_changes_nothing(running: Running) -> None:
+    interaction = running.say("Hi").id
+    judged = {"id": "f1", "interaction_id": interaction, "name": "thumbs", "value": "up"}
+    assert give(running, **judged).json()["status"] == "stored"
+    assert give(running, **judged).json()["status"] == "unchanged"
+    assert len(standing(running, interaction)) == 1
+
+
+def test_the_last_word_of_a_user_wins(running: Running) -> None:
+    interaction = running.say("Hi").id
+    for value in ("up", "down"):
+        give(running, interaction_id=interaction, name="thumbs", value=value, user="ann")
+    give(running, interaction_id=interaction, name="thumbs", value="up", user="bob")
+    assert sorted(f["value"] for f in standing(running, interaction)) == ["down", "up"]
+
+
+def test_a_batch_is_accepted_whole_or_not_at_all(running: Running) -> None:
+    interaction = running.say("Hi").id
+    good = {"interaction_id": interaction, "name": "score", "value": 0.5}
+    bad = {"interaction_id": interaction, "name": "score", "value": 5}
+    answer = running.http("POST", "/v1/feedback", json=[good, {"session_id": "s", **THUMB}])
+    assert answer.status_code == 202
+    assert len(answer.json()["data"]) == 2
+    refused = running.http("POST", "/v1/feedback", json=[good, bad])
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "[1].value"
+    assert len(standing(running, interaction)) == 1
+
+
+THUMB = {"name": "thumbs", "value": "up"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "fix"),
+    [
+        ({"session_id": "s", "name": "thumbs", "value": "sideways"}, "value", '"up" or "down"'),
+        ({"session_id": "s", "name": "score", "value": 2}, "value", "0 to 1"),
+        ({"session_id": "s", "name": "signal", "value": "winked"}, "value", "copied"),
+        ({"session_id": "s", "name": "stars", "value": 5}, "name", "thumbs, score"),
+        ({"session_id": "s", "name": "thumbs"}, "value", "Missing"),
+        ({"name": "thumbs", "value": "up"}, "interaction_id", "exactly one"),
+        ({"session_id": "s", **THUMB, "valeu": 1}, "valeu", "Unknown"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_fix(
+    running: Running, fields: dict, param: str, fix: str
+) -> None:
+    answer = give(running, **fields)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert fix in error["message"]
+
+
+def test_nobody_judges_what_was_given_to_others(running: Running) -> None:
+    keys = KeyStore(running.service.settings.data_dir / "keys.sqlite")
+    acme, other = (
+        running.with_key(keys.create(t, ["chat", "feedback"])) for t in ("acme", "other")
+    )
+    interaction = acme.say("Hi").id
+    denied = give(other, interaction_id=interaction, **THUMB)
+    assert (denied.status_code, denied.json()["error"]["code"]) == (404, "interaction_not_found")
+    assert give(acme, interaction_id="chatcmpl-made-up", **THUMB).status_code == 404
+    given = give(acme, interaction_id=interaction, **THUMB).json()["id"]
+    assert (
+        other.http("GET", "/v1/feedback", params={"interaction_id": interaction}).status_code == 404
+    )
+    assert other.http("DELETE", f"/v1/feedback/{given}").status_code == 404
+    assert acme.http("DELETE", f"/v1/feedback/{given}").status_code == 200
+
+
+def test_a_retraction_is_final_and_an_event(running: Running) -> None:
+    interaction = running.say("Hi").id
+    given = give(running, interaction_id=interaction, **THUMB).json()["id"]
+    for _ in range(2):
+        assert running.http("DELETE", f"/v1/feedback/{given}").json()["deleted"] is True
+    assert standing(running, interaction) == []
+    events = [decode(spooled.record) for spooled in running.service.spool.take(10)]
+    assert given in [e.feedback_id for e in events if isinstance(e, RetractionEvent)]
+    assert (
+        give(running, id=given, interaction_id=interaction, **THUMB).json()["status"] == "retracted"
+    )
+    assert running.http("DELETE", "/v1/feedback/never-given").status_code == 404
+
+
+def test_a_full_spool_says_come_back_later(running: Running) -> None:
+    interaction = running.say("Hi").id
+    running.service.spool.max_bytes = 1
+    answer = give(running, interaction_id=interaction, **THUMB)
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+
+
+def test_sessions_are_judged_too(running: Running) -> None:
+    assert give(running, session_id="s1", name="comment", value="Nice.").status_code == 202
+    answer = running.http("GET", "/v1/feedback", params={"session_id": "s1"})
+    assert answer.json()["data"][0]["value"] == "Nice."
+    assert running.http("GET", "/v1/feedback").status_code == 400
