@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from burnish.feedback.stream.record import Record
+    from burnish.feedback.stream.record import StreamRecord
 
 
 class FeedbackError(Exception):
@@ -54,6 +54,6 @@ class StreamFull(StreamError):
 class RecordRefused(StreamError, ValueError):
     """Names the record, so that the others of its batch can go on without it."""
 
-    def __init__(self, record: Record, reason: str) -> None:
+    def __init__(self, record: StreamRecord, reason: str) -> None:
         super().__init__(f"{record.topic}: {record.event_id or record.key}: {reason}")
         self.record = record

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from burnish.feedback.errors import UnknownEvent
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
@@ -224,7 +224,7 @@ def normal_value(name: Any, value: Any) -> Any:
             return value  # an unknown name is the name field's own error
 
 
-def encode(event: Event, topic: str | None = None, key: str | None = None) -> Record:
+def encode(event: Event, topic: str | None = None, key: str | None = None) -> StreamRecord:
     """The event as it travels: CloudEvents 1.0, binary mode."""
     key = event.key if key is None else key
     attributes = {
@@ -240,10 +240,10 @@ def encode(event: Event, topic: str | None = None, key: str | None = None) -> Re
     body = event.model_dump_json(exclude_none=True).encode()
     message = binary_mode.to_binary_event(CloudEvent(attributes, body))
     headers = {name: value.decode() for name, value in message.headers.items()}
-    return Record(topic=topic or event.topic, key=key, value=message.value, headers=headers)
+    return StreamRecord(topic=topic or event.topic, key=key, value=message.value, headers=headers)
 
 
-def decode(record: Record) -> Event:
+def decode(record: StreamRecord) -> Event:
     """The event in a record. Raises UnknownEvent for anything that is not one of ours."""
     headers = {name: value.encode() for name, value in record.headers.items()}
     try:

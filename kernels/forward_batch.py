@@ -15,7 +15,7 @@ DRAW = np.dtype(
 
 
 @dataclass(frozen=True)
-class Feed:
+class ForwardBatch:
     """What one step computes: B pieces of sequences, flattened in order to T tokens (all int64).
 
     Pieces of a single token come first.
@@ -45,7 +45,7 @@ class Feed:
         return np.arange(len(self.tokens)) + shift.repeat(self.counts)
 
 
-class Draws(NamedTuple):
+class SamplingMetadata(NamedTuple):
     """What to draw for each kept row, all arrays [kept] but `ends` [vocab]."""
 
     how: np.ndarray  # DRAW
@@ -57,7 +57,7 @@ class Draws(NamedTuple):
     steps: int = 1
 
 
-class Drawn(NamedTuple):
+class SamplerOutput(NamedTuple):
     """Tokens and their log-probabilities [steps, kept]; only the first `made` [kept] count."""
 
     token: np.ndarray
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
     made: np.ndarray
 
     @classmethod
-    def empty(cls, steps: int, rows: int) -> Drawn:
+    def empty(cls, steps: int, rows: int) -> SamplerOutput:
         shape = (steps, rows)
         return cls(
             np.zeros(shape, np.int64),

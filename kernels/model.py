@@ -35,7 +35,7 @@ from burnish.kernels.folder import (
     one_line,
     open_folder,
 )
-from burnish.kernels.forward_batch import Drawn, Draws, Feed
+from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights, Site, check_fits
 from burnish.kernels.recurrent import RowStates
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
@@ -165,8 +165,12 @@ class LoadedModel:
             ).logits
 
     def step(
-        self, feed: Feed, table: np.ndarray, pages: Any, draws: Draws | None = None
-    ) -> tuple[torch.Tensor | None, Drawn | None]:
+        self,
+        feed: ForwardBatch,
+        table: np.ndarray,
+        pages: Any,
+        draws: SamplingMetadata | None = None,
+    ) -> tuple[torch.Tensor | None, SamplerOutput | None]:
         """One step of the engine over `pages` (from `new_pages`) and their `table` [rows, reach].
 
         Returns the logits [K, V] of the kept tokens and what was drawn for them. Only the native
@@ -181,7 +185,7 @@ class LoadedModel:
             drawn = self.native(feed, table, pages, draws=draws, logits=logits)
         return None if logits is None else logits[:, : self.native.vocab], drawn
 
-    def _step(self, feed: Feed, table: np.ndarray, pages: Any) -> torch.Tensor:
+    def _step(self, feed: ForwardBatch, table: np.ndarray, pages: Any) -> torch.Tensor:
         """The PyTorch way, with the CUDA kernels inside where they serve."""
         if self.recurrent:
             with self._lock, torch.inference_mode():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from transformers import DynamicCache
 
 KEEPS_A_STATE = "linear_attention"
@@ -33,7 +33,9 @@ class RowStates:
         return self._caches[row]
 
 
-def step(model: Any, feed: Feed, states: RowStates, use: Callable[[int], None]) -> torch.Tensor:
+def step(
+    model: Any, feed: ForwardBatch, states: RowStates, use: Callable[[int], None]
+) -> torch.Tensor:
     """Logits [K, V] of the kept tokens. `use` sets the adapter slot of the next forward."""
     found, first = [], 0
     for row, start, count, slot in zip(

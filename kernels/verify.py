@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.model import LoadedModel, has_experts, load_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
@@ -53,7 +53,7 @@ class Cache:
     def feed(self, tokens: Tensor) -> Tensor:
         """The next tokens [rows, n] -> logits [rows, n, V]."""
         count = tokens.shape[1]
-        feed = Feed(
+        feed = ForwardBatch(
             tokens=tokens.reshape(-1).cpu().numpy(),
             rows=np.arange(self.rows),
             starts=np.full(self.rows, self.length),

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from burnish.memory.compaction.background import Upkeep
+from burnish.memory.compaction.background import BackgroundCompaction
 from burnish.memory.compaction.compaction import Compaction
 from burnish.memory.compaction.decided_view import decided_view
 from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policy_runner import Decider
+from burnish.memory.compaction.policy_runner import PolicyRunner
 from burnish.memory.compaction.stateless import Compacted, compact_messages
 from burnish.memory.compaction.summaries import Summariser
 from burnish.memory.errors import BadCursor, BadStep, IdConflict, SessionNotFound, TooLarge
@@ -28,7 +28,7 @@ from burnish.memory.sessions.changes import Changes
 from burnish.memory.sessions.keys import SessionKeys, TenantKeys
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.scripts import Scripts, refusal, session_keys
-from burnish.memory.sessions.snapshot import Moment
+from burnish.memory.sessions.snapshot import SessionSnapshot
 from burnish.memory.sessions.steps import Draft, parse_cursor
 from burnish.memory.views.context import usual_view
 from burnish.memory.views.view import ContextView
@@ -76,13 +76,13 @@ class MemoryStore:
         self._clock = clock
         self._price = lambda text: count_tokens(text) + overhead
         self._scripts = Scripts(redis)
-        self._decider = Decider(policies or Policies(), self._price, summarise)
+        self._decider = PolicyRunner(policies or Policies(), self._price, summarise)
         self.records = Records(redis, clock)
         self.files = Files(redis)
         self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
         self.compaction = Compaction(redis, self._scripts, self._decider, self._price, clock)
-        self.upkeep = Upkeep(redis, self.compaction, self.changes, upkeep_policy)
+        self.upkeep = BackgroundCompaction(redis, self.compaction, self.changes, upkeep_policy)
 
     async def append(
         self,
@@ -264,12 +264,12 @@ class MemoryStore:
         """The sessions this end user took part in, by name."""
         return sorted(await self._redis.smembers(TenantKeys(tenant).sessions_of(user)))
 
-    async def _moment(self, keys: SessionKeys, version: int | None) -> Moment:
+    async def _moment(self, keys: SessionKeys, version: int | None) -> SessionSnapshot:
         if version is None:
             return await moments.now(self._redis, keys)
         return await moments.at(self._redis, keys, version)
 
-    def _log(self, keys: SessionKeys, moment: Moment) -> SessionLog:
+    def _log(self, keys: SessionKeys, moment: SessionSnapshot) -> SessionLog:
         return SessionLog(self._redis, keys, self._scripts, moment.seq, moment.hidden)
 
     def _append_args(

@@ -35,7 +35,7 @@ from burnish.feedback.events import (
     encode,
 )
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 
 _GROUP = 512
 """Appends that share one commit, at most."""
@@ -78,7 +78,7 @@ class Receipt:
 @dataclass(frozen=True)
 class Spooled:
     seq: int
-    record: Record
+    record: StreamRecord
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Spool:
                 if taken and size > room:
                     break
                 room -= size
-                taken.append(Spooled(seq, Record(topic, key, value, json.loads(headers))))
+                taken.append(Spooled(seq, StreamRecord(topic, key, value, json.loads(headers))))
             rows.close()
         return taken
 
@@ -325,7 +325,7 @@ class Spool:
                 job.done.set_exception(failure)
         self._arrived.set()
 
-    def _store(self, db: sqlite3.Connection, event: Event, record: Record) -> Receipt:
+    def _store(self, db: sqlite3.Connection, event: Event, record: StreamRecord) -> Receipt:
         status: Status = "stored"
         match event:
             case FeedbackEvent():

@@ -10,18 +10,20 @@ from datetime import UTC, datetime
 from burnish.feedback.events import TOPICS
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.event_stream import EventStream, open_stream
-from burnish.feedback.stream.record import DEAD_LETTERS, Record
+from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
 
 _HEADER = "dlt_"
 _LONGEST_MESSAGE = 500
 
 
-def dead_letter(stream: EventStream, record: Record, error: Exception, attempts: int) -> Record:
+def dead_letter(
+    stream: EventStream, record: StreamRecord, error: Exception, attempts: int
+) -> StreamRecord:
     """Put a record aside. Returns it as published, to `<topic>.dlt`, once that is durable.
 
     `attempts` counts the tries of this delivery; those before a replay are added.
     """
-    letter = Record(
+    letter = StreamRecord(
         topic=record.topic + DEAD_LETTERS,
         key=record.key,
         value=record.value,
@@ -40,13 +42,13 @@ def dead_letter(stream: EventStream, record: Record, error: Exception, attempts:
     return letter
 
 
-def attempts_so_far(record: Record) -> int:
+def attempts_so_far(record: StreamRecord) -> int:
     """How often a dead letter, or a record replayed from one, has been tried."""
     attempts = record.headers.get("dlt_attempts", "0")
     return int(attempts) if attempts.isdecimal() else 0
 
 
-def letters(stream: EventStream, topic: str, batch: int = 200) -> Iterator[Record]:
+def letters(stream: EventStream, topic: str, batch: int = 200) -> Iterator[StreamRecord]:
     """All dead letters of a topic, oldest first of each partition."""
     where = topic + DEAD_LETTERS
     for partition in stream.partitions(where):
@@ -89,7 +91,7 @@ def replay_all(settings: StreamSettings) -> dict[str, int]:
         stream.close()
 
 
-def _back(letter: Record, topic: str) -> Record:
+def _back(letter: StreamRecord, topic: str) -> StreamRecord:
     kept = {n: v for n, v in letter.headers.items() if not n.startswith(_HEADER)}
     attempts = str(attempts_so_far(letter))
-    return Record(topic, letter.key, letter.value, {**kept, "dlt_attempts": attempts})
+    return StreamRecord(topic, letter.key, letter.value, {**kept, "dlt_attempts": attempts})

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.record import DEAD_LETTERS, Record
+from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
 
-__all__ = ["DEAD_LETTERS", "EventStream", "Record", "open_stream"]
+__all__ = ["DEAD_LETTERS", "EventStream", "StreamRecord", "open_stream"]
 
 
 class EventStream(Protocol):
@@ -23,7 +23,7 @@ class EventStream(Protocol):
         """Create the topics and their dead-letter topics, as far as they are missing."""
         ...
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[StreamRecord]) -> None:
         """Return when every record is durable. After an error any part of them may be: publish
         them again (delivery is at least once). Records with one key stay in order either way.
 
@@ -40,7 +40,7 @@ class EventStream(Protocol):
         after: str | None,
         max_records: int = 500,
         timeout: float = 0.0,
-    ) -> list[Record]:
+    ) -> list[StreamRecord]:
         """Records that follow the offset `after` (exclusive; None: from the beginning), oldest
         first. Waits up to `timeout` seconds while there are none."""
         ...

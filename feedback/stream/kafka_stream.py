@@ -16,7 +16,7 @@ from typing import Any
 
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
 from burnish.feedback.events import TOPICS
-from burnish.feedback.stream.record import DEAD_LETTERS, Record
+from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
     InvalidRecordError,
@@ -74,7 +74,7 @@ class KafkaStream:
                     admin.create_topics(missing)
                 admin.wait_for_topics(list(missing), timeout_ms=self._timeout_ms)
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[StreamRecord]) -> None:
         with self._errors():
             for wave in _waves(records):
                 self._publish(wave)
@@ -90,7 +90,7 @@ class KafkaStream:
         after: str | None,
         max_records: int = 500,
         timeout: float = 0.0,
-    ) -> list[Record]:
+    ) -> list[StreamRecord]:
         place = TopicPartition(topic, partition)
         with self._errors():
             consumer = self._consumer()
@@ -131,7 +131,7 @@ class KafkaStream:
 
     # -- Producing ---------------------------------------------------------------------------
 
-    def _publish(self, wave: Sequence[Record]) -> None:
+    def _publish(self, wave: Sequence[StreamRecord]) -> None:
         producer = self._client(
             "producer",
             KafkaProducer,
@@ -140,7 +140,7 @@ class KafkaStream:
             max_request_size=_MAX_RECORD_BYTES,
             allow_auto_create_topics=False,
         )
-        sent: list[tuple[Record, Any]] = []
+        sent: list[tuple[StreamRecord, Any]] = []
         failures: list[Exception] = []
         for record in wave:
             headers = [(name, value.encode()) for name, value in record.headers.items()]
@@ -227,13 +227,13 @@ def _close_producer(producer: Any) -> None:
         producer.close(timeout=1)
 
 
-def _failure(record: Record, error: Exception) -> Exception:
+def _failure(record: StreamRecord, error: Exception) -> Exception:
     return RecordRefused(record, str(error)) if isinstance(error, _REFUSALS) else error
 
 
-def _waves(records: Sequence[Record]) -> Iterator[list[Record]]:
+def _waves(records: Sequence[StreamRecord]) -> Iterator[list[StreamRecord]]:
     """Cut where a key comes again, so that it waits for its own predecessor."""
-    wave: dict[tuple[str, str], Record] = {}
+    wave: dict[tuple[str, str], StreamRecord] = {}
     for record in records:
         place = (record.topic, record.key)
         if place in wave:
@@ -244,9 +244,9 @@ def _waves(records: Sequence[Record]) -> Iterator[list[Record]]:
         yield list(wave.values())
 
 
-def _record(message: Any) -> Record:
+def _record(message: Any) -> StreamRecord:
     # Whatever someone else produced becomes a record too: the reader dead-letters it.
-    return Record(
+    return StreamRecord(
         topic=message.topic,
         key=(message.key or b"").decode(errors="replace"),
         value=message.value or b"",

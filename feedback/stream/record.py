@@ -7,7 +7,7 @@ DEAD_LETTERS = ".dlt"
 
 
 @dataclass(frozen=True)
-class Record:
+class StreamRecord:
     """One event on the wire: JSON body, CloudEvents headers, ordering key.
 
     `partition` and `offset` are known once the record has been read from a stream.

@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 from burnish.feedback.errors import StreamError, StreamFull, StreamUnavailable
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -56,7 +56,7 @@ class RedisStream:
         with self._errors():
             self._redis.ping()
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[StreamRecord]) -> None:
         if not records:
             return
         with self._errors():
@@ -79,7 +79,7 @@ class RedisStream:
         after: str | None,
         max_records: int = 500,
         timeout: float = 0.0,
-    ) -> list[Record]:
+    ) -> list[StreamRecord]:
         # Shorter than the socket's patience; and to Redis, blocking for 0 means for ever.
         block = min(int(timeout * 1000), self._durable_ms) or None
         with self._errors():
@@ -140,14 +140,14 @@ class RedisStream:
             raise StreamError(f"Redis: {error}") from error
 
 
-def _fields(record: Record) -> dict[Any, Any]:
+def _fields(record: StreamRecord) -> dict[Any, Any]:
     headers = {_HEADER + name.encode(): value for name, value in record.headers.items()}
     return {b"key": record.key, b"value": record.value, **headers}
 
 
-def _record(topic: str, offset: bytes, fields: dict[bytes, bytes]) -> Record:
+def _record(topic: str, offset: bytes, fields: dict[bytes, bytes]) -> StreamRecord:
     # Whatever someone else put into the stream becomes a record too: the reader dead-letters it.
-    return Record(
+    return StreamRecord(
         topic=topic,
         key=fields.get(b"key", b"").decode(errors="replace"),
         value=fields.get(b"value", b""),

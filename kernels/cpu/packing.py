@@ -90,7 +90,7 @@ class CStep(ctypes.Structure):
     ]
 
 
-class CDraws(ctypes.Structure):
+class CSamplingMetadata(ctypes.Structure):
     _fields_ = [
         *((name, POINTER) for name in ("how", "skip", "count", "room", "ends", "endless")),
         ("steps", SIZE),

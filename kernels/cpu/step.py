@@ -26,10 +26,10 @@ from burnish.kernels.cpu.packing import (
     BLOCK,
     POINTER,
     WIDTH,
-    CDraws,
     CLayer,
     CLowRank,
     CModel,
+    CSamplingMetadata,
     CStep,
     LayerWeights,
     Packer,
@@ -41,7 +41,7 @@ from burnish.kernels.cpu.packing import (
     shared_pieces,
     window,
 )
-from burnish.kernels.forward_batch import Drawn, Draws, Feed
+from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
 
@@ -246,15 +246,15 @@ class NativeStep:
 
     def __call__(
         self,
-        feed: Feed,
+        feed: ForwardBatch,
         table: np.ndarray,
         pages: Pages,
         *,
-        draws: Draws | None = None,
+        draws: SamplingMetadata | None = None,
         logits: Tensor | None = None,
         state: Tensor | None = None,
         layers: int = 0,
-    ) -> Drawn | None:
+    ) -> SamplerOutput | None:
         """One step, or with `draws.steps` up to that many.
 
         `table` [rows, reach] int64 is the cache slot of every position of every row. Filled where
@@ -265,10 +265,10 @@ class NativeStep:
         if draws is None:
             call.run()
             return None
-        drawn = Drawn.empty(draws.steps, len(feed.keep))
+        drawn = SamplerOutput.empty(draws.steps, len(feed.keep))
         call.run(
             ctypes.byref(
-                CDraws(
+                CSamplingMetadata(
                     *(a.ctypes.data for a in draws[:-1]),
                     draws.steps,
                     *(a.ctypes.data for a in drawn),
@@ -279,7 +279,7 @@ class NativeStep:
 
     def call(
         self,
-        feed: Feed,
+        feed: ForwardBatch,
         table: np.ndarray,
         pages: Pages,
         *,
@@ -348,7 +348,7 @@ class Call:
     """A step as the library takes it, with all that its pointers lead to."""
 
     model: Any
-    feed: Feed
+    feed: ForwardBatch
     step: CStep
     held: Any
 
@@ -360,7 +360,7 @@ class Call:
 
 def whole_sequences(
     sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int = 0
-) -> Iterator[tuple[Feed, np.ndarray]]:
+) -> Iterator[tuple[ForwardBatch, np.ndarray]]:
     """Steps over whole sequences, in order, a few at a time, each with its cache's table. Keeps what
     predicts tokens `start`, ... of each sequence; nothing without `starts`."""
     for some in _by_size([len(s) for s in sequences], READ_TOKENS):
@@ -374,7 +374,7 @@ def whole_sequences(
                 np.arange(end - count + starts[i] - 1, end - 1)
                 for i, count, end in zip(some, counts, ends, strict=True)
             ]
-        feed = Feed(
+        feed = ForwardBatch(
             tokens=np.concatenate([np.array(sequences[i], np.int64) for i in some]),
             rows=np.arange(len(some)),
             starts=np.zeros(len(some), np.int64),

@@ -25,7 +25,7 @@ import triton
 import triton.language as tl
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.grouped import power_of_two
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
@@ -70,7 +70,12 @@ class CudaBatch:
 
     @classmethod
     def of(
-        cls, feed: Feed, table: np.ndarray, pages: tuple[KVPages, ...], share: int, device: Any
+        cls,
+        feed: ForwardBatch,
+        table: np.ndarray,
+        pages: tuple[KVPages, ...],
+        share: int,
+        device: Any,
     ) -> CudaBatch:
         """The batch of a feed; `table` [rows, reach] as in PagedBatch, `share` query heads per key
         head. Everything goes over in one copy."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.attention import PAGE
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from torch import Tensor
 
 MOST = 256  # rows; larger steps keep a GPU busy without help
@@ -30,7 +30,7 @@ class CannotRecord(RuntimeError):
     """The model does something between its layers that CUDA cannot record."""
 
 
-def may_replay(feed: Feed) -> bool:
+def may_replay(feed: ForwardBatch) -> bool:
     """Whether a step is nothing but one token for each row, with the logits of all."""
     rows = len(feed.rows)
     return rows <= MOST and len(feed.tokens) == rows == len(feed.keep)
@@ -46,7 +46,7 @@ class DecodeGraphs:
         self._made: dict[tuple[int, Hashable], tuple[np.ndarray, Tensor, Replay]] = {}
 
     def __call__(
-        self, feed: Feed, table: np.ndarray, pages: tuple[KVPages, ...], layout: Hashable
+        self, feed: ForwardBatch, table: np.ndarray, pages: tuple[KVPages, ...], layout: Hashable
     ) -> Tensor:
         """Logits [rows, V] of a step that `may_replay`. `layout` names the adapters' arrangement,
         None: the base alone. Valid until the next step."""

@@ -19,7 +19,7 @@ from burnish.kernels.cuda.attention import PAGE, CudaBatch, send
 from burnish.kernels.cuda.experts import GroupedExperts
 from burnish.kernels.cuda.graphs import CannotRecord, CudaGraphs, DecodeGraphs, Recorder, may_replay
 from burnish.kernels.cuda.lora import Banks, Segments
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.slots import ActiveSlots
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class CudaStep:
         if record is not None and _steady(config):
             self._graphs = DecodeGraphs(self._decode, record, self.device)
 
-    def __call__(self, feed: Feed, table: np.ndarray, pages: tuple[KVPages, ...]) -> Tensor:
+    def __call__(self, feed: ForwardBatch, table: np.ndarray, pages: tuple[KVPages, ...]) -> Tensor:
         """Logits [K, V] of the kept tokens, valid until the next step. Blocks of `table` [rows,
         reach] begin at multiples of 16 slots, and `pages` have a page of 16 that no row owns."""
         feed = replace(feed, slots=self.banks.find(feed.slots))

@@ -72,7 +72,7 @@ class GateReport(BaseModel):
         return "; ".join(failed) or None
 
 
-class Trials(BaseModel):
+class EvalResult(BaseModel):
     """What one policy did on the suite."""
 
     right: list[bool]
@@ -115,20 +115,20 @@ class Suite:
             for request, answer in zip(requests, done, strict=True)
         ]
 
-    def trials(self, answers: Sequence[Answer]) -> Trials:
+    def trials(self, answers: Sequence[Answer]) -> EvalResult:
         pairs = zip(self.tasks, answers, strict=True)
-        return Trials(
+        return EvalResult(
             right=[is_correct(task, answer.text) for task, answer in pairs],
             lengths=[len(answer.tokens) for answer in answers],
             entropy=-_mean([p for answer in answers for p in answer.logprobs]),
             diversity=distinct_bigrams([answer.tokens[:HEAD] for answer in answers]),
         )
 
-    def base_trials(self, sampler: Sampler, folder: Path) -> Trials:
+    def base_trials(self, sampler: Sampler, folder: Path) -> EvalResult:
         """The base's own figures; computed the first time, then read from `folder`."""
         file = folder / f"{self.model.sha256[:16]}-{self.digest}.json"
         if file.exists():
-            return Trials.model_validate_json(file.read_text())
+            return EvalResult.model_validate_json(file.read_text())
         trials = self.trials(self.answers(sampler, None))
         folder.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}")
@@ -138,7 +138,7 @@ class Suite:
 
 
 def examine(
-    suite: Suite, sampler: Sampler, candidate: AdapterWeights, base: Trials, limits: Limits
+    suite: Suite, sampler: Sampler, candidate: AdapterWeights, base: EvalResult, limits: Limits
 ) -> GateReport:
     """Put a candidate through the suite."""
     started = time.monotonic()
@@ -200,7 +200,7 @@ def paired_difference(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, 
     return mean, math.sqrt(variance / max(len(differences), 1))
 
 
-def _skill(base: Trials, trials: Trials, limits: Limits) -> Check:
+def _skill(base: EvalResult, trials: EvalResult, limits: Limits) -> Check:
     mean, error = paired_difference(base.right, trials.right)
     low = -(limits.skill_margin + ONE_SIDED_95 * error)
     return Check(
@@ -212,7 +212,7 @@ def _skill(base: Trials, trials: Trials, limits: Limits) -> Check:
     )
 
 
-def _families(suite: Suite, base: Trials, trials: Trials, limits: Limits) -> Check:
+def _families(suite: Suite, base: EvalResult, trials: EvalResult, limits: Limits) -> Check:
     """The family that lost most, beyond what luck does to so few tasks."""
     worst = ("", math.inf, 0.0)
     for family, (old, new) in _by_family(suite, base, trials).items():
@@ -244,7 +244,7 @@ def _bounded(name: str, value: float, low: float | None = None, high: float | No
 
 
 def _by_family(
-    suite: Suite, base: Trials, trials: Trials
+    suite: Suite, base: EvalResult, trials: EvalResult
 ) -> dict[str, tuple[list[bool], list[bool]]]:
     found: dict[str, tuple[list[bool], list[bool]]] = defaultdict(lambda: ([], []))
     for task, old, new in zip(suite.tasks, base.right, trials.right, strict=True):

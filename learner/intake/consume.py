@@ -23,7 +23,7 @@ from burnish.feedback.events import (
     decode,
 )
 from burnish.feedback.stream.deadletters import dead_letter
-from burnish.feedback.stream.event_stream import EventStream, Record
+from burnish.feedback.stream.event_stream import EventStream, StreamRecord
 from burnish.learner.database import (
     CompletionRow,
     Database,
@@ -205,9 +205,11 @@ def _touch(touched: Touched, tenant: str, interaction: str | None, session: str 
         touched.sessions.add((tenant, session))
 
 
-def _decode(records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, Exception]]]:
+def _decode(
+    records: Sequence[StreamRecord],
+) -> tuple[list[Event], list[tuple[StreamRecord, Exception]]]:
     events: list[Event] = []
-    unreadable: list[tuple[Record, Exception]] = []
+    unreadable: list[tuple[StreamRecord, Exception]] = []
     for record in records:
         try:
             events.append(decode(record))
@@ -217,10 +219,10 @@ def _decode(records: Sequence[Record]) -> tuple[list[Event], list[tuple[Record, 
 
 
 def _fold_singly(
-    session: Session, records: Sequence[Record]
-) -> tuple[Counts, list[tuple[Record, Exception]]]:
+    session: Session, records: Sequence[StreamRecord]
+) -> tuple[Counts, list[tuple[StreamRecord, Exception]]]:
     counts = Counts()
-    refused: list[tuple[Record, Exception]] = []
+    refused: list[tuple[StreamRecord, Exception]] = []
     for record in records:
         events, _ = _decode([record])
         try:
@@ -231,7 +233,7 @@ def _fold_singly(
     return counts, refused
 
 
-def _bury(stream: EventStream, records: Sequence[tuple[Record, Exception]]) -> None:
+def _bury(stream: EventStream, records: Sequence[tuple[StreamRecord, Exception]]) -> None:
     for record, error in records:
         dead_letter(stream, record, error, attempts=1)
 

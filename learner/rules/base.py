@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.experience import Experience
-from burnish.learner.training.trainer import Answer, Trainee
+from burnish.learner.training.trainer import Answer, PolicyTrainer
 from torch import Tensor
 
 
@@ -52,11 +52,11 @@ class Batch:
 class UpdateRule(Protocol):
     """Made fresh for each update; `tensors` and `notes` carry over from the parent's checkpoint."""
 
-    def prepare(self, trainee: Trainee, lesson: Lesson, seed: int) -> Mapping[str, float]:
+    def prepare(self, trainee: PolicyTrainer, lesson: Lesson, seed: int) -> Mapping[str, float]:
         """Fit what the rule needs before the first step. Raises NothingToLearn."""
         ...
 
-    def batch(self, trainee: Trainee, step: int, seed: int) -> Batch:
+    def batch(self, trainee: PolicyTrainer, step: int, seed: int) -> Batch:
         """What to learn from in this step; a function of its arguments, so that it can be resumed."""
         ...
 

@@ -16,7 +16,7 @@ from typing import Any
 from burnish.learner.reward.experience import Experience
 from burnish.learner.rules.base import Batch, Lesson, NothingToLearn, Sizes, normalised
 from burnish.learner.rules.rehearsal import Rehearsal
-from burnish.learner.training.trainer import Answer, Trainee, task_prompt
+from burnish.learner.training.trainer import Answer, PolicyTrainer, task_prompt
 from torch import Tensor
 
 MAX_AGE = 8  # versions
@@ -34,7 +34,7 @@ class PolicyGradientRule:
         self._log: list[Experience] = []
         self._order: list[int] = []
 
-    def prepare(self, trainee: Trainee, lesson: Lesson, seed: int) -> Mapping[str, float]:
+    def prepare(self, trainee: PolicyTrainer, lesson: Lesson, seed: int) -> Mapping[str, float]:
         self._log = [
             e
             for e in lesson.experience
@@ -50,7 +50,7 @@ class PolicyGradientRule:
         ]
         return {"baseline": self._baseline, "log": float(len(self._log))}
 
-    def batch(self, trainee: Trainee, step: int, seed: int) -> Batch:
+    def batch(self, trainee: PolicyTrainer, step: int, seed: int) -> Batch:
         half = max(1, self.sizes.answers // 2)
         picked = [self._log[i] for i in self._order[step * half : (step + 1) * half]]
         if not picked:

@@ -28,7 +28,7 @@ from burnish.learner.rules.base import (
 )
 from burnish.learner.rules.rehearsal import Rehearsal
 from burnish.learner.tasks import Task
-from burnish.learner.training.trainer import Answer, Trainee, base_features, task_prompt
+from burnish.learner.training.trainer import Answer, PolicyTrainer, base_features, task_prompt
 from torch import Tensor
 
 OPTIMISM = 0.7  # standard deviations of the reward model put on the reward
@@ -44,7 +44,7 @@ class HeadsRule:
         self._rehearsal = Rehearsal(notes.get("rehearsal"))
         self._prompts: Sequence[tuple[int, ...]] = ()
 
-    def prepare(self, trainee: Trainee, lesson: Lesson, seed: int) -> Mapping[str, float]:
+    def prepare(self, trainee: PolicyTrainer, lesson: Lesson, seed: int) -> Mapping[str, float]:
         rewards = torch.tensor([e.reward for e in lesson.experience])
         if rewards.min() == rewards.max():
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
@@ -62,7 +62,7 @@ class HeadsRule:
         )
         return {"reward_auroc": fit.auroc, "reward_samples": float(fit.samples)}
 
-    def batch(self, trainee: Trainee, step: int, seed: int) -> Batch:
+    def batch(self, trainee: PolicyTrainer, step: int, seed: int) -> Batch:
         rng = Random(f"{seed}/{step}")
         groups = max(2, self.sizes.answers // self.sizes.samples)
         rehearsed = max(1, round(self.sizes.rehearsal * groups))
@@ -85,7 +85,7 @@ class HeadsRule:
         return {"rehearsal": self._rehearsal.notes()}
 
     def _score(
-        self, trainee: Trainee, groups: Sequence[Sequence[Answer]]
+        self, trainee: PolicyTrainer, groups: Sequence[Sequence[Answer]]
     ) -> tuple[list[Answer], dict[str, float]]:
         assert self._model is not None, "prepare comes first"
         answers = [answer for group in groups for answer in group]

@@ -65,7 +65,7 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class Hyper:
+class TrainerConfig:
     learning_rate: float
     clip_norm: float
     kl_weight: float
@@ -73,7 +73,7 @@ class Hyper:
     ratio_cap: float = 2.0
 
 
-class Trainee:
+class PolicyTrainer:
     """Adapter, optimiser and the two ways of using them: `sample` and `step`."""
 
     def __init__(
@@ -81,7 +81,7 @@ class Trainee:
         model: LoadedModel,
         sampler: Sampler,
         adapter: AdapterWeights,
-        hyper: Hyper,
+        hyper: TrainerConfig,
         moments: Mapping[str, Tensor] | None = None,
         name: str = "trainee",
     ) -> None:

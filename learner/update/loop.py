@@ -22,7 +22,7 @@ from burnish.learner.rules import RULES, Lesson, Sizes, UpdateRule
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import Checkpoint, Progress
-from burnish.learner.training.trainer import Hyper, Sampler, Trainee
+from burnish.learner.training.trainer import PolicyTrainer, Sampler, TrainerConfig
 from torch import Tensor
 
 
@@ -69,7 +69,7 @@ def train(
     """
     progress = start.progress
     rule = RULES[settings.rule](sizes(lesson, settings), start.heads, start.notes)
-    trainee = Trainee(model, sampler, start.adapter, hyper(settings), start.optimiser)
+    trainee = PolicyTrainer(model, sampler, start.adapter, hyper(settings), start.optimiser)
     try:
         fitted = rule.prepare(trainee, lesson, progress.seed)
         figures = Averages(progress.figures, progress.step)
@@ -136,8 +136,8 @@ def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:
     )
 
 
-def hyper(settings: LearnerSettings) -> Hyper:
-    return Hyper(
+def hyper(settings: LearnerSettings) -> TrainerConfig:
+    return TrainerConfig(
         learning_rate=settings.learning_rate,
         clip_norm=settings.clip_norm,
         kl_weight=settings.kl_weight,
@@ -162,7 +162,7 @@ class Averages:
 
 
 def _save(
-    folder: Path, progress: Progress, trainee: Trainee, rule: UpdateRule, model: LoadedModel
+    folder: Path, progress: Progress, trainee: PolicyTrainer, rule: UpdateRule, model: LoadedModel
 ) -> None:
     checkpoint.save(
         folder, progress, trainee.adapter, trainee.moments(), rule.tensors(), model.path.name

@@ -40,7 +40,7 @@ class Pass:
     plan: str = ""
 
 
-class Upkeep:
+class BackgroundCompaction:
     """`policy` is what decides in the background. Raises UnknownPolicy."""
 
     def __init__(

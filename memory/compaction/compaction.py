@@ -15,14 +15,14 @@ from typing import Any
 
 from burnish.memory.compaction.decided_view import decide
 from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policy_runner import Decided, Decider
+from burnish.memory.compaction.policy_runner import PolicyOutcome, PolicyRunner
 from burnish.memory.errors import BadCursor, Stale, UnknownPlan
 from burnish.memory.sessions import snapshot as moments
 from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.plan import SHOWN, Plan, Ruling, pack_rulings, trace_of, unpack_rulings
 from burnish.memory.sessions.scripts import Scripts, session_keys
-from burnish.memory.sessions.snapshot import Moment
+from burnish.memory.sessions.snapshot import SessionSnapshot
 from burnish.memory.sessions.steps import parse_cursor
 from burnish.memory.views.forms import Price
 from burnish.memory.views.view import Node, View
@@ -62,7 +62,7 @@ class Compaction:
         self,
         redis: Any,
         scripts: Scripts,
-        decider: Decider,
+        decider: PolicyRunner,
         price: Price,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -221,7 +221,12 @@ class Compaction:
         return {name: _node(name, json.loads(row)) for name, row in rows.items() if row}
 
     def _plan(
-        self, moment: Moment, decided: Decided, view: View, trigger: str, seconds: float
+        self,
+        moment: SessionSnapshot,
+        decided: PolicyOutcome,
+        view: View,
+        trigger: str,
+        seconds: float,
     ) -> Plan:
         counts: dict[str, int] = {}
         for decision in decided.decisions:
@@ -246,7 +251,7 @@ class Compaction:
         )
 
     async def _commit(
-        self, keys: SessionKeys, moment: Moment, plan: Plan, decided: Decided
+        self, keys: SessionKeys, moment: SessionSnapshot, plan: Plan, decided: PolicyOutcome
     ) -> Compacted:
         nodes = [part for node in decided.nodes for part in (node.id, _node_json(node))]
         packed = await asyncio.to_thread(pack_rulings, decided.rulings, decided.trace)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from burnish.memory.compaction.policy_runner import Decided, Decider
+from burnish.memory.compaction.policy_runner import PolicyOutcome, PolicyRunner
 from burnish.memory.sessions.log import SessionLog
-from burnish.memory.sessions.snapshot import Moment
+from burnish.memory.sessions.snapshot import SessionSnapshot
 from burnish.memory.views.context import newest_question
 from burnish.memory.views.forms import Price, form
 from burnish.memory.views.view import Node, View
@@ -12,8 +12,8 @@ from burnish.memory.views.view import Node, View
 
 async def decided_view(
     log: SessionLog,
-    moment: Moment,
-    decider: Decider,
+    moment: SessionSnapshot,
+    decider: PolicyRunner,
     nodes: Mapping[str, Node],
     budget: int,
     query: str | None,
@@ -34,13 +34,13 @@ async def decided_view(
 
 async def decide(
     log: SessionLog,
-    moment: Moment,
-    decider: Decider,
+    moment: SessionSnapshot,
+    decider: PolicyRunner,
     nodes: Mapping[str, Node],
     view: View,
     query: str | None,
     policy: str,
-) -> Decided:
+) -> PolicyOutcome:
     """Ask the policy about everything but the floor, which is put into `view`."""
     units = await log.whole()
     pinned = set(moment.floor)

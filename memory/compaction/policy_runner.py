@@ -22,7 +22,7 @@ from burnish.memory.views.view import Node
 
 
 @dataclass(frozen=True)
-class Decided:
+class PolicyOutcome:
     policy: str
     fell_back: str  # why not the policy asked for, or ""
     task: Task
@@ -54,7 +54,7 @@ class Decided:
         ]
 
 
-class Decider:
+class PolicyRunner:
     """The policies there are, the summariser if there is one, and the time they may take."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Decider:
         budget: int,
         known: Mapping[str, Node],
         vectors: Vectors | None = None,
-    ) -> Decided:
+    ) -> PolicyOutcome:
         """Raises UnknownPolicy. Everything else that can fail falls back."""
         policy = self.policies.get(name)
         priced = await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
@@ -105,7 +105,7 @@ class Decider:
             except TimeoutError:
                 why = f"the summaries took longer than {self._seconds:g} s: lines picked instead"
                 nodes = await build(behind, room, self._price, None, known)
-        return Decided(policy.name, why, task, _told(priced, decisions, nodes), nodes, trace)
+        return PolicyOutcome(policy.name, why, task, _told(priced, decisions, nodes), nodes, trace)
 
 
 def _held(task: Task, decisions: Sequence[Decision]) -> list[Decision]:

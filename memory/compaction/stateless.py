@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from burnish.memory.compaction.policy_runner import Decider
+from burnish.memory.compaction.policy_runner import PolicyRunner
 from burnish.memory.errors import BadStep
 from burnish.memory.sessions.plan import SHOWN
 from burnish.memory.sessions.steps import Draft, Step, parse
@@ -30,7 +30,7 @@ class Compacted(TypedDict):
 
 
 async def compact_messages(
-    decider: Decider,
+    decider: PolicyRunner,
     price: Price,
     events: Sequence[Mapping[str, Any]],
     budget: int,

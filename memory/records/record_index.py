@@ -38,7 +38,7 @@ def decode(name: str, stored: str) -> np.ndarray | None:
     return np.frombuffer(base64.b64decode(packed), "<f2").astype(np.float32)
 
 
-class Shelf:
+class RecordIndex:
     """Rows are only added; a changed record gets a new one, and its old one is dead."""
 
     def __init__(self, embedder: str) -> None:

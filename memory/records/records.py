@@ -33,7 +33,7 @@ from burnish.memory.records.record import (
     session_index,
     user_index,
 )
-from burnish.memory.records.record_index import Shelf, encode
+from burnish.memory.records.record_index import RecordIndex, encode
 from burnish.memory.search.embedding import Embedder, HashingEmbedder
 from burnish.memory.search.fusion import fuse
 from burnish.memory.sessions.keys import TenantKeys
@@ -65,7 +65,7 @@ class Records:
         self._clock = clock
         self._embedder = embedder or HashingEmbedder()
         self._floor = floor
-        self._shelves: OrderedDict[str, tuple[Shelf, asyncio.Lock]] = OrderedDict()
+        self._shelves: OrderedDict[str, tuple[RecordIndex, asyncio.Lock]] = OrderedDict()
         self._write, self._fetch = (
             redis.register_script((scripts / name).read_text())
             for name in ("record.lua", "record_fetch.lua")
@@ -285,9 +285,9 @@ class Records:
         )
         return [json.loads(row) for row in rows]
 
-    def _shelf(self, tenant: str) -> tuple[Shelf, asyncio.Lock]:
+    def _shelf(self, tenant: str) -> tuple[RecordIndex, asyncio.Lock]:
         if tenant not in self._shelves:
-            self._shelves[tenant] = Shelf(self._embedder.name), asyncio.Lock()
+            self._shelves[tenant] = RecordIndex(self._embedder.name), asyncio.Lock()
         self._shelves.move_to_end(tenant)
         while len(self._shelves) > MOST_SHELVES:
             self._shelves.popitem(last=False)

@@ -15,7 +15,7 @@ from burnish.memory.sessions.steps import from_entry
 
 
 @dataclass(frozen=True)
-class Moment:
+class SessionSnapshot:
     version: int
     seq: int  # the newest step's place
     tokens: int  # of the whole log
@@ -34,7 +34,7 @@ class Moment:
         return self.tokens - (self.plan.log_tokens if self.plan else 0)
 
 
-async def now(redis: Any, keys: SessionKeys) -> Moment:
+async def now(redis: Any, keys: SessionKeys) -> SessionSnapshot:
     """Raises SessionNotFound, Forgotten."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
@@ -44,7 +44,7 @@ async def now(redis: Any, keys: SessionKeys) -> Moment:
         meta, pins, waiting, deleted = await pipe.execute()
     check(meta, keys)
     hidden = frozenset(map(int, deleted))
-    return Moment(
+    return SessionSnapshot(
         version=int(meta["version"]),
         seq=int(meta["seq"]),
         tokens=int(meta["tokens"]),
@@ -54,7 +54,7 @@ async def now(redis: Any, keys: SessionKeys) -> Moment:
     )
 
 
-async def at(redis: Any, keys: SessionKeys, version: int) -> Moment:
+async def at(redis: Any, keys: SessionKeys, version: int) -> SessionSnapshot:
     """The moment of that version. Raises Stale when it is no version the session had."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
@@ -90,7 +90,7 @@ async def at(redis: Any, keys: SessionKeys, version: int) -> Moment:
         if int(members.rpartition(",")[2]) > seq:
             open_then.add(int(root))
     floor = [place for place in [*pinned, *open_then] if place <= seq]
-    return Moment(
+    return SessionSnapshot(
         version=version,
         seq=seq,
         tokens=int(meta["tokens"]),

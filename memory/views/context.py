@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.plan import Plan, Shown
-from burnish.memory.sessions.snapshot import Moment
+from burnish.memory.sessions.snapshot import SessionSnapshot
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.forms import Price, form
 from burnish.memory.views.view import Node, View
@@ -24,7 +24,7 @@ RECALL_SHARE = 0.25  # of the budget, when everything else fits
 
 async def usual_view(
     log: SessionLog,
-    moment: Moment,
+    moment: SessionSnapshot,
     nodes: Mapping[str, Node],
     budget: int,
     query: str | None,
@@ -90,7 +90,7 @@ async def _kept(log: SessionLog, plan: Plan | None, price: Price) -> list[tuple[
     ]
 
 
-def _told(nodes: Mapping[str, Node], moment: Moment) -> list[Node]:
+def _told(nodes: Mapping[str, Node], moment: SessionSnapshot) -> list[Node]:
     """The plan's summaries, but for those that tell of what was deleted or erased since."""
     found = [nodes[name] for name in moment.plan.nodes if name in nodes] if moment.plan else []
     return [node for node in found if moment.hidden.isdisjoint(node.sources)]

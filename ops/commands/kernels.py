@@ -14,7 +14,7 @@ import torch
 from burnish.kernels import attention
 from burnish.kernels.backends import NOBODY, Way, machine, ways
 from burnish.kernels.cpu import library as native
-from burnish.kernels.forward_batch import DRAW, Draws, Feed
+from burnish.kernels.forward_batch import DRAW, ForwardBatch, SamplingMetadata
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
@@ -51,12 +51,12 @@ def _sampling_error() -> float:
     sampler = _sampler("cpu", rng)
     rows = np.arange(ROWS)
     ones, zeros = np.ones_like(rows), np.zeros_like(rows)
-    feed = Feed(rng.integers(0, VOCAB, ROWS), rows, zeros, ones, zeros, rows)
+    feed = ForwardBatch(rng.integers(0, VOCAB, ROWS), rows, zeros, ones, zeros, rows)
     table = np.arange(ROWS * 16).reshape(ROWS, 16)
     pages = loaded.new_pages(table.size)
     no = np.zeros(ROWS, bool)
     how: np.ndarray = sampler.how.astype(DRAW)
-    draws = Draws(how, no, zeros.astype(np.uint64), ones * 9, np.zeros(VOCAB, bool), no)
+    draws = SamplingMetadata(how, no, zeros.astype(np.uint64), ones * 9, np.zeros(VOCAB, bool), no)
     logits, _ = loaded.step(feed, table, pages)
     _, drawn = loaded.step(feed, table, pages, draws)
     assert logits is not None

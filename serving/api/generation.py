@@ -1,6 +1,6 @@
 """One question being answered: n engine requests run at once, their deltas merged and parsed.
 
-A `Turn` owns what must be given back when an answer ends in any way, a client hanging up
+A `Generation` owns what must be given back when an answer ends in any way, a client hanging up
 included: the engine slots and the lease on the policy version. `close` is not a coroutine, so it
 works in the middle of a cancellation. Left out: HTTP (routes/chat.py) and recording (recorder.py).
 """
@@ -24,12 +24,12 @@ from burnish.serving.engine import (
     SamplingParams,
     Thinking,
 )
-from burnish.serving.engine.logits_processor import Thought
-from burnish.serving.live.policies import Lease
+from burnish.serving.engine.logits_processor import ThinkingBudget
+from burnish.serving.live.policies import VersionLease
 
 
 @dataclass(frozen=True)
-class Question:
+class GenerationRequest:
     """Everything fixed before the first token; the source of the recorded interaction."""
 
     id: str  # the completion id, which is the interaction id
@@ -55,7 +55,7 @@ class Choice:
 
     def __init__(self, index: int, parser: AnswerParser | None, thinking: Thinking | None = None):
         self.index = index
-        self._thought = Thought(thinking) if thinking is not None else None
+        self._thought = ThinkingBudget(thinking) if thinking is not None else None
         self.parser = parser  # None: a plain completion, text is text
         self.deltas: list[Delta] = []
         self.parts: list[Part] = []
@@ -100,11 +100,15 @@ class Choice:
         return [token for delta in self.deltas for token in delta.token_ids]
 
 
-class Turn:
+class Generation:
     """Runs a question. Iterate `events`, and call `close` whatever happens."""
 
     def __init__(
-        self, engine: Engine, question: Question, lease: Lease, parsers: list[AnswerParser | None]
+        self,
+        engine: Engine,
+        question: GenerationRequest,
+        lease: VersionLease,
+        parsers: list[AnswerParser | None],
     ):
         self.question = question
         self.lease = lease

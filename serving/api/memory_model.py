@@ -27,7 +27,7 @@ from burnish.serving.engine import (
     json_grammar,
 )
 from burnish.serving.live.adapters import VersionUnavailable
-from burnish.serving.live.policies import Lease, UnknownModel
+from burnish.serving.live.policies import UnknownModel, VersionLease
 
 LONGEST_JSON = 1024  # tokens
 TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
@@ -61,7 +61,7 @@ class EngineEmbedder:
 class EngineSummariser:
     """The champion of a policy, asked like anyone else, below everyone else."""
 
-    def __init__(self, engine: Engine, acquire: Callable[[], Awaitable[Lease]]) -> None:
+    def __init__(self, engine: Engine, acquire: Callable[[], Awaitable[VersionLease]]) -> None:
         self._engine = engine
         self._acquire = acquire
 

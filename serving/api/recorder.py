@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.events import INTERACTIONS, Completion, InteractionEvent
 from burnish.feedback.spool.spool import Spool
-from burnish.serving.api.generation import Choice, Turn
+from burnish.serving.api.generation import Choice, Generation
 
 log = logging.getLogger(__name__)
 
 
-def interaction_of(turn: Turn) -> InteractionEvent:
+def interaction_of(turn: Generation) -> InteractionEvent:
     """What happened, with all that learning needs: token ids, log-probabilities, version, sampling."""
     question = turn.question
     return InteractionEvent(
@@ -62,12 +62,12 @@ class Recorder:
         self._spool = spool
         self._tasks: set[asyncio.Task] = set()
 
-    async def record(self, turn: Turn) -> None:
+    async def record(self, turn: Generation) -> None:
         """Returns when the interaction is durable. Raises SpoolFull, or another FeedbackError."""
         event = interaction_of(turn)
         await self._spool.append(INTERACTIONS, event.id, event)
 
-    def record_later(self, turn: Turn) -> None:
+    def record_later(self, turn: Generation) -> None:
         """Record a broken-off answer: feedback may come for what was seen of it."""
         turn.end_now()
         self.background(self._record_or_log(turn))
@@ -77,7 +77,7 @@ class Recorder:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record_or_log(self, turn: Turn) -> None:
+    async def _record_or_log(self, turn: Generation) -> None:
         try:
             await self.record(turn)
         except FeedbackError as error:

@@ -15,7 +15,7 @@ from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_template import render
 from burnish.serving.api.constraints import grammar_of
 from burnish.serving.api.errors import ApiError
-from burnish.serving.api.generation import Question
+from burnish.serving.api.generation import GenerationRequest
 from burnish.serving.api.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.api.recall import Message, Recalled, adopt, newest, recall, sends_all
 from burnish.serving.api.service import Service
@@ -26,7 +26,7 @@ LEAST_ANSWER = 4  # an answer may always have a quarter of the window
 
 async def chat_question(
     service: Service, body: ChatRequest, who: Principal
-) -> tuple[Question, bool]:
+) -> tuple[GenerationRequest, bool]:
     messages = [message.plain() for message in body.messages]
     tools = body.tools_for_template()
     tokenizer = service.engine.tokenizer
@@ -38,7 +38,7 @@ async def chat_question(
     _check_bias(service, body.logit_bias)
     room = _room(service, body.limit, prompt.ids)
     thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, room=room)
-    question = Question(
+    question = GenerationRequest(
         id=new_interaction_id(service.secret, who.tenant),
         created=int(time.time()),
         model=body.model,
@@ -103,7 +103,7 @@ async def _with_session(
     return Recalled(tuple(messages))
 
 
-def text_question(service: Service, body: CompletionRequest, who: Principal) -> Question:
+def text_question(service: Service, body: CompletionRequest, who: Principal) -> GenerationRequest:
     if isinstance(body.prompt, str):
         ids = tuple(service.engine.tokenizer.encode(body.prompt))
     else:
@@ -112,7 +112,7 @@ def text_question(service: Service, body: CompletionRequest, who: Principal) -> 
     _check_fits(service, ids, "prompt")
     _check_bias(service, body.logit_bias)
     limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
-    return Question(
+    return GenerationRequest(
         id=new_interaction_id(service.secret, who.tenant),
         created=int(time.time()),
         model=body.model,

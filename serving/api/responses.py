@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from burnish.serving.api.chat_template import Part
-from burnish.serving.api.generation import Choice, Turn
+from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.engine import Delta
 
 
@@ -20,17 +20,17 @@ class Shape(Protocol):
 
     operation: str
 
-    def whole(self, turn: Turn) -> dict[str, Any]: ...
+    def whole(self, turn: Generation) -> dict[str, Any]: ...
 
-    def opening(self, turn: Turn) -> list[dict[str, Any]]:
+    def opening(self, turn: Generation) -> list[dict[str, Any]]:
         """Chunks before the first delta."""
         ...
 
     def chunks(
-        self, turn: Turn, choice: Choice, delta: Delta, parts: list[Part]
+        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]: ...
 
-    def closing(self, turn: Turn) -> list[dict[str, Any]]:
+    def closing(self, turn: Generation) -> list[dict[str, Any]]:
         """Chunks with the finish reasons, then usage where it was asked for."""
         ...
 
@@ -45,7 +45,7 @@ class ChatShape:
         self._usage = usage
         self._calls_sent: dict[int, int] = {}
 
-    def whole(self, turn: Turn) -> dict[str, Any]:
+    def whole(self, turn: Generation) -> dict[str, Any]:
         choices = [
             {
                 "index": choice.index,
@@ -57,12 +57,12 @@ class ChatShape:
         ]
         return {**_head(turn, "chat.completion"), "choices": choices, "usage": turn.usage()}
 
-    def opening(self, turn: Turn) -> list[dict[str, Any]]:
+    def opening(self, turn: Generation) -> list[dict[str, Any]]:
         role = {"role": "assistant", "content": ""}
         return [self._chunk(turn, choice, role, None) for choice in turn.choices]
 
     def chunks(
-        self, turn: Turn, choice: Choice, delta: Delta, parts: list[Part]
+        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
         shown = [self._delta(turn, choice, part) for part in parts]
         if not shown and self._logprobs and delta.token_ids:
@@ -72,14 +72,14 @@ class ChatShape:
             made[0]["choices"][0]["logprobs"] = self._content_logprobs([delta])
         return made
 
-    def closing(self, turn: Turn) -> list[dict[str, Any]]:
+    def closing(self, turn: Generation) -> list[dict[str, Any]]:
         made = [self._chunk(turn, choice, {}, choice.finish) for choice in turn.choices]
         if self._usage:
             head = _head(turn, "chat.completion.chunk")
             made.append({**head, "choices": [], "usage": turn.usage()})
         return made
 
-    def _delta(self, turn: Turn, choice: Choice, part: Part) -> dict[str, Any]:
+    def _delta(self, turn: Generation, choice: Choice, part: Part) -> dict[str, Any]:
         if part.kind == "content":
             return {"content": part.text}
         if part.kind == "reasoning":
@@ -89,7 +89,7 @@ class ChatShape:
         return {"tool_calls": [{"index": index, **_call(turn, choice, index, part)}]}
 
     def _chunk(
-        self, turn: Turn, choice: Choice, delta: dict[str, Any], finish: str | None
+        self, turn: Generation, choice: Choice, delta: dict[str, Any], finish: str | None
     ) -> dict[str, Any]:
         head = _head(turn, "chat.completion.chunk")
         one = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -117,23 +117,23 @@ class TextShape:
         self._usage = usage
         self._offsets: dict[int, int] = {}
 
-    def whole(self, turn: Turn) -> dict[str, Any]:
+    def whole(self, turn: Generation) -> dict[str, Any]:
         choices = [
             self._one(choice, choice.text, choice.deltas, choice.finish) for choice in turn.choices
         ]
         return {**_head(turn, "text_completion"), "choices": choices, "usage": turn.usage()}
 
-    def opening(self, turn: Turn) -> list[dict[str, Any]]:
+    def opening(self, turn: Generation) -> list[dict[str, Any]]:
         return []
 
     def chunks(
-        self, turn: Turn, choice: Choice, delta: Delta, parts: list[Part]
+        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
         if not parts and not (self._logprobs and delta.token_ids):
             return []
         return [self._chunk(turn, self._one(choice, delta.text, [delta], None))]
 
-    def closing(self, turn: Turn) -> list[dict[str, Any]]:
+    def closing(self, turn: Generation) -> list[dict[str, Any]]:
         made = [
             self._chunk(turn, {**self._one(choice, "", (), choice.finish), "logprobs": None})
             for choice in turn.choices
@@ -142,7 +142,7 @@ class TextShape:
             made.append({**_head(turn, "text_completion"), "choices": [], "usage": turn.usage()})
         return made
 
-    def _chunk(self, turn: Turn, one: dict[str, Any]) -> dict[str, Any]:
+    def _chunk(self, turn: Generation, one: dict[str, Any]) -> dict[str, Any]:
         usage = {"usage": None} if self._usage else {}
         return {**_head(turn, "text_completion"), "choices": [one], **usage}
 
@@ -169,7 +169,7 @@ class TextShape:
         }
 
 
-def message_of(turn: Turn, choice: Choice) -> dict[str, Any]:
+def message_of(turn: Generation, choice: Choice) -> dict[str, Any]:
     """The assistant message of a finished choice."""
     calls = [_call(turn, choice, i, part) for i, part in enumerate(choice.calls)]
     content, reasoning = choice.said("content"), choice.said("reasoning")
@@ -185,14 +185,14 @@ def message_of(turn: Turn, choice: Choice) -> dict[str, Any]:
     return message
 
 
-def _call(turn: Turn, choice: Choice, index: int, part: Part) -> dict[str, Any]:
+def _call(turn: Generation, choice: Choice, index: int, part: Part) -> dict[str, Any]:
     # Made from the answer's id, so that a stream and its record agree without talking.
     name = turn.question.id.removeprefix("chatcmpl-")[:20]
     function = {"name": part.name, "arguments": part.text}
     return {"id": f"call_{name}_{choice.index}_{index}", "type": "function", "function": function}
 
 
-def _head(turn: Turn, kind: str) -> dict[str, Any]:
+def _head(turn: Generation, kind: str) -> dict[str, Any]:
     return {
         "id": turn.question.id,
         "object": kind,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
-from burnish.serving.engine.detokenizer import Vocabulary, Writer
+from burnish.serving.engine.detokenizer import IncrementalDetokenizer, Vocabulary
 from burnish.serving.engine.ngram_drafter import Payoff
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import Runner
@@ -81,7 +81,7 @@ class Core:
             seed=random.getrandbits(64) if params.seed is None else params.seed,
             max_tokens=min(params.max_tokens, room),
             expires_at=None if deadline is None else time.monotonic() + deadline,
-            writer=Writer(self._vocabulary, params.stop),
+            writer=IncrementalDetokenizer(self._vocabulary, params.stop),
             sink=sink,
         )
 

@@ -7,7 +7,7 @@ import json
 from typing import Any, Protocol
 
 
-class Speller(Protocol):
+class TokenDecoder(Protocol):
     """Spells one sequence: what further tokens add to the text."""
 
     def push(self, token: int) -> str: ...
@@ -25,13 +25,13 @@ class Vocabulary:
         self.hidden = hidden
         self._bytes = _byte_table(tokenizer)
 
-    def speller(self) -> Speller:
+    def token_decoder(self) -> TokenDecoder:
         if self._bytes is not None:
-            return _ByteSpeller(self._bytes, self.hidden)
-        return _WindowSpeller(self.tokenizer, self.hidden)
+            return _ByteDecoder(self._bytes, self.hidden)
+        return _WindowDecoder(self.tokenizer, self.hidden)
 
 
-class _ByteSpeller:
+class _ByteDecoder:
     """For byte-level vocabularies: tokens are bytes, and an incremental decoder joins them."""
 
     def __init__(self, table: list[bytes], hidden: frozenset[int]) -> None:
@@ -53,7 +53,7 @@ class _ByteSpeller:
         return self.decoder.decode(b"", final=True)
 
 
-class _WindowSpeller:
+class _WindowDecoder:
     """For any other vocabulary: decode a short window and take what the last token added."""
 
     def __init__(self, tokenizer: Any, hidden: frozenset[int]) -> None:
@@ -135,11 +135,11 @@ class StopStrings:
         return held
 
 
-class Writer:
+class IncrementalDetokenizer:
     """One answer's text, as its tokens come."""
 
     def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
-        self._speller = vocabulary.speller()
+        self._decoder = vocabulary.token_decoder()
         self._stops = StopStrings(stops)
 
     @property
@@ -149,15 +149,15 @@ class Writer:
 
     def push_all(self, tokens: list[int]) -> str:
         """Text that the tokens make certain."""
-        return self._speller.push_all(tokens)
+        return self._decoder.push_all(tokens)
 
     def push(self, token: int, shown: bool = True) -> tuple[str, bool]:
         """Text that the token makes certain, and whether a stop string was met."""
-        return self._stops.push(self._speller.push(token) if shown else "")
+        return self._stops.push(self._decoder.push(token) if shown else "")
 
     def flush(self) -> str:
         """The rest of the text, up to a stop string if one is in it."""
-        rest, met = self._stops.push(self._speller.flush())
+        rest, met = self._stops.push(self._decoder.flush())
         return rest if met else rest + self._stops.flush()
 
 

@@ -24,7 +24,7 @@ class Grammar(Protocol):
     def take(self, token: int) -> None: ...
 
 
-class Thought:
+class ThinkingBudget:
     """Where an answer stands in its thinking, by the tokens it has taken."""
 
     def __init__(self, thinking: Thinking) -> None:
@@ -45,7 +45,7 @@ class Thought:
                 self.stage = "answer"
 
 
-class Guide:
+class LogitsProcessor:
     """The bounds of one answer. `drawn` are tokens it has already, if it was sent back."""
 
     def __init__(
@@ -58,7 +58,7 @@ class Guide:
     ) -> None:
         self._vocab = vocab
         self._ends = ends  # bool [V]
-        self._thought = Thought(thinking) if thinking is not None else None
+        self._thought = ThinkingBudget(thinking) if thinking is not None else None
         self._grammar = grammar
         self._forced: tuple[int, ...] = ()  # tokens that come next, whatever the model says
         for token in drawn:

@@ -19,7 +19,7 @@ SHORTEST, LONGEST = 2, 15  # proposed at a time
 MOST_REST = 64  # tokens without a proposal after misses
 
 
-class Lookup:
+class NgramDrafter:
     """The history of one answer, prompt included, and how well proposals from it have done."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from burnish.kernels.forward_batch import Drawn, Draws, Feed
+from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
@@ -26,7 +26,7 @@ class Outcome:
     """What a step drew: for each of the `sequences`, `drawn.made` tokens, and alternatives."""
 
     sequences: list[Sequence]
-    drawn: Drawn
+    drawn: SamplerOutput
     top: list[Top]
 
 
@@ -83,13 +83,13 @@ class Runner:
 
     def _drawn_for(
         self, plan: Plan, rows: np.ndarray, ahead: np.ndarray
-    ) -> tuple[Drawn, list[Top]]:
+    ) -> tuple[SamplerOutput, list[Top]]:
         """Run the model and draw for its kept tokens: `rows` [K], and how many tokens `ahead` [K] of
         what the row has drawn each of them is."""
         special = self.sampler.special(rows)
         steps = 1 if special.any() else plan.burst
         counts = self._drawn[rows] + ahead
-        draws = Draws(
+        draws = SamplingMetadata(
             how=self.sampler.how[rows],
             skip=special,
             count=counts.astype(np.uint64),
@@ -103,7 +103,7 @@ class Runner:
         if not plan.prefill and not plan.drafted:
             self._pace = (time.perf_counter() - began) / steps
         if drawn is None:
-            drawn, special = Drawn.empty(1, len(rows)), np.ones(len(rows), bool)
+            drawn, special = SamplerOutput.empty(1, len(rows)), np.ones(len(rows), bool)
         top: list[Top] = [()] * len(rows)
         if special.any() and logits is not None:
             own = special.nonzero()[0]
@@ -117,7 +117,7 @@ class Runner:
 
     def _verified(
         self, plan: Plan, sequences: list[Sequence], rows: np.ndarray
-    ) -> tuple[Drawn, list[Top]]:
+    ) -> tuple[SamplerOutput, list[Top]]:
         """A step along drafts: of each sequence's draws those that count."""
         drafts = [s.draft for s in sequences[: len(plan.decode)]]
         drafts += [[]] * (len(sequences) - len(drafts))
@@ -125,7 +125,7 @@ class Runner:
         firsts = sizes.cumsum() - sizes
         ahead = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
         flat, top = self._drawn_for(plan, rows.repeat(sizes), ahead)
-        drawn = Drawn.empty(int(sizes.max()), len(rows))
+        drawn = SamplerOutput.empty(int(sizes.max()), len(rows))
         tokens = flat.token[0].tolist()
         for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
             hits = 0
@@ -138,7 +138,7 @@ class Runner:
                 into[: hits + 1, at] = values[0, first : first + hits + 1]
         return drawn, [top[first] for first in firsts.tolist()]
 
-    def _feed(self, plan: Plan) -> Feed:
+    def _feed(self, plan: Plan) -> ForwardBatch:
         """One token of every decoding row, or with its draft several, then the prompts' chunks."""
         rows = np.fromiter((s.row for s in plan.decode), np.int64, len(plan.decode))
         # The last token drawn is not in the cache yet: it goes where the drawn ones end.
@@ -146,7 +146,7 @@ class Runner:
         if not plan.prefill and not plan.drafted:
             ones = np.ones_like(rows)
             keep = np.arange(len(rows))
-            return Feed(self._token[rows], rows, where, ones, self._slot[rows], keep)
+            return ForwardBatch(self._token[rows], rows, where, ones, self._slot[rows], keep)
         chunks = plan.prefill
         last = self._token[rows].tolist()
         pieces = [[token, *s.draft] for token, s in zip(last, plan.decode, strict=True)]
@@ -156,7 +156,7 @@ class Runner:
         kept = np.array([len(s.draft) + 1 for s in plan.decode] + [int(c.last) for c in chunks])
         ends = counts.cumsum()
         keep = [np.arange(end - n, end) for end, n in zip(ends, kept, strict=True)]
-        return Feed(
+        return ForwardBatch(
             tokens=np.concatenate([np.array(piece, np.int64) for piece in pieces]),
             rows=rows,
             starts=np.concatenate([where, np.array([c.start for c in chunks], np.int64)]),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from burnish.kernels.forward_batch import DRAW
 from burnish.serving.engine.grammars import Grammars
-from burnish.serving.engine.logits_processor import FREE, Guide
+from burnish.serving.engine.logits_processor import FREE, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
 
 Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
@@ -63,7 +63,7 @@ class Sampler:
         self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
-        self._guides: dict[int, Guide] = {}
+        self._guides: dict[int, LogitsProcessor] = {}
 
     def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
         """Set up a row for a request that has `drawn` these tokens already."""
@@ -86,7 +86,7 @@ class Sampler:
                 assert self.grammars is not None, "checked when the request came"
                 matcher = self.grammars.matcher(params.grammar)
             ends = torch.from_numpy(self.ends)
-            self._guides[row] = Guide(self.vocab, ends, params.thinking, matcher, drawn)
+            self._guides[row] = LogitsProcessor(self.vocab, ends, params.thinking, matcher, drawn)
         self._ask_guide(row)
         if params.logit_bias:
             bias = torch.zeros(self.vocab, device=self.device)

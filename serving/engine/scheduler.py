@@ -18,8 +18,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from burnish.serving.engine.detokenizer import Writer
-from burnish.serving.engine.ngram_drafter import Lookup
+from burnish.serving.engine.detokenizer import IncrementalDetokenizer
+from burnish.serving.engine.ngram_drafter import NgramDrafter
 from burnish.serving.engine.paged_kv import Key, PagedKV
 from burnish.serving.engine.types import Delta, Request
 
@@ -39,12 +39,12 @@ class Sequence:
     seed: int
     max_tokens: int
     expires_at: float | None
-    writer: Writer
+    writer: IncrementalDetokenizer
     sink: Sink
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache
     given: list[int] = field(default_factory=list)  # what to compute before drawing
-    lookup: Lookup = field(default_factory=Lookup)
+    lookup: NgramDrafter = field(default_factory=NgramDrafter)
     draft: list[int] = field(default_factory=list)  # proposed for the next step
     row: int = -1  # -1 while waiting
     blocks: list[int] = field(default_factory=list)

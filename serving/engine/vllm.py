@@ -28,7 +28,7 @@ from typing import Any
 
 import httpx2 as httpx
 from burnish.kernels.folder import frame_tokens, open_folder
-from burnish.serving.engine.detokenizer import Vocabulary, Writer
+from burnish.serving.engine.detokenizer import IncrementalDetokenizer, Vocabulary
 from burnish.serving.engine.types import (
     Completion,
     Delta,
@@ -128,7 +128,7 @@ class VllmEngine:
         model = self._enter(request, limit)
         loop = asyncio.get_running_loop()
         until = None if request.deadline_s is None else loop.time() + request.deadline_s
-        writer = Writer(self._vocabulary, request.params.stop)
+        writer = IncrementalDetokenizer(self._vocabulary, request.params.stop)
         try:
             async with aclosing(self._chunks(http, {**body, "model": model}, until)) as chunks:
                 async for chunk in chunks:

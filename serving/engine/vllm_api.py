@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import httpx2 as httpx
-from burnish.serving.engine.detokenizer import Writer
+from burnish.serving.engine.detokenizer import IncrementalDetokenizer
 from burnish.serving.engine.types import (
     BadGrammar,
     Delta,
@@ -72,7 +72,9 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
     return body
 
 
-def delta_of(chunk: dict[str, Any], params: SamplingParams, writer: Writer) -> Delta | None:
+def delta_of(
+    chunk: dict[str, Any], params: SamplingParams, writer: IncrementalDetokenizer
+) -> Delta | None:
     """One event of a stream as a delta; None if it says nothing. EngineError if it is not whole."""
     if not chunk["choices"]:
         return None

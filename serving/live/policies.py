@@ -1,7 +1,7 @@
 """The live side of policies: which version answers, and which adapters are resident.
 
 A poll reads each policy's champion alias. A new champion is fetched, verified and loaded beside
-the old one, then a pointer flips; requests that began on the old version hold a `Lease` on it and
+the old one, then a pointer flips; requests that began on the old version hold a `VersionLease` on it and
 finish there. Adapters stay resident while leased, while champion or previous, and as the most
 recently pinned ones. Whatever fails (registry away, wrong hash, broken adapter), the version
 loaded last serves on, and `problem` says why.
@@ -38,7 +38,7 @@ class UnknownModel(LookupError):
     """No policy or version of that name."""
 
 
-class Lease:
+class VersionLease:
     """A promise that one version stays resident until `release`, which may be called twice."""
 
     def __init__(self, served: Served, owner: LivePolicies):
@@ -114,7 +114,7 @@ class LivePolicies:
 
     # Requests
 
-    async def acquire(self, model: str) -> Lease:
+    async def acquire(self, model: str) -> VersionLease:
         """The version `model` names: a policy's champion, or `policy@version`, loaded if need be.
 
         Raises UnknownModel, VersionUnavailable.
@@ -248,7 +248,7 @@ class LivePolicies:
 
     # Adapters
 
-    async def _acquire_pinned(self, policy: str, number: int) -> Lease:
+    async def _acquire_pinned(self, policy: str, number: int) -> VersionLease:
         if policy not in self._lines:
             raise UnknownModel(f"{policy}@{number}")
         try:
@@ -280,9 +280,9 @@ class LivePolicies:
         kept = {s for line in self._lines.values() for s in (line.champion, line.previous) if s}
         return kept | set(self._pinned.values())
 
-    def _lease(self, served: Served) -> Lease:
+    def _lease(self, served: Served) -> VersionLease:
         self._leases[served.ref] = self._leases.get(served.ref, 0) + 1
-        return Lease(served, self)
+        return VersionLease(served, self)
 
     def _released(self, ref: str) -> None:
         self._leases[ref] -= 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent
 from burnish.feedback.spool.spool import Spool
-from burnish.feedback.stream.event_stream import EventStream, Record
+from burnish.feedback.stream.event_stream import EventStream, StreamRecord
 from burnish.feedback.stream.kafka_stream import KafkaStream
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.ops.kafka.node import KafkaMissing, KafkaNode
@@ -32,8 +32,8 @@ def thumbs(value: Any = "down", **fields) -> FeedbackEvent:
     return FeedbackEvent(value=value, **{**given, **fields})
 
 
-def read_all(stream: EventStream, topic: str) -> list[Record]:
-    found: list[Record] = []
+def read_all(stream: EventStream, topic: str) -> list[StreamRecord]:
+    found: list[StreamRecord] = []
     for partition in stream.partitions(topic):
         after = None
         while records := stream.read(topic, partition, after):
@@ -42,9 +42,11 @@ def read_all(stream: EventStream, topic: str) -> list[Record]:
     return found
 
 
-def records(topic: str, pairs: Sequence[tuple[str, str]]) -> list[Record]:
+def records(topic: str, pairs: Sequence[tuple[str, str]]) -> list[StreamRecord]:
     return [
-        Record(topic, key, f'{{"n": "{name}"}}'.encode(), {"ce_id": name, "ce_type": "test.v1"})
+        StreamRecord(
+            topic, key, f'{{"n": "{name}"}}'.encode(), {"ce_id": name, "ce_type": "test.v1"}
+        )
         for key, name in pairs
     ]
 

@@ -7,7 +7,7 @@ import pytest
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.events import EVENTS, FeedbackEvent, RetractionEvent, decode, encode
 from burnish.feedback.schema import published_schema, schema_of
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
@@ -94,7 +94,7 @@ def test_events_of_long_ago_still_parse(path: Path) -> None:
     """Files are added here, never changed: an event that was valid once is valid for good."""
     golden = json.loads(path.read_text())
     body = json.dumps(golden["body"]).encode()
-    event = decode(Record("any", golden["key"], body, golden["headers"]))
+    event = decode(StreamRecord("any", golden["key"], body, golden["headers"]))
     Draft202012Validator(published_schema(event.type)).validate(golden["body"])
     kept = event.model_dump(mode="json")
     assert {name: kept[name] for name in golden["means"]} == golden["means"]
@@ -108,7 +108,7 @@ def test_there_is_a_golden_event_of_every_type() -> None:
 def test_a_newer_writers_fields_are_passed_over() -> None:
     record = encode(thumbs())
     body = {**json.loads(record.value), "mood": "grim"}
-    newer = Record(record.topic, record.key, json.dumps(body).encode(), record.headers)
+    newer = StreamRecord(record.topic, record.key, json.dumps(body).encode(), record.headers)
     assert decode(newer) == decode(record)
 
 
@@ -128,7 +128,7 @@ def test_a_newer_writers_fields_are_passed_over() -> None:
 def test_a_record_that_is_no_event_says_why(headers, value: bytes, says: str) -> None:
     whole = {"ce_id": "1", "ce_source": "s", "ce_specversion": "1.0", "ce_type": "burnish.none"}
     with pytest.raises(UnknownEvent, match=says):
-        decode(Record("t", "k", value, {**whole, **headers} if headers else {}))
+        decode(StreamRecord("t", "k", value, {**whole, **headers} if headers else {}))
 
 
 def test_log_probabilities_are_numbers() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.model import LoadedModel, ModelError, load_model
 from transformers import AutoModelForCausalLM
 
@@ -75,7 +75,7 @@ def run_paged(model: LoadedModel, sequences: list[torch.Tensor], prompt: int) ->
         starts = np.array([start for start, _ in spans])
         counts = np.array([end - start for start, end in spans])
         pieces = [seq[start:end] for seq, (start, end) in zip(sequences, spans, strict=True)]
-        feed = Feed(
+        feed = ForwardBatch(
             tokens=torch.cat(pieces).numpy(),
             rows=np.arange(rows),
             starts=starts,

@@ -19,7 +19,7 @@ from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.chat_template import AnswerParser
 from burnish.serving.api.errors import ApiError, unsupported
-from burnish.serving.api.generation import Question, Turn
+from burnish.serving.api.generation import Generation, GenerationRequest
 from burnish.serving.api.openai_types import ChatRequest, CompletionRequest
 from burnish.serving.api.recall import remember
 from burnish.serving.api.requests import chat_question, text_question
@@ -34,7 +34,7 @@ from burnish.serving.engine import (
     Unsupported,
 )
 from burnish.serving.live.adapters import VersionUnavailable
-from burnish.serving.live.policies import Lease, UnknownModel
+from burnish.serving.live.policies import UnknownModel, VersionLease
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from redis.exceptions import RedisError
@@ -70,7 +70,7 @@ def router(auth: Auth) -> APIRouter:
             usage=body.wants_usage,
             mode=body.logprobs_mode,
         )
-        turn = Turn(service.engine, question, lease, list(parsers))
+        turn = Generation(service.engine, question, lease, list(parsers))
         return await _answer(service, request, turn, shape, body.stream)
 
     @api.post("/completions")
@@ -88,13 +88,13 @@ def router(auth: Auth) -> APIRouter:
             usage=body.wants_usage,
             mode=body.logprobs_mode,
         )
-        turn = Turn(service.engine, question, lease, [None] * body.n)
+        turn = Generation(service.engine, question, lease, [None] * body.n)
         return await _answer(service, request, turn, shape, body.stream)
 
     return api
 
 
-async def _lease(service: Service, model: str) -> Lease:
+async def _lease(service: Service, model: str) -> VersionLease:
     try:
         return await service.policies.acquire(model)
     except UnknownModel as error:
@@ -108,7 +108,7 @@ async def _lease(service: Service, model: str) -> Lease:
 
 
 @contextmanager
-def _released_on_failure(lease: Lease) -> Iterator[None]:
+def _released_on_failure(lease: VersionLease) -> Iterator[None]:
     try:
         yield
     except BaseException:  # also when the client's task is cancelled
@@ -117,7 +117,7 @@ def _released_on_failure(lease: Lease) -> Iterator[None]:
 
 
 async def _answer(
-    service: Service, request: Request, turn: Turn, shape: Shape, stream: bool
+    service: Service, request: Request, turn: Generation, shape: Shape, stream: bool
 ) -> Response:
     try:
         await _unless_hung_up(request, turn.begin())
@@ -139,7 +139,7 @@ async def _answer(
 class _EventStream(StreamingResponse):
     """Server-sent events. However it ends, the turn is closed, even if it was never begun."""
 
-    def __init__(self, service: Service, turn: Turn, shape: Shape):
+    def __init__(self, service: Service, turn: Generation, shape: Shape):
         self._service, self._turn = service, turn
         self._settled = False
         turn.streaming = True
@@ -177,7 +177,7 @@ class _EventStream(StreamingResponse):
             yield _events([_as_api_error(error, turn.question).body()])
 
 
-async def _settle(service: Service, turn: Turn, shape: Shape) -> None:
+async def _settle(service: Service, turn: Generation, shape: Shape) -> None:
     """Make the interaction durable; then count it and let memory have it."""
     if any(choice.finish == "cancelled" for choice in turn.choices):
         raise EngineStopped("the server is shutting down")
@@ -197,7 +197,7 @@ async def _settle(service: Service, turn: Turn, shape: Shape) -> None:
         await _remember(service, turn)
 
 
-async def _remember(service: Service, turn: Turn) -> None:
+async def _remember(service: Service, turn: Generation) -> None:
     question = turn.question
     answer = message_of(turn, turn.choices[0])
     try:
@@ -220,7 +220,7 @@ async def _remember(service: Service, turn: Turn) -> None:
         log.warning("session %s did not take %s: %s", question.session_id, question.id, error)
 
 
-def _as_api_error(error: Exception, question: Question) -> ApiError:
+def _as_api_error(error: Exception, question: GenerationRequest) -> ApiError:
     match error:
         case QueueFull():
             return ApiError(

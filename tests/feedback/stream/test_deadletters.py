@@ -12,27 +12,27 @@ from burnish.feedback.stream.deadletters import (
     replay_all,
 )
 from burnish.feedback.stream.event_stream import EventStream
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
 
 from tests.feedback.conftest import read_all
 
 
 @pytest.fixture
-def broken(stream: EventStream, topic: str) -> Record:
-    stream.publish([Record(topic, "key", b"no JSON", {"ce_id": "e1", "ce_type": "x.v1"})])
+def broken(stream: EventStream, topic: str) -> StreamRecord:
+    stream.publish([StreamRecord(topic, "key", b"no JSON", {"ce_id": "e1", "ce_type": "x.v1"})])
     [record] = read_all(stream, topic)
     return record
 
 
-def bury(stream: EventStream, record: Record, attempts: int = 1) -> None:
+def bury(stream: EventStream, record: StreamRecord, attempts: int = 1) -> None:
     with pytest.raises(UnknownEvent) as caught:
         decode(record)
     dead_letter(stream, record, caught.value, attempts)
 
 
 def test_a_dead_letter_says_where_it_came_from_and_why(
-    stream: EventStream, topic: str, broken: Record
+    stream: EventStream, topic: str, broken: StreamRecord
 ) -> None:
     bury(stream, broken, attempts=3)
     [letter] = letters(stream, topic)
@@ -47,7 +47,9 @@ def test_a_dead_letter_says_where_it_came_from_and_why(
     assert attempts_so_far(letter) == 3
 
 
-def test_replay_puts_everything_back_once(stream: EventStream, topic: str, broken: Record) -> None:
+def test_replay_puts_everything_back_once(
+    stream: EventStream, topic: str, broken: StreamRecord
+) -> None:
     for _ in range(5):
         bury(stream, broken)
     assert replay(stream, topic, batch=2) == 5
@@ -59,7 +61,9 @@ def test_replay_puts_everything_back_once(stream: EventStream, topic: str, broke
     assert list(letters(stream, topic)) == []
 
 
-def test_attempts_add_up_over_replays(stream: EventStream, topic: str, broken: Record) -> None:
+def test_attempts_add_up_over_replays(
+    stream: EventStream, topic: str, broken: StreamRecord
+) -> None:
     bury(stream, broken, attempts=2)
     replay(stream, topic)
     again = read_all(stream, topic)[-1]
@@ -78,7 +82,7 @@ def test_one_call_replays_every_topic(redis_client, redis_url: str) -> None:
     stream = RedisStream(redis_url)
     for count, topic in enumerate((INTERACTIONS, FEEDBACK), 1):
         for _ in range(count):
-            dead_letter(stream, Record(topic, "key", b"{}"), ValueError("why"), 1)
+            dead_letter(stream, StreamRecord(topic, "key", b"{}"), ValueError("why"), 1)
     settings = StreamSettings(redis_url=redis_url, kafka_bootstrap=None)
     assert replay_all(settings) == {INTERACTIONS: 1, FEEDBACK: 2}
     assert len(read_all(stream, FEEDBACK)) == 2

@@ -7,7 +7,7 @@ from burnish.feedback.errors import RecordRefused, StreamFull, StreamUnavailable
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.stream.kafka_stream import KafkaStream
-from burnish.feedback.stream.record import Record
+from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
 
 from tests.conftest import free_port
@@ -15,7 +15,9 @@ from tests.feedback.conftest import OpenStream, read_all, records
 
 
 def test_what_is_published_can_be_read_whole(stream: EventStream, topic: str) -> None:
-    sent = Record(topic, "key-ü", b'{"a": "\xc3\xbc"}', {"ce_id": "1", "ce_type": "t.v1", "x": "ü"})
+    sent = StreamRecord(
+        topic, "key-ü", b'{"a": "\xc3\xbc"}', {"ce_id": "1", "ce_type": "t.v1", "x": "ü"}
+    )
     stream.publish([sent])
     [found] = read_all(stream, topic)
     assert (found.topic, found.key, found.value) == (sent.topic, sent.key, sent.value)
@@ -136,7 +138,7 @@ def test_redis_reads_entries_that_are_not_ours(redis_client, redis_url: str, top
 def test_kafka_names_the_record_that_is_too_big(kafka_bootstrap: str, topic: str) -> None:
     stream = KafkaStream(kafka_bootstrap, topics=[topic])
     stream.ensure_topics()
-    small, big = Record(topic, "a", b"1"), Record(topic, "b", b"x" * (9 * 2**20))
+    small, big = StreamRecord(topic, "a", b"1"), StreamRecord(topic, "b", b"x" * (9 * 2**20))
     with pytest.raises(RecordRefused) as refused:
         stream.publish([small, big])
     assert refused.value.record is big

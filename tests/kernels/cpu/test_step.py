@@ -11,7 +11,7 @@ import torch
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu.packing import pack
 from burnish.kernels.cpu.step import NativeStep, why_not
-from burnish.kernels.forward_batch import DRAW, Draws, Feed
+from burnish.kernels.forward_batch import DRAW, ForwardBatch, SamplingMetadata
 from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS, LATENT
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.sampler import Sampler
@@ -41,17 +41,17 @@ def table_of(rows: int) -> np.ndarray:
     return (pages * 16 + np.arange(16)).reshape(rows, ROOM)
 
 
-def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[Feed]:
+def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[ForwardBatch]:
     """Two steps: what is `cached` of each row, then its `new` tokens, all of them kept."""
     rng = np.random.default_rng(seed)
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] != 1)
     cached, new = (np.array([pieces[i][side] for i in order]) for side in (0, 1))
     rows, kinds = np.array(order), np.array([slots[i] for i in order])
 
-    def feed(starts: np.ndarray, counts: np.ndarray) -> Feed:
+    def feed(starts: np.ndarray, counts: np.ndarray) -> ForwardBatch:
         some = counts > 0
         total = int(counts.sum())
-        return Feed(
+        return ForwardBatch(
             rng.integers(0, 77, total),
             rows[some],
             starts[some],
@@ -62,7 +62,7 @@ def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[Fe
 
     by_length = cached != 1  # single tokens first, here as well
     first = np.argsort(by_length, kind="stable")
-    before = Feed(
+    before = ForwardBatch(
         rng.integers(0, 77, int(cached.sum())),
         rows[first][cached[first] > 0],
         np.zeros(int((cached > 0).sum()), np.int64),
@@ -190,7 +190,7 @@ def pair(request: pytest.FixtureRequest) -> tuple[LoadedModel, LoadedModel]:
     return build(config_of(request.param, 64, (4, 2), 16, **more), 3)
 
 
-def draws_of(rows: int, steps: int = 1, **changes: Any) -> Draws:
+def draws_of(rows: int, steps: int = 1, **changes: Any) -> SamplingMetadata:
     how = np.zeros(rows, DRAW)
     how["temperature"], how["top_p"] = 1, 1
     how["seed"] = np.arange(rows) + 5
@@ -198,15 +198,15 @@ def draws_of(rows: int, steps: int = 1, **changes: Any) -> Draws:
         how[name] = values
     no = np.zeros(rows, bool)
     room = np.full(rows, 99)
-    return Draws(how, no, np.zeros(rows, np.uint64), room, np.zeros(77, bool), no, steps)
+    return SamplingMetadata(how, no, np.zeros(rows, np.uint64), room, np.zeros(77, bool), no, steps)
 
 
-def alone(feed: Feed, at: int) -> Feed:
+def alone(feed: ForwardBatch, at: int) -> ForwardBatch:
     """One piece of a feed by itself."""
     begin = int(feed.counts[:at].sum())
     end = begin + int(feed.counts[at])
     one = slice(at, at + 1)
-    return Feed(
+    return ForwardBatch(
         feed.tokens[begin:end],
         feed.rows[one],
         feed.starts[one],
@@ -270,7 +270,7 @@ def test_several_steps_in_one_call_draw_the_same_as_one_by_one(pair) -> None:
     assert drawn.made.tolist() == [5, 1, 3, 5, 5, 5]
     tokens = feed.tokens
     for n in range(steps):
-        one = Feed(tokens, feed.rows, feed.starts + n, feed.counts, feed.slots, feed.keep)
+        one = ForwardBatch(tokens, feed.rows, feed.starts + n, feed.counts, feed.slots, feed.keep)
         draws = draws_of(rows)._replace(count=np.full(rows, n, np.uint64))
         _, single = model.step(one, table, pages, draws)
         tokens = single.token[0]

@@ -8,7 +8,7 @@ import torch
 from burnish.kernels.attention import KVPages, PagedBatch, attend
 from burnish.kernels.cuda import attention
 from burnish.kernels.cuda.attention import PAGE, CudaBatch
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +27,7 @@ def both_ways(
     starts, counts = (np.array(n) for n in zip(*pieces, strict=True))
     rows = np.arange(len(pieces))[::-1].copy()
     tokens = np.zeros(counts.sum(), np.int64)
-    feed = Feed(tokens, rows, starts, counts, np.zeros_like(rows), np.arange(len(tokens)))
+    feed = ForwardBatch(tokens, rows, starts, counts, np.zeros_like(rows), np.arange(len(tokens)))
     blocks = np.random.default_rng(0).permutation(ROWS * REACH // PAGE).reshape(ROWS, -1)
     table = (blocks[..., None] * PAGE + np.arange(PAGE)).reshape(ROWS, REACH)
     generator = torch.Generator().manual_seed(0)

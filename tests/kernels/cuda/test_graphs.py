@@ -7,7 +7,7 @@ import pytest
 import torch
 from burnish.kernels.attention import KVPages
 from burnish.kernels.cuda.graphs import MOST, DecodeGraphs, may_replay
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 
 REACH = 64
 SCRATCH = 12
@@ -19,13 +19,13 @@ def cache() -> tuple[KVPages]:
     return (KVPages(empty, empty),)
 
 
-def decode(rows: int, **change: Any) -> Feed:
+def decode(rows: int, **change: Any) -> ForwardBatch:
     some = np.arange(rows)
     parts = {
         "tokens": some + 50, "rows": some % 3, "starts": some + 20, "counts": np.ones_like(some),
         "slots": some, "keep": some,
     }  # fmt: skip
-    return Feed(**{**parts, **change})
+    return ForwardBatch(**{**parts, **change})
 
 
 class Spy:
@@ -101,5 +101,5 @@ def test_recordings_end_with_their_cache_and_their_arrangement_of_adapters(
         (decode(2, keep=np.array([1])), False),
     ],
 )
-def test_only_plain_decode_steps_are_replayed(feed: Feed, fits: bool) -> None:
+def test_only_plain_decode_steps_are_replayed(feed: ForwardBatch, fits: bool) -> None:
     assert may_replay(feed) is fits

@@ -9,7 +9,7 @@ import pytest
 import torch
 from burnish.kernels.cuda.graphs import CannotRecord
 from burnish.kernels.cuda.step import CudaStep
-from burnish.kernels.forward_batch import Feed
+from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,11 +22,11 @@ TABLE = np.random.default_rng(0).permutation(12).reshape(3, 4, 1) * 16 + np.aran
 TABLE = TABLE.reshape(3, 64)
 
 
-def feed(starts: list[int], counts: list[int], slots: list[int], seed: int = 0) -> Feed:
+def feed(starts: list[int], counts: list[int], slots: list[int], seed: int = 0) -> ForwardBatch:
     total = sum(counts)
     tokens = np.random.default_rng(seed).integers(3, 300, total)
     rows, first, count, slot = map(np.array, ([2, 0, 1][: len(starts)], starts, counts, slots))
-    return Feed(tokens, rows, first, count, slot, np.arange(total))
+    return ForwardBatch(tokens, rows, first, count, slot, np.arange(total))
 
 
 def adapter(model: LoadedModel, rank: int) -> AdapterWeights:
@@ -85,7 +85,7 @@ def two_ways(folder: Path, device: torch.device, **options: Any) -> list[Way]:
     return [(model, model.new_pages(TABLE.size)) for model in models]
 
 
-def compare(ways: list[Way], feeds: list[Feed]) -> None:
+def compare(ways: list[Way], feeds: list[ForwardBatch]) -> None:
     for one in feeds:
         truth, ours = (model.step(one, TABLE, pages)[0] for model, pages in ways)
         assert truth is not None

@@ -5,9 +5,9 @@ import torch
 from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.learner.gate.gate import (
+    EvalResult,
     Limits,
     Suite,
-    Trials,
     distinct_bigrams,
     examine,
     kl_to_base,
@@ -77,8 +77,8 @@ def test_the_bases_figures_are_computed_once(engine, suite, tmp_path, monkeypatc
 def skill_check(old: list[bool], new: list[bool]):
     from burnish.learner.gate.gate import _skill
 
-    def trials(right: list[bool]) -> Trials:
-        return Trials(right=right, lengths=[1] * len(right), entropy=1.0, diversity=1.0)
+    def trials(right: list[bool]) -> EvalResult:
+        return EvalResult(right=right, lengths=[1] * len(right), entropy=1.0, diversity=1.0)
 
     return _skill(trials(old), trials(new), Limits())
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from burnish.feedback.events import FEEDBACK, INTERACTIONS, Completion, encode
 from burnish.feedback.stream.deadletters import letters
-from burnish.feedback.stream.event_stream import Record
+from burnish.feedback.stream.event_stream import StreamRecord
 from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow, OffsetRow
 from burnish.learner.intake.consume import take_in
 from sqlalchemy import select
@@ -147,8 +147,8 @@ def test_each_choice_has_its_own_judgement(database, stream, take):
 
 
 def test_unreadable_records_go_to_the_dead_letters_and_the_rest_goes_on(database, stream, take):
-    broken = Record(topic=FEEDBACK, key="k", value=b"{", headers=encode(thumbs(7)).headers)
-    stranger = Record(topic=INTERACTIONS, key="k", value=b"hello")
+    broken = StreamRecord(topic=FEEDBACK, key="k", value=b"{", headers=encode(thumbs(7)).headers)
+    stranger = StreamRecord(topic=INTERACTIONS, key="k", value=b"hello")
     stream.publish([broken, encode(thumbs(1)), stranger, encode(interaction(1))])
     tick = take()
     assert tick.counts["unreadable"] == 2

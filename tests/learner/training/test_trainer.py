@@ -8,16 +8,16 @@ from burnish.kernels.model import LoadedModel, load_model
 from burnish.learner import tasks
 from burnish.learner.training.trainer import (
     Answer,
-    Hyper,
+    PolicyTrainer,
     Tokens,
-    Trainee,
+    TrainerConfig,
     base_features,
     chunks,
     task_prompt,
 )
 from burnish.serving.engine import LocalEngine
 
-HYPER = Hyper(learning_rate=1e-2, clip_norm=1.0, kl_weight=0.05, kl_budget=10.0)
+HYPER = TrainerConfig(learning_rate=1e-2, clip_norm=1.0, kl_weight=0.05, kl_budget=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,11 @@ def engine(model: LoadedModel) -> LocalEngine:
     return LocalEngine(model, max_running=32)
 
 
-def trainee(model: LoadedModel, engine: LocalEngine, hyper: Hyper = HYPER, **more) -> Trainee:
+def trainee(
+    model: LoadedModel, engine: LocalEngine, hyper: TrainerConfig = HYPER, **more
+) -> PolicyTrainer:
     adapter = init_adapter(model.model, LoraSpec(rank=4, alpha=8), seed=0)
-    return Trainee(model, engine, adapter, hyper, **more)
+    return PolicyTrainer(model, engine, adapter, hyper, **more)
 
 
 def answers(count: int = 8, advantage: float = 1.0) -> list[Answer]:
@@ -96,7 +98,7 @@ def test_kl_is_zero_at_first_and_grows(model, engine):
 
 
 def test_past_its_kl_budget_the_policy_is_only_pulled_back(model, engine):
-    learner = trainee(model, engine, Hyper(1e-2, 1.0, kl_weight=1.0, kl_budget=0.01))
+    learner = trainee(model, engine, TrainerConfig(1e-2, 1.0, kl_weight=1.0, kl_budget=0.01))
     batch = fitting(answers())
     kls = [learner.step(batch).kl for _ in range(40)]
     learner.close()
@@ -139,7 +141,7 @@ def test_moments_survive_being_saved(model, engine):
     first = trainee(model, engine)
     for _ in range(2):
         first.step(batch)
-    second = Trainee(model, engine, first.adapter.detached(), HYPER, first.moments())
+    second = PolicyTrainer(model, engine, first.adapter.detached(), HYPER, first.moments())
     for _ in range(2):
         second.step(batch)
     for name, tensor in whole.adapter.tensors.items():

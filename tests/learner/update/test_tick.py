@@ -17,7 +17,7 @@ from burnish.learner.intake.consume import fold
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import latest_ticks
 from burnish.learner.training import checkpoint
-from burnish.learner.training.trainer import Trainee
+from burnish.learner.training.trainer import PolicyTrainer
 from burnish.learner.update.tick import Learner, Update
 from burnish.serving.registry.policy_registry import prepare
 from sqlalchemy import select
@@ -330,7 +330,7 @@ def test_kill_9_in_the_middle_of_training_resumes_from_the_checkpoint(
 def test_steps_taken_before_a_kill_are_not_taken_again(learner_with, monkeypatch):
     learner = learner_with(update_steps=3, checkpoint_seconds=1e-6)
     judged(learner.database, range(1, 13))
-    step, taken = Trainee.step, []
+    step, taken = PolicyTrainer.step, []
 
     class Killed(BaseException):
         pass
@@ -342,7 +342,7 @@ def test_steps_taken_before_a_kill_are_not_taken_again(learner_with, monkeypatch
         return step(self, answers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainee, "step", counted)
+        patch.setattr(PolicyTrainer, "step", counted)
         with pytest.raises(Killed):
             learner.tick("default")
         taken.clear()

@@ -144,9 +144,9 @@ def test_text_is_spelled_token_by_token_without_broken_characters(engine, text: 
     by_window = Vocabulary(engine.tokenizer, engine.model.hidden_token_ids)
     by_window._bytes = None
     tokens = engine.tokenizer(text)["input_ids"]
-    for speller in (vocabulary.speller(), by_window.speller()):
-        pieces = [speller.push(token) for token in tokens]
-        assert "".join(pieces) + speller.flush() == text
+    for token_decoder in (vocabulary.token_decoder(), by_window.token_decoder()):
+        pieces = [token_decoder.push(token) for token in tokens]
+        assert "".join(pieces) + token_decoder.flush() == text
         assert not any("\ufffd" in piece for piece in pieces)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
-from burnish.serving.engine.ngram_drafter import NGRAM, Lookup, Payoff
+from burnish.serving.engine.ngram_drafter import NGRAM, NgramDrafter, Payoff
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -92,7 +92,7 @@ def test_adapters_chunks_and_want_of_room_change_nothing(model: LoadedModel, ask
 )
 def test_what_is_proposed_followed_the_same_tokens_before(prompt, drawn, most) -> None:
     """However the history came in, and never more than may be."""
-    lookup = Lookup()
+    lookup = NgramDrafter()
     for upto in range(0, len(drawn), 4):
         lookup.propose(prompt, drawn[:upto], most)
     proposed = lookup.propose(prompt, drawn, most)
@@ -108,7 +108,7 @@ def test_what_is_proposed_followed_the_same_tokens_before(prompt, drawn, most) -
 
 
 def test_misses_are_followed_by_longer_and_longer_rests() -> None:
-    lookup, history, proposals = Lookup(), [1, 2, 3, 9, 1, 2, 3], 0
+    lookup, history, proposals = NgramDrafter(), [1, 2, 3, 9, 1, 2, 3], 0
     for _ in range(300):
         proposed = lookup.propose(history[:7], history[7:], 9)
         if proposed:

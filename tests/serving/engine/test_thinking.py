@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from burnish.serving.engine import LocalEngine, Request, Thinking, json_grammar
-from burnish.serving.engine.logits_processor import Guide, Thought
+from burnish.serving.engine.logits_processor import LogitsProcessor, ThinkingBudget
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -136,7 +136,10 @@ def test_no_way_through_a_guide_leads_nowhere(choices, budget, opened, grammar) 
     what = Thinking(open=6, end=(7,), close=(0, 7, 0), opened=opened, budget=budget)
     ends = torch.zeros(8, dtype=torch.bool)
     ends[5] = True
-    guide, thought = Guide(8, ends, what, Digits() if grammar else None), Thought(what)
+    guide, thought = (
+        LogitsProcessor(8, ends, what, Digits() if grammar else None),
+        ThinkingBudget(what),
+    )
     taken = []
     for choice in choices:
         allowed = guide.allowed().nonzero().flatten().tolist()
