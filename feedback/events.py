@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
+from burnish.feedback.judgements import Place, event_id_of, place_of
 from burnish.feedback.stream.record import StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -26,9 +28,6 @@ from pydantic import (
     model_validator,
 )
 
-INTERACTIONS = "burnish.interactions"
-FEEDBACK = "burnish.feedback"
-TOPICS = (INTERACTIONS, FEEDBACK)
 SOURCE = "burnish"
 
 Signal = Literal["copied", "regenerated", "edited", "abandoned", "followup"]
@@ -163,8 +162,14 @@ class FeedbackEvent(_Event):
 
     @property
     def event_id(self) -> str:
-        # Ids of feedback come from clients: only the tenant makes them unique.
-        return f"{self.tenant}/{self.id}" + (f"#{self.revision}" if self.revision else "")
+        return event_id_of(self.tenant, self.id, self.revision)
+
+    @property
+    def place(self) -> Place:
+        """Where one judgement stands at a time: the next one here replaces this one."""
+        return place_of(
+            self.tenant, self.session_id, self.interaction_id, self.choice, self.user, self.name
+        )
 
 
 class RetractionEvent(_Event):

@@ -1,52 +1,27 @@
 """What judgements are worth: one number per answer, with how much it counts and where it is from.
 
-Pure functions over plain rows. Who is believed how much comes from outside (burnish.feedback.trust).
+Pure functions over standing judgements. The weight of each one comes from outside (trust.py).
 
 Values and weights are our choice, kept in the two tables below: an explicit judgement is worth far
 more than what somebody did in passing, and silence is worth nothing. A correction says that the
-answer was not good enough, mildly: people correct what was nearly right; its text is kept for
-learning from it directly. A comment is kept as text only.
+answer was not good enough, mildly: people correct what was nearly right. A comment is kept as text
+only.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
 
-
-class JudgementLike(Protocol):
-    """What a FeedbackEvent has, and a row of the learner's table may have too."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> float | str: ...
-    @property
-    def user(self) -> str | None: ...
-    @property
-    def time(self) -> datetime: ...
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A judgement as a plain row, for callers that hold no event."""
-
-    name: str
-    value: float | str
-    user: str | None
-    time: datetime
+from burnish.feedback.judgements import Judgement
 
 
 @dataclass(frozen=True)
 class Reward:
-    """`value` in [-1, 1]; `weight` in (0, 1]: how much this counts when it is learnt from, trust
-    included already; `trust` in (0, 1]: how much of the evidence was believed, for reports;
-    `source`: the heaviest judgement, such as "thumbs" or "signal:copied"."""
+    """`value` in [-1, 1]; `weight` in (0, 1]: how much it counts when it is learnt from, trust and
+    shares included; `source`: the heaviest judgement, such as "thumbs" or "signal:copied"."""
 
     value: float
     weight: float
     source: str
-    trust: float
 
 
 @dataclass(frozen=True)
@@ -66,61 +41,42 @@ CORRECTION = Worth(-0.5, 0.6)
 EXPLICIT_WEIGHT = 1.0
 
 
-def worth_of(name: str, value: float | str) -> Worth | None:
+def worth_of(judgement: Judgement) -> Worth | None:
     """One judgement by itself; None for one that says nothing about good or bad."""
     worth: Worth | None = None
-    match name:
+    match judgement.name:
         case "thumbs":
-            worth = Worth(1.0 if value == "up" else -1.0, EXPLICIT_WEIGHT)
+            worth = Worth(1.0 if judgement.value == "up" else -1.0, EXPLICIT_WEIGHT)
         case "score":
-            worth = Worth(2.0 * float(value) - 1.0, EXPLICIT_WEIGHT)
+            worth = Worth(2.0 * float(judgement.value) - 1.0, EXPLICIT_WEIGHT)
         case "correction":
             worth = CORRECTION
         case "signal":
-            worth = SIGNALS.get(str(value))
+            worth = SIGNALS.get(str(judgement.value))
     return worth if worth and worth.weight > 0 else None
 
 
-def standing(judgements: Iterable[JudgementLike]) -> list[JudgementLike]:
-    """The last of each user under each name. On equal times the one given later wins."""
-    last: dict[tuple[str | None, str], JudgementLike] = {}
-    for judgement in judgements:
-        place = (judgement.user, judgement.name)
-        if place not in last or judgement.time >= last[place].time:
-            last[place] = judgement
-    return list(last.values())
-
-
 def reward_of(
-    judgements: Iterable[JudgementLike],
-    trust: Mapping[str | None, float] | float = 1.0,
+    judgements: Sequence[Judgement], trust: Sequence[float] | None = None
 ) -> Reward | None:
-    """The reward of one answer. None if nobody who is believed has said anything about it.
+    """The reward of one answer from its standing judgements, each with its trust in [0, 1].
 
-    `trust` is one weight in [0, 1] for all, or one per user (1 for users it does not name).
+    None if nothing was said that counts, or nobody who is trusted has said it.
     """
-    total = believed = weighted_value = 0.0
-    heaviest, source = 0.0, ""
-    for judgement in standing(judgements):
-        worth = worth_of(judgement.name, judgement.value)
+    trusts = [1.0] * len(judgements) if trust is None else trust
+    total = weighted = heaviest = 0.0
+    source = ""
+    for judgement, trusted in zip(judgements, trusts, strict=True):
+        worth = worth_of(judgement)
         if worth is None:
             continue
-        belief = trust if isinstance(trust, int | float) else trust.get(judgement.user, 1.0)
-        belief = min(1.0, max(0.0, belief))
-        total += worth.weight
-        believed += worth.weight * belief
-        weighted_value += worth.weight * belief * worth.value
-        if worth.weight * belief > heaviest:
-            heaviest = worth.weight * belief
+        weight = worth.weight * judgement.share * min(1.0, max(0.0, trusted))
+        total += weight
+        weighted += weight * worth.value
+        if weight > heaviest:
+            heaviest = weight
             signal = judgement.name == "signal"
             source = f"signal:{judgement.value}" if signal else judgement.name
-    if believed <= 0:
+    if total <= 0:
         return None
-    value = min(1.0, max(-1.0, weighted_value / believed))
-    return Reward(value, min(1.0, believed), source, min(1.0, believed / total))
-
-
-def correction_of(judgements: Iterable[JudgementLike]) -> str | None:
-    """The latest text that somebody would rather have read."""
-    given = [judgement for judgement in standing(judgements) if judgement.name == "correction"]
-    return str(max(given, key=lambda judgement: judgement.time).value) if given else None
+    return Reward(min(1.0, max(-1.0, weighted / total)), min(1.0, total), source)

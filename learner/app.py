@@ -17,9 +17,17 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import redis
+from burnish.feedback.contract import (
+    CELERY_PREFIX,
+    COMPACTOR_TASK,
+    INTAKE_QUEUE,
+    INTAKE_TASK,
+    UPDATE_QUEUE,
+    UPDATE_TASK,
+)
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import take_in
+from burnish.learner.intake.consume import consume
 from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
@@ -31,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INTAKE, UPDATE = "burnish.learner.intake", "burnish.learner.update"
-COMPACTOR = "burnish.learner.compactor"
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
 
@@ -44,7 +50,7 @@ def make_app(settings: LearnerSettings) -> Celery:
     longest = GRACE_SECONDS + 4 * settings.update_seconds
     made.conf.update(
         broker_transport_options={
-            "global_keyprefix": "burnish:celery:",
+            "global_keyprefix": CELERY_PREFIX,
             "visibility_timeout": longest + 600,
         },
         broker_connection_retry_on_startup=True,
@@ -55,10 +61,10 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_time_limit=longest,
-        task_default_queue="update",
+        task_default_queue=UPDATE_QUEUE,
         task_routes={
-            INTAKE: {"queue": "intake"},
-            **{task: {"queue": "update"} for task in (UPDATE, COMPACTOR)},
+            INTAKE_TASK: {"queue": INTAKE_QUEUE},
+            **{task: {"queue": UPDATE_QUEUE} for task in (UPDATE_TASK, COMPACTOR_TASK)},
         },
         worker_prefetch_multiplier=1,
         worker_pool="prefork",
@@ -75,21 +81,21 @@ def make_app(settings: LearnerSettings) -> Celery:
         beat_max_loop_interval=1.0,
         beat_schedule={
             "intake": {
-                "task": INTAKE,
+                "task": INTAKE_TASK,
                 "schedule": settings.intake_every,
-                "options": {"expires": settings.intake_every, "queue": "intake"},
+                "options": {"expires": settings.intake_every, "queue": INTAKE_QUEUE},
             },
             "compactor": {
-                "task": COMPACTOR,
+                "task": COMPACTOR_TASK,
                 "schedule": settings.update_every,
-                "options": {"expires": settings.update_every, "queue": "update"},
+                "options": {"expires": settings.update_every, "queue": UPDATE_QUEUE},
             },
             **{
                 f"update {policy}": {
-                    "task": UPDATE,
+                    "task": UPDATE_TASK,
                     "args": [policy],
                     "schedule": settings.update_every,
-                    "options": {"expires": settings.update_every, "queue": "update"},
+                    "options": {"expires": settings.update_every, "queue": UPDATE_QUEUE},
                 }
                 for policy in settings.policies
             },
@@ -131,13 +137,13 @@ def client() -> redis.Redis:
     return redis.Redis.from_url(settings().redis_url)
 
 
-@app.task(name=INTAKE)
+@app.task(name=INTAKE_TASK)
 def intake() -> str | None:
-    """Take in what the stream has; returns the tick's sentence."""
+    """Consume what the stream has; returns the tick's sentence."""
     lease = Lease(client(), "intake", settings().lease_seconds, database=database())
     try:
         with lease:
-            tick = take_in(database(), stream(), lease)
+            tick = consume(database(), stream(), lease)
     except LeaseHeld:
         return None
     if tick is not None:
@@ -145,7 +151,7 @@ def intake() -> str | None:
     return tick.did if tick else None
 
 
-@app.task(name=UPDATE)
+@app.task(name=UPDATE_TASK)
 def update(policy: str = "default") -> str | None:
     """One update of one policy; returns the tick's sentence."""
     began = time.monotonic()
@@ -161,11 +167,11 @@ def update(policy: str = "default") -> str | None:
     if tick is not None and time.monotonic() - began > settings().update_every:
         # It overran its interval, and beat's tick found the lease held: do not wait for the next.
         expires = settings().update_every
-        app.send_task(UPDATE, [policy], queue="update", expires=expires)
+        app.send_task(UPDATE_TASK, [policy], queue=UPDATE_QUEUE, expires=expires)
     return tick.did if tick else None
 
 
-@app.task(name=COMPACTOR)
+@app.task(name=COMPACTOR_TASK)
 def compactor() -> str | None:
     """One update of the memory's compaction policy; returns the tick's sentence."""
     from burnish.learner.compactor import online

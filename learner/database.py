@@ -1,4 +1,4 @@
-"""The experience database: what arrived, what it was worth, and which version learnt from it.
+"""The experience database: what arrived, what was joined, and which version learnt from it.
 
 SQLite (WAL) and PostgreSQL by URL, one schema for both. Times are seconds since the epoch, because
 SQLite has no timestamps with a zone. Rows join by value, without foreign keys: feedback may arrive
@@ -115,7 +115,7 @@ class RetractionRow(Base):
 
 
 class ExperienceRow(Base):
-    """An answer that has met its judgements: a pure function of the tables above."""
+    """An answer on which a judgement stands: a pure function of the tables above."""
 
     __tablename__ = "experience"
     __table_args__ = (Index("ix_experience_policy", "policy", "judged_at"),)
@@ -125,9 +125,6 @@ class ExperienceRow(Base):
     version: Mapped[int]
     tenant: Mapped[str]
     user: Mapped[str | None]
-    reward: Mapped[float]
-    weight: Mapped[float]
-    source: Mapped[str]
     judged_at: Mapped[float]
 
 

@@ -1,9 +1,9 @@
-"""A lease on Redis: one holder at a time, with a fencing token for those who hold on too long.
+"""A lease on Redis: one holder at a time, and a fencing token against a holder that outlived it.
 
-The lock itself (`SET NX PX`, renewed by a thread) only keeps ticks from wasting work side by side.
-What keeps them correct is the token: it grows with every holder, and the database refuses a
-transaction that carries a smaller one than it has seen. Queues and fairness are left out: who does
-not get the lease goes away and says so.
+The lock itself (`SET NX PX`, renewed by a thread) only saves two processes from doing the same work.
+Correctness comes from the token: it grows with every holder, and the database refuses a transaction
+that carries a smaller one than it has seen (Kleppmann, "How to do distributed locking", 2016).
+Left out: waiting in a queue. A process that finds the lease held gets LeaseHeld at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 
 import redis
+from burnish.feedback.contract import FENCE_PREFIX, LEASE_PREFIX
 from burnish.learner.database import Database, FenceRow, LearnerError
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -24,11 +25,11 @@ _RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del
 
 
 class LeaseHeld(LearnerError):
-    """Another process is at it."""
+    """Another process holds the lease."""
 
 
 class LeaseLost(LearnerError):
-    """This process held on too long: a newer holder has been let in."""
+    """The lease expired while this process held it; a newer holder may have written since."""
 
 
 class Lease:
@@ -45,7 +46,7 @@ class Lease:
         self._database = database
         self.token = 0
         self._redis = client
-        self._key = f"burnish:lease:{name}"
+        self._key = LEASE_PREFIX + name
         self._milliseconds = int(seconds * 1000)
         self._secret = secrets.token_hex(16)
         self._lost = threading.Event()
@@ -79,15 +80,15 @@ class Lease:
             raise LeaseLost(f"the lease {self.name!r} ran out while it was held")
 
     def fence(self, session: Session) -> None:
-        """Let this holder's token into the database, in the caller's own transaction."""
+        """Write this holder's fencing token, in the caller's own transaction. Raises LeaseLost."""
         self.check()
         admit(session, self.name, self.token)
 
     def _next_token(self) -> int:
-        """A Redis that lost its data counts from one again; the database remembers better."""
+        """A fencing token above all that the database has seen, even if Redis lost its counter."""
         with self._database.read() as session:
             row = session.get(FenceRow, self.name)
-        key = f"burnish:fence:{self.name}"
+        key = FENCE_PREFIX + self.name
         token = int(self._redis.incr(key))  # type: ignore[arg-type]
         if row is not None and token <= row.token:
             token = int(self._redis.incrby(key, row.token - token + 1))  # type: ignore[arg-type]

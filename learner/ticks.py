@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import redis
+from burnish.feedback.contract import TICKS_KEY
 from burnish.learner.database import (
     CompletionRow,
     Database,
@@ -25,7 +26,6 @@ from burnish.learner.database import (
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-TICKS_KEY = "burnish:ticks"
 KEPT = 200
 
 

@@ -1,8 +1,10 @@
 """The feedback ledger: the tables behind "idempotent by id" and "the last write wins".
 
 One row per feedback id, in one of three states: it `stands`, it was `superseded` by a later
-judgement of the same user under the same name, or it was `retracted` (final: also for an id whose
-retraction came first). Every statement runs inside the spool's transactions; nothing commits here.
+judgement in the same place (judgements.py says which that is), or it was `retracted` (final: also
+for an id whose retraction came first). Judgements come in the order of their times here, so the
+last one to arrive is the last one given. Every statement runs inside the spool's transactions;
+nothing commits here.
 """
 
 import sqlite3
@@ -62,16 +64,15 @@ class Ledger:
                 return known, "unchanged"
             event = event.model_copy(update={"revision": known.revision + 1})
             status = "replaced"
-        place = (event.tenant, event.target, event.choice, event.user, event.name)
         db.execute(
             "UPDATE ledger SET state = 'superseded' WHERE tenant = ? AND target = ?"
-            " AND state = 'stands' AND choice = ? AND user IS ? AND name = ?",
-            place,
+            " AND choice = ? AND user IS ? AND name = ? AND state = 'stands'",
+            event.place,
         )
         db.execute(
             "INSERT OR REPLACE INTO ledger (tenant, target, choice, user, name, id, state, body, at)"
             " VALUES (?, ?, ?, ?, ?, ?, 'stands', ?, ?)",
-            (*place, event.id, event.model_dump_json(), time.time()),
+            (*event.place, event.id, event.model_dump_json(), time.time()),
         )
         return event, status
 

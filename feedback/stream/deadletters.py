@@ -7,10 +7,10 @@ After a fix, `replay` publishes them to their topic again; readers drop what the
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from burnish.feedback.events import TOPICS
+from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.event_stream import EventStream, open_stream
-from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
+from burnish.feedback.stream.record import StreamRecord
 
 _HEADER = "dlt_"
 _LONGEST_MESSAGE = 500

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
+from burnish.feedback.stream.record import StreamRecord
 
-__all__ = ["DEAD_LETTERS", "EventStream", "StreamRecord", "open_stream"]
+__all__ = ["EventStream", "StreamRecord", "open_stream"]
 
 
 class EventStream(Protocol):

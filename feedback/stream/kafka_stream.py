@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
-from burnish.feedback.events import TOPICS
-from burnish.feedback.stream.record import DEAD_LETTERS, StreamRecord
+from burnish.feedback.stream.record import StreamRecord
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
     InvalidRecordError,

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-DEAD_LETTERS = ".dlt"
-
 
 @dataclass(frozen=True)
 class StreamRecord:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
+from burnish.feedback.contract import STREAM_PREFIX
 from burnish.feedback.errors import StreamError, StreamFull, StreamUnavailable
 from burnish.feedback.stream.record import StreamRecord
 from redis.backoff import NoBackoff
@@ -32,7 +33,7 @@ class RedisStream:
         self,
         url: str,
         *,
-        prefix: str = "burnish:stream:",
+        prefix: str = STREAM_PREFIX,
         max_waiting: int = 500_000,
         durable_timeout_s: float = 5.0,
     ) -> None:

@@ -22,7 +22,9 @@ from burnish.learner.compactor.network import Network, pad
 from burnish.learner.compactor.practice import Example, examples
 from burnish.learner.compactor.training import imitation_loss
 from burnish.learner.database import Database, ExperienceRow, InteractionRow
+from burnish.learner.intake.joining import standing_judgements
 from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.reward.experience import rewards_of
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish
 from burnish.memory.compaction.policies.learned import Trace
@@ -65,7 +67,6 @@ def episodes(database: Database, client: redis.Redis, since: float) -> list[Epis
         .join(InteractionRow, InteractionRow.id == ExperienceRow.interaction_id)
         .where(
             ExperienceRow.judged_at > since,
-            ExperienceRow.weight > 0,
             InteractionRow.session_id.is_not(None),
         )
         .order_by(ExperienceRow.judged_at.desc())
@@ -74,12 +75,15 @@ def episodes(database: Database, client: redis.Redis, since: float) -> list[Epis
     found: list[Episode] = []
     with database.read() as session:
         rows = [(row, view) for row, at in session.execute(query) if (view := _view(at))]
-        for row, view in rows:
+        answers = [(row.interaction_id, row.choice) for row, _ in rows]
+        standing = standing_judgements(session, answers)
+        rewards, _ = rewards_of([standing[answer] for answer in answers])
+        for (row, view), reward in zip(rows, rewards, strict=True):
             keys = SessionKeys(row.tenant, view["session"])
             packed = client.hget(keys.verdicts, view["plan"])
             trace = trace_of(_text(packed)) if packed else ""
-            if trace:
-                episode = Episode(Trace.unpack(trace), row.reward, row.weight, row.judged_at)
+            if trace and reward is not None:
+                episode = Episode(Trace.unpack(trace), reward.value, reward.weight, row.judged_at)
                 found.append(episode)
     return found[::-1]
 

@@ -1,9 +1,9 @@
-"""The intake tick: from the stream into the experience database, each event once.
+"""The intake tick: consumes the stream into the experience database, each event once.
 
-The positions in the stream live in the database and move in the transaction that writes the rows,
-so a tick that dies leaves either nothing or everything, and what is delivered again is recognised.
-A record that cannot be read, or that the database will not take, goes to the dead letters; the
-others go on. Left out: consumer groups. One intake runs at a time, under a lease.
+Offsets are rows of the database and move in the transaction that writes the events, so a tick that
+dies leaves either nothing or everything, and what is delivered again is recognised. A record that
+cannot be read, or that the database refuses, goes to the dead letters; the others go on. Left out:
+consumer groups. One intake runs at a time, under a lease.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.events import (
-    TOPICS,
     Event,
     FeedbackEvent,
     InteractionEvent,
@@ -32,7 +32,12 @@ from burnish.learner.database import (
     OffsetRow,
     RetractionRow,
 )
-from burnish.learner.intake.joining import judged_sessions, refresh, sessions_of, slices
+from burnish.learner.intake.joining import (
+    interactions_of_sessions,
+    judged_sessions,
+    refresh,
+    slices,
+)
 from burnish.learner.lease import Lease
 from burnish.learner.ticks import Tick, intake_sentence
 from sqlalchemy import select, tuple_
@@ -66,10 +71,10 @@ class Touched:
     grown: set[tuple[str, str]] = field(default_factory=set)  # with one more answer
 
 
-def take_in(
+def consume(
     database: Database, stream: EventStream, lease: Lease, *, seconds: float = 5.0
 ) -> Tick | None:
-    """Read on until the stream is empty or the time is up; None when nothing was there.
+    """Consume the stream until it is empty or the time is up; None when nothing was there.
 
     Raises StreamUnavailable and LeaseLost; whatever was committed before stays.
     """
@@ -78,9 +83,9 @@ def take_in(
         more = False
         for topic in TOPICS:
             for partition in stream.partitions(topic):
-                took = _take_batch(database, stream, lease, topic, partition)
-                if took is not None:
-                    counts.add(took)
+                counted = _consume_batch(database, stream, lease, topic, partition)
+                if counted is not None:
+                    counts.add(counted)
                     more = True
     figures = {name: value for name, value in vars(counts).items() if value}
     if not figures:
@@ -94,7 +99,7 @@ def take_in(
     )
 
 
-def _take_batch(
+def _consume_batch(
     database: Database, stream: EventStream, lease: Lease, topic: str, partition: int
 ) -> Counts | None:
     with database.read() as session:
@@ -109,24 +114,24 @@ def _take_batch(
     try:
         with database.write() as session:
             lease.fence(session)
-            counts = fold(session, events)
+            counts = upsert(session, events)
             session.merge(OffsetRow(topic=topic, partition=partition, position=last))
-            _bury(stream, unreadable)
+            _to_dead_letters(stream, unreadable)
     except REFUSALS:
-        # One record of the batch is not to the database's taste: find it by trying each alone.
+        # The database refuses a record of the batch: find it by trying each one alone.
         with database.write() as session:
             lease.fence(session)
-            counts, refused = _fold_singly(session, records)
+            counts, refused = _upsert_one_by_one(session, records)
             session.merge(OffsetRow(topic=topic, partition=partition, position=last))
-            _bury(stream, [*unreadable, *refused])
+            _to_dead_letters(stream, [*unreadable, *refused])
             counts.unreadable += len(refused)
     counts.unreadable += len(unreadable)
     stream.trim(topic, partition, last)
     return counts
 
 
-def fold(session: Session, events: Sequence[Event]) -> Counts:
-    """Write events that are not there yet and bring the experience up to date."""
+def upsert(session: Session, events: Sequence[Event]) -> Counts:
+    """Upsert events, those already stored excepted, and bring the experience up to date."""
     counts, touched = Counts(), Touched()
     _interactions(session, [e for e in events if isinstance(e, InteractionEvent)], counts, touched)
     _judgements(session, [e for e in events if isinstance(e, FeedbackEvent)], counts, touched)
@@ -134,7 +139,7 @@ def fold(session: Session, events: Sequence[Event]) -> Counts:
     session.flush()
     # A session's judgements are shared among its answers: one more answer concerns them all.
     judged = touched.sessions | judged_sessions(session, touched.grown)
-    refresh(session, touched.interactions | sessions_of(session, judged))
+    refresh(session, touched.interactions | interactions_of_sessions(session, judged))
     return counts
 
 
@@ -142,8 +147,8 @@ def _interactions(
     session: Session, events: Sequence[InteractionEvent], counts: Counts, touched: Touched
 ) -> None:
     known: set[str] = set()
-    for some in slices([event.id for event in events]):
-        known.update(session.scalars(select(InteractionRow.id).where(InteractionRow.id.in_(some))))
+    for part in slices([event.id for event in events]):
+        known.update(session.scalars(select(InteractionRow.id).where(InteractionRow.id.in_(part))))
     for event in events:
         if event.id in known:
             counts.repeats += 1
@@ -154,7 +159,7 @@ def _interactions(
         session.add_all(_completion_rows(event))
         touched.interactions.add(event.id)
         if event.session_id is not None:
-            touched.grown.add((event.tenant, clean(event.session_id)))
+            touched.grown.add((event.tenant, without_nul(event.session_id)))
 
 
 def _judgements(
@@ -162,8 +167,8 @@ def _judgements(
 ) -> None:
     column = tuple_(JudgementRow.tenant, JudgementRow.id)
     known: dict[tuple[str, str], JudgementRow] = {}
-    for some in slices([(event.tenant, event.id) for event in events]):
-        rows = session.scalars(select(JudgementRow).where(column.in_(some)))
+    for part in slices([(event.tenant, event.id) for event in events]):
+        rows = session.scalars(select(JudgementRow).where(column.in_(part)))
         known.update({(row.tenant, row.id): row for row in rows})
     for event in events:
         row = known.get((event.tenant, event.id))
@@ -182,9 +187,9 @@ def _retractions(
 ) -> None:
     keys = [(event.tenant, event.feedback_id) for event in events]
     known: set[tuple[str, str]] = set()
-    for some in slices(keys):
+    for part in slices(keys):
         column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
-        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(some))
+        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(part))
         known.update((tenant, key) for tenant, key in session.execute(query))
     for event, key in zip(events, keys, strict=True):
         if key in known:
@@ -218,7 +223,7 @@ def _decode(
     return events, unreadable
 
 
-def _fold_singly(
+def _upsert_one_by_one(
     session: Session, records: Sequence[StreamRecord]
 ) -> tuple[Counts, list[tuple[StreamRecord, Exception]]]:
     counts = Counts()
@@ -227,26 +232,28 @@ def _fold_singly(
         events, _ = _decode([record])
         try:
             with session.begin_nested():
-                counts.add(fold(session, events))
+                counts.add(upsert(session, events))
         except REFUSALS as error:
             refused.append((record, error))
     return counts, refused
 
 
-def _bury(stream: EventStream, records: Sequence[tuple[StreamRecord, Exception]]) -> None:
+def _to_dead_letters(
+    stream: EventStream, records: Sequence[tuple[StreamRecord, Exception]]
+) -> None:
     for record, error in records:
         dead_letter(stream, record, error, attempts=1)
 
 
-def clean(value: Any) -> Any:
+def without_nul(value: Any) -> Any:
     """Without the NUL character, which PostgreSQL's text cannot hold."""
     match value:
         case str():
             return value.replace("\x00", "\ufffd")
         case list():
-            return [clean(item) for item in value]
+            return [without_nul(item) for item in value]
         case dict():
-            return {clean(key): clean(item) for key, item in value.items()}
+            return {without_nul(key): without_nul(item) for key, item in value.items()}
         case _:
             return value
 
@@ -256,16 +263,16 @@ def _interaction_row(event: InteractionEvent) -> InteractionRow:
         id=event.id,
         time=event.time.timestamp(),
         tenant=event.tenant,
-        user=clean(event.user),
-        session_id=clean(event.session_id),
+        user=without_nul(event.user),
+        session_id=without_nul(event.session_id),
         policy=event.policy,
         version=event.version,
-        messages=clean(event.messages),
-        tools=clean(event.tools),
+        messages=without_nul(event.messages),
+        tools=without_nul(event.tools),
         prompt_ids=event.prompt_ids,
-        sampling=clean(event.sampling),
+        sampling=without_nul(event.sampling),
         memories=event.memories,
-        meta=clean(_metadata(event)),
+        meta=without_nul(_metadata(event)),
     )
 
 
@@ -283,9 +290,9 @@ def _completion_rows(event: InteractionEvent) -> list[CompletionRow]:
             token_ids=completion.token_ids,
             logprobs=completion.logprobs,
             processed_logprobs=completion.processed_logprobs,
-            text=clean(completion.text),
+            text=without_nul(completion.text),
             finish_reason=completion.finish_reason,
-            tool_calls=clean(completion.tool_calls),
+            tool_calls=without_nul(completion.tool_calls),
         )
         for completion in event.completions
     ]
@@ -297,12 +304,12 @@ def _judgement_row(event: FeedbackEvent) -> JudgementRow:
         id=event.id,
         revision=event.revision,
         time=event.time.timestamp(),
-        user=clean(event.user),
+        user=without_nul(event.user),
         interaction_id=event.interaction_id,
-        session_id=clean(event.session_id),
+        session_id=without_nul(event.session_id),
         choice=event.choice,
         name=event.name,
-        value=clean(event.value),
-        rationale=clean(event.rationale),
-        meta=clean(event.metadata),
+        value=without_nul(event.value),
+        rationale=without_nul(event.rationale),
+        meta=without_nul(event.metadata),
     )

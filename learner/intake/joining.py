@@ -1,20 +1,20 @@
-"""Joining: which judgements stand on which answer, and what that makes it worth.
+"""Joining: which judgements stand on which answer.
 
 `refresh` keeps the experience table a pure function of what has arrived, in whatever order it
-arrived: for every touched answer it takes the latest word of each person under each name, drops
-what was retracted, and asks the feedback room what that is worth. Attribution inside long sessions
-is left simple: a judgement of a session counts, at an equal share, for each of its answers.
+arrived: an answer is there while a judgement stands on it that says good or bad. What it is worth
+is decided when it is learnt from (reward/experience.py), since that depends on who is trusted then.
+Attribution inside long sessions is left simple: a judgement of a session counts, at an equal share,
+for each of its answers.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.rewards import reward_of
+from burnish.feedback.judgements import Judgement, standing
+from burnish.feedback.rewards import worth_of
 from burnish.learner.database import (
     CompletionRow,
     CreditRow,
@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 # Rows per statement: far below the parameter limits of either database.
 SLICE = 400
 Item = TypeVar("Item")
-Answer = tuple[str, int]  # interaction id and choice
+AnswerKey = tuple[str, int]  # interaction id and choice
 
 
 def refresh(session: Session, interactions: Iterable[str]) -> int:
@@ -41,12 +41,12 @@ def refresh(session: Session, interactions: Iterable[str]) -> int:
     return count
 
 
-def sessions_of(session: Session, keys: Iterable[tuple[str, str]]) -> set[str]:
+def interactions_of_sessions(session: Session, keys: Iterable[tuple[str, str]]) -> set[str]:
     """The interactions of these (tenant, session) pairs."""
     found: set[str] = set()
     column = tuple_(InteractionRow.tenant, InteractionRow.session_id)
-    for some in slices(sorted(set(keys))):
-        found.update(session.scalars(select(InteractionRow.id).where(column.in_(some))))
+    for part in slices(sorted(set(keys))):
+        found.update(session.scalars(select(InteractionRow.id).where(column.in_(part))))
     return found
 
 
@@ -54,55 +54,30 @@ def judged_sessions(session: Session, keys: Iterable[tuple[str, str]]) -> set[tu
     """Those of these (tenant, session) pairs that carry a judgement."""
     found: set[tuple[str, str]] = set()
     column = tuple_(JudgementRow.tenant, JudgementRow.session_id)
-    for some in slices(sorted(set(keys))):
-        query = select(JudgementRow.tenant, JudgementRow.session_id).where(column.in_(some))
+    for part in slices(sorted(set(keys))):
+        query = select(JudgementRow.tenant, JudgementRow.session_id).where(column.in_(part))
         found.update((tenant, key) for tenant, key in session.execute(query) if key)
     return found
 
 
-def standing_votes(
-    session: Session, answers: Sequence[Answer]
-) -> dict[Answer, list[FeedbackEvent]]:
-    """What stands of all that was said about these answers; at most `SLICE` of them at once."""
-    choices: dict[str, list[int]] = defaultdict(list)
-    for interaction, choice in answers:
-        choices[interaction].append(choice)
-    query = select(InteractionRow).where(InteractionRow.id.in_(list(choices)))
-    return _standing(session, {row.id: row for row in session.scalars(query)}, choices)
-
-
-def effective(judgements: Sequence[FeedbackEvent]) -> list[FeedbackEvent]:
-    """The last word of each person under each name, in a fixed order.
-
-    Retracted ones must be among `judgements` still: a word taken back does not revive the one it
-    had replaced.
-    """
-    last: dict[tuple[str | None, str, str | None], FeedbackEvent] = {}
-    for judgement in sorted(judgements, key=lambda j: (j.time, j.revision, j.id)):
-        last[judgement.user, judgement.name, judgement.session_id] = judgement
-    return sorted(last.values(), key=lambda j: (j.time, j.revision, j.id))
+def standing_judgements(
+    session: Session, answers: Sequence[AnswerKey]
+) -> dict[AnswerKey, list[Judgement]]:
+    """What stands on each of these answers, oldest first."""
+    found: dict[AnswerKey, list[Judgement]] = {}
+    for keys in slices(answers):
+        choices: dict[str, list[int]] = defaultdict(list)
+        for interaction, choice in keys:
+            choices[interaction].append(choice)
+        query = select(InteractionRow).where(InteractionRow.id.in_(list(choices)))
+        interactions = {row.id: row for row in session.scalars(query)}
+        found.update(_standing(session, interactions, choices))
+    return found
 
 
 def slices(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
     for start in range(0, len(items), SLICE):
         yield items[start : start + SLICE]
-
-
-def as_event(row: JudgementRow) -> FeedbackEvent:
-    return FeedbackEvent(
-        id=row.id,
-        time=datetime.fromtimestamp(row.time, UTC),
-        tenant=row.tenant,
-        user=row.user,
-        interaction_id=row.interaction_id,
-        session_id=row.session_id,
-        choice=row.choice,
-        name=row.name,  # type: ignore[arg-type]
-        value=row.value,
-        rationale=row.rationale,
-        metadata=row.meta,
-        revision=row.revision,
-    )
 
 
 def _refresh(session: Session, ids: Sequence[str]) -> int:
@@ -116,22 +91,17 @@ def _refresh(session: Session, ids: Sequence[str]) -> int:
         query.where(CompletionRow.interaction_id.in_(list(interactions)))
     ):
         choices[interaction].append(choice)
-    standing = _standing(session, interactions, choices)
-    shares = _session_sizes(session, interactions)
-
     old = {
         (row.interaction_id, row.choice): row
         for row in session.scalars(
             select(ExperienceRow).where(ExperienceRow.interaction_id.in_(list(interactions)))
         )
     }
-    credits: dict[Answer, list[str]] = {}
-    for (key, choice), kept in standing.items():
-        share = {j.event_id: 1 / shares[j.tenant, j.session_id] for j in kept if j.session_id}
-        row = _worth(interactions[key], choice, kept, share)
-        if row is not None:
-            credits[key, choice] = [j.event_id for j in kept]
-            session.merge(row)
+    credits: dict[AnswerKey, list[str]] = {}
+    for (key, choice), judgements in _standing(session, interactions, choices).items():
+        if any(map(worth_of, judgements)):
+            credits[key, choice] = [judgement.event_id for judgement in judgements]
+            session.merge(_experience_row(interactions[key], choice, judgements))
         elif (key, choice) in old:
             session.delete(old[key, choice])
     session.flush()
@@ -140,33 +110,50 @@ def _refresh(session: Session, ids: Sequence[str]) -> int:
 
 
 def _standing(
-    session: Session, interactions: dict[str, InteractionRow], choices: dict[str, list[int]]
-) -> dict[Answer, list[FeedbackEvent]]:
-    """For each answer, what stands of all that was said about it."""
-    judgements = _judgements(session, interactions)
-    retracted = _retracted(session, judgements)
-    found: dict[Answer, list[FeedbackEvent]] = {}
-    for key in interactions:
-        for choice in choices[key]:
-            said = [j for j in judgements[key] if j.session_id is not None or j.choice == choice]
-            kept = [j for j in effective(said) if (j.tenant, j.id) not in retracted]
-            found[key, choice] = kept
-    return found
+    session: Session,
+    interactions: Mapping[str, InteractionRow],
+    choices: Mapping[str, Sequence[int]],
+) -> dict[AnswerKey, list[Judgement]]:
+    """For each answer, what stands of all that was said about it and about its session."""
+    rows = _judgement_rows(session, interactions)
+    retracted = _retracted(session, rows)
+    sizes = _session_sizes(session, interactions)
+    return {
+        (key, choice): standing(
+            [
+                _judgement(row, key, choice, sizes)
+                for row in rows[key]
+                if row.session_id is not None or row.choice == choice
+            ],
+            retracted,
+        )
+        for key in interactions
+        for choice in choices[key]
+    }
 
 
-def _worth(
-    interaction: InteractionRow,
-    choice: int,
-    kept: Sequence[FeedbackEvent],
-    share: dict[str, float],
-) -> ExperienceRow | None:
-    if not kept:
-        return None
-    reward = reward_of(kept)
-    if reward is None:
-        return None
-    # Where an answer has a judgement of its own, the session's share of it adds no doubt.
-    spread = max(share.get(j.event_id, 1.0) for j in kept)
+def _judgement(
+    row: JudgementRow, interaction: str, choice: int, sizes: Mapping[tuple[str, str], int]
+) -> Judgement:
+    of_session = row.session_id is not None
+    return Judgement(
+        id=row.id,
+        tenant=row.tenant,
+        user=row.user,
+        interaction_id=interaction,
+        choice=choice,
+        session_id=row.session_id,
+        name=row.name,
+        value=row.value,
+        time=row.time,
+        revision=row.revision,
+        share=1 / sizes[row.tenant, row.session_id] if of_session else 1.0,
+    )
+
+
+def _experience_row(
+    interaction: InteractionRow, choice: int, judgements: Sequence[Judgement]
+) -> ExperienceRow:
     return ExperienceRow(
         interaction_id=interaction.id,
         choice=choice,
@@ -174,19 +161,16 @@ def _worth(
         version=interaction.version,
         tenant=interaction.tenant,
         user=interaction.user,
-        reward=reward.value,
-        weight=reward.weight * spread,
-        source=reward.source,
-        judged_at=max(j.time.timestamp() for j in kept),
+        judged_at=max(judgement.time for judgement in judgements),
     )
 
 
 def _credit(
     session: Session,
     interactions: dict[str, InteractionRow],
-    credits: dict[Answer, list[str]],
+    credits: dict[AnswerKey, list[str]],
 ) -> None:
-    """Write down which judgements count now, numbering those that did not count before."""
+    """Store which judgements count now, numbering those that did not count before."""
     old = session.scalars(
         select(CreditRow).where(CreditRow.interaction_id.in_(list(interactions)))
     ).all()
@@ -221,10 +205,10 @@ def _numbers(
     """A session's judgement that already counts elsewhere keeps its number: it is new once."""
     keys = list(dict.fromkeys((interactions[i].policy, event) for i, _, event in fresh))
     known: dict[tuple[str, str], int] = {}
-    for some in slices(keys):
+    for part in slices(keys):
         query = (
             select(CreditRow.policy, CreditRow.event, func.min(CreditRow.seq))
-            .where(CreditRow.event.in_([event for _, event in some]))
+            .where(CreditRow.event.in_([event for _, event in part]))
             .group_by(CreditRow.policy, CreditRow.event)
         )
         known.update({(policy, event): seq for policy, event, seq in session.execute(query)})
@@ -235,16 +219,16 @@ def _numbers(
     return known
 
 
-def _judgements(
-    session: Session, interactions: dict[str, InteractionRow]
-) -> dict[str, list[FeedbackEvent]]:
+def _judgement_rows(
+    session: Session, interactions: Mapping[str, InteractionRow]
+) -> dict[str, list[JudgementRow]]:
     """Per interaction, its own judgements and those of its session, of its own tenant only."""
-    found: dict[str, list[FeedbackEvent]] = defaultdict(list)
+    found: dict[str, list[JudgementRow]] = defaultdict(list)
     for row in session.scalars(
         select(JudgementRow).where(JudgementRow.interaction_id.in_(list(interactions)))
     ):
         if row.tenant == interactions[row.interaction_id].tenant:  # type: ignore[index]
-            found[row.interaction_id].append(as_event(row))  # type: ignore[index]
+            found[row.interaction_id].append(row)  # type: ignore[index]
     by_session: dict[tuple[str, str], list[str]] = defaultdict(list)
     for interaction in interactions.values():
         if interaction.session_id is not None:
@@ -253,25 +237,26 @@ def _judgements(
         column = tuple_(JudgementRow.tenant, JudgementRow.session_id)
         for row in session.scalars(select(JudgementRow).where(column.in_(list(by_session)))):
             for interaction in by_session[row.tenant, row.session_id]:  # type: ignore[index]
-                found[interaction].append(as_event(row))
+                found[interaction].append(row)
     return found
 
 
 def _retracted(
-    session: Session, judgements: dict[str, list[FeedbackEvent]]
+    session: Session, rows: Mapping[str, Sequence[JudgementRow]]
 ) -> set[tuple[str, str]]:
-    keys = sorted({(j.tenant, j.id) for some in judgements.values() for j in some})
+    keys = sorted({(row.tenant, row.id) for judged in rows.values() for row in judged})
     column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
     found: set[tuple[str, str]] = set()
-    for some in slices(keys):
-        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(some))
+    for part in slices(keys):
+        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(part))
         found.update((tenant, key) for tenant, key in session.execute(query))
     return found
 
 
 def _session_sizes(
-    session: Session, interactions: dict[str, InteractionRow]
-) -> dict[tuple[str, str | None], int]:
+    session: Session, interactions: Mapping[str, InteractionRow]
+) -> dict[tuple[str, str], int]:
+    """How many interactions the sessions of these have, by tenant and session."""
     keys = {(i.tenant, i.session_id) for i in interactions.values() if i.session_id is not None}
     if not keys:
         return {}

@@ -1,26 +1,27 @@
-"""Experience as the learner reads it: judged answers, whose votes are believed how much, which
-judgements are new, and which prompts people ask.
+"""Experience: judged answers with the reward that their judgements are worth.
 
-What stands in the tables is made in intake/joining.py; here nothing is written.
+`load` reads answers with the judgements that stand on them; `weigh_by_trust` makes experience of
+them, once, when it is known who is trusted. Beside them, which judgements are new and which prompts
+people ask. What stands in the tables is written by intake/joining.py; here nothing is written.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from burnish.feedback.rewards import Judgement, reward_of, worth_of
-from burnish.feedback.trust import TrustPolicy, Vote, weigh
+from burnish.feedback.judgements import Judgement
+from burnish.feedback.rewards import Reward, reward_of
+from burnish.feedback.trust import TrustPolicy, Weights, weigh
 from burnish.learner.database import CompletionRow, CreditRow, ExperienceRow, InteractionRow
-from burnish.learner.intake.joining import Answer, slices, standing_votes
+from burnish.learner.intake.joining import standing_judgements
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 
-@dataclass(frozen=True)
-class Experience:
-    """One judged answer, ready to learn from. `reward` in [-1, 1]; `staleness` in versions."""
+@dataclass(frozen=True, kw_only=True)
+class JudgedAnswer:
+    """One answer and the judgements that stand on it. `staleness` in versions."""
 
     interaction_id: str
     choice: int
@@ -31,25 +32,33 @@ class Experience:
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
+    judged_at: float
+    judgements: tuple[Judgement, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience(JudgedAnswer):
+    """One judged answer, ready to learn from. `reward` in [-1, 1], `weight` in (0, 1]."""
+
     reward: float
     weight: float
-    judged_at: float
-    votes: tuple[Judgement, ...] = ()
 
 
 @dataclass(frozen=True)
-class Belief:
-    """What is left when votes are weighed, and how many were held back."""
+class TrustedExperience:
+    """The answers whose judgements count, where they stood among those given, and how many
+    judgements were held back; `distrusted` answers have none left that counts."""
 
     experience: list[Experience]
+    indices: list[int]
     quarantined: int
     capped: int
-    disbelieved: int
+    distrusted: int
 
 
 def load(
     session: Session, policy: str, *, champion: int, limit: int, max_staleness: int
-) -> list[Experience]:
+) -> list[JudgedAnswer]:
     """The latest `limit` judged answers of a policy, oldest first, without those too stale."""
     query = (
         select(ExperienceRow, InteractionRow, CompletionRow)
@@ -62,7 +71,6 @@ def load(
         .where(
             ExperienceRow.policy == policy,
             ExperienceRow.version >= champion - max_staleness,
-            ExperienceRow.weight > 0,
         )
         .order_by(ExperienceRow.judged_at.desc(), ExperienceRow.interaction_id)
         .limit(limit)
@@ -72,9 +80,9 @@ def load(
         for row, interaction, completion in session.execute(query)
         if completion.token_ids and interaction.prompt_ids
     ][::-1]
-    votes = _votes(session, [(row.interaction_id, row.choice) for row, _, _ in rows])
+    judgements = standing_judgements(session, [(r.interaction_id, r.choice) for r, _, _ in rows])
     return [
-        Experience(
+        JudgedAnswer(
             interaction_id=row.interaction_id,
             choice=row.choice,
             version=row.version,
@@ -84,49 +92,48 @@ def load(
             prompt_ids=tuple(interaction.prompt_ids),
             token_ids=tuple(completion.token_ids),
             logprobs=tuple(completion.processed_logprobs or completion.logprobs),
-            reward=row.reward,
-            weight=row.weight,
             judged_at=row.judged_at,
-            votes=votes[row.interaction_id, row.choice],
+            judgements=tuple(judgements[row.interaction_id, row.choice]),
         )
         for row, interaction, completion in rows
     ]
 
 
-def believe(
-    experience: Sequence[Experience],
+def weigh_by_trust(
+    answers: Sequence[JudgedAnswer],
     expected: Sequence[float] | None = None,
     policy: TrustPolicy | None = None,
-) -> Belief:
-    """Experience with each vote weighed by who cast it: caps, bursts, and agreement with the
-    others or with `expected`, the reward in [-1, 1] that the heads foresee for each answer."""
-    votes = [
-        Vote(
-            user=vote.user,
-            interaction=f"{item.interaction_id}/{item.choice}",
-            value=worth.value,
-            time=vote.time.timestamp(),
-            tenant=item.tenant,
-            name=vote.name,
-            predicted=None if expected is None else expected[index],
-            id=str(index),
-        )
-        for index, item in enumerate(experience)
-        for vote in item.votes
-        if (worth := worth_of(vote.name, vote.value)) is not None
+) -> TrustedExperience:
+    """Answers with their rewards, each judgement weighed by who gave it: caps, bursts, and agreement
+    with the others or with `expected`, the reward in [-1, 1] that a model expects of each answer."""
+    rewards, weights = rewards_of([answer.judgements for answer in answers], expected, policy)
+    kept = [
+        (index, Experience(**vars(answer), reward=reward.value, weight=reward.weight))
+        for index, (answer, reward) in enumerate(zip(answers, rewards, strict=True))
+        if reward is not None
     ]
-    weighed = weigh(votes, policy)
-    # Per answer and person; several names of one person share their fate.
-    trust: dict[int, dict[str | None, float]] = defaultdict(dict)
-    for vote, weight in zip(votes, weighed.weights, strict=True):
-        trust[int(vote.id)][vote.user] = weight
-    kept = []
-    for index, item in enumerate(experience):
-        plain, believed = reward_of(item.votes), reward_of(item.votes, trust[index])
-        if plain is not None and believed is not None:
-            share = believed.weight / plain.weight
-            kept.append(replace(item, reward=believed.value, weight=item.weight * share))
-    return Belief(kept, weighed.quarantined, weighed.capped, len(experience) - len(kept))
+    return TrustedExperience(
+        experience=[experience for _, experience in kept],
+        indices=[index for index, _ in kept],
+        quarantined=weights.quarantined,
+        capped=weights.capped,
+        distrusted=len(answers) - len(kept),
+    )
+
+
+def rewards_of(
+    judgements: Sequence[Sequence[Judgement]],
+    expected: Sequence[float] | None = None,
+    policy: TrustPolicy | None = None,
+) -> tuple[list[Reward | None], Weights]:
+    """The reward of each answer from the judgements that stand on it, all weighed together."""
+    every = [judgement for judged in judgements for judgement in judged]
+    expectations = None
+    if expected is not None:
+        expectations = [e for e, judged in zip(expected, judgements, strict=True) for _ in judged]
+    weights = weigh(every, expectations, policy)
+    trusts = iter(weights.weights)
+    return [reward_of(judged, [next(trusts) for _ in judged]) for judged in judgements], weights
 
 
 def prompts(session: Session, policy: str, limit: int) -> list[tuple[int, ...]]:
@@ -161,11 +168,3 @@ def new_events(session: Session, policy: str, after: int, upto: int) -> list[str
         .order_by(func.min(CreditRow.seq))
     )
     return list(session.scalars(query))
-
-
-def _votes(session: Session, answers: Sequence[Answer]) -> dict[Answer, tuple[Judgement, ...]]:
-    found: dict[Answer, tuple[Judgement, ...]] = {}
-    for some in slices(answers):
-        for answer, events in standing_votes(session, some).items():
-            found[answer] = tuple(Judgement(e.name, e.value, e.user, e.time) for e in events)
-    return found

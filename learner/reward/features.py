@@ -13,7 +13,7 @@ import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database, FeatureRow
 from burnish.learner.intake.joining import slices
-from burnish.learner.reward.experience import Experience
+from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.training.trainer import Answer, base_features
 from sqlalchemy import select, tuple_
 from torch import Tensor
@@ -21,7 +21,9 @@ from torch import Tensor
 Key = tuple[str, int]
 
 
-def features_of(database: Database, model: LoadedModel, experience: Sequence[Experience]) -> Tensor:
+def features_of(
+    database: Database, model: LoadedModel, experience: Sequence[JudgedAnswer]
+) -> Tensor:
     """Features [N, 3H] in the order given; what is missing is computed and stored."""
     keys = [(e.interaction_id, e.choice) for e in experience]
     known = _stored(database, _key(model), keys)

@@ -181,18 +181,17 @@ class Update:
         if not judged:
             raise NothingToLearn(f"no judged answer has a prompt of at most {room} tokens")
         features = features_of(self.learner.database, self.learner.model, judged)
-        belief = experience.believe(judged, self.expected(start, features))
-        if not belief.experience:
+        trusted = experience.weigh_by_trust(judged, self.expected(start, features))
+        if not trusted.experience:
             raise NothingToLearn("every judgement is in quarantine")
-        place = {(e.interaction_id, e.choice): index for index, e in enumerate(judged)}
         return Lesson(
-            experience=belief.experience,
-            features=features[[place[e.interaction_id, e.choice] for e in belief.experience]],
+            experience=trusted.experience,
+            features=features[trusted.indices],
             prompts=[prompt for prompt in asked if len(prompt) <= room],
             figures={
-                "quarantined": float(belief.quarantined),
-                "capped": float(belief.capped),
-                "disbelieved": float(belief.disbelieved),
+                "quarantined": float(trusted.quarantined),
+                "capped": float(trusted.capped),
+                "disbelieved": float(trusted.distrusted),
             },
         )
 

@@ -12,8 +12,9 @@ from collections.abc import Coroutine
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import FeedbackError
-from burnish.feedback.events import INTERACTIONS, Completion, InteractionEvent
+from burnish.feedback.events import Completion, InteractionEvent
 from burnish.feedback.spool.spool import Spool
 from burnish.serving.api.generation import Choice, Generation
 

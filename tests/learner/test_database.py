@@ -1,10 +1,22 @@
 import multiprocessing
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from burnish.learner.database import Base, Database, FenceRow, next_seq
+from burnish.learner.database import (
+    Base,
+    Database,
+    ExperienceRow,
+    FenceRow,
+    alembic_config,
+    next_seq,
+)
+from burnish.learner.intake.consume import upsert
 from burnish.learner.lease import LeaseLost, admit
+from sqlalchemy import select
+
+from tests.learner.conftest import interaction, thumbs
 
 
 def test_migrations_build_exactly_what_the_models_describe(database: Database):
@@ -60,3 +72,16 @@ def test_the_database_refuses_an_older_holder(database: Database):
         row = session.get(FenceRow, "update:default")
         assert row is not None
         assert row.token == 7
+
+
+def test_a_filled_database_goes_down_and_up_again(database: Database):
+    with database.write() as session:
+        upsert(session, [interaction(1), thumbs(1)])
+    config = alembic_config()
+    for move, revision in ((command.downgrade, "0001"), (command.upgrade, "head")):
+        with database.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            move(config, revision)
+    with database.read() as session:
+        (row,) = session.scalars(select(ExperienceRow))
+    assert (row.interaction_id, row.choice) == ("chatcmpl-0001", 0)

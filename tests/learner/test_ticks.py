@@ -1,5 +1,5 @@
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import fold
+from burnish.learner.intake.consume import upsert
 from burnish.learner.ticks import (
     KEPT,
     Tick,
@@ -46,7 +46,7 @@ def test_a_sentence_names_what_was_odd():
 
 def test_the_overview_counts_what_is_there_and_what_waits(database: Database):
     with database.write() as session:
-        fold(session, [interaction(1), thumbs(1), thumbs(7)])
+        upsert(session, [interaction(1), thumbs(1), thumbs(7)])
         record(session, Tick("update", "default", "trained nothing", "too little"))
     found = overview(database)
     assert {key: found[key] for key in ("interactions", "judgements", "waiting", "experience")} == {

@@ -9,8 +9,9 @@ from __future__ import annotations
 import uuid
 from typing import Annotated, Any
 
+from burnish.feedback.contract import FEEDBACK
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
-from burnish.feedback.events import FEEDBACK, FeedbackEvent
+from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id
 from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal

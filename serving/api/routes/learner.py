@@ -10,6 +10,7 @@ import json
 from typing import Annotated, Any
 
 import kombu.exceptions
+from burnish.feedback.contract import CELERY_PREFIX, TICKS_KEY, UPDATE_QUEUE, UPDATE_TASK
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.service import service_of
@@ -17,9 +18,6 @@ from celery import Celery
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
-
-TICKS = "burnish:ticks"
-_KEY_PREFIX = "burnish:celery:"
 
 
 class Asked(BaseModel):
@@ -33,7 +31,7 @@ def celery_client(redis_url: str) -> Celery:
     client = Celery("burnish.serving", broker=redis_url, set_as_current=False)
     client.conf.update(
         broker_transport_options={
-            "global_keyprefix": _KEY_PREFIX,
+            "global_keyprefix": CELERY_PREFIX,
             "socket_connect_timeout": 2,
             "socket_timeout": 5,
             "retry_on_timeout": False,
@@ -59,7 +57,7 @@ def router(auth: Auth) -> APIRouter:
         """Newest first. `available` is false while Redis, and with it the learner, is away."""
         redis: Any = service_of(request).redis
         try:
-            found = await redis.lrange(TICKS, 0, limit - 1)
+            found = await redis.lrange(TICKS_KEY, 0, limit - 1)
         except RedisError as error:
             why = f"the ticks cannot be read, Redis does not answer: {error}"
             return {"available": False, "why": why, "ticks": []}
@@ -76,14 +74,14 @@ def router(auth: Auth) -> APIRouter:
         try:
             sent = await asyncio.to_thread(
                 client.send_task,
-                "burnish.learner.update",
+                UPDATE_TASK,
                 [(body or Asked()).policy],
-                queue="update",
+                queue=UPDATE_QUEUE,
                 retry=False,
             )
         except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
             message = f"The learner cannot be asked, its queue does not answer: {error}"
             raise ApiError(503, message, code="learner_unavailable", retry_after=5) from error
-        return {"id": sent.id, "task": "burnish.learner.update"}
+        return {"id": sent.id, "task": UPDATE_TASK}
 
     return api

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
-from burnish.feedback.events import INTERACTIONS, decode
+from burnish.feedback.events import decode
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import EventStream

@@ -1,8 +1,9 @@
 """What a reader could not use is kept with its reason, and comes back on request."""
 
 import pytest
+from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
-from burnish.feedback.events import FEEDBACK, INTERACTIONS, decode
+from burnish.feedback.events import decode
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.deadletters import (
     attempts_so_far,

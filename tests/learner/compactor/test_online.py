@@ -14,7 +14,7 @@ from burnish.learner.compactor.logs import rough_count
 from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.worlds import make_world
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import take_in
+from burnish.learner.intake.consume import consume
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.memory import MemoryStore, connect
@@ -70,7 +70,7 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
 ) -> None:
     await judged_sessions(redis_url, stream)
     with Lease(redis_client, "intake", 30.0, database=sqlite) as lease:
-        take_in(sqlite, stream, lease)
+        consume(sqlite, stream, lease)
     found = online.episodes(sqlite, redis_client, since=0.0)
     assert len(found) == 6
     assert all(abs(episode.reward) == pytest.approx(1) for episode in found)

@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
-from burnish.feedback.events import FEEDBACK, INTERACTIONS, Completion, encode
+from burnish.feedback.contract import FEEDBACK, INTERACTIONS
+from burnish.feedback.events import Completion, encode
 from burnish.feedback.stream.deadletters import letters
 from burnish.feedback.stream.event_stream import StreamRecord
 from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow, OffsetRow
-from burnish.learner.intake.consume import take_in
+from burnish.learner.intake.consume import consume
+from burnish.learner.reward.experience import Experience, load, weigh_by_trust
 from sqlalchemy import select
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
@@ -17,15 +19,19 @@ from tests.learner.conftest import START, interaction, retraction, thumbs
 def take(database: Database, stream, lease_on):
     def run():
         with lease_on(database) as lease:
-            return take_in(database, stream, lease)
+            return consume(database, stream, lease)
 
     return run
 
 
-def rewards(database: Database) -> dict[str, float]:
+def experience(database) -> list[Experience]:
     with database.read() as session:
-        rows = session.scalars(select(ExperienceRow)).all()
-    return {row.interaction_id: row.reward for row in rows}
+        judged = load(session, "default", champion=1, limit=1000, max_staleness=1000)
+    return weigh_by_trust(judged).experience
+
+
+def rewards(database) -> dict[str, float]:
+    return {one.interaction_id: one.reward for one in experience(database)}
 
 
 def test_an_interaction_and_its_thumb_become_experience(database, stream, take):
@@ -125,10 +131,9 @@ def test_a_sessions_judgement_is_shared_by_its_answers(database, stream, take):
     take()
     stream.publish([encode(interaction(2, session_id="s"))])
     take()
+    assert [one.weight for one in experience(database)] == [0.5, 0.5]
     with database.read() as session:
-        weights = [row.weight for row in session.scalars(select(ExperienceRow))]
         numbers = {row.seq for row in session.scalars(select(CreditRow))}
-    assert weights[0] == weights[1]
     assert len(numbers) == 1, "one judgement is new once, however many answers it is about"
 
 
@@ -141,9 +146,27 @@ def test_each_choice_has_its_own_judgement(database, stream, take):
         [encode(interaction(1, completions=answers)), encode(thumbs(1, "down", choice=1))]
     )
     take()
+    assert [(one.choice, one.reward) for one in experience(database)] == [(1, -1.0)]
+
+
+def test_a_judgement_of_the_session_adds_to_the_answers_own(database, stream, take):
+    stream.publish([encode(interaction(n, session_id="s")) for n in (1, 2)])
+    whole = thumbs(2, "down", interaction_id=None, session_id="s")
+    stream.publish([encode(thumbs(1, "up")), encode(whole)])
+    take()
+    found = {one.interaction_id: one for one in experience(database)}
+    own, other = found["chatcmpl-0001"], found["chatcmpl-0002"]
+    assert own.reward == pytest.approx((1 - 0.5) / 1.5)
+    assert own.weight == 1.0
+    assert (other.reward, other.weight) == (-1.0, 0.5)
+
+
+def test_a_comment_alone_makes_no_experience(database, stream, take):
+    comment = thumbs(1, name="comment", value="hm")
+    stream.publish([encode(interaction(1)), encode(comment)])
+    take()
     with database.read() as session:
-        rows = session.scalars(select(ExperienceRow)).all()
-    assert [(row.choice, row.reward) for row in rows] == [(1, -1.0)]
+        assert session.scalars(select(ExperienceRow)).all() == []
 
 
 def test_unreadable_records_go_to_the_dead_letters_and_the_rest_goes_on(database, stream, take):
@@ -191,13 +214,13 @@ def test_a_tick_that_dies_before_its_commit_leaves_nothing(database, stream, lea
     stream.publish([encode(interaction(1))])
     monkeypatch.setattr("burnish.learner.intake.consume.refresh", lambda *_: 1 / 0)
     with lease_on(database) as lease, pytest.raises(ZeroDivisionError):
-        take_in(database, stream, lease)
+        consume(database, stream, lease)
     with database.read() as session:
         assert session.scalars(select(InteractionRow)).all() == []
         assert session.scalars(select(OffsetRow)).all() == []
     monkeypatch.undo()
     with lease_on(database) as lease:
-        tick = take_in(database, stream, lease)
+        tick = consume(database, stream, lease)
     assert tick is not None
     assert tick.counts == {"interactions": 1}
 
@@ -219,10 +242,10 @@ def test_who_lost_the_lease_writes_nothing(database, stream, lease_on, redis_cli
     with lease_on(database) as slow:
         redis_client.delete("burnish:lease:intake")
         with lease_on(database) as quick:
-            take_in(database, stream, quick)
+            consume(database, stream, quick)
         stream.publish([encode(interaction(2))])
         with pytest.raises(LeaseLost):
-            take_in(database, stream, slow)
+            consume(database, stream, slow)
     with database.read() as session:
         assert [row.id for row in session.scalars(select(InteractionRow))] == ["chatcmpl-0001"]
 

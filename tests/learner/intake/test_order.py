@@ -4,8 +4,7 @@ from datetime import timedelta
 
 from burnish.feedback.events import Event
 from burnish.learner.database import Base, CreditRow, Database, ExperienceRow
-from burnish.learner.intake.consume import fold
-from burnish.learner.intake.joining import effective
+from burnish.learner.intake.consume import upsert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
@@ -49,7 +48,7 @@ def experience_of(database: Database, batches: list[list[Event]]) -> tuple[list,
             session.execute(table.delete())
     for batch in batches:
         with database.write() as session:
-            fold(session, batch)
+            upsert(session, batch)
     with database.read() as session:
         rows = session.scalars(select(ExperienceRow)).all()
         credits = session.scalars(select(CreditRow)).all()
@@ -74,8 +73,3 @@ def test_order_duplicates_and_batches_do_not_matter(sqlite: Database, data: st.D
     assert experience_of(sqlite, [history]) == experience_of(
         sqlite, [repeated[:cut], repeated[cut:]]
     )
-
-
-def test_effective_keeps_one_word_per_person_and_name():
-    said = [thumbs(1, "up"), thumbs(2, "down", on=1), thumbs(3, "up", on=1, user="bob")]
-    assert [judgement.id for judgement in effective(said[::-1])] == ["fb-0002", "fb-0003"]

@@ -1,18 +1,23 @@
-"""What the learner reads: order, staleness, who is believed, and what is new."""
+"""What the learner reads: order, staleness, who is trusted, and what is new."""
 
 from datetime import timedelta
 
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import fold
+from burnish.learner.intake.consume import upsert
 from burnish.learner.reward import experience
-from burnish.learner.reward.experience import believe, load, new_events, prompts
+from burnish.learner.reward.experience import (
+    load,
+    new_events,
+    prompts,
+    weigh_by_trust,
+)
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
 
 
 def put(database: Database, *events) -> None:
     with database.write() as session:
-        fold(session, events)
+        upsert(session, events)
 
 
 def loaded(database: Database, **changes):
@@ -21,12 +26,12 @@ def loaded(database: Database, **changes):
         return load(session, "default", **options)
 
 
-def test_experience_carries_tokens_odds_and_votes(database: Database):
+def test_experience_carries_tokens_log_probabilities_and_judgements(database: Database):
     put(database, interaction(1, version=3), thumbs(1, "down"))
-    (item,) = loaded(database, champion=5)
+    (item,) = weigh_by_trust(loaded(database, champion=5)).experience
     assert (item.prompt_ids, item.token_ids, item.logprobs) == ((1, 2, 3), (4, 5), (-0.5, -0.25))
     assert (item.reward, item.weight, item.staleness) == (-1.0, 1.0, 2)
-    assert [vote.value for vote in item.votes] == ["down"]
+    assert [judgement.value for judgement in item.judgements] == ["down"]
 
 
 def test_the_latest_come_last_and_the_too_stale_not_at_all(database: Database):
@@ -65,16 +70,16 @@ def test_a_retraction_makes_nothing_new(database: Database):
         assert experience.count(session, "default") == 0
 
 
-def test_a_burst_of_one_user_is_not_believed(sqlite: Database):
+def test_a_burst_of_one_user_is_not_trusted(sqlite: Database):
     for number in range(1, 51):
         quick = START + timedelta(seconds=number / 10)
         put(sqlite, interaction(number), thumbs(number, "down", user="bot", time=quick))
     for number in range(51, 54):
         slow = START + timedelta(minutes=number)
         put(sqlite, interaction(number), thumbs(number, time=slow))
-    belief = believe(loaded(sqlite))
-    assert belief.quarantined == 50
-    assert {item.interaction_id for item in belief.experience} == {
+    trusted = weigh_by_trust(loaded(sqlite))
+    assert trusted.quarantined == 50
+    assert {item.interaction_id for item in trusted.experience} == {
         "chatcmpl-0051",
         "chatcmpl-0052",
         "chatcmpl-0053",
@@ -91,9 +96,9 @@ def test_who_contradicts_what_is_expected_counts_less(sqlite: Database):
             thumbs(number, "down" if number % 2 else "up", user=user, time=when),
         )
     found = loaded(sqlite)
-    belief = believe(found, expected=[0.8] * len(found))
+    trusted = weigh_by_trust(found, expected=[0.8] * len(found))
     weights: dict[float, set[float]] = {}
-    for item in belief.experience:
+    for item in trusted.experience:
         weights.setdefault(item.reward, set()).add(round(item.weight, 3))
     assert max(weights[-1.0]) < 0.2
     assert min(weights[1.0]) > 0.9
@@ -101,5 +106,5 @@ def test_who_contradicts_what_is_expected_counts_less(sqlite: Database):
 
 def test_without_expectations_newcomers_count_in_full(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, user="ada"), thumbs(2, "up", on=1, user=None))
-    (item,) = believe(loaded(sqlite)).experience
+    (item,) = weigh_by_trust(loaded(sqlite)).experience
     assert (item.reward, item.weight) == (1.0, 1.0)

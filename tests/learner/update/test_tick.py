@@ -13,7 +13,7 @@ from random import Random
 import pytest
 from burnish.kernels.lora import load_adapter
 from burnish.learner.database import AttemptRow, Database, TickRow, VersionEventRow
-from burnish.learner.intake.consume import fold
+from burnish.learner.intake.consume import upsert
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import latest_ticks
 from burnish.learner.training import checkpoint
@@ -60,7 +60,7 @@ def judged(database: Database, numbers: range, policy: str = "default") -> None:
                 interaction(number, prompt_ids=prompt, completions=[answer], policy=policy)
             )
             events.append(thumbs(number, "up" if length == 2 else "down"))
-        fold(session, events)
+        upsert(session, events)
 
 
 @pytest.fixture(scope="session")
@@ -159,7 +159,7 @@ def test_judgements_that_all_agree_train_nothing(learner_with):
     learner = learner_with()
     with learner.database.write() as session:
         events = [interaction(n) for n in range(1, 11)] + [thumbs(n) for n in range(1, 11)]
-        fold(session, events)
+        upsert(session, events)
     tick = learner.tick("default")
     assert tick.why_not == "all 10 judged answers got the same reward"
     assert "0 new judgements" in learner.tick("default").why_not

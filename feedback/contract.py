@@ -1,0 +1,25 @@
+"""The names that separate processes agree on: topics, Redis keys, Celery queues and task names.
+
+Changing one of them is a change of protocol between versions that run side by side. Left out: what
+one room alone reads and writes, such as memory's keys (memory/sessions/keys.py).
+"""
+
+# Topics of the event stream, and the suffix of each one's dead letters.
+INTERACTIONS = "burnish.interactions"
+FEEDBACK = "burnish.feedback"
+TOPICS = (INTERACTIONS, FEEDBACK)
+DEAD_LETTERS = ".dlt"
+
+# Keys in Redis; a prefix is followed by a name.
+STREAM_PREFIX = "burnish:stream:"
+CELERY_PREFIX = "burnish:celery:"
+LEASE_PREFIX = "burnish:lease:"
+FENCE_PREFIX = "burnish:fence:"
+TICKS_KEY = "burnish:ticks"
+
+# Celery's queues, and the tasks by the name they are sent under.
+INTAKE_QUEUE = "intake"
+UPDATE_QUEUE = "update"
+INTAKE_TASK = "burnish.learner.intake"
+UPDATE_TASK = "burnish.learner.update"
+COMPACTOR_TASK = "burnish.learner.compactor"
