@@ -1,8 +1,7 @@
 """The durable spool: what has been accepted, until the stream has it; and who judged what.
 
-`append` returns after the commit that holds the event has reached the disk. One thread writes;
-whatever is waiting when it turns to the queue shares one transaction and one fsync, so many
-concurrent requests cost little more than one. It uses SQLite in WAL mode with synchronous=FULL.
+`append` returns after the commit that holds the event has reached the disk (group_commit.py).
+SQLite in WAL mode with synchronous=FULL.
 
 The feedback ledger lives in the same file and the same transactions: the last judgement of each
 user, by id and by interaction, so that repeated posts change nothing and retractions find their
@@ -15,7 +14,6 @@ Left out: sharing the file between processes. One process owns it; a second one 
 import asyncio
 import fcntl
 import json
-import queue
 import sqlite3
 import threading
 import time
@@ -34,11 +32,9 @@ from burnish.feedback.events import (
     RetractionEvent,
     encode,
 )
+from burnish.feedback.spool.group_commit import GroupCommit, Job
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
 from burnish.feedback.stream.record import StreamRecord
-
-_GROUP = 512
-"""Appends that share one commit, at most."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -81,15 +77,6 @@ class Spooled:
     record: StreamRecord
 
 
-@dataclass(frozen=True)
-class _Job:
-    """Work for the writer's thread. `reserved`: bytes counted already, before it is written."""
-
-    work: Callable[[sqlite3.Connection], Any]
-    done: Future[Any]
-    reserved: int = 0
-
-
 class Spool:
     def __init__(
         self,
@@ -124,16 +111,14 @@ class Spool:
             raise SpoolError(f"{self.path}: {error}") from error
         self._reading = threading.Lock()
         self._accounts = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._arrived = threading.Event()
         self._closed = False
         self._next_prune = 0.0
         # What the transaction in progress adds to the accounts, should it commit.
         self._moved_bytes = self._moved_count = 0
-        self._thread = threading.Thread(
-            target=self._write, args=(writer,), name="spool", daemon=True
+        self._commits = GroupCommit(
+            writer, str(self.path), begin=self._begin, settle=self._settle, stopped=self._stopped
         )
-        self._thread.start()
 
     # -- Writing -----------------------------------------------------------------------------
 
@@ -255,15 +240,15 @@ class Spool:
         with self._accounts:
             if not self._closed:
                 self._closed = True
-                self._jobs.put(None)
-        self._thread.join()
+                self._commits.close()
+        self._commits.join()
         self._reader.close()
         self._owned.close()
 
     # -- The writer's thread -----------------------------------------------------------------
 
     def _enqueue(self, work: Callable[[sqlite3.Connection], Any], reserve: int = 0) -> Future[Any]:
-        job = _Job(work, Future(), reserve)
+        job = Job(work, Future(), reserve)
         with self._accounts:
             if self._closed:
                 raise SpoolError(f"{self.path} is closed")
@@ -274,56 +259,26 @@ class Spool:
                 )
             # Counted before it is written: a burst cannot slip past the cap.
             self._bytes += reserve
-            self._jobs.put(job)
+            self._commits.put(job)
         return job.done
 
-    def _write(self, db: sqlite3.Connection) -> None:
-        group: list[_Job] = []
-        try:
-            closing = False
-            while not closing:
-                taken = [self._jobs.get()]
-                while len(taken) < _GROUP and not self._jobs.empty():
-                    taken.append(self._jobs.get())
-                closing = None in taken
-                group = [job for job in taken if job is not None]
-                self._commit(db, group)
-        finally:
-            # Nobody may wait for a thread that has ended.
-            with self._accounts:
-                self._closed = True
-            while not self._jobs.empty():
-                group.extend(job for job in [self._jobs.get()] if job is not None)
-            for job in group:
-                if not job.done.done():
-                    job.done.set_exception(SpoolError(f"{self.path}: the writer has failed"))
-            db.close()
-
-    def _commit(self, db: sqlite3.Connection, group: list[_Job]) -> None:
+    def _begin(self, db: sqlite3.Connection) -> None:
         self._moved_bytes = self._moved_count = 0
-        results: list[Any] = []
-        failure: SpoolError | None = None
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            if time.monotonic() > self._next_prune:
-                self._ledger.prune(db)
-                self._next_prune = time.monotonic() + 3600
-            results = [job.work(db) for job in group]
-            db.execute("COMMIT")  # returns after the fsync
-        except sqlite3.Error as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            self._moved_bytes = self._moved_count = 0
-            failure = SpoolError(f"{self.path}: {error}")
+        if time.monotonic() > self._next_prune:
+            self._ledger.prune(db)
+            self._next_prune = time.monotonic() + 3600
+
+    def _settle(self, group: Sequence[Job], committed: bool) -> None:
         with self._accounts:
-            self._bytes += self._moved_bytes - sum(job.reserved for job in group)
-            self._count += self._moved_count
-        for i, job in enumerate(group):
-            if failure is None:
-                job.done.set_result(results[i])
-            else:
-                job.done.set_exception(failure)
+            self._bytes -= sum(job.reserved for job in group)
+            if committed:
+                self._bytes += self._moved_bytes
+                self._count += self._moved_count
         self._arrived.set()
+
+    def _stopped(self) -> None:
+        with self._accounts:
+            self._closed = True
 
     def _store(self, db: sqlite3.Connection, event: Event, record: StreamRecord) -> Receipt:
         status: Status = "stored"
