@@ -29,12 +29,14 @@ class Forwarder:
         batch: int = IN_FLIGHT,
         first_pause_s: float = 0.1,
         longest_pause_s: float = 10.0,
+        idle_wait_s: float = 1.0,
     ) -> None:
         self._spool = spool
         self._stream = stream
         self._batch = batch
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
+        self._idle_wait_s = idle_wait_s
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
         self.last_error: str | None = None
@@ -75,7 +77,7 @@ class Forwarder:
             failures, self.last_error = 0, None
             if not moved:
                 # An arrival ends the wait at once; the timeout is for what was missed.
-                self._spool.wait(1.0)
+                self._spool.wait(self._idle_wait_s)
         self._stream.close()
 
     def _forward(self, batch: Sequence[Spooled]) -> int:

@@ -3,19 +3,20 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import redis
+from burnish.feedback.contract import COMPACTOR_TASK, INTAKE_TASK, UPDATE_TASK
 from burnish.feedback.events import encode
 from burnish.feedback.stream.redis_stream import RedisStream
-from burnish.learner.app import COMPACTOR, INTAKE, UPDATE, make_app
+from burnish.learner.app import make_app
 from burnish.learner.database import Database
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import latest_ticks, overview
 
 from tests.learner.conftest import interaction, thumbs
+from tests.waiting import eventually
 
 
 def test_a_task_is_delivered_again_rather_than_lost(tmp_path: Path):
@@ -39,7 +40,11 @@ def test_a_hanging_tick_is_killed_before_it_is_delivered_again(tmp_path: Path, s
 def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
     settings = LearnerSettings(data_dir=tmp_path, policies=["default", "shop"], update_every=30)
     schedule = make_app(settings).conf.beat_schedule
-    assert {entry["task"] for entry in schedule.values()} == {INTAKE, UPDATE, COMPACTOR}
+    assert {entry["task"] for entry in schedule.values()} == {
+        INTAKE_TASK,
+        UPDATE_TASK,
+        COMPACTOR_TASK,
+    }
     assert sorted(entry["args"][0] for entry in schedule.values() if "args" in entry) == [
         "default",
         "shop",
@@ -57,7 +62,11 @@ def test_sending_a_task_needs_neither_torch_nor_mlflow():
     assert done.stdout.strip() == "[]"
 
 
-def test_worker_and_beat_take_events_in(tmp_path: Path, redis_url: str, redis_client: redis.Redis):
+def ended(children: list[subprocess.Popen]) -> bool:
+    return any(child.poll() is not None for child in children)
+
+
+def test_worker_and_beat_consume_events(tmp_path: Path, redis_url: str, redis_client: redis.Redis):
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -74,11 +83,8 @@ def test_worker_and_beat_take_events_in(tmp_path: Path, redis_url: str, redis_cl
             for arguments in (["worker", "-c", "1", "-Q", "intake,update"], ["beat"])
         ]
         try:
-            deadline = time.monotonic() + 120
-            while not latest_ticks(redis_client):
-                assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-                assert all(child.poll() is None for child in children)
-                time.sleep(0.2)
+            eventually(lambda: latest_ticks(redis_client) or ended(children), seconds=240)
+            assert not ended(children), (tmp_path / "log").read_text()
         finally:
             for child in children:
                 child.terminate()
