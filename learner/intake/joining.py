@@ -133,9 +133,8 @@ def _standing(
 
 
 def _judgement(
-    row: JudgementRow, interaction: str, choice: int, sizes: Mapping[tuple[str, str], int]
+    row: JudgementRow, interaction: str, choice: int, sizes: Mapping[tuple[str, str | None], int]
 ) -> Judgement:
-    of_session = row.session_id is not None
     return Judgement(
         id=row.id,
         tenant=row.tenant,
@@ -147,7 +146,7 @@ def _judgement(
         value=row.value,
         time=row.time,
         revision=row.revision,
-        share=1 / sizes[row.tenant, row.session_id] if of_session else 1.0,
+        share=1 / sizes[row.tenant, row.session_id] if row.session_id is not None else 1.0,
     )
 
 
@@ -255,7 +254,7 @@ def _retracted(
 
 def _session_sizes(
     session: Session, interactions: Mapping[str, InteractionRow]
-) -> dict[tuple[str, str], int]:
+) -> dict[tuple[str, str | None], int]:
     """How many interactions the sessions of these have, by tenant and session."""
     keys = {(i.tenant, i.session_id) for i in interactions.values() if i.session_id is not None}
     if not keys:

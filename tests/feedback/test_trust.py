@@ -1,6 +1,7 @@
 """A malicious or hasty few weigh little; an honest many weigh what they should."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -45,7 +46,9 @@ def cast(
     return votes, expected
 
 
-def trust_of(votes: list[Judgement], expected: Expected | None = None) -> dict[str, float]:
+def trust_of(
+    votes: list[Judgement], expected: Sequence[float | None] | None = None
+) -> dict[str, float]:
     return {user: trust for (_, user), trust in weigh(votes, expected).trust.items()}
 
 
