@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := ops/install.sh
 
-.PHONY: help up test check format settings clean
+.PHONY: help up test check format docs clean
 help:
 	@echo "make up       install what is missing, start everything in the foreground"
 	@echo "make test     install what the tests need, run them"
 	@echo "make check    ruff, pyright, import-linter"
 	@echo "make format   let ruff put the code in shape"
+	@echo "make docs     write ops/docs anew from the code"
 	@echo "make example-agent  an agent that works 1,000 steps within 2,000 tokens"
 	@echo "make bench-*  benchmarks:$(patsubst ops/bench/%.py, bench-%, $(BENCHES))"
 
@@ -48,5 +49,6 @@ example-%: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
 
-settings: $(VENV)/.installed
+docs: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.settings > ops/docs/settings.md
+	$(BIN)/python -m burnish.ops.thumbs_down

@@ -80,7 +80,7 @@ WAY: dict[str, tuple[Stage, ...]] = {
         ),
         Stage(
             "learner/training/trainer.py",
-            "adapter",
+            "AdapterWeights",
             ("policy gradient under", "a KL budget to the base"),
         ),
         Stage(
@@ -104,7 +104,7 @@ WAY: dict[str, tuple[Stage, ...]] = {
         ),
         Stage(
             "serving/live/adapters.py",
-            "weights served",
+            "Served",
             ("verifies the hash, loads it", "beside the running one"),
         ),
     ),

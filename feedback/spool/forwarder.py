@@ -1,9 +1,10 @@
 """Carries events from the spool to the stream, in order, for as long as it takes.
 
-One thread owns the stream's client: publish a bounded batch, wait for the acknowledgement, delete
-those rows, go on. A stream that is down costs the HTTP side nothing: the thread tries again with
-growing pauses while the spool holds what came in. Killed between acknowledgement and deletion, it
-publishes those events again at the next start: consumers drop repeated event ids.
+One thread owns the stream's client: publish a bounded batch, each event a StreamRecord, wait for
+the acknowledgement, delete those rows, go on. A stream that is down costs the HTTP side nothing:
+the thread tries again with growing pauses while the spool holds what came in. Killed between
+acknowledgement and deletion, it publishes those events again at the next start: consumers drop
+repeated event ids.
 """
 
 import logging
