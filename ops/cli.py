@@ -130,7 +130,7 @@ def _move(settings: UpSettings, policy: str, version: int | None) -> None:
 
 
 def _move_in_registry(settings: UpSettings, policy: str, version: int | None) -> None:
-    from burnish.serving.registry.policy_registry import PolicyRegistry, RegistryError
+    from burnish.serving.registry import PolicyRegistry, RegistryError
 
     data_dir = settings.data_dir.resolve()
     database = data_dir / "mlflow" / "mlflow.db"

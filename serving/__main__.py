@@ -21,7 +21,7 @@ from burnish.serving.api.auth import KeyStore, is_loopback
 from burnish.serving.api.service import Service
 from burnish.serving.app import bare_app, load_engine
 from burnish.serving.engine import Engine, EngineError
-from burnish.serving.registry.policy_registry import BaseMismatch
+from burnish.serving.registry import BaseMismatch
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI
 from pydantic import ValidationError

@@ -29,7 +29,7 @@ from burnish.serving.api.routes import (
 )
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.engine import Engine
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse

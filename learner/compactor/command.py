@@ -26,7 +26,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.memory.compaction.policies.learned import Learned
 from burnish.memory.compaction.policies.recent import Recent
 from burnish.memory.compaction.scorer import Scorer, ScorerError
-from burnish.serving.registry.policy_registry import PolicyRegistry, RegistryError
+from burnish.serving.registry import PolicyRegistry, RegistryError
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar

@@ -30,7 +30,7 @@ from burnish.learner.ticks import Tick, publish
 from burnish.memory.compaction.policies.learned import Trace
 from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.plan import trace_of
-from burnish.serving.registry.policy_registry import PolicyRegistry, PolicyVersion
+from burnish.serving.registry import PolicyRegistry, PolicyVersion
 from sqlalchemy import select
 
 LOOKED_AT = 4096  # latest judged answers

@@ -18,7 +18,7 @@ from typing import Any
 from burnish.learner.compactor.gate import CompactorReport
 from burnish.learner.compactor.network import Network, save
 from burnish.memory.compaction.scorer import POLICY, SHIPPED, Scorer, fingerprint
-from burnish.serving.registry.policy_registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
+from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 

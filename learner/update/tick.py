@@ -35,7 +35,7 @@ from burnish.learner.update.loop import (
     train,
 )
 from burnish.serving.engine import LocalEngine
-from burnish.serving.registry.policy_registry import PolicyRegistry, PolicyVersion
+from burnish.serving.registry import PolicyRegistry, PolicyVersion
 from torch import Tensor
 
 PROMPTS = 2048  # latest logged prompts that may be asked anew

@@ -154,7 +154,7 @@ def stored(database: Database) -> dict[str, list[str]]:
 
 def learnt(service: Running) -> Counter[str]:
     """How often each judgement was new to a version on the champion's line of ancestors."""
-    from burnish.serving.registry.policy_registry import PolicyRegistry
+    from burnish.serving.registry import PolicyRegistry
 
     registry = PolicyRegistry(service.mlflow_uri)
     parents = {version.version: version.parent for version in registry.versions(POLICY)}

@@ -108,7 +108,7 @@ def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], 
         save_adapter,
     )
     from burnish.kernels.model import load_model
-    from burnish.serving.registry.policy_registry import PolicyRegistry
+    from burnish.serving.registry import PolicyRegistry
 
     loaded = load_model(model)
     spec = LoraSpec(targets=default_targets(loaded.model))

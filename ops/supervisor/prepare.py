@@ -18,7 +18,7 @@ WHERE = ("BURNISH_DATABASE_URL", "BURNISH_MLFLOW_URI")
 def main() -> None:
     from burnish.learner.database import Database
     from burnish.learner.settings import LearnerSettings
-    from burnish.serving.registry import policy_registry as registry
+    from burnish.serving import registry
 
     settings = LearnerSettings()
     database = Database(settings.database)

@@ -22,7 +22,7 @@ from burnish.serving.api.recorder import Recorder
 from burnish.serving.engine import Engine
 from burnish.serving.live.compactor import LiveCompactor
 from burnish.serving.live.policies import LivePolicies
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
 from redis.asyncio import Redis

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from burnish.serving.engine import Engine, EngineError
-from burnish.serving.registry.policy_registry import (
+from burnish.serving.registry import (
     BaseMismatch,
     PolicyRegistry,
     PolicyVersion,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from burnish.memory.compaction.policies.learned import Learned
 from burnish.memory.compaction.scorer import POLICY, Scorer, ScorerError
-from burnish.serving.registry.policy_registry import ADAPTER_FILES, PolicyRegistry, RegistryError
+from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, RegistryError
 
 log = logging.getLogger(__name__)
 

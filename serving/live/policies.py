@@ -20,7 +20,7 @@ from pathlib import Path
 
 from burnish.serving.engine import Engine
 from burnish.serving.live.adapters import Adapters, Served, VersionUnavailable
-from burnish.serving.registry.policy_registry import (
+from burnish.serving.registry import (
     BaseMismatch,
     PolicyRegistry,
     PolicyVersion,

@@ -1,0 +1,31 @@
+"""Policy versions: registered, promoted, rolled back and fetched, over MLflow's model registry.
+
+`PolicyRegistry` is the registry, `StubRegistry` the same in memory, for tests. Importing this package
+does not import MLflow; the first call does.
+"""
+
+from burnish.serving.registry.errors import (
+    BaseMismatch,
+    HashMismatch,
+    NothingToRollBack,
+    RegistryError,
+    UnknownVersion,
+)
+from burnish.serving.registry.policy_registry import PolicyRegistry, prepare
+from burnish.serving.registry.stub import StubRegistry
+from burnish.serving.registry.versions import ADAPTER_FILES, Move, PolicyVersion, adapter_sha256
+
+__all__ = [
+    "ADAPTER_FILES",
+    "BaseMismatch",
+    "HashMismatch",
+    "Move",
+    "NothingToRollBack",
+    "PolicyRegistry",
+    "PolicyVersion",
+    "RegistryError",
+    "StubRegistry",
+    "UnknownVersion",
+    "adapter_sha256",
+    "prepare",
+]

@@ -1,4 +1,4 @@
-"""The little of MLflow that the policy registry uses, with MLflow's errors made one of ours.
+"""MLflow as the registry's store, with MLflow's errors made one of ours.
 
 Everything here is in MLflow's words (registered models, model versions, tags, runs); what they
 mean to us is in policy_registry.py. Left out: stages, webhooks, flavours. Importing MLflow takes
@@ -12,31 +12,24 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from burnish.serving.registry.errors import RegistryError, UnknownVersion
+
 _EXPERIMENT = "burnish"
 _TAG_LIMIT = 4500  # characters; MLflow's databases cut at 5000
-_ELSEWHERE = "(in the run's artifacts)"
+_IN_ARTIFACTS = "(in the run's artifacts)"
 _NO_ALIAS = re.compile(r"alias .* not found", re.IGNORECASE)
-# A server that is away must be noticed in seconds; MLflow's own patience is minutes.
-_MANNERS = {
+# A server that is away must be noticed in seconds; MLflow's own timeouts are minutes.
+_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-
-
-class RegistryError(RuntimeError):
-    """The registry is away or answers nonsense; what is loaded serves on."""
-
-
-class UnknownVersion(RegistryError, LookupError):
-    """No such policy, version or alias."""
 
 
 @contextmanager
@@ -61,21 +54,21 @@ class MlflowStore:
 
     def __init__(self, uri: str, artifact_root: str | None = None):
         self.uri = uri
-        self._artifact_root = artifact_root or _beside(uri)
-        self._connected: Any = None
+        self._artifact_root = artifact_root or _artifacts_beside(uri)
+        self._mlflow_client: Any = None
         self._experiment: str | None = None
 
     @property
     def _client(self) -> Any:
-        if self._connected is None:
-            for name, value in _MANNERS.items():
+        if self._mlflow_client is None:
+            for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 
             if self.uri.startswith("sqlite:///"):
                 Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._connected = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        return self._connected
+            self._mlflow_client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        return self._mlflow_client
 
     def experiment_id(self) -> str:
         """The experiment that holds our runs; made, with the database, where missing."""
@@ -132,22 +125,22 @@ class MlflowStore:
         return int(version.version)
 
     def add_document(self, name: str, version: int, file: str, content: Mapping[str, Any]) -> None:
-        raw = self.version(name, version)
+        found = self.version(name, version)
         with mlflow_errors(f"storing {file} of '{name}' {version}"):
-            self._client.log_dict(raw.run_id, dict(content), file)
+            self._client.log_dict(found.run_id, dict(content), file)
             for key, value in document_tags({file: content}).items():
                 self._client.set_model_version_tag(name, str(version), key, value)
 
-    def document(self, raw: Any, file: str, fetch: bool = True) -> dict[str, Any] | None:
+    def document(self, found: Any, file: str, fetch: bool = True) -> dict[str, Any] | None:
         """A JSON document of a version: from its tag, or where it was too long the artifacts."""
-        tag = raw.tags.get(_tag_of(file))
-        if tag is None or (tag == _ELSEWHERE and not fetch):
+        tag = found.tags.get(_tag_of(file))
+        if tag is None or (tag == _IN_ARTIFACTS and not fetch):
             return None
-        if tag != _ELSEWHERE:
+        if tag != _IN_ARTIFACTS:
             return json.loads(tag)
         with tempfile.TemporaryDirectory() as scratch, mlflow_errors(f"reading {file}"):
             return json.loads(
-                Path(self._client.download_artifacts(raw.run_id, file, scratch)).read_text()
+                Path(self._client.download_artifacts(found.run_id, file, scratch)).read_text()
             )
 
     def version(self, name: str, version: int) -> Any:
@@ -221,20 +214,17 @@ class MlflowStore:
 def document_tags(documents: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Documents as tags where they fit, which spares their readers a download."""
     tags = {_tag_of(file): json.dumps(content) for file, content in documents.items()}
-    return {key: value if len(value) <= _TAG_LIMIT else _ELSEWHERE for key, value in tags.items()}
+    return {
+        key: value if len(value) <= _TAG_LIMIT else _IN_ARTIFACTS for key, value in tags.items()
+    }
 
 
 def _tag_of(file: str) -> str:
     return file.removesuffix(".json")
 
 
-def _beside(uri: str) -> str | None:
+def _artifacts_beside(uri: str) -> str | None:
     """Where artifacts of a SQLite registry go: next to the database, not in the working folder."""
     if not uri.startswith("sqlite:///"):
         return None
     return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "artifacts").as_uri()
-
-
-def seconds_of(raw: Any) -> float:
-    """When a version was created, in seconds since 1970."""
-    return (raw.creation_timestamp or time.time() * 1000) / 1000

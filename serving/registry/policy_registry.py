@@ -1,15 +1,9 @@
-"""Where policy versions live: MLflow's model registry, read and written in our words.
+"""Where policy versions are kept: MLflow's model registry, read and written in our words.
 
 A policy is a registered model, a version its model version; adapter, lineage and gate report are
 artifacts of the run behind it. Version 1 is the frozen base and has no adapter. `champion`,
 `challenger` and `previous` are MLflow aliases, so that a person may move them in MLflow's own
 page; what each move was, and who made it, is kept in tags of the registered model.
-
-    RegistryError (RuntimeError)     the registry is away or answers nonsense; try again
-    ├── UnknownVersion (LookupError)
-    ├── NothingToRollBack
-    ├── BaseMismatch (ValueError)    the policy stands on another base model
-    └── HashMismatch (ValueError)    an adapter is not the one that was registered
 
 Left out: pickles (two named files are all that is ever fetched) and polling (live/policies.py).
 """
@@ -24,93 +18,34 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from burnish.serving.registry.mlflow_store import (
-    MlflowStore,
-    RegistryError,
+from burnish.serving.registry.errors import (
+    BaseMismatch,
+    HashMismatch,
+    NothingToRollBack,
     UnknownVersion,
-    seconds_of,
+)
+from burnish.serving.registry.mlflow_store import MlflowStore
+from burnish.serving.registry.model_store import ModelStore, ModelVersion
+from burnish.serving.registry.versions import (
+    ADAPTER_FILES,
+    Move,
+    PolicyVersion,
+    adapter_sha256,
+    matches,
 )
 
-__all__ = [
-    "ADAPTER_FILES",
-    "BaseMismatch",
-    "HashMismatch",
-    "Move",
-    "NothingToRollBack",
-    "PolicyRegistry",
-    "PolicyVersion",
-    "RegistryError",
-    "UnknownVersion",
-    "adapter_sha256",
-    "prepare",
-]
-
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 OUTSIDE = "outside"  # who moved an alias without us; MLflow does not say
 
-CHAT = "true"  # as the tag says it since there was but one kind
+CHAT = "true"  # the tag's value from when chat was the only kind
 _IS_POLICY, _KIND = "burnish.policy", "burnish.kind"
 _MOVE = "burnish.move."
 _MOVES_KEPT = 500
 _FIRST_VERSION_WAIT_S = 10.0
-
-
-class NothingToRollBack(RegistryError):
-    """No version was champion before this one."""
-
-
-class BaseMismatch(RegistryError, ValueError):
-    """The policy's adapters belong to another base model than the one loaded."""
-
-
-class HashMismatch(RegistryError, ValueError):
-    """The adapter's files are not the ones that were registered."""
-
-
-@dataclass(frozen=True)
-class PolicyVersion:
-    """One version as registered. `sha256` None: the base itself, without adapter."""
-
-    policy: str
-    version: int
-    parent: int | None
-    sha256: str | None
-    base_sha256: str
-    created_at: float  # seconds since 1970
-    aliases: tuple[str, ...] = ()
-    lineage: Mapping[str, Any] = field(default_factory=dict)
-    gate_report: Mapping[str, Any] | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def ref(self) -> str:
-        return f"{self.policy}@{self.version}"
-
-
-@dataclass(frozen=True)
-class Move:
-    """The champion changed. `what` is "start", "promote", "rollback" or "moved outside"."""
-
-    at: float  # seconds since 1970
-    who: str
-    what: str
-    before: int | None
-    after: int
-
-
-def adapter_sha256(folder: Path) -> str:
-    """One hash over an adapter's two files: the configuration scales what the weights do."""
-    digest = hashlib.sha256()
-    for name in ADAPTER_FILES:
-        content = (folder / name).read_bytes()
-        digest.update(f"{name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()
 
 
 def prepare(mlflow_uri: str, artifact_root: str | None = None) -> None:
@@ -126,7 +61,7 @@ class PolicyRegistry:
 
     def __init__(self, mlflow_uri: str, artifact_root: str | None = None, who: str | None = None):
         self.who = who or getpass.getuser()
-        self._store = MlflowStore(mlflow_uri, artifact_root)
+        self._store: ModelStore = MlflowStore(mlflow_uri, artifact_root)
 
     def ensure_base(
         self, policy: str, model_path: Path | str, model_sha256: str, *, kind: str = CHAT
@@ -142,7 +77,7 @@ class PolicyRegistry:
         base = {"model": Path(model_path).name, "sha256": model_sha256}
         tags = {"base_sha256": model_sha256, "kind": "base"}
         version = self._store.create_version(policy, {"base.json": base}, None, tags, {})
-        self._remember(policy, Move(time.time(), self.who, "start", None, version))
+        self._record_move(policy, Move(time.time(), self.who, "start", None, version))
         self._store.set_alias(policy, CHAMPION, version)
         return self.get(policy, version)
 
@@ -156,7 +91,7 @@ class PolicyRegistry:
         gate_report: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> PolicyVersion:
-        """A new version with this adapter. It serves nobody until an alias names it."""
+        """A new version with this adapter. It is not served until an alias names it."""
         tags = {
             "sha256": adapter_sha256(adapter_dir),
             "base_sha256": self.get(policy, parent).base_sha256,
@@ -200,7 +135,7 @@ class PolicyRegistry:
             self._store.drop_alias(policy, alias)
 
     def note_moves(self, policy: str) -> Move | None:
-        """Record a champion that was moved elsewhere; returns the move, None where all is known.
+        """Record a champion that was moved elsewhere; returns the move, None if there was none.
 
         The tag's name follows from the move, so several observers write it only once.
         """
@@ -212,7 +147,7 @@ class PolicyRegistry:
         move = Move(time.time(), OUTSIDE, "moved outside", last.after, champion)
         self._store.set_alias(policy, PREVIOUS, last.after)
         name = hashlib.sha256(f"{key} {champion}".encode()).hexdigest()[:12]
-        self._remember(policy, move, f"{_MOVE}outside-{name}")
+        self._record_move(policy, move, f"{_MOVE}outside-{name}")
         return move
 
     def champion(self, policy: str) -> PolicyVersion | None:
@@ -231,8 +166,8 @@ class PolicyRegistry:
     def versions(self, policy: str) -> list[PolicyVersion]:
         """All versions, oldest first; a long lineage is left to `get`, which downloads it."""
         aliases = self._store.aliases(policy)
-        found = [self._read(raw, aliases, fetch=False) for raw in self._store.versions(policy)]
-        return sorted(found, key=lambda version: version.version)
+        versions = [self._read(one, aliases, fetch=False) for one in self._store.versions(policy)]
+        return sorted(versions, key=lambda version: version.version)
 
     def policies(self) -> list[str]:
         """Names of the registered models that are chat policies of ours."""
@@ -248,7 +183,7 @@ class PolicyRegistry:
             return None
         folder = into / version.ref
         if folder.exists():
-            if _holds(folder, version.sha256):
+            if matches(folder, version.sha256):
                 return folder
             shutil.rmtree(folder)  # a damaged copy; the registry has the original
         into.mkdir(parents=True, exist_ok=True)
@@ -256,7 +191,7 @@ class PolicyRegistry:
             fresh = Path(scratch) / "adapter"
             fresh.mkdir()
             self._store.download(version.policy, version.version, ADAPTER_FILES, fresh)
-            if not _holds(fresh, version.sha256):
+            if not matches(fresh, version.sha256):
                 raise HashMismatch(f"{version.ref}: the adapter's sha256 is not the registered one")
             fresh.rename(folder)
         return folder
@@ -267,8 +202,8 @@ class PolicyRegistry:
         self._store.version(policy, version)  # raises UnknownVersion before anything moves
         before = self._store.alias(policy, CHAMPION)
         if before != version:
-            # The trace first: a poller that sees the alias must find out who moved it.
-            self._remember(policy, Move(time.time(), who or self.who, what, before, version))
+            # The record first: a poller that sees the alias must find out who moved it.
+            self._record_move(policy, Move(time.time(), who or self.who, what, before, version))
             if before is not None:
                 self._store.set_alias(policy, PREVIOUS, before)
             self._store.set_alias(policy, CHAMPION, version)
@@ -276,7 +211,7 @@ class PolicyRegistry:
             self._store.drop_alias(policy, CHALLENGER)
         return self.get(policy, version)
 
-    def _remember(self, policy: str, move: Move, key: str | None = None) -> None:
+    def _record_move(self, policy: str, move: Move, key: str | None = None) -> None:
         key = key or f"{_MOVE}{int(move.at * 1000)}-{secrets.token_hex(2)}"
         self._store.set_tag(policy, key, json.dumps(asdict(move)))
         for old, _ in self._moves(policy)[:-_MOVES_KEPT]:
@@ -297,27 +232,22 @@ class PolicyRegistry:
                 time.sleep(0.2)
         return None
 
-    def _read(self, raw: Any, aliases: Mapping[str, int], fetch: bool = True) -> PolicyVersion:
-        tags, number = raw.tags, int(raw.version)
+    def _read(
+        self, found: ModelVersion, aliases: Mapping[str, int], fetch: bool = True
+    ) -> PolicyVersion:
+        tags, number = found.tags, int(found.version)
         return PolicyVersion(
-            policy=raw.name,
+            policy=found.name,
             version=number,
             parent=int(tags["parent"]) if "parent" in tags else None,
             sha256=tags.get("sha256"),
             base_sha256=tags.get("base_sha256", ""),
-            created_at=seconds_of(raw),
+            created_at=(found.creation_timestamp or time.time() * 1000) / 1000,
             aliases=tuple(sorted(alias for alias, v in aliases.items() if v == number)),
-            lineage=self._store.document(raw, "lineage.json", fetch) or {},
-            gate_report=self._store.document(raw, "gate.json", fetch),
+            lineage=self._store.document(found, "lineage.json", fetch) or {},
+            gate_report=self._store.document(found, "gate.json", fetch),
             metrics=json.loads(tags.get("metrics", "{}")),
         )
-
-
-def _holds(folder: Path, sha256: str) -> bool:
-    return (
-        all((folder / name).is_file() for name in ADAPTER_FILES)
-        and adapter_sha256(folder) == sha256
-    )
 
 
 def _checked_base(base: PolicyVersion, model_sha256: str) -> PolicyVersion:

@@ -22,7 +22,7 @@ from burnish.feedback.events import InteractionEvent, decode
 from burnish.serving.api.service import Service
 from burnish.serving.app import create_app
 from burnish.serving.engine import Engine
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.fake_engine import FakeEngine

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from burnish.serving.registry.policy_registry import (
+from burnish.serving.registry import (
     HashMismatch,
     Move,
     NothingToRollBack,

@@ -16,7 +16,7 @@ import pytest
 from burnish.feedback.spool.spool import Spool
 from burnish.serving import __main__ as entry
 from burnish.serving.api.auth import KeyStore
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.fake_engine import FakeEngine

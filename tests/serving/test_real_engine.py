@@ -11,7 +11,7 @@ import openai
 import pytest
 from burnish.kernels.lora import init_adapter, save_adapter
 from burnish.serving.engine import LocalEngine
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.conftest import Running

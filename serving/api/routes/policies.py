@@ -15,7 +15,7 @@ from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.live.policies import LiveState
-from burnish.serving.registry.policy_registry import (
+from burnish.serving.registry import (
     NothingToRollBack,
     PolicyVersion,
     RegistryError,

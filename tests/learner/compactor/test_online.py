@@ -22,7 +22,7 @@ from burnish.memory.compaction.policies import Policies
 from burnish.memory.compaction.policies.learned import Learned, Trace
 from burnish.memory.compaction.scorer import POLICY, Scorer
 from burnish.serving.live.compactor import LiveCompactor
-from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry
 
 from tests.learner.conftest import interaction, thumbs
 
@@ -111,7 +111,7 @@ async def test_a_registry_that_is_away_leaves_the_shipped_scorer_in_place(tmp_pa
 
 class _Away(PolicyRegistry):
     def champion_version(self, policy: str) -> int | None:
-        from burnish.serving.registry.policy_registry import RegistryError
+        from burnish.serving.registry import RegistryError
 
         raise RegistryError("away")
 

@@ -19,7 +19,7 @@ from burnish.learner.ticks import latest_ticks
 from burnish.learner.training import checkpoint
 from burnish.learner.training.trainer import PolicyTrainer
 from burnish.learner.update.tick import Learner, Update
-from burnish.serving.registry.policy_registry import prepare
+from burnish.serving.registry import prepare
 from sqlalchemy import select
 
 from tests.learner.conftest import interaction, thumbs

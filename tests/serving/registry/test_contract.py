@@ -1,82 +1,23 @@
-"""The policy registry on a real MLflow: the same tests on SQLite and through a server."""
+"""What the policy registry keeps over every store: MLflow on SQLite, an MLflow server, and memory."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx2 as httpx
 import pytest
-from burnish.serving.registry.policy_registry import (
+from burnish.serving.registry import (
     BaseMismatch,
     HashMismatch,
     NothingToRollBack,
     PolicyRegistry,
-    RegistryError,
     UnknownVersion,
     adapter_sha256,
 )
 
-from tests.conftest import free_port
+from .conftest import Backend
 
 Make = Callable[..., Path]
-
-
-@dataclass(frozen=True)
-class Mlflow:
-    uri: str
-    artifacts: Path
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mlflow]:
-    """MLflow's own server, as lean as it goes."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
-    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 240
-    while True:
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200:
-                break
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail((folder / "log").read_text())
-        time.sleep(0.1)
-    yield Mlflow(f"http://127.0.0.1:{port}", folder / "artifacts")
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(30)
-    log.close()
-
-
-@pytest.fixture(params=["sqlite", "server"])
-def mlflow(request: pytest.FixtureRequest, tmp_path: Path) -> Mlflow:
-    if request.param == "server":
-        return request.getfixturevalue("server")
-    return Mlflow(request.getfixturevalue("registry_uri"), tmp_path / "mlflow" / "artifacts")
-
-
-@pytest.fixture
-def registry(mlflow: Mlflow) -> PolicyRegistry:
-    return PolicyRegistry(mlflow.uri, who="tester")
-
-
-@pytest.fixture
-def policy() -> str:
-    """A name of its own for each test: a server is shared."""
-    return f"policy-{uuid.uuid4().hex[:8]}"
 
 
 def with_base(registry: PolicyRegistry, policy: str) -> PolicyRegistry:
@@ -140,19 +81,61 @@ def test_promote_and_rollback_leave_a_trace(
         registry.promote(policy, 99)
 
 
-def test_a_move_in_mlflow_is_noticed_once_and_can_be_rolled_back(
-    registry: PolicyRegistry, policy: str, mlflow: Mlflow, make_adapter: Make
+def test_a_move_made_elsewhere_is_noticed_once_and_can_be_rolled_back(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make
 ) -> None:
-    from mlflow import MlflowClient
-
     with_base(registry, policy)
     registry.register(policy, make_adapter(), parent=1, lineage={})
-    MlflowClient(mlflow.uri, mlflow.uri).set_registered_model_alias(policy, "champion", "2")
+    backend.move_alias(policy, "champion", 2)
     move = registry.note_moves(policy)
     assert move is not None
     assert (move.what, move.before, move.after) == ("moved outside", 1, 2)
-    assert PolicyRegistry(mlflow.uri).note_moves(policy) is None
+    assert backend.reopened().note_moves(policy) is None
     assert registry.rollback(policy).version == 1
+    traced = [(move.what, move.after) for move in registry.history(policy)]
+    assert traced == [("start", 1), ("moved outside", 2), ("rollback", 1)]
+
+
+def test_the_challenger_alias_is_set_and_removed(
+    registry: PolicyRegistry, policy: str, make_adapter: Make
+) -> None:
+    with_base(registry, policy)
+    registry.register(policy, make_adapter(), parent=1, lineage={})
+    registry.set_alias(policy, "challenger", 2)
+    assert [version.aliases for version in registry.versions(policy)] == [
+        ("champion",),
+        ("challenger",),
+    ]
+    for _ in range(2):  # removing what is not there is no error
+        registry.set_alias(policy, "challenger", None)
+    assert registry.get(policy, 2).aliases == ()
+    with pytest.raises(ValueError, match="promote or rollback"):
+        registry.set_alias(policy, "champion", 2)
+
+
+def test_unknown_policies_and_versions_are_told_apart_from_outages(
+    registry: PolicyRegistry, policy: str, make_adapter: Make
+) -> None:
+    assert registry.champion(policy) is None
+    assert registry.champion_version(policy) is None
+    for missing in (registry.versions, registry.history, lambda name: registry.get(name, 1)):
+        with pytest.raises(UnknownVersion):
+            missing(policy)
+    with_base(registry, policy)
+    for unknown in (
+        lambda: registry.get(policy, 9),
+        lambda: registry.promote(policy, 9),
+        lambda: registry.register(policy, make_adapter(), parent=9, lineage={}),
+    ):
+        with pytest.raises(UnknownVersion):
+            unknown()
+    assert registry.champion_version(policy) == 1
+
+
+def test_only_chat_policies_are_listed(registry: PolicyRegistry, policy: str) -> None:
+    registry.ensure_base(f"{policy}-compactor", "scorer", "b" * 64, kind="compactor")
+    assert f"{policy}-compactor" not in registry.policies()
+    assert registry.champion_version(f"{policy}-compactor") == 1
 
 
 def test_fetch_takes_two_files_and_checks_them(
@@ -176,25 +159,12 @@ def test_fetch_takes_two_files_and_checks_them(
     assert registry.fetch(registry.get(policy, 1), tmp_path / "cache") is None
 
 
-def test_a_tampered_artifact_is_not_fetched(
-    mlflow: Mlflow, registry: PolicyRegistry, policy: str, make_adapter: Make, tmp_path: Path
+def test_a_tampered_adapter_is_not_fetched(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make, tmp_path: Path
 ) -> None:
     with_base(registry, policy)
     version = registry.register(policy, make_adapter(), parent=1, lineage={})
-    stored = max(
-        mlflow.artifacts.rglob("adapter_model.safetensors"), key=lambda f: f.stat().st_mtime
-    )
-    stored.write_bytes(b"evil")
+    backend.tamper(version)
     with pytest.raises(HashMismatch):
         registry.fetch(version, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_a_registry_that_is_away_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    with pytest.raises(RegistryError) as caught:
-        PolicyRegistry(f"http://127.0.0.1:{port}").champion_version("default")
-    assert not isinstance(caught.value, UnknownVersion)

@@ -1,0 +1,28 @@
+"""What the registry raises.
+
+RegistryError (RuntimeError)     the registry cannot be reached or its answer is unusable; try again
+├── UnknownVersion (LookupError)
+├── NothingToRollBack
+├── BaseMismatch (ValueError)    the policy belongs to another base model
+└── HashMismatch (ValueError)    an adapter is not the one that was registered
+"""
+
+
+class RegistryError(RuntimeError):
+    """The registry cannot be reached or its answer is unusable; what is loaded is still served."""
+
+
+class UnknownVersion(RegistryError, LookupError):
+    """No such policy, version or alias."""
+
+
+class NothingToRollBack(RegistryError):
+    """No version was champion before this one."""
+
+
+class BaseMismatch(RegistryError, ValueError):
+    """The policy's adapters belong to another base model than the one loaded."""
+
+
+class HashMismatch(RegistryError, ValueError):
+    """The adapter's files are not the ones that were registered."""

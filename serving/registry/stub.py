@@ -1,0 +1,162 @@
+"""`StubRegistry`: the policy registry over memory instead of MLflow, for tests.
+
+    registry = StubRegistry()
+    registry.ensure_base("default", "model", engine.model_sha256)
+    version = registry.add(b"any weights")
+    registry.promote("default", version.version, who="ann")
+    registry.rollback("default")
+
+Only the store differs: aliases, history, hashes and errors are those of `PolicyRegistry`. Left out:
+persistence, and limits on the length of a tag.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from burnish.serving.registry.errors import RegistryError, UnknownVersion
+from burnish.serving.registry.policy_registry import PolicyRegistry
+from burnish.serving.registry.versions import ADAPTER_FILES, PolicyVersion
+
+
+class StubRegistry(PolicyRegistry):
+    """A registry in memory. `store` holds what MLflow would, for changes made behind its back."""
+
+    def __init__(self, who: str = "stub") -> None:
+        self.who = who
+        self.store = MemoryModelStore()
+        self._store = self.store
+
+    def add(self, weights: bytes = b"weights", policy: str = "default") -> PolicyVersion:
+        """Register a child of version 1 whose adapter consists of these bytes."""
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            (folder / ADAPTER_FILES[0]).write_text("{}")
+            (folder / ADAPTER_FILES[1]).write_bytes(weights)
+            return self.register(policy, folder, parent=1, lineage={})
+
+
+@dataclass
+class StoredVersion:
+    """One version of a model, with the JSON documents and the files of its run."""
+
+    name: str
+    version: int
+    tags: dict[str, str]
+    creation_timestamp: int | None  # milliseconds since 1970
+    documents: dict[str, str]
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class _Model:
+    tags: dict[str, str]
+    versions: list[StoredVersion] = field(default_factory=list)
+    aliases: dict[str, int] = field(default_factory=dict)
+
+
+class MemoryModelStore:
+    """A `ModelStore` in this process. While `available` is false every call raises RegistryError."""
+
+    def __init__(self) -> None:
+        self.available = True
+        self._models: dict[str, _Model] = {}
+        self._lock = threading.Lock()  # callers use threads
+
+    def create_model(self, name: str, tags: Mapping[str, str]) -> bool:
+        self._check_available()
+        with self._lock:
+            if name in self._models:
+                return False
+            self._models[name] = _Model(dict(tags))
+            return True
+
+    def create_version(
+        self,
+        name: str,
+        documents: Mapping[str, Mapping[str, Any]],
+        folder: Path | None,
+        tags: Mapping[str, str],
+        metrics: Mapping[str, float],
+    ) -> int:
+        model = self._model(name)
+        files = {} if folder is None else {f.name: f.read_bytes() for f in folder.iterdir()}
+        with self._lock:
+            made = StoredVersion(
+                name=name,
+                version=len(model.versions) + 1,
+                tags={**tags, "metrics": json.dumps(dict(metrics))},
+                creation_timestamp=int(time.time() * 1000),
+                documents={file: json.dumps(content) for file, content in documents.items()},
+                files=files,
+            )
+            model.versions.append(made)
+        return made.version
+
+    def add_document(self, name: str, version: int, file: str, content: Mapping[str, Any]) -> None:
+        self.version(name, version).documents[file] = json.dumps(content)
+
+    def document(
+        self, found: StoredVersion, file: str, fetch: bool = True
+    ) -> dict[str, Any] | None:
+        self._check_available()
+        content = found.documents.get(file)
+        return None if content is None else json.loads(content)
+
+    def version(self, name: str, version: int) -> StoredVersion:
+        for stored in self._model(name).versions:
+            if stored.version == version:
+                return stored
+        raise UnknownVersion(f"'{name}' has no version {version}")
+
+    def versions(self, name: str) -> list[StoredVersion]:
+        self._check_available()
+        return list(self._models[name].versions) if name in self._models else []
+
+    def models(self, tag: str) -> list[str]:
+        self._check_available()
+        return sorted(name for name, model in self._models.items() if model.tags.get(tag) == "true")
+
+    def alias(self, name: str, alias: str) -> int | None:
+        self._check_available()
+        return self._models[name].aliases.get(alias) if name in self._models else None
+
+    def aliases(self, name: str) -> dict[str, int]:
+        return dict(self._model(name).aliases)
+
+    def set_alias(self, name: str, alias: str, version: int) -> None:
+        self._model(name).aliases[alias] = self.version(name, version).version
+
+    def drop_alias(self, name: str, alias: str) -> None:
+        self._model(name).aliases.pop(alias, None)
+
+    def tags(self, name: str) -> dict[str, str]:
+        return dict(self._model(name).tags)
+
+    def set_tag(self, name: str, key: str, value: str) -> None:
+        self._model(name).tags[key] = value
+
+    def drop_tag(self, name: str, key: str) -> None:
+        self._model(name).tags.pop(key, None)
+
+    def download(self, name: str, version: int, files: tuple[str, ...], into: Path) -> None:
+        stored = self.version(name, version)
+        for file in files:
+            (into / file).write_bytes(stored.files[file])
+
+    def _model(self, name: str) -> _Model:
+        self._check_available()
+        if name not in self._models:
+            raise UnknownVersion(f"there is no policy '{name}'")
+        return self._models[name]
+
+    def _check_available(self) -> None:
+        if not self.available:
+            raise RegistryError("the registry is not available")
