@@ -1,7 +1,8 @@
 """The engine: token ids in, sampled token ids out, many requests and policy versions at once."""
 
-from burnish.serving.engine.engine import LocalEngine
 from burnish.serving.engine.grammars import json_grammar
+from burnish.serving.engine.local import LocalEngine
+from burnish.serving.engine.stub import StubEngine
 from burnish.serving.engine.types import (
     BadGrammar,
     Completion,
@@ -10,7 +11,6 @@ from burnish.serving.engine.types import (
     EngineError,
     EngineStats,
     EngineStopped,
-    Finish,
     PromptTooLong,
     QueueFull,
     Request,
@@ -28,12 +28,12 @@ __all__ = [
     "EngineError",
     "EngineStats",
     "EngineStopped",
-    "Finish",
     "LocalEngine",
     "PromptTooLong",
     "QueueFull",
     "Request",
     "SamplingParams",
+    "StubEngine",
     "Thinking",
     "UnknownAdapter",
     "Unsupported",

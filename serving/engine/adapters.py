@@ -9,15 +9,15 @@ from burnish.serving.engine.types import UnknownAdapter
 
 
 class Adapters:
-    """Names -> slots. A retired slot lives on until its last request unpins it."""
+    """Names -> slots. A retired slot stays taken until its last request unpins it."""
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}  # what requests may name
-        self._reserved: set[str] = set()  # on their way in
+        self._reserved: set[str] = set()  # being loaded
         self._users: dict[int, int] = {}  # slot -> requests; also marks the slot as taken
         self._retired: set[int] = set()
-        self._marks: dict[int, int] = {}  # slot -> what its weights are known by, never used twice
-        self._made = 0
+        self._weights_ids: dict[int, int] = {}  # slot -> id of its weights, never reused
+        self._loads = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -34,8 +34,8 @@ class Adapters:
             raise ValueError(f"adapter {name!r} is resident already; versions are never replaced")
         slot = next(s for s in range(1, len(self._users) + 2) if s not in self._users)
         self._users[slot] = 0
-        self._made += 1
-        self._marks[slot] = self._made
+        self._loads += 1
+        self._weights_ids[slot] = self._loads
         self._reserved.add(name)
         return slot
 
@@ -59,13 +59,13 @@ class Adapters:
         del self._users[slot]
 
     def pin(self, name: str | None) -> tuple[int, int]:
-        """Slot of a name for one more request, and the mark of its weights; (0, 0) is the base."""
+        """Slot of a name for one more request, and the id of its weights; (0, 0) is the base."""
         self.check(name)
         if name is None:
             return 0, 0
         slot = self._slots[name]
         self._users[slot] += 1
-        return slot, self._marks[slot]
+        return slot, self._weights_ids[slot]
 
     def unpin(self, slot: int) -> bool:
         """One request fewer; whether the slot is retired and must be dropped now."""

@@ -1,4 +1,4 @@
-"""From token ids to text while it streams: UTF-8 held together, stop strings held back."""
+"""Incremental detokenization: whole UTF-8 characters, stop strings held back until decided."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class TokenDecoder(Protocol):
-    """Spells one sequence: what further tokens add to the text."""
+    """Decodes one sequence: what each further token adds to the text."""
 
     def push(self, token: int) -> str: ...
 
@@ -18,7 +18,7 @@ class TokenDecoder(Protocol):
 
 
 class Vocabulary:
-    """How a tokenizer's ids spell. Ids in `hidden` (end of turn, padding) spell nothing."""
+    """A tokenizer's ids as text. Ids in `hidden` (end of turn, padding) have none."""
 
     def __init__(self, tokenizer: Any, hidden: frozenset[int]) -> None:
         self.tokenizer = tokenizer
@@ -111,21 +111,21 @@ def _byte_table(tokenizer: Any) -> list[bytes] | None:
 
 
 class StopStrings:
-    """Lets text through until a stop string is complete; holds back what may become one."""
+    """Emits text up to the first stop string; holds back an end that may become one."""
 
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.stops = tuple(s for s in stops if s)
         self.held = ""
 
     def push(self, text: str) -> tuple[str, bool]:
-        """Text that is certain by now, and whether a stop string was met (text ends before it)."""
+        """Text that is final, and whether a stop string was met (the text ends before it)."""
         if not self.stops or not text:
             return text, False
         text = self.held + text
-        met = [at for at in map(text.find, self.stops) if at >= 0]
-        if met:
+        found = [at for at in map(text.find, self.stops) if at >= 0]
+        if found:
             self.held = ""
-            return text[: min(met)], True
+            return text[: min(found)], True
         keep = max(map(lambda stop: _overlap(text, stop), self.stops))
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep], False
@@ -136,7 +136,7 @@ class StopStrings:
 
 
 class IncrementalDetokenizer:
-    """One answer's text, as its tokens come."""
+    """The text of one answer, token by token."""
 
     def __init__(self, vocabulary: Vocabulary, stops: tuple[str, ...]) -> None:
         self._decoder = vocabulary.token_decoder()
@@ -144,21 +144,21 @@ class IncrementalDetokenizer:
 
     @property
     def plain(self) -> bool:
-        """Whether there is nothing to stop at: `push_all` may be used."""
+        """Whether there are no stop strings, so that `push_all` may be used."""
         return not self._stops.stops
 
     def push_all(self, tokens: list[int]) -> str:
-        """Text that the tokens make certain."""
+        """The text that these tokens make final."""
         return self._decoder.push_all(tokens)
 
     def push(self, token: int, shown: bool = True) -> tuple[str, bool]:
-        """Text that the token makes certain, and whether a stop string was met."""
+        """The text that this token makes final, and whether a stop string was met."""
         return self._stops.push(self._decoder.push(token) if shown else "")
 
     def flush(self) -> str:
         """The rest of the text, up to a stop string if one is in it."""
-        rest, met = self._stops.push(self._decoder.flush())
-        return rest if met else rest + self._stops.flush()
+        rest, stopped = self._stops.push(self._decoder.flush())
+        return rest if stopped else rest + self._stops.flush()
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -1,7 +1,7 @@
 """Answers that keep to a grammar: which tokens may come next, by llguidance.
 
-A grammar is what llguidance compiles: Lark, or JSON made by `json_grammar`. Left out: jumping ahead
-over tokens that the grammar leaves no choice about.
+A grammar is what llguidance compiles: Lark, or JSON made by `json_grammar`. Left out: jump-forward
+decoding of tokens that the grammar forces.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import llguidance.numpy
 import torch
 from burnish.serving.engine.types import BadGrammar
 
-# Spaced as models write it; anything looser lets a model ramble in white space.
+# Spaced as models write it; anything looser lets a model emit white space without end.
 SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -53,12 +53,12 @@ class Grammars:
             raise BadGrammar("; ".join(reasons))
 
     def matcher(self, grammar: str) -> Matcher:
-        """A matcher of one answer that has not begun."""
+        """A matcher for an answer without tokens yet."""
         return Matcher(llguidance.LLMatcher(self._tokens, grammar), self._vocab)
 
 
 class Matcher:
-    """Where one answer stands in its grammar."""
+    """The state of one answer in its grammar."""
 
     def __init__(self, matcher: Any, vocab: int) -> None:
         self._matcher = matcher
@@ -71,5 +71,5 @@ class Matcher:
         bits = torch.from_numpy(self._mask[0])[:, None] >> torch.arange(32, dtype=torch.int32)
         return (bits & 1).flatten()[: self._vocab].bool()
 
-    def take(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         self._matcher.consume_token(token)

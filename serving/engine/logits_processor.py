@@ -1,8 +1,8 @@
-"""What an answer may draw next: its thinking with a budget, then its grammar.
+"""Which tokens an answer may draw next: thinking within a budget, then a grammar.
 
 An answer that thinks goes through `before` (it may open its thinking, or not), `inside`, `closing`
-(the tokens that end it are forced) and `answer`. A grammar binds the answer alone. Where nothing
-binds, tokens are drawn as ever. Left out: thinking again later in an answer.
+(the tokens that end it are forced) and `answer`. A grammar constrains the answer alone.
+Left out: thinking again later in an answer.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Protocol
 import torch
 from burnish.serving.engine.types import Thinking
 
-FREE = 1 << 40  # tokens that may be drawn before a guide has to be asked again
+UNBOUNDED = 1 << 40  # draws for which nothing constrains the next token
 
 
 class Grammar(Protocol):
-    """Where an answer stands in its grammar."""
+    """The state of one answer in its grammar."""
 
     def allowed(self) -> torch.Tensor: ...
 
-    def take(self, token: int) -> None: ...
+    def accept(self, token: int) -> None: ...
 
 
 class ThinkingBudget:
-    """Where an answer stands in its thinking, by the tokens it has taken."""
+    """The stage of an answer's thinking, and how many tokens it has used."""
 
     def __init__(self, thinking: Thinking) -> None:
         self.thinking = thinking
         self.stage = "inside" if thinking.opened else "before"
-        self.tokens = 0  # of the thinking, the tags that open and end it included
+        self.tokens = 0  # of thinking, including its opening and closing tags
         self._last: tuple[int, ...] = ()
 
-    def take(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         if self.stage == "before":
             self.stage = "inside" if token == self.thinking.open else "answer"
             self.tokens = int(self.stage == "inside")
@@ -46,7 +46,7 @@ class ThinkingBudget:
 
 
 class LogitsProcessor:
-    """The bounds of one answer. `drawn` are tokens it has already, if it was sent back."""
+    """Which tokens one answer may draw. `drawn`: those it has already, if it was preempted."""
 
     def __init__(
         self,
@@ -58,73 +58,73 @@ class LogitsProcessor:
     ) -> None:
         self._vocab = vocab
         self._ends = ends  # bool [V]
-        self._thought = ThinkingBudget(thinking) if thinking is not None else None
+        self._thinking = ThinkingBudget(thinking) if thinking is not None else None
         self._grammar = grammar
         self._forced: tuple[int, ...] = ()  # tokens that come next, whatever the model says
         for token in drawn:
-            self.take(token)
+            self.accept(token)
         self._close_if_spent()
 
     @property
-    def binds(self) -> bool:
+    def constrains(self) -> bool:
         """Whether the next token is not the model's free choice."""
         return bool(self._forced) or self._grammar is not None
 
     @property
-    def room(self) -> int:
-        """Tokens that may be drawn before looking here again."""
-        if self.binds:
+    def free_draws(self) -> int:
+        """Tokens that may be drawn before `allowed` has to be asked again."""
+        if self.constrains:
             return 1
-        thought = self._thought
-        if thought is None or thought.stage == "answer" or thought.thinking.budget is None:
-            return FREE
-        return max(1, thought.thinking.budget - thought.tokens)
+        state = self._thinking
+        if state is None or state.stage == "answer" or state.thinking.budget is None:
+            return UNBOUNDED
+        return max(1, state.thinking.budget - state.tokens)
 
     def allowed(self) -> torch.Tensor:
         """bool [V]: what may come next."""
         if self._forced:
-            return self._only(self._forced[0])
-        stage = "answer" if self._thought is None else self._thought.stage
+            return self._only_token(self._forced[0])
+        stage = "answer" if self._thinking is None else self._thinking.stage
         if self._grammar is None:
             return torch.ones(self._vocab, dtype=torch.bool)
         if stage == "inside":
-            return ~self._ends  # to stop here would leave out what the grammar asks for
+            return ~self._ends  # ending here would omit what the grammar requires
         allowed = self._grammar.allowed()
-        if stage == "before" and self._thought is not None:
-            opening = self._thought.thinking.open
+        if stage == "before" and self._thinking is not None:
+            opening = self._thinking.thinking.open
             if opening is not None:
-                allowed = allowed | self._only(opening)
+                allowed = allowed | self._only_token(opening)
         return allowed
 
-    def take(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         """The next token of the answer."""
         if self._forced:
             self._forced = self._forced[1:]
-            if self._thought is not None and self._thought.stage == "inside":
-                self._thought.take(token)
+            if self._thinking is not None and self._thinking.stage == "inside":
+                self._thinking.accept(token)
             return
-        thought = self._thought
-        if thought is None or thought.stage == "answer":
+        state = self._thinking
+        if state is None or state.stage == "answer":
             if self._grammar is not None:
-                self._grammar.take(token)
+                self._grammar.accept(token)
             return
-        earlier = thought.stage
-        thought.take(token)
-        if thought.stage == "answer" and earlier == "inside" and self._grammar is not None:
-            self._forced = thought.thinking.after_end
-        elif thought.stage == "answer" and earlier == "before" and self._grammar is not None:
-            self._grammar.take(token)  # it does not think at all: this was the answer's first
+        before = state.stage
+        state.accept(token)
+        if state.stage == "answer" and before == "inside" and self._grammar is not None:
+            self._forced = state.thinking.after_end
+        elif state.stage == "answer" and before == "before" and self._grammar is not None:
+            self._grammar.accept(token)  # no thinking: this was the answer's first token
         self._close_if_spent()
 
     def _close_if_spent(self) -> None:
-        thought = self._thought
-        if thought is None or thought.stage != "inside" or self._forced:
+        state = self._thinking
+        if state is None or state.stage != "inside" or self._forced:
             return
-        budget = thought.thinking.budget
-        if budget is not None and thought.tokens >= budget:
-            self._forced = thought.thinking.close
+        budget = state.thinking.budget
+        if budget is not None and state.tokens >= budget:
+            self._forced = state.thinking.close
 
-    def _only(self, token: int) -> torch.Tensor:
+    def _only_token(self, token: int) -> torch.Tensor:
         allowed = torch.zeros(self._vocab, dtype=torch.bool)
         allowed[token] = True
         return allowed

@@ -1,9 +1,9 @@
-"""The KV cache in pages: who owns which block, which slot holds which position, and what is shared.
+"""The paged KV cache: which sequence uses which block, which slot holds which position, prefix sharing.
 
-A block is `block_size` token slots in every layer. Blocks are taken as a sequence grows and given
-back when it ends. A full block of a prompt is found again under a key: the tokens up to its end and
-the weights they were computed with. So equal beginnings are computed once, and nothing computed by
-one version is ever read by another. Given-back blocks keep their content until they are needed.
+A block is `block_size` token slots in every layer. Blocks are allocated as a sequence grows and
+released when it ends. A full block of a prompt is cached under a key: the tokens up to its end and
+the weights they were computed with. So equal prefixes are computed once, and nothing computed by
+one version is ever read by another. Released blocks keep their content until they are evicted.
 
 Left out: sharing a block that is not full, and moving blocks to another memory.
 """
@@ -15,64 +15,66 @@ from collections.abc import Sequence
 import numpy as np
 from burnish.kernels.model import LoadedModel
 
-Key = tuple[object, ...]  # (the key before it or the weights' mark, tokens)
+Key = tuple[object, ...]  # (the previous key or the id of the weights, tokens)
 
 
 class BlockPool:
-    """Blocks with the number of sequences that use each.
+    """Blocks with their reference counts.
 
-    Free blocks are handed out last-freed first (those are still in the CPU's caches), and those
-    that somebody may want to find again only when no others are left, longest unused first.
+    Free blocks are allocated last-freed first (those are still in the CPU's caches), and cached ones
+    only when no others are left, least recently used first.
     """
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._empty = list(range(total - 1, -1, -1))
-        self._users = [0] * total
-        self._found: dict[Key, int] = {}  # key -> block
+        self._unused = list(range(total - 1, -1, -1))
+        self._ref_counts = [0] * total
+        self._cached: dict[Key, int] = {}  # key -> block
         self._keys: dict[int, Key] = {}  # block -> key
-        self._idle: dict[int, None] = {}  # unused blocks with a key, longest unused first
+        self._evictable: dict[
+            int, None
+        ] = {}  # unreferenced blocks with a key, least recently used first
 
     @property
-    def free(self) -> int:
-        return len(self._empty) + len(self._idle)
+    def num_free(self) -> int:
+        return len(self._unused) + len(self._evictable)
 
-    def take(self, count: int) -> list[int]:
-        if count > self.free:
-            raise ValueError(f"{count} blocks wanted, {self.free} free")
-        taken = [self._empty.pop() if self._empty else self._forget() for _ in range(count)]
+    def allocate(self, count: int) -> list[int]:
+        if count > self.num_free:
+            raise ValueError(f"{count} blocks wanted, {self.num_free} free")
+        taken = [self._unused.pop() if self._unused else self._evict() for _ in range(count)]
         for block in taken:
-            self._users[block] = 1
+            self._ref_counts[block] = 1
         return taken
 
-    def share(self, key: Key) -> int | None:
-        """One user more for the block under `key`; None if there is none."""
-        block = self._found.get(key)
+    def acquire_cached(self, key: Key) -> int | None:
+        """The block cached under `key`, with one more reference; None if there is none."""
+        block = self._cached.get(key)
         if block is not None:
-            self._idle.pop(block, None)
-            self._users[block] += 1
+            self._evictable.pop(block, None)
+            self._ref_counts[block] += 1
         return block
 
-    def remember(self, block: int, key: Key) -> None:
-        """The block is complete: let it be found, unless an equal one can be already."""
-        if key not in self._found and block not in self._keys:
-            self._found[key] = block
+    def cache(self, block: int, key: Key) -> None:
+        """Cache a full block under `key`, unless an equal one is cached already."""
+        if key not in self._cached and block not in self._keys:
+            self._cached[key] = block
             self._keys[block] = key
 
-    def give_back(self, blocks: Sequence[int]) -> None:
-        for block in reversed(blocks):  # the end of a prompt is forgotten before its beginning
-            self._users[block] -= 1
-            if self._users[block]:
+    def release(self, blocks: Sequence[int]) -> None:
+        for block in reversed(blocks):  # the end of a prompt is evicted before its beginning
+            self._ref_counts[block] -= 1
+            if self._ref_counts[block]:
                 continue
             if block in self._keys:
-                self._idle[block] = None
+                self._evictable[block] = None
             else:
-                self._empty.append(block)
+                self._unused.append(block)
 
-    def _forget(self) -> int:
-        block = next(iter(self._idle))
-        del self._idle[block]
-        del self._found[self._keys.pop(block)]
+    def _evict(self) -> int:
+        block = next(iter(self._evictable))
+        del self._evictable[block]
+        del self._cached[self._keys.pop(block)]
         return block
 
 
@@ -85,7 +87,7 @@ class PagedKV:
         if block_size % 16:
             raise ValueError(f"block_size must be a multiple of 16, not {block_size}")
         self.block_size = block_size
-        self._shares = not model.recurrent
+        self._prefix_caching = not model.recurrent
         self.max_len = min(max_len, num_blocks * block_size)
         self.pool = BlockPool(num_blocks)
         self.pages = model.new_pages(num_blocks * block_size)
@@ -95,19 +97,19 @@ class PagedKV:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
-    def keys(self, tokens: Sequence[int], mark: object) -> list[Key]:
-        """Keys of all full blocks of `tokens` under weights `mark`; none where blocks are not all
-        that a model remembers."""
-        if not self._shares:
+    def keys(self, tokens: Sequence[int], weights_id: object) -> list[Key]:
+        """Keys of all full blocks of `tokens` under these weights; none for a recurrent model, whose
+        state is more than its blocks."""
+        if not self._prefix_caching:
             return []
         keys: list[Key] = []
-        before: object = mark
+        previous: object = weights_id
         for end in range(self.block_size, len(tokens) + 1, self.block_size):
-            before = (before, tuple(tokens[end - self.block_size : end]))
-            keys.append(before)
+            previous = (previous, tuple(tokens[end - self.block_size : end]))
+            keys.append(previous)
         return keys
 
-    def place(self, row: int, blocks: Sequence[int], start: int = 0) -> None:
+    def map_blocks(self, row: int, blocks: Sequence[int], start: int = 0) -> None:
         """Write blocks into the row's table, from its block `start` on."""
         begins = np.array(blocks, dtype=np.int64)[:, None] * self.block_size
         flat = (begins + np.arange(self.block_size)).ravel()

@@ -1,7 +1,7 @@
-"""What the base model makes of a text, as one vector: its hidden states half-way up, averaged.
+"""Text embeddings: the hidden states of the base model's middle layer, averaged over the text.
 
-Half-way up a model knows most about what a text is about. Long texts are read in windows, and of
-very long ones the beginning and the end, since the time on the engine is everybody's.
+The middle layers represent a text's topic best. Long texts are read in windows, and of very long
+ones only the beginning and the end, to bound the time taken from running requests.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def batches(sequences: Sequence[Sequence[int]]) -> Iterator[list[tuple[int, Sequ
     """(text, window) pairs, `AT_ONCE` tokens at a time or one window."""
     batch: list[tuple[int, Sequence[int]]] = []
     size = 0
-    for place, tokens in enumerate(sequences):
+    for index, tokens in enumerate(sequences):
         if len(tokens) > MOST:
             tokens = [*tokens[: MOST // 2], *tokens[-MOST // 2 :]]
         for start in range(0, len(tokens), WINDOW):
@@ -28,7 +28,7 @@ def batches(sequences: Sequence[Sequence[int]]) -> Iterator[list[tuple[int, Sequ
             if batch and size + len(window) > AT_ONCE:
                 yield batch
                 batch, size = [], 0
-            batch.append((place, window))
+            batch.append((index, window))
             size += len(window)
     if batch:
         yield batch
@@ -40,5 +40,5 @@ def add_states(
     """Add each window's states to its text's row of `sums` [n, H]."""
     layers = max(1, model.config.num_hidden_layers // 2)
     states = model.states([window for _, window in batch], layers)
-    for (place, _), found in zip(batch, states, strict=True):
-        sums[place] += found.sum(0).numpy()
+    for (index, _), found in zip(batch, states, strict=True):
+        sums[index] += found.sum(0).numpy()

@@ -1,4 +1,4 @@
-"""From a plan to a step: lays its tokens out flat, runs the model over the paged cache, and draws.
+"""Runs a scheduled step: lays its tokens out flat, runs the model over the paged cache, samples.
 
 Per-row state lives in preallocated arrays indexed by row, so a decode step of many rows costs a
 handful of array operations and no loop over rows.
@@ -14,24 +14,24 @@ from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingM
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
-from burnish.serving.engine.sampler import Sampler, Top
-from burnish.serving.engine.scheduler import Plan, Sequence
+from burnish.serving.engine.sampler import Sampler, TopLogprobs
+from burnish.serving.engine.scheduler import SchedulerOutput, Sequence
 
-# Steps without anybody looking in between, as long as they take no longer than this in all.
+# Decode steps taken in one call, as long as they take no longer than this in all.
 BURST_STEPS, BURST_S = 8, 0.050
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a step drew: for each of the `sequences`, `drawn.made` tokens, and alternatives."""
+class ModelRunnerOutput:
+    """The tokens a step drew: `drawn.made` for each of the `sequences`, and their alternatives."""
 
     sequences: list[Sequence]
     drawn: SamplerOutput
-    top: list[Top]
+    top: list[TopLogprobs]
 
 
-class Runner:
-    """Runs plans. `token`, `drawn` and the rest are the state of every running row."""
+class ModelRunner:
+    """Executes scheduled steps. The arrays hold the state of every running row."""
 
     def __init__(self, model: LoadedModel, kv: PagedKV, rows: int) -> None:
         self.model = model
@@ -42,89 +42,93 @@ class Runner:
         self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
-        self._most = np.zeros(rows, dtype=np.int64)  # how many may be
+        self._max_tokens = np.zeros(rows, dtype=np.int64)  # how many may be drawn
         self._slot = np.zeros(rows, dtype=np.int64)  # adapter slot
-        self._pace = 1.0  # seconds of a decode step, lately
+        self._step_s = 1.0  # seconds of the last decode step
 
     def admit(self, sequence: Sequence) -> None:
         """Set up the row of a sequence that is about to run."""
         row = sequence.row
         self._prompt[row] = len(sequence.request.prompt_ids)
-        self._drawn[row] = len(sequence.tokens)  # some, if it was sent back
-        self._most[row], self._slot[row] = sequence.max_tokens, sequence.slot
+        self._drawn[row] = len(sequence.tokens)  # not 0 if it was preempted
+        self._max_tokens[row], self._slot[row] = sequence.max_tokens, sequence.slot
         self.sampler.admit(row, sequence.request.params, sequence.seed, sequence.tokens)
 
     @property
     def burst(self) -> int:
-        """How many decode steps are short enough to be taken in one."""
-        return max(1, min(BURST_STEPS, int(BURST_S / self._pace))) if self.model.native else 1
+        """How many decode steps are short enough to be taken in one call."""
+        return max(1, min(BURST_STEPS, int(BURST_S / self._step_s))) if self.model.native else 1
 
     def draft(self, sequence: Sequence) -> list[int]:
-        """Tokens worth proposing for a decoding sequence. None where each draw changes the next."""
+        """Draft tokens of a decoding sequence; none where each draw changes the next distribution."""
         row = sequence.row
-        if self.sampler.watched[row] or self.sampler.top_n[row]:
+        if self.sampler.stateful[row] or self.sampler.top_n[row]:
             return []
         prompt = sequence.request.prompt_ids
-        return sequence.lookup.propose(prompt, sequence.tokens, sequence.ahead - 1)
+        return sequence.drafter.propose(prompt, sequence.tokens, sequence.remaining - 1)
 
-    def run(self, plan: Plan) -> Outcome:
-        """Compute one step, or the plan's burst of them."""
-        sequences = [*plan.decode, *(c.sequence for c in plan.prefill if c.last)]
+    def execute(self, scheduled: SchedulerOutput) -> ModelRunnerOutput:
+        """Compute one step, or a burst of decode steps."""
+        sequences = [*scheduled.decode, *(c.sequence for c in scheduled.prefill if c.last)]
         rows = np.fromiter((s.row for s in sequences), np.int64, len(sequences))
-        if plan.drafted:
-            drawn, top = self._verified(plan, sequences, rows)
+        if scheduled.drafted:
+            drawn, top = self._verify_drafts(scheduled, sequences, rows)
         else:
-            drawn, top = self._drawn_for(plan, rows, np.zeros_like(rows))
+            drawn, top = self._sample(scheduled, rows, np.zeros_like(rows))
         self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.made
-        for at in self.sampler.watched[rows].nonzero()[0].tolist():
-            self.sampler.took(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
-        return Outcome(sequences, drawn, top)
+        for at in self.sampler.stateful[rows].nonzero()[0].tolist():
+            self.sampler.update(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
+        return ModelRunnerOutput(sequences, drawn, top)
 
-    def _drawn_for(
-        self, plan: Plan, rows: np.ndarray, ahead: np.ndarray
-    ) -> tuple[SamplerOutput, list[Top]]:
-        """Run the model and draw for its kept tokens: `rows` [K], and how many tokens `ahead` [K] of
-        what the row has drawn each of them is."""
-        special = self.sampler.special(rows)
-        steps = 1 if special.any() else plan.burst
-        counts = self._drawn[rows] + ahead
+    def _sample(
+        self, scheduled: SchedulerOutput, rows: np.ndarray, offsets: np.ndarray
+    ) -> tuple[SamplerOutput, list[TopLogprobs]]:
+        """Run the model and sample after each of its K kept tokens: their `rows` [K], and `offsets` [K]
+        from what each row has drawn so far."""
+        special = self.sampler.needs_reference(rows)
+        steps = 1 if special.any() else scheduled.burst
+        counts = self._drawn[rows] + offsets
         draws = SamplingMetadata(
             how=self.sampler.how[rows],
             skip=special,
             count=counts.astype(np.uint64),
-            room=np.minimum(self._most[rows] - counts, self.sampler.room[rows]),
+            room=np.minimum(self._max_tokens[rows] - counts, self.sampler.free_draws[rows]),
             ends=self.sampler.ends,
             endless=self.sampler.endless[rows],
             steps=steps,
         )
-        began = time.perf_counter()
-        logits, drawn = self.model.step(self._feed(plan), self.kv.slots, self.kv.pages, draws)
-        if not plan.prefill and not plan.drafted:
-            self._pace = (time.perf_counter() - began) / steps
+        started = time.perf_counter()
+        logits, drawn = self.model.step(
+            self._forward_batch(scheduled), self.kv.slots, self.kv.pages, draws
+        )
+        if not scheduled.prefill and not scheduled.drafted:
+            self._step_s = (time.perf_counter() - started) / steps
         if drawn is None:
             drawn, special = SamplerOutput.empty(1, len(rows)), np.ones(len(rows), bool)
-        top: list[Top] = [()] * len(rows)
+        top: list[TopLogprobs] = [()] * len(rows)
         if special.any() and logits is not None:
-            own = special.nonzero()[0]
-            *found, alternatives = self.sampler.draw(logits[own], rows[own], counts[own])
+            reference = special.nonzero()[0]
+            *found, alternatives = self.sampler.draw(
+                logits[reference], rows[reference], counts[reference]
+            )
             for into, values in zip(drawn[:3], found, strict=True):
-                into[0, own] = values.cpu().numpy()
-            drawn.made[own] = 1
-            for at, these in zip(own.tolist(), alternatives, strict=True):
+                into[0, reference] = values.cpu().numpy()
+            drawn.made[reference] = 1
+            for at, these in zip(reference.tolist(), alternatives, strict=True):
                 top[at] = these
         return drawn, top
 
-    def _verified(
-        self, plan: Plan, sequences: list[Sequence], rows: np.ndarray
-    ) -> tuple[SamplerOutput, list[Top]]:
-        """A step along drafts: of each sequence's draws those that count."""
-        drafts = [s.draft for s in sequences[: len(plan.decode)]]
+    def _verify_drafts(
+        self, scheduled: SchedulerOutput, sequences: list[Sequence], rows: np.ndarray
+    ) -> tuple[SamplerOutput, list[TopLogprobs]]:
+        """Run a step over drafts and keep the drafted tokens that were drawn, and the one after them."""
+        drafts = [s.draft for s in sequences[: len(scheduled.decode)]]
         drafts += [[]] * (len(sequences) - len(drafts))
         sizes = np.array([len(draft) + 1 for draft in drafts])
         firsts = sizes.cumsum() - sizes
-        ahead = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
-        flat, top = self._drawn_for(plan, rows.repeat(sizes), ahead)
+        offsets = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
+        flat, top = self._sample(scheduled, rows.repeat(sizes), offsets)
         drawn = SamplerOutput.empty(int(sizes.max()), len(rows))
         tokens = flat.token[0].tolist()
         for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
@@ -132,28 +136,30 @@ class Runner:
             while hits < len(draft) and tokens[first + hits] == draft[hits]:
                 hits += 1
             if draft:
-                sequences[at].lookup.judge(len(draft), hits)
+                sequences[at].drafter.update(len(draft), hits)
             drawn.made[at] = hits + 1
             for into, values in zip(drawn[:3], flat[:3], strict=True):
                 into[: hits + 1, at] = values[0, first : first + hits + 1]
         return drawn, [top[first] for first in firsts.tolist()]
 
-    def _feed(self, plan: Plan) -> ForwardBatch:
+    def _forward_batch(self, scheduled: SchedulerOutput) -> ForwardBatch:
         """One token of every decoding row, or with its draft several, then the prompts' chunks."""
-        rows = np.fromiter((s.row for s in plan.decode), np.int64, len(plan.decode))
+        rows = np.fromiter((s.row for s in scheduled.decode), np.int64, len(scheduled.decode))
         # The last token drawn is not in the cache yet: it goes where the drawn ones end.
         where = self._prompt[rows] + self._drawn[rows] - 1
-        if not plan.prefill and not plan.drafted:
+        if not scheduled.prefill and not scheduled.drafted:
             ones = np.ones_like(rows)
             keep = np.arange(len(rows))
             return ForwardBatch(self._token[rows], rows, where, ones, self._slot[rows], keep)
-        chunks = plan.prefill
+        chunks = scheduled.prefill
         last = self._token[rows].tolist()
-        pieces = [[token, *s.draft] for token, s in zip(last, plan.decode, strict=True)]
-        pieces += [c.sequence.given[c.start : c.end] for c in chunks]
+        pieces = [[token, *s.draft] for token, s in zip(last, scheduled.decode, strict=True)]
+        pieces += [c.sequence.prefill_ids[c.start : c.end] for c in chunks]
         counts = np.array([len(piece) for piece in pieces])
         rows = np.concatenate([rows, np.array([c.sequence.row for c in chunks], np.int64)])
-        kept = np.array([len(s.draft) + 1 for s in plan.decode] + [int(c.last) for c in chunks])
+        kept = np.array(
+            [len(s.draft) + 1 for s in scheduled.decode] + [int(c.last) for c in chunks]
+        )
         ends = counts.cumsum()
         keep = [np.arange(end - n, end) for end, n in zip(ends, kept, strict=True)]
         return ForwardBatch(

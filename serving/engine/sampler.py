@@ -1,4 +1,4 @@
-"""Drawing tokens: all rows of a step at once, each row with its own parameters and its own seed.
+"""Sampling: all rows of a step at once, each row with its own parameters and its own seed.
 
 A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
 request draws the same tokens alone and in any batch. The native library draws for most rows (see
@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from burnish.kernels.forward_batch import DRAW
 from burnish.serving.engine.grammars import Grammars
-from burnish.serving.engine.logits_processor import FREE, LogitsProcessor
+from burnish.serving.engine.logits_processor import UNBOUNDED, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
 
-Top = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
+TopLogprobs = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
 
 
 def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 class Sampler:
-    """Parameters of every running row, and the draw."""
+    """The sampling parameters of every running row, and the draw."""
 
     def __init__(
         self,
@@ -54,16 +54,18 @@ class Sampler:
         self.params: list[SamplingParams | None] = [None] * rows
         self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
         self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use
-        self.guided = np.zeros(rows, dtype=bool)  # a guide binds the next draw
-        self.room = np.full(rows, FREE, dtype=np.int64)  # draws before the guide is asked again
-        self.watched = np.zeros(rows, dtype=bool)  # `took` wants to know what was drawn
+        self.constrained = np.zeros(rows, dtype=bool)  # a guide binds the next draw
+        self.free_draws = np.full(
+            rows, UNBOUNDED, dtype=np.int64
+        )  # draws before the guide is asked again
+        self.stateful = np.zeros(rows, dtype=bool)  # `update` wants to know what was drawn
         self.top_n = np.zeros(rows, dtype=np.int64)
         self.endless = np.zeros(rows, dtype=bool)
         self.ends = np.zeros(vocab, dtype=bool)
         self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
-        self._guides: dict[int, LogitsProcessor] = {}
+        self._processors: dict[int, LogitsProcessor] = {}
 
     def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
         """Set up a row for a request that has `drawn` these tokens already."""
@@ -76,18 +78,20 @@ class Sampler:
         self.endless[row] = params.ignore_eos
         penalised = bool(params.presence_penalty or params.frequency_penalty)
         self.shifted[row] = penalised or bool(params.logit_bias)
-        self.watched[row] = penalised or bool(params.grammar or params.thinking)
+        self.stateful[row] = penalised or bool(params.grammar or params.thinking)
         self._bias.pop(row, None)
         self._counts.pop(row, None)
-        self._guides.pop(row, None)
+        self._processors.pop(row, None)
         if params.grammar or params.thinking:
             matcher = None
             if params.grammar:
                 assert self.grammars is not None, "checked when the request came"
                 matcher = self.grammars.matcher(params.grammar)
             ends = torch.from_numpy(self.ends)
-            self._guides[row] = LogitsProcessor(self.vocab, ends, params.thinking, matcher, drawn)
-        self._ask_guide(row)
+            self._processors[row] = LogitsProcessor(
+                self.vocab, ends, params.thinking, matcher, drawn
+            )
+        self._update_constraint(row)
         if params.logit_bias:
             bias = torch.zeros(self.vocab, device=self.device)
             for token, value in params.logit_bias.items():
@@ -98,27 +102,27 @@ class Sampler:
             counts = torch.bincount(torch.tensor(drawn, dtype=torch.long), minlength=self.vocab)
             self._counts[row] = counts.float().to(self.device)
 
-    def special(self, rows: np.ndarray) -> np.ndarray:
-        """Rows [R] that only the reference can draw for."""
-        return self.shifted[rows] | self.guided[rows] | (self.top_n[rows] > 0)
+    def needs_reference(self, rows: np.ndarray) -> np.ndarray:
+        """bool [R]: rows that only this reference can draw for."""
+        return self.shifted[rows] | self.constrained[rows] | (self.top_n[rows] > 0)
 
-    def took(self, row: int, tokens: Sequence[int]) -> None:
-        """A watched row has drawn these."""
+    def update(self, row: int, tokens: Sequence[int]) -> None:
+        """Tell a stateful row which tokens were drawn."""
         for token in tokens:
             if row in self._counts:
                 self._counts[row][token] += 1
-            if row in self._guides:
-                self._guides[row].take(token)
-        self._ask_guide(row)
+            if row in self._processors:
+                self._processors[row].accept(token)
+        self._update_constraint(row)
 
-    def _ask_guide(self, row: int) -> None:
-        guide = self._guides.get(row)
-        self.guided[row] = guide is not None and guide.binds
-        self.room[row] = FREE if guide is None else guide.room
+    def _update_constraint(self, row: int) -> None:
+        processor = self._processors.get(row)
+        self.constrained[row] = processor is not None and processor.constrains
+        self.free_draws[row] = UNBOUNDED if processor is None else processor.free_draws
 
     def draw(
         self, logits: torch.Tensor, rows: np.ndarray, counts: np.ndarray
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[Top]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[TopLogprobs]]:
         """One token per row: logits [R, V], row indices [R], tokens drawn before [R].
 
         Returns tokens, their log-probabilities before and after the rows' parameters (each [R]), and
@@ -141,7 +145,7 @@ class Sampler:
 
     def _alternatives(
         self, raw: torch.Tensor, processed: torch.Tensor, rows: np.ndarray
-    ) -> list[Top]:
+    ) -> list[TopLogprobs]:
         wanted = self.top_n[rows].tolist()
         most = min(max(wanted), self.vocab)
         if not most:
@@ -162,15 +166,15 @@ class Sampler:
 
     def _process(self, logits: torch.Tensor, raw: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """Log-probabilities [R, V] of the distribution each row draws from."""
-        bent = self.shifted[rows] | self.guided[rows]
-        shifted = bool(bent.any())
+        changed = self.shifted[rows] | self.constrained[rows]
+        shifted = bool(changed.any())
         temperature = self.how["temperature"][rows]
         if not shifted and (temperature == 1).all() and not self.filtered[rows].any():
             return raw
         if shifted:
             logits = logits.clone()
             for at, row in enumerate(rows.tolist()):
-                if bent[at]:
+                if changed[at]:
                     self._shift(logits[at], row)
         greedy = temperature == 0
         scale = torch.from_numpy(np.where(greedy, 1, temperature)).to(self.device)[:, None]
@@ -187,7 +191,7 @@ class Sampler:
         return processed
 
     def _shift(self, logits: torch.Tensor, row: int) -> None:
-        """Bias, penalties and guide of one row, in place on its logits [V]."""
+        """Bias, penalties and logits processor of one row, in place on its logits [V]."""
         params = self.params[row]
         assert params is not None
         if row in self._bias:
@@ -195,8 +199,8 @@ class Sampler:
         if row in self._counts:
             counts = self._counts[row]
             logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
-        if self.guided[row]:
-            logits.masked_fill_(~self._guides[row].allowed().to(logits.device), -math.inf)
+        if self.constrained[row]:
+            logits.masked_fill_(~self._processors[row].allowed().to(logits.device), -math.inf)
 
     def _filter(self, logp: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
         """top-k, top-p and min-p, renormalised: logp [R, V] -> [R, V]."""
@@ -205,7 +209,7 @@ class Sampler:
             for values in (self.how[name] for name in ("top_k", "top_p", "min_p"))
         )
         top_k = torch.where(top_k == 0, self.vocab, top_k)
-        top_p = torch.where(top_p == 1, 2, top_p)  # rounding must drop nothing
+        top_p = torch.where(top_p == 1, 2, top_p)  # must drop nothing through rounding
         ordered, ids = logp.sort(-1, descending=True)
         rank = torch.arange(self.vocab, device=self.device)
         p = ordered.exp().masked_fill(rank >= top_k, 0)

@@ -1,14 +1,14 @@
-"""Who runs in the next step: admission, then decode and prefill chunks, then room for what they add.
+"""What runs in the next step: admission, then prefill chunks and decode, then blocks for new tokens.
 
 Higher priority goes first; within a priority the tenant that has been served least, by tokens
 (Sheng et al., Fairness in Serving Large Language Models, OSDI 2024); within a tenant first come.
 The head of the queue is never overtaken by a smaller request, so nothing starves. A sequence is
-admitted when its prompt fits, and takes blocks as it grows. When there are none left, the latest
-comer goes back to the queue with what it has drawn; it computes that again later and goes on as if
-nothing had happened.
+admitted when its prompt fits, and takes blocks as it grows. When none are left, the latest arrival
+is preempted: it returns to the queue with what it has drawn, computes that again later and draws the
+same tokens as without preemption.
 
-A prompt whose beginning is in the cache starts behind it; one whose beginning another sequence is
-just computing waits for that.
+A prompt whose prefix is cached starts after it; one whose prefix another sequence is computing waits
+for that.
 """
 
 from __future__ import annotations
@@ -31,40 +31,40 @@ OUTPUT_COST = 2  # of a drawn token, in prompt tokens
 
 @dataclass(eq=False)
 class Sequence:
-    """A request on its way: what is known, computed and drawn so far."""
+    """A request in progress: what is known, computed and drawn so far."""
 
     request: Request
     slot: int  # the adapter's slot, pinned
-    mark: int  # of the weights in that slot, never used twice
+    weights_id: int  # of the weights in that slot; never reused
     seed: int
     max_tokens: int
     expires_at: float | None
-    writer: IncrementalDetokenizer
+    detokenizer: IncrementalDetokenizer
     sink: Sink
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache
-    given: list[int] = field(default_factory=list)  # what to compute before drawing
-    lookup: NgramDrafter = field(default_factory=NgramDrafter)
+    prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
+    drafter: NgramDrafter = field(default_factory=NgramDrafter)
     draft: list[int] = field(default_factory=list)  # proposed for the next step
     row: int = -1  # -1 while waiting
     blocks: list[int] = field(default_factory=list)
-    keys: list[Key] = field(default_factory=list)  # of the given's full blocks
+    keys: list[Key] = field(default_factory=list)  # of the full blocks of `prefill_ids`
     arrival: int = 0
     cancelled: bool = False
 
     @property
     def prefilled(self) -> bool:
-        return self.computed >= len(self.given)
+        return self.computed >= len(self.prefill_ids)
 
     @property
-    def ahead(self) -> int:
-        """Tokens that may still be drawn."""
+    def remaining(self) -> int:
+        """How many tokens may still be drawn."""
         return self.max_tokens - len(self.tokens)
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Given tokens start..end of a sequence, to compute in this step."""
+class PrefillChunk:
+    """Tokens start..end of a sequence's `prefill_ids`, to compute in this step."""
 
     sequence: Sequence
     start: int
@@ -72,16 +72,16 @@ class Chunk:
 
     @property
     def last(self) -> bool:
-        return self.end == len(self.sequence.given)
+        return self.end == len(self.sequence.prefill_ids)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One step: sequences that decode, up to `burst` tokens each or along their drafts, and prompt
-    chunks. Those without a draft come first."""
+class SchedulerOutput:
+    """One step: sequences that decode, up to `burst` tokens each or along their drafts, and prefill
+    chunks. Sequences without a draft come first."""
 
     decode: list[Sequence]
-    prefill: list[Chunk]
+    prefill: list[PrefillChunk]
     burst: int = 1
 
     def __bool__(self) -> bool:
@@ -89,7 +89,7 @@ class Plan:
 
     @property
     def drafted(self) -> int:
-        """Tokens proposed."""
+        """How many draft tokens the step verifies."""
         return sum(len(sequence.draft) for sequence in self.decode)
 
     @property
@@ -99,13 +99,13 @@ class Plan:
 
 
 class Scheduler:
-    """The queue, the rows, and the plan of each step."""
+    """The queue, the rows, and what each step runs."""
 
     def __init__(self, kv: PagedKV, max_running: int, prefill_tokens: int) -> None:
         self.kv = kv
         self.prefill_tokens = prefill_tokens  # most prompt tokens in one step
         self.running: list[Sequence] = []
-        self.reused = self.preempted = 0  # tokens found in the cache, sequences sent back
+        self.reused = self.preempted = 0  # tokens found in the cache, preemptions
         # By priority, then tenant: heaps of (arrival, sequence).
         self._queues: dict[int, dict[str, list[tuple[int, Sequence]]]] = {}
         self._served: defaultdict[str, float] = defaultdict(float)
@@ -127,28 +127,28 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         self._arrivals += 1
         sequence.arrival = self._arrivals
-        sequence.given = list(sequence.request.prompt_ids)
+        sequence.prefill_ids = list(sequence.request.prompt_ids)
         tenant = sequence.request.tenant
         active = {s.request.tenant for s in (*self.running, *self.waiting)}
         if tenant not in active:
-            # Who was away has saved up nothing.
+            # A tenant gains no credit while it has no requests.
             least = min((self._served[t] for t in active), default=0.0)
             self._served[tenant] = max(self._served[tenant], least)
-        self._push(sequence)
+        self._enqueue(sequence)
 
-    def _push(self, sequence: Sequence) -> None:
+    def _enqueue(self, sequence: Sequence) -> None:
         request = sequence.request
         tenants = self._queues.setdefault(request.priority, {})
         heapq.heappush(tenants.setdefault(request.tenant, []), (sequence.arrival, sequence))
 
-    def _next(self) -> Sequence | None:
+    def _peek(self) -> Sequence | None:
         if not self._queues:
             return None
         tenants = self._queues[max(self._queues)]
         tenant = min(tenants, key=lambda t: (self._served[t], tenants[t][0][0]))
         return tenants[tenant][0][1]
 
-    def _drop(self, sequence: Sequence) -> None:
+    def _dequeue(self, sequence: Sequence) -> None:
         """Take a waiting sequence out of the queue."""
         request = sequence.request
         tenants = self._queues[request.priority]
@@ -163,18 +163,18 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, wherever it is; its row and blocks are free at once."""
         if sequence.row >= 0:
-            self._leave(sequence)
+            self._free(sequence)
         else:
-            self._drop(sequence)
+            self._dequeue(sequence)
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _free(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._rows.append(sequence.row)
-        self.kv.pool.give_back(sequence.blocks)
+        self.kv.pool.release(sequence.blocks)
         sequence.row, sequence.blocks = -1, []
 
-    def overdue(self, now: float) -> list[tuple[Sequence, str]]:
-        """Sequences that must end before they are done, with the reason."""
+    def expired(self, now: float) -> list[tuple[Sequence, str]]:
+        """Sequences that are cancelled or past their deadline, with the finish reason."""
         found = []
         for sequence in (*self.running, *self.waiting):
             if sequence.cancelled:
@@ -188,39 +188,39 @@ class Scheduler:
     def admit(self) -> list[Sequence]:
         """Move waiting sequences into free rows while the next one's tokens fit."""
         admitted = []
-        while self._rows and (sequence := self._next()) is not None:
-            wanted = self.kv.blocks_for(len(sequence.given) + 1)
-            # A block to spare for each that runs: nobody is let in to be sent back at once.
-            if wanted + len(self.running) > self.kv.pool.free:
+        while self._rows and (sequence := self._peek()) is not None:
+            wanted = self.kv.blocks_for(len(sequence.prefill_ids) + 1)
+            # A block to spare for each running sequence: none is admitted to be preempted at once.
+            if wanted + len(self.running) > self.kv.pool.num_free:
                 break
-            self._drop(sequence)
+            self._dequeue(sequence)
             sequence.row = self._rows.pop()
-            sequence.blocks = self.kv.pool.take(wanted)
-            self.kv.place(sequence.row, sequence.blocks)
-            sequence.keys = self.kv.keys(sequence.given[:-1], sequence.mark)
+            sequence.blocks = self.kv.pool.allocate(wanted)
+            self.kv.map_blocks(sequence.row, sequence.blocks)
+            sequence.keys = self.kv.keys(sequence.prefill_ids[:-1], sequence.weights_id)
             sequence.computed = 0
-            self._served[sequence.request.tenant] += len(sequence.given)
+            self._served[sequence.request.tenant] += len(sequence.prefill_ids)
             self.running.append(sequence)
             admitted.append(sequence)
         return admitted
 
-    def schedule(self, burst: int = 1, draft: Draft | None = None) -> Plan:
-        """What the next step computes: every decoding sequence, and prompts up to the budget.
+    def schedule(self, burst: int = 1, draft: Draft | None = None) -> SchedulerOutput:
+        """The next step: every decoding sequence, and prefill up to the token budget.
 
-        `draft` proposes tokens for a sequence; a step with proposals is no burst.
+        `draft` proposes tokens for a sequence; a step with drafts is no burst.
         """
-        prefill: list[Chunk] = []
-        budget, coming = self.prefill_tokens, set()
+        prefill: list[PrefillChunk] = []
+        budget, in_progress = self.prefill_tokens, set()
         for sequence in self.running:
             if sequence.prefilled or budget <= 0:
                 continue
-            self._reuse(sequence)
+            self._reuse_prefix(sequence)
             size, done = self.kv.block_size, sequence.computed // self.kv.block_size
-            if sequence.keys[done : done + 1] and sequence.keys[done] in coming:
-                continue  # another sequence is computing this very block
-            end = min(len(sequence.given), sequence.computed + budget)
-            coming.update(sequence.keys[done : end // size])
-            prefill.append(Chunk(sequence, sequence.computed, end))
+            if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
+                continue  # another sequence is computing this block
+            end = min(len(sequence.prefill_ids), sequence.computed + budget)
+            in_progress.update(sequence.keys[done : end // size])
+            prefill.append(PrefillChunk(sequence, sequence.computed, end))
             budget -= end - sequence.computed
         if prefill or self._queues:
             burst = 1
@@ -228,67 +228,67 @@ class Scheduler:
             sequence.draft = draft(sequence) if draft and sequence.prefilled else []
         if any(sequence.draft for sequence in self.running):
             burst = 1
-        decode = self._grow(burst)
+        decode = self._allocate_decode(burst)
         decode.sort(key=lambda s: bool(s.draft))
         prefill = [chunk for chunk in prefill if chunk.sequence.row >= 0]
-        return Plan(decode, prefill, burst)
+        return SchedulerOutput(decode, prefill, burst)
 
-    def computed(self, plan: Plan, made: dict[Sequence, int]) -> None:
-        """A step is done: `made` tokens were drawn for each sequence."""
-        for chunk in plan.prefill:
+    def update_from_output(self, scheduled: SchedulerOutput, drawn: dict[Sequence, int]) -> None:
+        """Record a finished step: how many tokens were drawn for each sequence."""
+        for chunk in scheduled.prefill:
             sequence = chunk.sequence
             sequence.computed = chunk.end
             size = self.kv.block_size
             for at in range(chunk.start // size, min(chunk.end // size, len(sequence.keys))):
-                self.kv.pool.remember(sequence.blocks[at], sequence.keys[at])
-        for sequence, count in made.items():
+                self.kv.pool.cache(sequence.blocks[at], sequence.keys[at])
+        for sequence, count in drawn.items():
             self._served[sequence.request.tenant] += OUTPUT_COST * count
 
-    def _reuse(self, sequence: Sequence) -> None:
-        """Take what the cache has of a prompt instead of computing it."""
+    def _reuse_prefix(self, sequence: Sequence) -> None:
+        """Share the cached blocks of a prompt's prefix instead of computing them."""
         size = self.kv.block_size
         while sequence.computed % size == 0 and sequence.computed // size < len(sequence.keys):
             at = sequence.computed // size
-            block = self.kv.pool.share(sequence.keys[at])
+            block = self.kv.pool.acquire_cached(sequence.keys[at])
             if block is None:
                 return
-            self.kv.pool.give_back([sequence.blocks[at]])
+            self.kv.pool.release([sequence.blocks[at]])
             sequence.blocks[at] = block
-            self.kv.place(sequence.row, [block], at)
+            self.kv.map_blocks(sequence.row, [block], at)
             sequence.computed += size
             self.reused += size
 
-    def _grow(self, burst: int) -> list[Sequence]:
+    def _allocate_decode(self, burst: int) -> list[Sequence]:
         """The decoding sequences, each with blocks for the tokens it is about to add."""
         decode = []
         for sequence in sorted((s for s in self.running if s.prefilled), key=lambda s: s.arrival):
             if sequence.row < 0:
-                continue  # sent back a moment ago
+                continue  # preempted in this very call
             held = len(sequence.request.prompt_ids) + len(sequence.tokens)
-            wanted = self.kv.blocks_for(held - 1 + min(burst, sequence.ahead))
+            wanted = self.kv.blocks_for(held - 1 + min(burst, sequence.remaining))
             if sequence.draft:
-                longer = self.kv.blocks_for(held + len(sequence.draft))
-                if longer - len(sequence.blocks) > self.kv.pool.free:
-                    sequence.draft = []  # nobody is sent back for a guess
+                with_draft = self.kv.blocks_for(held + len(sequence.draft))
+                if with_draft - len(sequence.blocks) > self.kv.pool.num_free:
+                    sequence.draft = []  # drafts preempt no one
                 else:
-                    wanted = longer
+                    wanted = with_draft
             while len(sequence.blocks) < wanted:
-                if not self.kv.pool.free:
+                if not self.kv.pool.num_free:
                     latest = max(self.running, key=lambda s: (-s.request.priority, s.arrival))
-                    self._send_back(latest)
+                    self._preempt(latest)
                     if latest is sequence:
                         break
                     continue
-                (block,) = self.kv.pool.take(1)
-                self.kv.place(sequence.row, [block], len(sequence.blocks))
+                (block,) = self.kv.pool.allocate(1)
+                self.kv.map_blocks(sequence.row, [block], len(sequence.blocks))
                 sequence.blocks.append(block)
             if sequence.row >= 0:
                 decode.append(sequence)
         return [s for s in decode if s.row >= 0]
 
-    def _send_back(self, sequence: Sequence) -> None:
-        self._leave(sequence)
+    def _preempt(self, sequence: Sequence) -> None:
+        self._free(sequence)
         self.preempted += 1
-        # What it has drawn becomes something to compute; the last token is drawn from there on.
-        sequence.given = [*sequence.request.prompt_ids, *sequence.tokens]
-        self._push(sequence)
+        # What it has drawn is computed like a prompt; drawing continues from its last token.
+        sequence.prefill_ids = [*sequence.request.prompt_ids, *sequence.tokens]
+        self._enqueue(sequence)

@@ -1,4 +1,4 @@
-"""What crosses the engine's border: requests in, deltas out, and what can go wrong.
+"""The engine's interface: requests in, deltas out, and the errors.
 
     EngineError (RuntimeError)          a step failed; the request is lost, the engine goes on
     ├── QueueFull                       try again later
@@ -24,7 +24,7 @@ class EngineError(RuntimeError):
 
 
 class QueueFull(EngineError):
-    """As many requests wait as may wait."""
+    """The queue of waiting requests is full."""
 
 
 class PromptTooLong(EngineError, ValueError):
@@ -55,13 +55,15 @@ class EngineStopped(EngineError):
 
 @dataclass(frozen=True)
 class Thinking:
-    """How an answer may think before it is given, in the token ids of the model's own markup."""
+    """How an answer may reason before its content, in the token ids of the model's own markup."""
 
-    open: int | None  # begins it; None: it cannot be told, so only `opened` thinking counts
+    open: (
+        int | None
+    )  # begins it; None: no single token does, so only `opened` thinking is recognised
     end: tuple[int, ...]  # ends it
-    close: tuple[int, ...]  # how it is ended when the budget is spent: `end` and what frames it
+    close: tuple[int, ...]  # forced when the budget is spent: `end` and what surrounds it
     opened: bool = False  # by the prompt
-    budget: int | None = None  # tokens after which it is closed; None: whenever the model likes
+    budget: int | None = None  # tokens after which it is closed; None: unlimited
 
     def __post_init__(self) -> None:
         if not self.end:
@@ -85,7 +87,7 @@ class Thinking:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to draw tokens. The defaults sample the model's own distribution."""
+    """How to sample. The defaults draw from the model's own distribution."""
 
     temperature: float = 1.0  # 0 is greedy
     top_p: float = 1.0
@@ -120,25 +122,25 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer wanted. `adapter` None is the base model; it is pinned until the last token."""
+    """A request for one answer. `adapter` None is the base model; it is pinned until the last token."""
 
     id: str
     prompt_ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     adapter: str | None = None
     priority: int = 0  # higher goes first
-    tenant: str = ""  # whose it is; tenants share the engine fairly
+    tenant: str = ""  # the engine is fair among tenants
     deadline_s: float | None = None  # seconds from submission; then finish_reason "deadline"
 
 
 @dataclass(frozen=True)
 class Delta:
-    """What a request gained since the delta before: the tokens of one step, or of several.
+    """The new tokens of a request since its last delta: those of one step, or of several.
 
     Token ids are complete; `text` lags behind them while it might become a stop string or an
     unfinished UTF-8 sequence, and never contains the stop string. `logprobs` are of the chosen
     tokens under the raw softmax, `processed_logprobs` under the distribution drawn from; the latter
-    may be empty where a remote engine does not tell and it cannot be worked out.
+    may be empty where a remote engine does not report them and they cannot be derived.
     `top` holds per token the best `SamplingParams.logprobs` pairs (token id, log-probability) of the
     distribution that `logprobs_mode` names. A token that the engine forced, such as the end of
     spent thinking, has the processed log-probability 0.
@@ -185,13 +187,9 @@ class Completion:
         return cls(**vars(Delta.join(deltas)))
 
 
-# The last part of an answer, named for readers of `Delta.finish_reason`.
-Finish = str
-
-
 @dataclass(frozen=True)
 class EngineStats:
-    """A glance at the engine; cheap, taken between steps."""
+    """Counters and gauges of an engine; cheap to read."""
 
     waiting: int
     running: int
@@ -203,14 +201,14 @@ class EngineStats:
     requests_total: int
     errors_total: int
     reused_total: int  # prompt tokens found in the cache
-    preempted_total: int  # requests sent back to the queue for want of room
+    preempted_total: int  # requests preempted for lack of blocks
     adapters: tuple[str, ...]
-    drafted_total: int = 0  # tokens proposed by prompt lookup
-    accepted_total: int = 0  # of these, what was drawn
+    drafted_total: int = 0  # draft tokens proposed
+    accepted_total: int = 0  # draft tokens accepted
 
 
 class Engine(Protocol):
-    """What serving and the learner need of an engine: ours, or a remote one behind this face."""
+    """What serving and the learner need of an engine, local or remote."""
 
     tokenizer: Any
     model_sha256: str

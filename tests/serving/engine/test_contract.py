@@ -1,6 +1,6 @@
-"""What every engine behind the protocol keeps, ours and vLLM's.
+"""What every engine behind the protocol keeps: ours, vLLM's and the stub.
 
-Three of them: our own, vLLM's client against a stand-in that follows the documented API, and the
+Four of them: our own, the stub, vLLM's client against a stand-in that follows the documented API, and the
 client against the real server that BURNISH_TEST_VLLM_URL names, which serves the model in the folder
 BURNISH_TEST_VLLM_MODEL, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and
 --structured-outputs-config '{"backend": "guidance", "disable_any_whitespace": true}'.
@@ -28,7 +28,9 @@ from burnish.serving.engine import (
     PromptTooLong,
     Request,
     SamplingParams,
+    StubEngine,
     UnknownAdapter,
+    Unsupported,
     json_grammar,
 )
 from burnish.serving.engine.vllm import VllmEngine
@@ -50,7 +52,7 @@ class Under:
 
     engine: Any
     model: LoadedModel  # the same model, for adapters that fit
-    server: LocalEngine | None
+    server: LocalEngine | StubEngine | None
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +71,14 @@ def behind(tiny_model: Path) -> Iterator[Standin]:
     server.stop()
 
 
-@pytest.fixture(params=["local", "vllm stand-in", "vllm"])
+@pytest.fixture(params=["local", "stub", "vllm stand-in", "vllm"])
 async def under(request: pytest.FixtureRequest, tiny_model: Path) -> AsyncIterator[Under]:
     if request.param == "local":
         engine: Any = LocalEngine(tiny_model, max_running=8)
         found = Under(engine, engine.model, engine)
+    elif request.param == "stub":
+        engine = StubEngine(pace_s=0.001, max_model_len=512)
+        found = Under(engine, request.getfixturevalue("loaded"), engine)
     elif request.param == "vllm stand-in":
         behind = request.getfixturevalue("behind")
         engine = VllmEngine(behind.url, tiny_model, key=behind.key)
@@ -115,7 +120,7 @@ async def test_an_answer_is_tokens_text_and_numbers(under: Under) -> None:
     assert len(got.token_ids) == len(got.logprobs) == len(got.processed_logprobs) == 16
     assert got.finish_reason == "length"
     assert got.text == under.engine.tokenizer.decode(got.token_ids, skip_special_tokens=True)
-    assert got.processed_logprobs == got.logprobs  # nothing bends the distribution
+    assert got.processed_logprobs == got.logprobs  # nothing changes the distribution
     for token, logprob, top in zip(got.token_ids, got.logprobs, got.top, strict=True):
         assert len(top) == 3
         values = [value for _, value in top]
@@ -164,6 +169,10 @@ async def test_a_stop_string_ends_the_text_before_it(under: Under) -> None:
 
 
 async def test_a_grammar_is_kept_to(under: Under) -> None:
+    if isinstance(under.engine, StubEngine):
+        with pytest.raises(Unsupported, match="grammar"):
+            await answer(under.engine, ask(1, grammar=json_grammar(SCHEMA)))
+        return
     held = ask(1, max_tokens=60, grammar=json_grammar(SCHEMA), ignore_eos=False)
     got = await answer(under.engine, held)
     assert json.loads(got.text)["a"] in (1, 2)
@@ -171,6 +180,8 @@ async def test_a_grammar_is_kept_to(under: Under) -> None:
 
 
 async def test_a_lark_grammar_is_kept_to(under: Under) -> None:
+    if isinstance(under.engine, StubEngine):
+        return  # refuses every grammar, see above
     if under.server is None:
         pytest.skip("a server on another grammar backend than guidance reads no Lark")
     held = ask(1, grammar='start: "yes" | /[0-9]{3}/', ignore_eos=False)

@@ -37,7 +37,7 @@ def test_neighbours_draw_what_they_would_have_drawn(engine: LocalEngine, ask: As
     assert [among[0].token_ids, among[2].token_ids] == [a.token_ids for a in alone]
 
 
-def test_whoever_is_sent_back_goes_on_in_the_grammar(loaded, ask: Ask) -> None:
+def test_a_preempted_answer_goes_on_in_the_grammar(loaded, ask: Ask) -> None:
     tight = LocalEngine(loaded, max_running=4, num_blocks=6)
     digits = "start: /[0-9]{40}/"
     requests = [

@@ -7,6 +7,7 @@ import pytest
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
+from tests.conftest import missing
 from tests.tiny_model import build_tiny_model
 
 from .conftest import random_adapter
@@ -26,7 +27,7 @@ def load(folder: Path, way: str) -> LoadedModel:
         return load_model(folder, native=False)
     model = load_model(folder, weights=way)  # type: ignore[arg-type]
     if model.native is None:
-        pytest.skip("no native library")
+        missing("no native library: a C++ compiler is needed")
     return model
 
 
@@ -71,7 +72,7 @@ def test_families_of_other_kinds(family: str, tmp_path: Path) -> None:
 
 
 def test_a_running_state_is_neither_shared_nor_lost(tmp_path: Path) -> None:
-    """Chunks, equal beginnings, adapters, and rows that are sent back and taken over by others."""
+    """Chunks, equal beginnings, adapters, and rows that are preempted and reused by others."""
     model = load_model(build_tiny_model(tmp_path, "qwen3_next"))
     tight = LocalEngine(model, max_running=3, num_blocks=5, prefill_tokens=16)
     tight.set_adapter_weights("p@2", random_adapter(model, 2))

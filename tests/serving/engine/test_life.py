@@ -52,7 +52,7 @@ async def test_streams_say_what_a_batch_says(running: LocalEngine, ask: Ask) -> 
 async def test_short_steps_are_handed_out_together(
     running: LocalEngine, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("burnish.serving.engine.engine.BURST_S", 1e6)
+    monkeypatch.setattr("burnish.serving.engine.streams.BURST_S", 1e6)
     request = ask(1, max_tokens=40, logprobs=2)  # alternatives: a step for each token
     first, rest = await collect(running, request)
     assert len(first.token_ids) == 1  # not kept waiting
@@ -303,6 +303,6 @@ def test_no_block_leaks_after_200_random_requests(loaded, ask: Ask, wishes) -> N
         await asyncio.gather(*(one(engine, at, *wish) for at, wish in enumerate(wishes)))
         await until(lambda: all_free(engine))
         await engine.stop()
-        assert sorted(engine._core.kv.pool.take(15)) == list(range(15))
+        assert sorted(engine._core.kv.pool.allocate(15)) == list(range(15))
 
     asyncio.run(everyone())

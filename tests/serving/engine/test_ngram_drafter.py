@@ -3,9 +3,11 @@
 import pytest
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
-from burnish.serving.engine.ngram_drafter import NGRAM, NgramDrafter, Payoff
+from burnish.serving.engine.ngram_drafter import NGRAM, DraftMonitor, NgramDrafter
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.conftest import missing
 
 from .conftest import Ask, random_adapter
 
@@ -14,14 +16,14 @@ from .conftest import Ask, random_adapter
 def model(request: pytest.FixtureRequest, tiny_model) -> LoadedModel:
     loaded = load_model(tiny_model, native=request.param == "native")
     if request.param == "native" and loaded.native is None:
-        pytest.skip("no C++ compiler")
+        missing("no C++ compiler")
     return loaded
 
 
 def eager(model: LoadedModel, **options) -> LocalEngine:
-    """An engine that proposes whenever it can: what pays is another question."""
+    """An engine that drafts whenever it can, whether or not that is faster."""
     engine = LocalEngine(model, **{"max_running": 8, **options})
-    engine._core._payoff.note = lambda *_: None  # type: ignore[method-assign]
+    engine._core._draft_monitor.record = lambda *_: None  # type: ignore[method-assign]
     return engine
 
 
@@ -46,7 +48,7 @@ MIXED = [
 
 
 def test_answers_are_the_same_with_and_without(model: LoadedModel) -> None:
-    without, having = LocalEngine(model, max_running=8, lookup=False), eager(model)
+    without, having = LocalEngine(model, max_running=8, speculative=False), eager(model)
     for requests in (MIXED, MIXED[:1], MIXED[1:4]):
         expected = without.generate_batch(requests)
         got = having.generate_batch(requests)
@@ -65,7 +67,7 @@ def test_answers_are_the_same_with_and_without(model: LoadedModel) -> None:
 
 def test_adapters_chunks_and_want_of_room_change_nothing(model: LoadedModel, ask: Ask) -> None:
     engines = [
-        LocalEngine(model, max_running=8, lookup=False),
+        LocalEngine(model, max_running=8, speculative=False),
         eager(model, prefill_tokens=16),
         eager(model, num_blocks=14),
     ]
@@ -92,10 +94,10 @@ def test_adapters_chunks_and_want_of_room_change_nothing(model: LoadedModel, ask
 )
 def test_what_is_proposed_followed_the_same_tokens_before(prompt, drawn, most) -> None:
     """However the history came in, and never more than may be."""
-    lookup = NgramDrafter()
+    drafter = NgramDrafter()
     for upto in range(0, len(drawn), 4):
-        lookup.propose(prompt, drawn[:upto], most)
-    proposed = lookup.propose(prompt, drawn, most)
+        drafter.propose(prompt, drawn[:upto], most)
+    proposed = drafter.propose(prompt, drawn, most)
     assert len(proposed) <= most
     history = [*prompt, *drawn]
     last = history[-NGRAM:]
@@ -108,25 +110,25 @@ def test_what_is_proposed_followed_the_same_tokens_before(prompt, drawn, most) -
 
 
 def test_misses_are_followed_by_longer_and_longer_rests() -> None:
-    lookup, history, proposals = NgramDrafter(), [1, 2, 3, 9, 1, 2, 3], 0
+    drafter, history, proposals = NgramDrafter(), [1, 2, 3, 9, 1, 2, 3], 0
     for _ in range(300):
-        proposed = lookup.propose(history[:7], history[7:], 9)
+        proposed = drafter.propose(history[:7], history[7:], 9)
         if proposed:
             proposals += 1
-            lookup.judge(len(proposed), 0)
+            drafter.update(len(proposed), 0)
         history = [*history, *([4] if len(history) % 4 else [5])]
     assert 2 < proposals < 12
 
 
 def test_what_does_not_pay_is_seldom_tried() -> None:
-    payoff, tried = Payoff(), 0
+    monitor, tried = DraftMonitor(), 0
     for _ in range(640):
-        proposed = payoff.pays
+        proposed = monitor.worthwhile
         tried += proposed
-        payoff.note(proposed, 2 if proposed else 1, 0.01 if proposed else 0.001)
+        monitor.record(proposed, 2 if proposed else 1, 0.01 if proposed else 0.001)
         if proposed:
-            payoff.note(False, 1, 0.001)
+            monitor.record(False, 1, 0.001)
     assert tried < 30
     for _ in range(200):  # and where it does, it stays
-        payoff.note(payoff.pays, 8 if payoff.pays else 1, 0.001)
-    assert payoff.pays
+        monitor.record(monitor.worthwhile, 8 if monitor.worthwhile else 1, 0.001)
+    assert monitor.worthwhile

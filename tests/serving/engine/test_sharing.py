@@ -1,5 +1,5 @@
-"""Room in the cache: equal beginnings are computed once, growth takes blocks from the latest comer,
-tenants get their share. None of it changes a single token."""
+"""The KV cache: equal prefixes are computed once, growth preempts the latest arrival, tenants get
+their share. None of it changes a single token."""
 
 import asyncio
 from collections import Counter
@@ -64,7 +64,7 @@ def test_versions_never_read_each_others_cache(engine: LocalEngine, loaded, ask:
     assert len({answer[0][0] for answer in seen}) == 3
 
 
-def test_whoever_is_sent_back_goes_on_as_if_nothing_had_happened(loaded, ask: Ask) -> None:
+def test_preemption_changes_no_token(loaded, ask: Ask) -> None:
     roomy, tight = (
         LocalEngine(loaded, max_running=6),
         LocalEngine(loaded, max_running=6, num_blocks=9),
@@ -107,25 +107,25 @@ class Pool(RuleBasedStateMachine):
         self.content: dict[int, tuple] = {}
         self.stamp = 0
 
-    @precondition(lambda self: self.pool.free > 0)
+    @precondition(lambda self: self.pool.num_free > 0)
     @rule(data=st.data())
-    def take(self, data) -> None:
-        taken = self.pool.take(data.draw(st.integers(1, self.pool.free)))
+    def allocate(self, data) -> None:
+        taken = self.pool.allocate(data.draw(st.integers(1, self.pool.num_free)))
         for block in taken:
             self.content.pop(block, None)
         self.held.append(taken)
 
     @precondition(lambda self: any(self.held))
     @rule(data=st.data(), name=st.integers(0, 5))
-    def remember(self, data, name: int) -> None:
+    def cache(self, data, name: int) -> None:
         block = data.draw(st.sampled_from(sorted({b for some in self.held for b in some})))
         if block not in self.content and (name,) not in self.content.values():
             self.content[block] = (name,)
-            self.pool.remember(block, (name,))
+            self.pool.cache(block, (name,))
 
     @rule(name=st.integers(0, 5))
-    def share(self, name: int) -> None:
-        block = self.pool.share((name,))
+    def acquire_cached(self, name: int) -> None:
+        block = self.pool.acquire_cached((name,))
         known = [b for b, key in self.content.items() if key == (name,)]
         assert ([] if block is None else [block]) == known
         if block is not None:
@@ -133,12 +133,12 @@ class Pool(RuleBasedStateMachine):
 
     @precondition(lambda self: self.held)
     @rule(data=st.data())
-    def give_back(self, data) -> None:
-        self.pool.give_back(self.held.pop(data.draw(st.integers(0, len(self.held) - 1))))
+    def release(self, data) -> None:
+        self.pool.release(self.held.pop(data.draw(st.integers(0, len(self.held) - 1))))
 
     @invariant()
     def every_block_is_held_or_free(self) -> None:
-        assert len({b for some in self.held for b in some}) + self.pool.free == 8
+        assert len({b for some in self.held for b in some}) + self.pool.num_free == 8
 
 
 TestPool = Pool.TestCase

@@ -100,7 +100,7 @@ def test_a_grammar_without_thinking_begins_at_once(engine: LocalEngine, ask: Ask
     assert json.loads(engine.generate_batch([held])[0].text)["a"] in (1, 2)
 
 
-def test_whoever_is_sent_back_goes_on_thinking_where_it_was(loaded, ask: Ask, tags) -> None:
+def test_a_preempted_answer_goes_on_thinking_where_it_was(loaded, ask: Ask, tags) -> None:
     roomy, tight = (
         LocalEngine(loaded, max_running=6),
         LocalEngine(loaded, max_running=6, num_blocks=9),
@@ -120,7 +120,7 @@ class Digits:
     def allowed(self) -> torch.Tensor:
         return torch.tensor([False, True, True, *[False] * 5])
 
-    def take(self, token: int) -> None:
+    def accept(self, token: int) -> None:
         assert token in (1, 2)
 
 
@@ -130,24 +130,24 @@ class Digits:
     opened=st.booleans(),
     grammar=st.booleans(),
 )
-def test_no_way_through_a_guide_leads_nowhere(choices, budget, opened, grammar) -> None:
+def test_the_logits_processor_always_allows_a_next_token(choices, budget, opened, grammar) -> None:
     """Whatever is drawn: something may come next, thinking keeps to its budget, and the count says
     how much of it was thinking."""
     what = Thinking(open=6, end=(7,), close=(0, 7, 0), opened=opened, budget=budget)
     ends = torch.zeros(8, dtype=torch.bool)
     ends[5] = True
-    guide, thought = (
+    processor, budget_state = (
         LogitsProcessor(8, ends, what, Digits() if grammar else None),
         ThinkingBudget(what),
     )
     taken = []
     for choice in choices:
-        allowed = guide.allowed().nonzero().flatten().tolist()
+        allowed = processor.allowed().nonzero().flatten().tolist()
         assert allowed
-        assert guide.room >= 1
-        token = allowed[choice % len(allowed)] if guide.binds else choice
-        guide.take(token)
-        thought.take(token)
+        assert processor.free_draws >= 1
+        token = allowed[choice % len(allowed)] if processor.constrains else choice
+        processor.accept(token)
+        budget_state.accept(token)
         taken.append(token)
     inside = opened or taken[:1] == [6]
     if inside and budget is not None and len(taken) >= max(budget, 1) + 3:
@@ -155,4 +155,4 @@ def test_no_way_through_a_guide_leads_nowhere(choices, budget, opened, grammar) 
     expected = (taken.index(7) + 1 if 7 in taken else len(taken)) if inside else 0
     if not opened and inside and 7 in taken:
         expected = taken.index(7, 1) + 1
-    assert thought.tokens == expected
+    assert budget_state.tokens == expected

@@ -1,20 +1,18 @@
-"""The engine: one thread that repeats `schedule -> run -> draw -> hand out`, and its async face.
+"""The engine in this process: one thread that repeats `schedule -> execute -> deliver`.
 
-Everything that touches the model happens in that thread, between two steps or within one; other
-threads only leave messages. Without `start()` the same loop runs in the caller of
+Everything that touches the model happens in that thread, within a step or between two; other
+threads only queue work for it. Without `start()` the same loop runs in the caller of
 `generate_batch`, which is how the learner uses it.
 
 A request keeps its adapter's slot until its last token. Loading a version therefore never disturbs
-a running answer, and an unloaded one goes away when its last answer is done.
+a running answer, and an unloaded one is dropped when its last answer is done.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
@@ -27,9 +25,9 @@ from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel, load_model
 from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
-from burnish.serving.engine.core import Core
-from burnish.serving.engine.runner import BURST_S
+from burnish.serving.engine.core import EngineCore
 from burnish.serving.engine.scheduler import Sequence, Sink
+from burnish.serving.engine.streams import Deliveries, DeltaStream
 from burnish.serving.engine.types import (
     Completion,
     Delta,
@@ -38,8 +36,6 @@ from burnish.serving.engine.types import (
     QueueFull,
     Request,
 )
-
-log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -56,20 +52,20 @@ class LocalEngine:
         max_model_len: int | None = None,
         prefill_tokens: int = 512,
         threads: int | None = None,
-        lookup: bool = True,
+        speculative: bool = True,
     ) -> None:
-        """`lookup`: propose tokens from what the answer and its prompt said before, where it pays."""
+        """`speculative`: draft tokens from the prompt and the answer so far, while that is faster."""
         self.model = model if isinstance(model, LoadedModel) else load_model(model)
         self.tokenizer = self.model.tokenizer
         self.model_sha256 = self.model.sha256
-        self._core = Core(
+        self._core = EngineCore(
             self.model,
             max_running=max_running,
             block_size=block_size,
             num_blocks=num_blocks,
             max_model_len=max_model_len,
             prefill_tokens=prefill_tokens,
-            lookup=lookup,
+            speculative=speculative,
             release=self._release,
         )
         self.max_model_len = self._core.kv.max_len
@@ -79,14 +75,13 @@ class LocalEngine:
         self._threads = threads
         self._wake = threading.Condition()  # guards all of the following and the adapters
         self._inbox: list[Sequence] = []
-        self._errands: list[tuple[Callable[[], None], Future[None]]] = []
+        self._calls: list[tuple[Callable[[], None], Future[None]]] = []
         self._thread: threading.Thread | None = None
-        self._driving = threading.Lock()  # whoever runs steps holds it
+        self._step_lock = threading.Lock()  # held while steps are run
         self._stopping = False
         self._accepting = True
         self._aborting = False
-        self._outgoing: defaultdict[_Stream, list[Delta | Exception]] = defaultdict(list)
-        self._handed_out = 0.0  # when every stream last got what it had gained
+        self._deliveries = Deliveries()
         self._requests = 0
 
     # -- requests ------------------------------------------------------------------------------
@@ -99,9 +94,9 @@ class LocalEngine:
         """
         if self._thread is None:
             raise EngineStopped("the engine is not running")
-        stream = _Stream()
-        sequence = self._core.sequence(request, lambda item: self._outgoing[stream].append(item))
-        self._submit([sequence], limit=True)
+        stream = DeltaStream()
+        sequence = self._core.sequence(request, partial(self._deliveries.add, stream))
+        self._submit([sequence], enforce_limit=True)
         finished = False
         try:
             while not finished:
@@ -117,46 +112,46 @@ class LocalEngine:
 
         The queue's limit does not apply. Raises what `generate` raises.
         """
-        gathered: list[list[Delta | Exception]] = [[] for _ in requests]
-        left = threading.Semaphore(0)
+        collected: list[list[Delta | Exception]] = [[] for _ in requests]
+        unfinished = threading.Semaphore(0)
 
         def sink(into: list[Delta | Exception]) -> Sink:
             def put(delta: Delta | Exception) -> None:
                 into.append(delta)
                 if isinstance(delta, Exception) or delta.finish_reason is not None:
-                    left.release()
+                    unfinished.release()
 
             return put
 
-        pairs = zip(requests, gathered, strict=True)
+        pairs = zip(requests, collected, strict=True)
         sequences = [self._core.sequence(request, sink(into)) for request, into in pairs]
-        self._submit(sequences, limit=False)
+        self._submit(sequences, enforce_limit=False)
         if self._thread is None:
-            with self._driving:
-                while self._turn():
+            with self._step_lock:
+                while self._run_once():
                     pass
         for _ in requests:
-            left.acquire()
+            unfinished.acquire()
         answers = []
-        for deltas in gathered:
+        for deltas in collected:
             failed = next((d for d in deltas if isinstance(d, Exception)), None)
             if failed is not None:
                 raise failed
             answers.append(Completion.join([d for d in deltas if isinstance(d, Delta)]))
         return answers
 
-    def _submit(self, sequences: list[Sequence], limit: bool) -> None:
+    def _submit(self, sequences: list[Sequence], enforce_limit: bool) -> None:
         with self._wake:
             if not self._accepting:
                 raise EngineStopped("the engine is shutting down")
             waiting = len(self._inbox) + len(self._core.scheduler.waiting)
             free_rows = self.max_running - len(self._core.scheduler.running)
-            if limit and waiting >= self.max_waiting + max(0, free_rows):
+            if enforce_limit and waiting >= self.max_waiting + max(0, free_rows):
                 raise QueueFull(f"{waiting} requests are waiting already")
             for sequence in sequences:
                 self._adapters.check(sequence.request.adapter)
             for sequence in sequences:
-                sequence.slot, sequence.mark = self._adapters.pin(sequence.request.adapter)
+                sequence.slot, sequence.weights_id = self._adapters.pin(sequence.request.adapter)
                 self._inbox.append(sequence)
             self._requests += len(sequences)
             self._wake.notify_all()
@@ -189,42 +184,42 @@ class LocalEngine:
         with self._wake:
             slot = self._adapters.reserve(name)
 
-        def place() -> None:
+        def install() -> None:
             self.model.set_adapter(slot, adapter)
             with self._wake:
                 self._adapters.publish(name, slot)
 
-        self._between_steps(place)
+        self._between_steps(install)
 
     def unload_adapter(self, name: str) -> None:
         """Refuse new requests for `name` and drop it after its last answer. UnknownAdapter."""
         with self._wake:
             slot = self._adapters.retire(name)
         if slot is not None:
-            self._between_steps(lambda: self._drop(slot))
+            self._between_steps(lambda: self._drop_adapter(slot))
 
-    def _drop(self, slot: int) -> None:
+    def _drop_adapter(self, slot: int) -> None:
         self.model.set_adapter(slot, None)
         with self._wake:
             self._adapters.release(slot)
 
-    def _between_steps(self, errand: Callable[[], None]) -> None:
-        """Run `errand` while no step runs, and wait for it."""
+    def _between_steps(self, call: Callable[[], None]) -> None:
+        """Run `call` between two steps, and wait for it."""
         with self._wake:
             if self._thread is not None and threading.current_thread() is not self._thread:
                 done: Future[None] = Future()
-                self._errands.append((errand, done))
+                self._calls.append((call, done))
                 self._wake.notify_all()
             else:
                 done = Future()
                 done.set_result(None)
-                errand()
+                call()
         done.result()
 
     # -- embedding -----------------------------------------------------------------------------
 
     async def embed(self, sequences: SequenceOf[SequenceOf[int]]) -> np.ndarray:
-        """Hidden states of the base half-way up, averaged over each text: [n, H], rows of length 1.
+        """The base's hidden states at its middle layer, averaged over each text: [n, H], rows of length 1.
 
         Read between steps, a few hundred tokens at a time, so that running answers go on.
         Raises EngineStopped.
@@ -237,7 +232,7 @@ class LocalEngine:
             await asyncio.to_thread(self._between_steps, read)
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
-    # -- life ----------------------------------------------------------------------------------
+    # -- start and stop ------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the thread. Idempotent."""
@@ -265,7 +260,7 @@ class LocalEngine:
             return EngineStats(
                 waiting=len(self._inbox) + len(self._core.scheduler.waiting),
                 running=len(self._core.scheduler.running),
-                free_blocks=self._core.kv.pool.free,
+                free_blocks=self._core.kv.pool.num_free,
                 total_blocks=self._core.kv.pool.total,
                 tokens_total=self._core.tokens,
                 prompt_tokens_total=self._core.prompt_tokens,
@@ -284,92 +279,40 @@ class LocalEngine:
     def _loop(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        with self._driving:
+        with self._step_lock:
             while True:
                 with self._wake:
-                    while not (self._inbox or self._errands or not self._core.scheduler.idle):
+                    while not (self._inbox or self._calls or not self._core.scheduler.idle):
                         if self._stopping:
                             self._thread = None
                             return
                         self._wake.wait()
-                self._turn()
+                self._run_once()
 
-    def _turn(self) -> bool:
-        """Errands, newcomers, and one step; whether there may be more to do."""
+    def _run_once(self) -> bool:
+        """Queued calls, new requests, and one step; whether there may be more to do."""
         with self._wake:
-            errands, self._errands = self._errands, []
-            newcomers, self._inbox = self._inbox, []
-            for sequence in newcomers:
+            calls, self._calls = self._calls, []
+            arrivals, self._inbox = self._inbox, []
+            for sequence in arrivals:
                 self._core.scheduler.add(sequence)
-        for errand, done in errands:
+        for call, done in calls:
             try:
-                errand()
+                call()
                 done.set_result(None)
             except Exception as error:  # noqa: BLE001 - belongs to the thread that asked
                 done.set_exception(error)
         if self._aborting:
             for sequence in (*self._core.scheduler.waiting, *self._core.scheduler.running):
                 sequence.cancelled = True
-        began = time.monotonic()
-        self._core.turn()
-        self._hand_out(began)
+        started = time.monotonic()
+        self._core.step()
+        self._deliveries.deliver(started)
         return not self._core.scheduler.idle or bool(self._inbox)
 
     def _release(self, sequence: Sequence) -> None:
-        """A sequence is over: drop its adapter if it was the last to keep it."""
+        """A sequence has finished: drop its adapter if it is retired and this was its last request."""
         with self._wake:
             retired = self._adapters.unpin(sequence.slot)
         if retired:
-            self._drop(sequence.slot)
-
-    def _hand_out(self, began: float) -> None:
-        """Give the streams what they have gained, waking each event loop once.
-
-        A stream waits for no more than the length of a burst, unless a step (the last one `began`
-        then) takes longer. So many short steps cost its readers no more than one long one.
-        First tokens and ends do not wait.
-        """
-        if not self._outgoing:
-            return
-        now = time.monotonic()
-        everyone = now - self._handed_out + (now - began) >= BURST_S
-        if everyone:
-            self._handed_out = now
-        ready: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Stream, list]]]
-        ready = defaultdict(list)
-        for stream, items in list(self._outgoing.items()):
-            if everyone or stream.urgent(items[-1]):
-                ready[stream.loop].append((stream, self._outgoing.pop(stream)))
-        for loop, gained in ready.items():
-            try:
-                loop.call_soon_threadsafe(_deliver, gained)
-            except RuntimeError:  # the loop is closed: nobody is left to read
-                log.debug("dropped what %d streams of a closed event loop gained", len(gained))
-
-
-class _Stream:
-    """One request's way back into its event loop."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[list[Delta | Exception]] = asyncio.Queue()
-        self._begun = False
-
-    def urgent(self, newest: Delta | Exception) -> bool:
-        """Whether the answer has just begun, or is over."""
-        begins, self._begun = not self._begun, True
-        return begins or isinstance(newest, Exception) or newest.finish_reason is not None
-
-    async def get(self) -> Delta:
-        """All that has come since the last call. Raises what the engine handed out instead."""
-        items = await self.queue.get()
-        while not self.queue.empty():
-            items += self.queue.get_nowait()
-        if isinstance(items[-1], Exception):
-            raise items[-1]
-        return Delta.join([item for item in items if isinstance(item, Delta)])
-
-
-def _deliver(gained: list[tuple[_Stream, list[Delta | Exception]]]) -> None:
-    for stream, items in gained:
-        stream.queue.put_nowait(items)
+            self._drop_adapter(sequence.slot)

@@ -1,6 +1,6 @@
-"""vLLM's documented words: a request as `/v1/completions` takes it, its events, its errors.
+"""vLLM's documented API in data: a `/v1/completions` body, its stream events, its errors.
 
-Left out: connections and who is running (vllm.py).
+Left out: connections (client.py).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FINISHES = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
 
 def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
-    """The request in vLLM's words, without the model. PromptTooLong, BadGrammar, Unsupported."""
-    room = max_model_len - len(request.prompt_ids)
+    """The request's body, without the model's name. Raises PromptTooLong, BadGrammar, Unsupported."""
+    max_new_tokens = max_model_len - len(request.prompt_ids)
     if not request.prompt_ids:
         raise PromptTooLong("the prompt is empty")
-    if room < 1:
+    if max_new_tokens < 1:
         raise PromptTooLong(
             f"the prompt has {len(request.prompt_ids)} tokens; "
             f"at most {max_model_len - 1} leave room for an answer"
@@ -42,7 +42,7 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
     body: dict[str, Any] = {
         "prompt": list(request.prompt_ids),
         "stream": True,
-        "max_tokens": min(params.max_tokens, room),
+        "max_tokens": min(params.max_tokens, max_new_tokens),
         "temperature": params.temperature,
         "top_p": params.top_p,
         "top_k": params.top_k,
@@ -66,16 +66,16 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
     if params.logit_bias:
         body["logit_bias"] = {str(token): value for token, value in params.logit_bias.items()}
     if request.priority:
-        body["priority"] = -request.priority  # lower goes first over there
+        body["priority"] = -request.priority  # vLLM runs lower numbers first
     if params.grammar:
         body["structured_outputs"] = _structure(params.grammar)
     return body
 
 
 def delta_of(
-    chunk: dict[str, Any], params: SamplingParams, writer: IncrementalDetokenizer
+    chunk: dict[str, Any], params: SamplingParams, detokenizer: IncrementalDetokenizer
 ) -> Delta | None:
-    """One event of a stream as a delta; None if it says nothing. EngineError if it is not whole."""
+    """One event of a stream as a delta; None if it is empty. Raises EngineError if it is incomplete."""
     if not chunk["choices"]:
         return None
     choice = chunk["choices"][0]
@@ -87,18 +87,18 @@ def delta_of(
         raise EngineError(f"vLLM ended an answer with {finish!r}")
     text, reason = "", None
     for kept, token in enumerate(tokens, start=1):
-        more, met = writer.push(token)
-        text += more
-        if met:
+        piece, stopped = detokenizer.push(token)
+        text += piece
+        if stopped:
             tokens, reason = tokens[:kept], "stop"
             break
     if reason is None and finish is not None:
-        text, reason = text + writer.flush(), FINISHES[finish]
-    given = choice.get("logprobs") or {}
-    logprobs = tuple(given.get("token_logprobs") or ())[: len(tokens)]
+        text, reason = text + detokenizer.flush(), FINISHES[finish]
+    reported = choice.get("logprobs") or {}
+    logprobs = tuple(reported.get("token_logprobs") or ())[: len(tokens)]
     if len(logprobs) != len(tokens):
         raise EngineError("vLLM gave no log-probability for each token")
-    tops = (given.get("top_logprobs") or [])[: len(tokens)]
+    tops = (reported.get("top_logprobs") or [])[: len(tokens)]
     return Delta(
         text,
         tuple(tokens),
@@ -110,7 +110,7 @@ def delta_of(
 
 
 def _structure(grammar: str) -> dict[str, Any]:
-    """One of llguidance's grammars as vLLM takes it."""
+    """One of llguidance's grammars as vLLM's `structured_outputs`."""
     if grammar.lstrip().startswith("{"):
         try:
             (only,) = json.loads(grammar)["grammars"]
@@ -144,15 +144,15 @@ def _top(alternatives: dict[str, float], wanted: int) -> tuple[tuple[int, float]
     return tuple(sorted(pairs, key=lambda pair: -pair[1])[:wanted])
 
 
-def message_of(answer: httpx.Response) -> str:
+def message_of(response: httpx.Response) -> str:
     try:
-        return str(answer.json()["error"]["message"])
+        return str(response.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{answer.status_code} {answer.text[:200]}"
+        return f"{response.status_code} {response.text[:200]}"
 
 
 def refusal(status: int, message: str, body: dict[str, Any]) -> EngineError:
-    """The error that a status, or an error in the middle of a stream with that code, stands for."""
+    """The error for a status, or for an error event with that code within a stream."""
     if status == 404:
         return UnknownAdapter(f"vLLM: {message}")
     if status == 429:

@@ -1,0 +1,78 @@
+"""Deltas from the engine's thread to the event loops that read them.
+
+A stream's deltas are collected and delivered together, so that many short steps cost its readers no
+more than one long one. First tokens and ends are delivered at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+
+from burnish.serving.engine.runner import BURST_S
+from burnish.serving.engine.types import Delta
+
+log = logging.getLogger(__name__)
+
+
+class DeltaStream:
+    """One request's deltas, read in the event loop that made the stream."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.queue: asyncio.Queue[list[Delta | Exception]] = asyncio.Queue()
+        self._begun = False
+
+    def urgent(self, newest: Delta | Exception) -> bool:
+        """Whether `newest` begins or ends the answer."""
+        begins, self._begun = not self._begun, True
+        return begins or isinstance(newest, Exception) or newest.finish_reason is not None
+
+    async def get(self) -> Delta:
+        """All deltas since the last call, joined. Raises the error that ended the request."""
+        items = await self.queue.get()
+        while not self.queue.empty():
+            items += self.queue.get_nowait()
+        if isinstance(items[-1], Exception):
+            raise items[-1]
+        return Delta.join([item for item in items if isinstance(item, Delta)])
+
+
+class Deliveries:
+    """Deltas not yet delivered. Used by the thread that runs the steps."""
+
+    def __init__(self) -> None:
+        self._pending: defaultdict[DeltaStream, list[Delta | Exception]] = defaultdict(list)
+        self._last_flush = 0.0
+
+    def add(self, stream: DeltaStream, item: Delta | Exception) -> None:
+        self._pending[stream].append(item)
+
+    def deliver(self, step_started: float) -> None:
+        """Deliver what is due after a step that began at `step_started`, waking each loop once.
+
+        All streams are due when another such step would make one wait longer than a burst takes.
+        """
+        if not self._pending:
+            return
+        now = time.monotonic()
+        flush = now - self._last_flush + (now - step_started) >= BURST_S
+        if flush:
+            self._last_flush = now
+        due: defaultdict[asyncio.AbstractEventLoop, list[tuple[DeltaStream, list]]]
+        due = defaultdict(list)
+        for stream, items in list(self._pending.items()):
+            if flush or stream.urgent(items[-1]):
+                due[stream.loop].append((stream, self._pending.pop(stream)))
+        for loop, ready in due.items():
+            try:
+                loop.call_soon_threadsafe(_enqueue, ready)
+            except RuntimeError:  # the loop is closed: there is no reader
+                log.debug("dropped the deltas of %d streams of a closed event loop", len(ready))
+
+
+def _enqueue(ready: list[tuple[DeltaStream, list[Delta | Exception]]]) -> None:
+    for stream, items in ready:
+        stream.queue.put_nowait(items)
