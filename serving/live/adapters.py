@@ -1,7 +1,7 @@
 """Adapters on this machine: fetched, verified, loaded into the engine, and cleared away.
 
-The folder also keeps a note of what was served last, so that a restart waits for nobody. Left
-out: which versions are wanted (policies.py). Calls block; one at a time.
+The folder also keeps which versions were served last, so that a restart need not wait for the
+registry. Left out: which versions are wanted (policies.py). Calls block; one at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from burnish.serving.engine import Engine, EngineError
+from burnish.serving.live.errors import VersionUnavailable
 from burnish.serving.registry import (
     BaseMismatch,
     PolicyRegistry,
@@ -21,13 +22,9 @@ from burnish.serving.registry import (
 )
 
 
-class VersionUnavailable(RuntimeError):
-    """The version exists but cannot be loaded now."""
-
-
 @dataclass(frozen=True)
-class Served:
-    """A version as it can be asked to answer. `adapter` is the engine's name for it, None the base."""
+class ServedVersion:
+    """A version that is ready to answer. `adapter` is the engine's name for it, None the base."""
 
     policy: str
     version: int
@@ -46,22 +43,22 @@ class Adapters:
         self._engine = engine
         self._registry = registry
         self._folder = folder
-        self._note = folder / "served.json"
+        self._served_file = folder / "served.json"
 
-    def load(self, version: PolicyVersion) -> Served:
+    def load(self, version: PolicyVersion) -> ServedVersion:
         """Make `version` resident. Raises VersionUnavailable, BaseMismatch, RegistryError."""
         if version.base_sha256 != self._engine.model_sha256:
             raise BaseMismatch(f"{version.ref} belongs to another base model than the one loaded")
         if version.sha256 is None:
-            return Served(version.policy, version.version)
+            return ServedVersion(version.policy, version.version)
         if version.ref not in self._engine.adapters:
             try:
                 fetched = self._registry.fetch(version, self._folder)
                 self._engine.load_adapter(version.ref, fetched or self._folder)
             except (EngineError, ValueError, OSError) as error:
-                # A hash that differs is a ValueError, and so is an adapter of a wrong shape.
+                # HashMismatch is a ValueError, and so is an adapter of a wrong shape.
                 raise VersionUnavailable(str(error)) from error
-        return Served(version.policy, version.version, version.ref, version.sha256)
+        return ServedVersion(version.policy, version.version, version.ref, version.sha256)
 
     def sweep(self, needed: set[str]) -> None:
         """Unload and delete what is not needed: the registry keeps every version."""
@@ -72,24 +69,24 @@ class Adapters:
             if folder.name not in self._engine.adapters:
                 shutil.rmtree(folder)
 
-    def note(self, served: Iterable[Served]) -> None:
-        """Write down what is served now."""
+    def save_served(self, served: Iterable[ServedVersion]) -> None:
+        """Save which versions are served now, for the next start."""
         content = {one.policy: asdict(one) for one in served}
         self._folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._note.with_suffix(".new")
+        scratch = self._served_file.with_suffix(".new")
         scratch.write_text(json.dumps({"base": self._engine.model_sha256, "served": content}))
-        scratch.replace(self._note)
+        scratch.replace(self._served_file)
 
-    def take_up(self, policy: str) -> Served | None:
-        """Load what the note says of `policy`; None without a note for it and this base model.
+    def restore(self, policy: str) -> ServedVersion | None:
+        """Load the version of `policy` that was served last; None if none was, or on another base.
 
-        Raises VersionUnavailable where there is one that cannot be followed.
+        Raises VersionUnavailable where it cannot be loaded.
         """
         try:
-            note = json.loads(self._note.read_text())
-            if note["base"] != self._engine.model_sha256 or policy not in note["served"]:
+            saved = json.loads(self._served_file.read_text())
+            if saved["base"] != self._engine.model_sha256 or policy not in saved["served"]:
                 return None
-            served = Served(**note["served"][policy])
+            served = ServedVersion(**saved["served"][policy])
             if served.adapter is not None:
                 folder = self._folder / served.adapter
                 if adapter_sha256(folder) != served.sha256:

@@ -1,7 +1,7 @@
 """The learned compaction policy, kept on the registry's champion.
 
-Begins with the checkpoint that is shipped. Whatever fails (registry away, wrong hash, weights for
-other features), the scorer loaded last decides on, and `problem` says why. Left out: challengers,
+Starts with the shipped checkpoint. Whatever fails (registry unreachable, wrong hash, weights for
+other features), the scorer loaded last is kept, and `problem` says why. Left out: challengers,
 and training (learner/compactor).
 """
 
@@ -17,7 +17,7 @@ from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, RegistryErro
 
 log = logging.getLogger(__name__)
 
-LEAST_POLL_S = 2.0  # compactions are rare; nobody waits for a fresh one
+MIN_POLL_S = 2.0  # compactions are rare and need no fresher scorer
 
 
 class LiveCompactor:
@@ -29,8 +29,8 @@ class LiveCompactor:
         self.policy = Learned(explore=explore)
         self.problem: str | None = None
         self._registry, self._cache = registry, cache
-        self._poll_s = max(poll_s, LEAST_POLL_S)
-        self._served: int | None = None  # version last taken up; None: the shipped one
+        self._poll_s = max(poll_s, MIN_POLL_S)
+        self._version: int | None = None  # version loaded last; None: the shipped one
         self._follower: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -42,13 +42,13 @@ class LiveCompactor:
             await asyncio.gather(self._follower, return_exceptions=True)
 
     async def poll(self) -> None:
-        """Look once at the champion, and take it up where it moved."""
+        """Read the champion once, and load it if it moved."""
         try:
             wanted = await asyncio.to_thread(self._registry.champion_version, POLICY)
-            if wanted is not None and wanted != self._served:
+            if wanted is not None and wanted != self._version:
                 await asyncio.to_thread(self._registry.note_moves, POLICY)
                 self.policy.scorer = await asyncio.to_thread(self._load, wanted)
-                self._served = wanted
+                self._version = wanted
                 log.info("%s: deciding by version %d", POLICY, wanted)
             self.problem = None
         except (RegistryError, ScorerError, OSError) as error:

@@ -1,11 +1,11 @@
 """The live side of policies: which version answers, and which adapters are resident.
 
 A poll reads each policy's champion alias. A new champion is fetched, verified and loaded beside
-the old one, then a pointer flips; requests that began on the old version hold a `VersionLease` on it and
+the old one, then swapped in; requests that began on the old version hold a `VersionLease` on it and
 finish there. Adapters stay resident while leased, while champion or previous, and as the most
-recently pinned ones. Whatever fails (registry away, wrong hash, broken adapter), the version
-loaded last serves on, and `problem` says why.
-Left out: canary traffic (a challenger can be asked for by its version).
+recently pinned ones. Whatever fails (registry unreachable, wrong hash, broken adapter), the version
+loaded last is still served, and `problem` says why.
+Left out: canary traffic (a challenger can be requested by its version).
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from burnish.serving.engine import Engine
-from burnish.serving.live.adapters import Adapters, Served, VersionUnavailable
+from burnish.serving.live.adapters import Adapters, ServedVersion
+from burnish.serving.live.errors import UnknownModel, VersionUnavailable
+from burnish.serving.live.leases import Leases, VersionLease
+from burnish.serving.live.status import PolicyStatus, ServedPolicy
 from burnish.serving.registry import (
     BaseMismatch,
     PolicyRegistry,
@@ -30,53 +32,8 @@ from burnish.serving.registry import (
 
 log = logging.getLogger(__name__)
 
-_RELIST_S = 10.0  # how often to look for policies nobody named in the settings
+_RELIST_S = 10.0  # how often to look for policies that the settings do not name
 _RETRY_S = 30.0  # how soon a broken champion is tried again
-
-
-class UnknownModel(LookupError):
-    """No policy or version of that name."""
-
-
-class VersionLease:
-    """A promise that one version stays resident until `release`, which may be called twice."""
-
-    def __init__(self, served: Served, owner: LivePolicies):
-        self.policy = served.policy
-        self.version = served.version
-        self.adapter = served.adapter
-        self.ref = served.ref
-        self._owner: LivePolicies | None = owner
-
-    def release(self) -> None:
-        owner, self._owner = self._owner, None
-        if owner is not None:
-            owner._released(self.ref)
-
-
-@dataclass
-class _Line:
-    """One policy as served here."""
-
-    champion: Served | None = None
-    previous: Served | None = None
-    problem: str | None = None  # why the champion alias is not what is served
-    swapped_at: float | None = None
-    swaps: int = 0
-    broken: dict[int, float] = field(default_factory=dict)  # version -> when to try it again
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """What `/v1/policies` and `/readyz` say of one policy."""
-
-    policy: str
-    champion: int | None
-    previous: int | None
-    resident: tuple[int, ...]
-    problem: str | None
-    swapped_at: float | None
-    swaps: int
 
 
 class LivePolicies:
@@ -100,15 +57,15 @@ class LivePolicies:
         self._adapters = Adapters(engine, registry, cache)
         self._poll_s = poll_s
         self._pinned_cap = pinned
-        self._lines: dict[str, _Line] = {}
-        self._leases: dict[str, int] = {}
-        self._pinned: OrderedDict[str, Served] = OrderedDict()
+        self._policies: dict[str, ServedPolicy] = {}
+        self._leases = Leases(self._sweep_soon)
+        self._pinned: OrderedDict[str, ServedVersion] = OrderedDict()
         self._loading = asyncio.Lock()
         self._polling = asyncio.Lock()
         self._follower: asyncio.Task[None] | None = None
         self._sweeper: asyncio.Task[None] | None = None
-        self._unswept = False
-        self._based: set[str] = set()
+        self._sweep_wanted = False
+        self._with_base: set[str] = set()
         self._relist_at = 0.0
         self.problem: str | None = None  # why the registry cannot be read
 
@@ -121,53 +78,57 @@ class LivePolicies:
         """
         policy, _, number = model.partition("@")
         if not number:
-            line = self._lines.get(policy)
-            if line is None:
+            served = self._policies.get(policy)
+            if served is None:
                 raise UnknownModel(model)
-            if line.champion is None:
-                raise VersionUnavailable(line.problem or self.problem or "no version is loaded yet")
-            return self._lease(line.champion)
+            if served.champion is None:
+                raise VersionUnavailable(
+                    served.problem or self.problem or "no version is loaded yet"
+                )
+            return self._leases.grant(served.champion)
         if not number.isdecimal() or str(int(number)) != number:
             raise UnknownModel(model)
-        served = self._resident(policy, int(number))
-        return self._lease(served) if served else await self._acquire_pinned(policy, int(number))
+        resident = self._resident(policy, int(number))
+        if resident is not None:
+            return self._leases.grant(resident)
+        return await self._acquire_pinned(policy, int(number))
 
-    def models(self) -> list[Served]:
+    def models(self) -> list[ServedVersion]:
         """The champion of each policy."""
-        return [line.champion for line in self._lines.values() if line.champion]
+        return [served.champion for served in self._policies.values() if served.champion]
 
-    def state(self) -> list[LiveState]:
+    @property
+    def leased(self) -> set[str]:
+        """Versions that requests use now, as `policy@version`."""
+        return self._leases.refs
+
+    def status(self) -> list[PolicyStatus]:
+        resident = self._all_resident()
         return [
-            LiveState(
-                policy=name,
-                champion=line.champion.version if line.champion else None,
-                previous=line.previous.version if line.previous else None,
-                resident=tuple(sorted(s.version for s in self._all_resident() if s.policy == name)),
-                problem=line.problem or self.problem,
-                swapped_at=line.swapped_at,
-                swaps=line.swaps,
+            served.status(
+                name, tuple(sorted(v.version for v in resident if v.policy == name)), self.problem
             )
-            for name, line in sorted(self._lines.items())
+            for name, served in sorted(self._policies.items())
         ]
 
     # Following the registry
 
     async def start(self) -> None:
-        """Serve what was served last, or else what the registry says; then follow the registry.
+        """Serve what was served last, or else the registry's champions; then follow the registry.
 
         So a restart waits neither for the registry nor for MLflow's import. Raises BaseMismatch:
         with another base model under it no version of a policy would fit.
         """
         for name in self._names:
-            line = self._lines.setdefault(name, _Line())
+            served = self._policies.setdefault(name, ServedPolicy())
             try:
-                line.champion = await asyncio.to_thread(self._adapters.take_up, name)
+                served.champion = await asyncio.to_thread(self._adapters.restore, name)
             except VersionUnavailable as error:
-                log.warning("%s: what was served last cannot be taken up: %s", name, error)
-            if line.champion is not None:
-                line.swapped_at = time.time()
-                log.info("%s: serving version %d as before", name, line.champion.version)
-        if any(self._lines[name].champion is None for name in self._names):
+                log.warning("%s: what was served last cannot be restored: %s", name, error)
+            if served.champion is not None:
+                served.swapped_at = time.time()
+                log.info("%s: serving version %d as before", name, served.champion.version)
+        if any(self._policies[name].champion is None for name in self._names):
             await self.poll()
         self._sweep_soon()
         self._follower = asyncio.create_task(self._follow())
@@ -181,11 +142,11 @@ class LivePolicies:
     async def poll(self) -> None:
         """Look once at every policy's champion, and swap where it moved."""
         try:
-            # One at a time: two that see the same move would both flip, and the second would
-            # take the champion itself for the version before.
+            # One at a time: two that see the same move would both swap, and the second would
+            # take the champion itself for the previous version.
             async with self._polling:
-                for name in await self._policies():
-                    await self._poll_one(name, self._lines.setdefault(name, _Line()))
+                for name in await self._names_to_poll():
+                    await self._poll_one(name, self._policies.setdefault(name, ServedPolicy()))
             if self.problem:
                 log.info("the registry is back")
             self.problem = None
@@ -201,55 +162,48 @@ class LivePolicies:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
-            except (BaseMismatch, OSError) as error:  # a disk that is full, say
+            except (BaseMismatch, OSError) as error:  # such as a full disk
                 if self.problem is None:
                     log.error("policies: %s", error)
                 self.problem = str(error)
 
-    async def _policies(self) -> list[str]:
+    async def _names_to_poll(self) -> list[str]:
         for name in self._names:
-            if name not in self._based:
+            if name not in self._with_base:
                 sha256 = self._engine.model_sha256
                 await asyncio.to_thread(self._registry.ensure_base, name, self._model_path, sha256)
-                self._based.add(name)
+                self._with_base.add(name)
         if time.monotonic() >= self._relist_at:
             for name in await asyncio.to_thread(self._registry.policies):
-                self._lines.setdefault(name, _Line())
+                self._policies.setdefault(name, ServedPolicy())
             self._relist_at = time.monotonic() + _RELIST_S
-        return list(dict.fromkeys((*self._names, *self._lines)))
+        return list(dict.fromkeys((*self._names, *self._policies)))
 
-    async def _poll_one(self, name: str, line: _Line) -> None:
+    async def _poll_one(self, name: str, served: ServedPolicy) -> None:
         wanted = await asyncio.to_thread(self._registry.champion_version, name)
-        if wanted is None or (line.champion and wanted == line.champion.version):
-            line.problem = None
+        if wanted is None or (served.champion and wanted == served.champion.version):
+            served.problem = None
             return
-        if line.broken.get(wanted, 0.0) > time.monotonic():
+        if served.broken.get(wanted, 0.0) > time.monotonic():
             return
         await asyncio.to_thread(self._registry.note_moves, name)
         try:
             fresh = await self._load(await asyncio.to_thread(self._registry.get, name, wanted))
         except (RegistryError, VersionUnavailable) as error:
-            line.broken[wanted] = time.monotonic() + _RETRY_S
-            line.problem = f"version {wanted} is champion but cannot be served: {error}"
-            log.error("%s: %s", name, line.problem)
+            served.broken[wanted] = time.monotonic() + _RETRY_S
+            served.problem = f"version {wanted} is champion but cannot be served: {error}"
+            log.error("%s: %s", name, served.problem)
             return
-        self._flip(line, fresh)
-        await asyncio.to_thread(self._adapters.note, self.models())
-
-    def _flip(self, line: _Line, fresh: Served) -> None:
-        """The swap: requests from here on get `fresh`. No await, so nobody sees half of it."""
-        if line.champion is not None:
-            line.swaps += 1
-            log.info("%s: now serving version %d", fresh.policy, fresh.version)
-        line.previous, line.champion = line.champion, fresh
-        line.swapped_at, line.problem = time.time(), None
-        line.broken.clear()
+        if served.champion is not None:
+            log.info("%s: now serving version %d", name, wanted)
+        served.swap(fresh)
         self._sweep_soon()
+        await asyncio.to_thread(self._adapters.save_served, self.models())
 
     # Adapters
 
     async def _acquire_pinned(self, policy: str, number: int) -> VersionLease:
-        if policy not in self._lines:
+        if policy not in self._policies:
             raise UnknownModel(f"{policy}@{number}")
         try:
             version = await asyncio.to_thread(self._registry.get, policy, number)
@@ -260,15 +214,15 @@ class LivePolicies:
             raise VersionUnavailable(f"{policy}@{number}: {error}") from error
         self._pinned[served.ref] = served
         self._pinned.move_to_end(served.ref)
-        lease = self._lease(served)
+        lease = self._leases.grant(served)
         self._sweep_soon()
         return lease
 
-    async def _load(self, version: PolicyVersion) -> Served:
+    async def _load(self, version: PolicyVersion) -> ServedVersion:
         async with self._loading:
             return await asyncio.to_thread(self._adapters.load, version)
 
-    def _resident(self, policy: str, number: int) -> Served | None:
+    def _resident(self, policy: str, number: int) -> ServedVersion | None:
         for served in self._all_resident():
             if (served.policy, served.version) == (policy, number):
                 if served.ref in self._pinned:
@@ -276,31 +230,23 @@ class LivePolicies:
                 return served
         return None
 
-    def _all_resident(self) -> set[Served]:
-        kept = {s for line in self._lines.values() for s in (line.champion, line.previous) if s}
+    def _all_resident(self) -> set[ServedVersion]:
+        kept = {
+            s for served in self._policies.values() for s in (served.champion, served.previous) if s
+        }
         return kept | set(self._pinned.values())
 
-    def _lease(self, served: Served) -> VersionLease:
-        self._leases[served.ref] = self._leases.get(served.ref, 0) + 1
-        return VersionLease(served, self)
-
-    def _released(self, ref: str) -> None:
-        self._leases[ref] -= 1
-        if not self._leases[ref]:
-            del self._leases[ref]
-            self._sweep_soon()
-
     def _sweep_soon(self) -> None:
-        self._unswept = True
+        self._sweep_wanted = True
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.create_task(self._sweep())
 
     async def _sweep(self) -> None:
-        while self._unswept:
-            self._unswept = False
+        while self._sweep_wanted:
+            self._sweep_wanted = False
             async with self._loading:
                 while len(self._pinned) > self._pinned_cap:
                     self._pinned.popitem(last=False)
-                # What becomes needed meanwhile is either in this set or waits to be loaded.
-                needed = {one.ref for one in self._all_resident()} | set(self._leases)
+                # What becomes needed meanwhile is either in this set or waits for the lock to be loaded.
+                needed = {one.ref for one in self._all_resident()} | self.leased
                 await asyncio.to_thread(self._adapters.sweep, needed)
