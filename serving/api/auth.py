@@ -29,7 +29,7 @@ _LOOPBACK_V4 = re.compile(r"127(\.\d{1,3}){3}")
 
 @dataclass(frozen=True)
 class Principal:
-    """The asker. `tenant` comes from the key alone and prefixes everything stored for it."""
+    """Who sent a request. `tenant` comes from the key alone and prefixes everything stored for it."""
 
     tenant: str
     scopes: frozenset[str]

@@ -1,7 +1,7 @@
-"""What a request says about the form of its answer, as a grammar for the engine.
+"""The output format a request asks for, as a grammar for the engine.
 
 `response_format` asks for JSON, `tool_choice` for a call. Thinking comes before it and is free; the
-engine sees to that. Left out: forms other than these two.
+engine sees to that. Left out: other formats.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from burnish.serving.api.chat_template import CALL, END_CALL
 from burnish.serving.api.errors import ApiError
-from burnish.serving.api.openai_types import ChatRequest, Tool
+from burnish.serving.api.openai_requests import ChatRequest, Tool
 from burnish.serving.engine.grammars import SPACING, json_grammar
 
 
@@ -34,7 +34,7 @@ def _calls(body: ChatRequest, tokenizer: Any) -> str:
     """One tool call, or where they are allowed several, in the markup models write."""
     calls = [_call(tool) for tool in _allowed(body)]
     schema = json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
-    opening, closing = (_spelt(tag, tokenizer) for tag in (CALL, END_CALL))
+    opening, closing = (_terminal(tag, tokenizer) for tag in (CALL, END_CALL))
     many = "" if body.parallel_tool_calls is False else ' ("\\n"? call)*'
     return f"start: call{many}\ncall: {opening} json {closing}\njson: %json {schema}\n"
 
@@ -66,7 +66,7 @@ def _call(tool: Tool) -> dict[str, Any]:
     }
 
 
-def _spelt(tag: str, tokenizer: Any) -> str:
+def _terminal(tag: str, tokenizer: Any) -> str:
     """A tag as Lark has it: by its id where it is one token of its own, else as text."""
     for token, added in tokenizer.added_tokens_decoder.items():
         if added.content == tag:

@@ -1,7 +1,7 @@
-"""One question being answered: n engine requests run at once, their deltas merged and parsed.
+"""One generation: n engine requests run at once, their deltas merged and parsed.
 
-A `Generation` owns what must be given back when an answer ends in any way, a client hanging up
-included: the engine slots and the lease on the policy version. `close` is not a coroutine, so it
+A `Generation` owns what must be released however it ends, a disconnected client included: the
+engine slots and the lease on the policy version. `close` is not a coroutine, so it
 works in the middle of a cancellation. Left out: HTTP (routes/chat.py) and recording (recorder.py).
 """
 
@@ -25,12 +25,12 @@ from burnish.serving.engine import (
     Thinking,
 )
 from burnish.serving.engine.logits_processor import ThinkingBudget
-from burnish.serving.live.policies import VersionLease
+from burnish.serving.live import VersionLease
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """Everything fixed before the first token; the source of the recorded interaction."""
+    """Everything decided before the first token; recorded with the interaction."""
 
     id: str  # the completion id, which is the interaction id
     created: int
@@ -51,22 +51,22 @@ class GenerationRequest:
 
 
 class Choice:
-    """One of a question's n answers, as far as it has come."""
+    """One of the n answers, as far as it has been generated."""
 
     def __init__(self, index: int, parser: AnswerParser | None, thinking: Thinking | None = None):
         self.index = index
-        self._thought = ThinkingBudget(thinking) if thinking is not None else None
+        self._thinking = ThinkingBudget(thinking) if thinking is not None else None
         self.parser = parser  # None: a plain completion, text is text
         self.deltas: list[Delta] = []
         self.parts: list[Part] = []
         self.finish: str | None = None
 
-    def take(self, delta: Delta) -> list[Part]:
-        """Add a delta; returns what it lets the client see."""
+    def add(self, delta: Delta) -> list[Part]:
+        """Add a delta; returns the parts that may now be shown to the client."""
         self.deltas.append(delta)
-        if self._thought is not None:
+        if self._thinking is not None:
             for token in delta.token_ids:
-                self._thought.take(token)
+                self._thinking.accept(token)
         if self.parser is None:
             parts = [Part("content", delta.text)] if delta.text else []
         else:
@@ -79,7 +79,7 @@ class Choice:
             self.finish = "tool_calls" if called else delta.finish_reason
         return parts
 
-    def said(self, kind: str) -> str:
+    def text_of(self, kind: str) -> str:
         return "".join(part.text for part in self.parts if part.kind == kind)
 
     @property
@@ -92,8 +92,8 @@ class Choice:
 
     @property
     def reasoning_tokens(self) -> int:
-        """How many of the tokens were thinking, with its tags."""
-        return 0 if self._thought is None else self._thought.tokens
+        """How many of the tokens were thinking, including its tags."""
+        return 0 if self._thinking is None else self._thinking.tokens
 
     @property
     def token_ids(self) -> list[int]:
@@ -101,42 +101,42 @@ class Choice:
 
 
 class Generation:
-    """Runs a question. Iterate `events`, and call `close` whatever happens."""
+    """Runs a request. Iterate `events`, and call `close` in every case."""
 
     def __init__(
         self,
         engine: Engine,
-        question: GenerationRequest,
+        request: GenerationRequest,
         lease: VersionLease,
         parsers: list[AnswerParser | None],
     ):
-        self.question = question
+        self.request = request
         self.lease = lease
-        self.choices = [Choice(i, p, question.thinking) for i, p in enumerate(parsers)]
+        self.choices = [Choice(i, p, request.thinking) for i, p in enumerate(parsers)]
         self.started = time.monotonic()
         self.first_token_s: float | None = None
-        self.streaming = False  # a response body has taken over closing it
+        self.streaming = False  # a streaming response is responsible for closing it
         self._engine = engine
         self._queue: asyncio.Queue[tuple[int, Delta | EngineError]] = asyncio.Queue()
         self._first: tuple[int, Delta | EngineError] | None = None
-        self._pumps = [asyncio.create_task(self._pump(i)) for i in range(question.n)]
+        self._pumps = [asyncio.create_task(self._pump(i)) for i in range(request.n)]
 
     async def begin(self) -> None:
-        """Wait for the first delta; raises the engine's refusal while there is time for a status."""
+        """Wait for the first delta; raises the engine's refusal while a status can still be sent."""
         self._first = await self._queue.get()
         self.first_token_s = time.monotonic() - self.started
         if isinstance(self._first[1], EngineError):
             raise self._first[1]
 
     async def events(self) -> AsyncIterator[tuple[Choice, Delta, list[Part]]]:
-        """Each delta with its choice and what it lets the client see, until all have finished."""
+        """Each delta with its choice and the parts to show, until all choices have finished."""
         while any(choice.finish is None for choice in self.choices):
             index, item = self._first or await self._queue.get()
             self._first = None
             if isinstance(item, EngineError):
                 raise item
             choice = self.choices[index]
-            yield choice, item, choice.take(item)
+            yield choice, item, choice.add(item)
 
     async def finish(self) -> None:
         """Run to the end, keeping the choices."""
@@ -144,13 +144,13 @@ class Generation:
             pass
 
     def close(self) -> None:
-        """Free the slots and the policy version. Safe at any time, more than once."""
+        """Release the slots and the policy version. May be called at any time, repeatedly."""
         for pump in self._pumps:
             pump.cancel()
         self.lease.release()
 
-    def end_now(self) -> None:
-        """Mark what has not finished as cancelled, for the record of an answer nobody waits for."""
+    def mark_cancelled(self) -> None:
+        """Give every unfinished choice the finish reason "cancelled", for the record."""
         for choice in self.choices:
             if choice.finish is None:
                 choice.finish = "cancelled"
@@ -160,7 +160,7 @@ class Generation:
         return time.monotonic() - self.started
 
     def usage(self) -> dict[str, Any]:
-        prompt = len(self.question.prompt_ids)
+        prompt = len(self.request.prompt_ids)
         completion = sum(len(choice.token_ids) for choice in self.choices)
         reasoning = sum(choice.reasoning_tokens for choice in self.choices)
         return {
@@ -171,20 +171,20 @@ class Generation:
         }
 
     async def _pump(self, index: int) -> None:
-        question = self.question
-        params = question.params
+        request = self.request
+        params = request.params
         if params.seed is not None and index:
             params = replace(params, seed=params.seed + index)  # n answers, not one n times
-        request = Request(
-            f"{question.id}-{index}",
-            question.prompt_ids,
+        engine_request = Request(
+            f"{request.id}-{index}",
+            request.prompt_ids,
             params,
             self.lease.adapter,
-            tenant=question.tenant,
-            deadline_s=question.deadline_s,
+            tenant=request.tenant,
+            deadline_s=request.deadline_s,
         )
         try:
-            async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]
+            async with aclosing(self._engine.generate(engine_request)) as deltas:  # type: ignore[type-var]
                 async for delta in deltas:
                     self._queue.put_nowait((index, delta))
         except EngineError as error:

@@ -1,7 +1,7 @@
 """What memory needs of the served model: an embedder and a summariser, on the engine.
 
 The embedder reads the base, whose vectors stay comparable from version to version; the summariser
-asks the champion. Left out: engines that show no hidden states, where hashing takes over.
+asks the champion. Engines without hidden states get a hashing embedder.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from burnish.serving.engine import (
     SamplingParams,
     json_grammar,
 )
-from burnish.serving.live.adapters import VersionUnavailable
-from burnish.serving.live.policies import UnknownModel, VersionLease
+from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
 
-LONGEST_JSON = 1024  # tokens
-TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
+MAX_JSON_TOKENS = 1024
+TENANT = "memory"  # upkeep is a tenant of its own, as the engine is fair among tenants
 
 
 def embedder_of(engine: Engine) -> Embedder:
@@ -59,7 +58,7 @@ class EngineEmbedder:
 
 
 class EngineSummariser:
-    """The champion of a policy, asked like anyone else, below everyone else."""
+    """Prompts the champion of a policy, at lower priority than clients."""
 
     def __init__(self, engine: Engine, acquire: Callable[[], Awaitable[VersionLease]]) -> None:
         self._engine = engine
@@ -75,33 +74,33 @@ class EngineSummariser:
 
     async def in_schema(self, prompt: str, schema: Mapping[str, Any]) -> str:
         """JSON that keeps to the schema, unless it is cut off. Raises PolicyFailed."""
-        return await self._answer(prompt, LONGEST_JSON, json_grammar(dict(schema)))
+        return await self._answer(prompt, MAX_JSON_TOKENS, json_grammar(dict(schema)))
 
     async def _answer(self, prompt: str, max_tokens: int, grammar: str = "") -> str:
         messages = [{"role": "user", "content": prompt}]
         ids = render(self._engine.tokenizer, messages, None, thinking=False).ids
-        room = self._engine.max_model_len - len(ids)
-        if room < 1:
+        max_new_tokens = self._engine.max_model_len - len(ids)
+        if max_new_tokens < 1:
             raise PolicyFailed("the steps do not fit the model")
         params = SamplingParams(
-            temperature=0.0, max_tokens=max(1, min(max_tokens, room)), grammar=grammar
+            temperature=0.0, max_tokens=max(1, min(max_tokens, max_new_tokens)), grammar=grammar
         )
         try:
             lease = await self._acquire()
         except (UnknownModel, VersionUnavailable) as error:
             raise PolicyFailed(f"no version to ask: {error}") from error
         parser = AnswerParser(in_reasoning=False, tools=False)
-        said: list[str] = []
+        text: list[str] = []
         request = Request(
             f"summary-{uuid.uuid4().hex}", ids, params, lease.adapter, priority=-1, tenant=TENANT
         )
         try:
             async with aclosing(self._engine.generate(request)) as deltas:  # type: ignore[type-var]
                 async for delta in deltas:
-                    said += [p.text for p in parser.feed(delta.text) if p.kind == "content"]
+                    text += [p.text for p in parser.feed(delta.text) if p.kind == "content"]
         except EngineError as error:
             raise PolicyFailed(f"the model cannot answer now: {error}") from error
         finally:
             lease.release()
-        said += [part.text for part in parser.finish() if part.kind == "content"]
-        return "".join(said)
+        text += [part.text for part in parser.finish() if part.kind == "content"]
+        return "".join(text)

@@ -1,6 +1,6 @@
-"""Turns into interaction events, put into the durable spool.
+"""Records generations as interaction events in the durable spool.
 
-An answer counts as given once `record` has returned: the event is on disk by then.
+An interaction is recorded once `record` has returned: the event is on disk by then.
 Left out: the stream (the spool's forwarder takes it from there) and everything about rewards.
 """
 
@@ -21,25 +21,25 @@ from burnish.serving.api.generation import Choice, Generation
 log = logging.getLogger(__name__)
 
 
-def interaction_of(turn: Generation) -> InteractionEvent:
-    """What happened, with all that learning needs: token ids, log-probabilities, version, sampling."""
-    question = turn.question
+def interaction_of(generation: Generation) -> InteractionEvent:
+    """The event of a generation: token ids, log-probabilities, version, sampling parameters."""
+    request = generation.request
     return InteractionEvent(
-        id=question.id,
-        time=datetime.fromtimestamp(question.created, UTC),
-        tenant=question.tenant,
-        user=question.user,
-        session_id=question.session_id,
-        policy=turn.lease.policy,
-        version=turn.lease.version,
-        messages=list(question.messages),
-        tools=None if question.tools is None else list(question.tools),
-        prompt_ids=list(question.prompt_ids),
-        completions=[_completion(choice) for choice in turn.choices],
-        sampling={**asdict(question.params), "n": question.n},
-        memories=list(question.memory.cursors) if question.memory else [],
-        memory=question.memory,
-        metadata=question.metadata,
+        id=request.id,
+        time=datetime.fromtimestamp(request.created, UTC),
+        tenant=request.tenant,
+        user=request.user,
+        session_id=request.session_id,
+        policy=generation.lease.policy,
+        version=generation.lease.version,
+        messages=list(request.messages),
+        tools=None if request.tools is None else list(request.tools),
+        prompt_ids=list(request.prompt_ids),
+        completions=[_completion(choice) for choice in generation.choices],
+        sampling={**asdict(request.params), "n": request.n},
+        memories=list(request.memory.cursors) if request.memory else [],
+        memory=request.memory,
+        metadata=request.metadata,
     )
 
 
@@ -57,34 +57,36 @@ def _completion(choice: Choice) -> Completion:
 
 
 class Recorder:
-    """Writes interactions; `later` is for the answers whose client has gone."""
+    """Writes interactions; `record_later` is for answers whose client has disconnected."""
 
     def __init__(self, spool: Spool):
         self._spool = spool
         self._tasks: set[asyncio.Task] = set()
 
-    async def record(self, turn: Generation) -> None:
+    async def record(self, generation: Generation) -> None:
         """Returns when the interaction is durable. Raises SpoolFull, or another FeedbackError."""
-        event = interaction_of(turn)
+        event = interaction_of(generation)
         await self._spool.append(INTERACTIONS, event.id, event)
 
-    def record_later(self, turn: Generation) -> None:
-        """Record a broken-off answer: feedback may come for what was seen of it."""
-        turn.end_now()
-        self.background(self._record_or_log(turn))
+    def record_later(self, generation: Generation) -> None:
+        """Record an interrupted answer: feedback may come for the part that was shown."""
+        generation.mark_cancelled()
+        self.background(self._record_or_log(generation))
 
     def background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _record_or_log(self, turn: Generation) -> None:
+    async def _record_or_log(self, generation: Generation) -> None:
         try:
-            await self.record(turn)
+            await self.record(generation)
         except FeedbackError as error:
-            log.error("interaction %s was broken off and not recorded: %s", turn.question.id, error)
+            log.error(
+                "interaction %s was broken off and not recorded: %s", generation.request.id, error
+            )
 
     async def drain(self) -> None:
-        """Wait for what still is to be written."""
+        """Wait until everything is written."""
         while self._tasks:
             await asyncio.gather(*self._tasks)

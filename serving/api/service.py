@@ -20,8 +20,7 @@ from burnish.serving.api.memory_model import EngineSummariser, policies_of
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
 from burnish.serving.engine import Engine
-from burnish.serving.live.compactor import LiveCompactor
-from burnish.serving.live.policies import LivePolicies
+from burnish.serving.live import LiveCompactor, LivePolicies
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
@@ -112,7 +111,7 @@ class Service:
         self.memory.upkeep.start()
 
     async def stop(self) -> None:
-        """What was accepted is finished and written first; the stream gets the rest next time."""
+        """Finish and record what was accepted; events not yet on the stream are sent at the next start."""
         await self.memory.upkeep.stop()
         await self.compactor.stop()
         await self.policies.stop()

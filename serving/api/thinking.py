@@ -1,7 +1,6 @@
 """What `reasoning_effort` means to the engine: the model's markup of thinking, and a budget.
 
-An effort is a share of the tokens that the answer may have, so that something is left to answer
-with; `thinking_token_budget` says a number instead. Left out: markup other than the template's
+An effort is a share of the answer's token limit, so that some is left for the content; `thinking_token_budget` says a number instead. Left out: markup other than the template's
 `<think>...</think>`.
 """
 
@@ -11,24 +10,24 @@ from functools import lru_cache
 from typing import Any
 
 from burnish.serving.api.chat_template import END_THINK, THINK
-from burnish.serving.api.openai_types import ChatRequest
+from burnish.serving.api.openai_requests import ChatRequest
 from burnish.serving.engine import Thinking
 from jinja2 import TemplateError
 
 SHARES = {"low": 0.2, "medium": 0.5, "high": 0.8, "xhigh": 0.95}
-# Two words that no template spells, to find what it writes between them.
-_THOUGHT, _SAID = "qkxthought", "qkxsaid"
+# Two words that no template contains, to find what it writes between them.
+_REASONING, _CONTENT = "qkxthought", "qkxsaid"
 
 
-def thinking_of(body: ChatRequest, tokenizer: Any, *, opened: bool, room: int) -> Thinking:
-    """How the answer may think within `room` tokens; `opened`: the prompt ends in `<think>`.
+def thinking_of(body: ChatRequest, tokenizer: Any, *, opened: bool, max_tokens: int) -> Thinking:
+    """How the answer may think within `max_tokens`; `opened`: the prompt ends in `<think>`.
 
     The markup is there even for a request that asks for no thinking: a model may do so unasked,
     and usage counts it.
     """
     budget = body.thinking_token_budget
     if budget is None and body.thinks:
-        budget = int(SHARES[body.reasoning_effort or "medium"] * room)
+        budget = int(SHARES[body.reasoning_effort or "medium"] * max_tokens)
     begin, end = (_ids(tokenizer, tag) for tag in (THINK, END_THINK))
     return Thinking(
         open=begin[0] if len(begin) == 1 else None,
@@ -46,15 +45,15 @@ def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def _closing(tokenizer: Any) -> str:
-    """What the template writes between a thought and what is said after it."""
+    """What the template writes between the reasoning and the content after it."""
     messages = [
         {"role": "user", "content": "?"},
-        {"role": "assistant", "reasoning_content": _THOUGHT, "content": _SAID},
+        {"role": "assistant", "reasoning_content": _REASONING, "content": _CONTENT},
     ]
     try:
         text = tokenizer.apply_chat_template(messages, tools=None, tokenize=False)
     except (TemplateError, TypeError, ValueError):
         text = ""
-    between = text.partition(_THOUGHT)[2].partition(_SAID)[0]
-    # Most templates drop earlier thoughts, or know none: then as most models are trained.
+    between = text.partition(_REASONING)[2].partition(_CONTENT)[0]
+    # Most templates drop earlier reasoning, or have none: then as most models are trained.
     return between if END_THINK in between else f"\n{END_THINK}\n\n"

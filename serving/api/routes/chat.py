@@ -1,7 +1,7 @@
 """POST /v1/chat/completions and /v1/completions.
 
 A whole answer is sent once its interaction is durable; a stream holds back its finish chunks and
-[DONE] until then. A client that hangs up frees its slots; what a stream had shown by then is
+[DONE] until then. When a client disconnects its slots are freed; what a stream had sent by then is
 recorded as cancelled, because feedback may refer to it.
 """
 
@@ -17,13 +17,18 @@ from typing import Any, TypeVar
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
 from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.chat_memory import remember
 from burnish.serving.api.chat_template import AnswerParser
 from burnish.serving.api.errors import ApiError, unsupported
 from burnish.serving.api.generation import Generation, GenerationRequest
-from burnish.serving.api.openai_types import ChatRequest, CompletionRequest
-from burnish.serving.api.recall import remember
-from burnish.serving.api.requests import chat_question, text_question
-from burnish.serving.api.responses import ChatShape, Shape, TextShape, message_of
+from burnish.serving.api.generation_requests import chat_request, completion_request
+from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
+from burnish.serving.api.openai_responses import (
+    ChatFormatter,
+    CompletionFormatter,
+    ResponseFormatter,
+    message_of,
+)
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.engine import (
     BadGrammar,
@@ -33,8 +38,7 @@ from burnish.serving.engine import (
     QueueFull,
     Unsupported,
 )
-from burnish.serving.live.adapters import VersionUnavailable
-from burnish.serving.live.policies import UnknownModel, VersionLease
+from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from redis.exceptions import RedisError
@@ -44,8 +48,8 @@ T = TypeVar("T")
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-class HungUp(Exception):
-    """The client has gone; nobody reads the answer."""
+class Disconnected(Exception):
+    """The client has disconnected; nobody reads the answer."""
 
 
 def router(auth: Auth) -> APIRouter:
@@ -59,19 +63,19 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         lease = await _lease(service, body.model)
         with _released_on_failure(lease):
-            question, in_reasoning = await chat_question(service, body, who)
+            generation_request, in_reasoning = await chat_request(service, body, who)
         parsers = [
-            AnswerParser(in_reasoning=in_reasoning, tools=question.tools is not None)
+            AnswerParser(in_reasoning=in_reasoning, tools=generation_request.tools is not None)
             for _ in range(body.n)
         ]
-        shape = ChatShape(
+        formatter = ChatFormatter(
             service.engine.tokenizer,
             logprobs=body.logprobs,
             usage=body.wants_usage,
             mode=body.logprobs_mode,
         )
-        turn = Generation(service.engine, question, lease, list(parsers))
-        return await _answer(service, request, turn, shape, body.stream)
+        generation = Generation(service.engine, generation_request, lease, list(parsers))
+        return await _answer(service, request, generation, formatter, body.stream)
 
     @api.post("/completions")
     async def completions(
@@ -80,16 +84,16 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         lease = await _lease(service, body.model)
         with _released_on_failure(lease):
-            question = text_question(service, body, who)
+            generation_request = completion_request(service, body, who)
         wanted = body.logprobs is not None
-        shape = TextShape(
+        formatter = CompletionFormatter(
             service.engine.tokenizer,
             logprobs=wanted,
             usage=body.wants_usage,
             mode=body.logprobs_mode,
         )
-        turn = Generation(service.engine, question, lease, [None] * body.n)
-        return await _answer(service, request, turn, shape, body.stream)
+        generation = Generation(service.engine, generation_request, lease, [None] * body.n)
+        return await _answer(service, request, generation, formatter, body.stream)
 
     return api
 
@@ -117,35 +121,39 @@ def _released_on_failure(lease: VersionLease) -> Iterator[None]:
 
 
 async def _answer(
-    service: Service, request: Request, turn: Generation, shape: Shape, stream: bool
+    service: Service,
+    request: Request,
+    generation: Generation,
+    formatter: ResponseFormatter,
+    stream: bool,
 ) -> Response:
     try:
-        await _unless_hung_up(request, turn.begin())
+        await _unless_disconnected(request, generation.begin())
         if stream:
-            return _EventStream(service, turn, shape)
-        await _unless_hung_up(request, turn.finish())
-        await _settle(service, turn, shape)
-        return JSONResponse(shape.whole(turn))
-    except HungUp:
-        service.metrics.interactions.labels(turn.lease.policy, "hung_up").inc()
+            return _EventStream(service, generation, formatter)
+        await _unless_disconnected(request, generation.finish())
+        await _record(service, generation, formatter)
+        return JSONResponse(formatter.response(generation))
+    except Disconnected:
+        service.metrics.interactions.labels(generation.lease.policy, "hung_up").inc()
         return Response(status_code=499)
     except (EngineError, FeedbackError) as error:
-        raise _as_api_error(error, turn.question) from error
+        raise _as_api_error(error, generation.request) from error
     finally:
-        if not stream or not turn.streaming:
-            turn.close()
+        if not stream or not generation.streaming:
+            generation.close()
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events. However it ends, the turn is closed, even if it was never begun."""
+    """Server-sent events. However it ends, the generation is closed, even if it never began."""
 
-    def __init__(self, service: Service, turn: Generation, shape: Shape):
-        self._service, self._turn = service, turn
-        self._settled = False
-        turn.streaming = True
+    def __init__(self, service: Service, generation: Generation, formatter: ResponseFormatter):
+        self._service, self._turn = service, generation
+        self._recorded = False
+        generation.streaming = True
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(
-            self._events(shape), media_type="text/event-stream; charset=utf-8", headers=headers
+            self._events(formatter), media_type="text/event-stream; charset=utf-8", headers=headers
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -153,84 +161,93 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._turn.close()
-            if not self._settled:
+            if not self._recorded:
                 self._service.metrics.interactions.labels(
                     self._turn.lease.policy, "broken_off"
                 ).inc()
                 self._service.recorder.record_later(self._turn)
 
-    async def _events(self, shape: Shape) -> AsyncIterator[str]:
-        turn = self._turn
+    async def _events(self, formatter: ResponseFormatter) -> AsyncIterator[str]:
+        generation = self._turn
         try:
-            # What is there at one time is sent at one time: each yield is a system call.
-            opening = _events(shape.opening(turn))
-            async for choice, delta, parts in turn.events():
-                if text := opening + _events(shape.chunks(turn, choice, delta, parts)):
+            # What is ready together is sent together: each yield is a system call.
+            first = _events(formatter.first_chunks(generation))
+            async for choice, delta, parts in generation.events():
+                if text := first + _events(formatter.chunks(generation, choice, delta, parts)):
                     yield text
-                opening = ""
-            await _settle(self._service, turn, shape)
-            self._settled = True
-            yield _events(shape.closing(turn)) + "data: [DONE]\n\n"
+                first = ""
+            await _record(self._service, generation, formatter)
+            self._recorded = True
+            yield _events(formatter.last_chunks(generation)) + "data: [DONE]\n\n"
         except (EngineError, FeedbackError) as error:
-            # The status line is long gone: the stream ends in an error and without [DONE].
-            self._settled = isinstance(error, FeedbackError)  # no use in trying that again
-            yield _events([_as_api_error(error, turn.question).body()])
+            # The status is already sent: the stream ends in an error and without [DONE].
+            self._recorded = isinstance(error, FeedbackError)  # recording it again would fail again
+            yield _events([_as_api_error(error, generation.request).body()])
 
 
-async def _settle(service: Service, turn: Generation, shape: Shape) -> None:
-    """Make the interaction durable; then count it and let memory have it."""
-    if any(choice.finish == "cancelled" for choice in turn.choices):
+async def _record(service: Service, generation: Generation, formatter: ResponseFormatter) -> None:
+    """Make the interaction durable; then count it and append it to the session."""
+    if any(choice.finish == "cancelled" for choice in generation.choices):
         raise EngineStopped("the server is shutting down")
-    await service.recorder.record(turn)
-    labels = (shape.operation, turn.lease.policy)
-    metrics, usage = service.metrics, turn.usage()
-    metrics.interactions.labels(turn.lease.policy, "recorded").inc()
-    metrics.tokens.labels(turn.lease.policy, "input").inc(usage["prompt_tokens"])
-    metrics.tokens.labels(turn.lease.policy, "output").inc(usage["completion_tokens"])
-    metrics.duration.labels(*labels).observe(turn.seconds)
-    first = turn.first_token_s or 0.0
+    await service.recorder.record(generation)
+    labels = (formatter.operation, generation.lease.policy)
+    metrics, usage = service.metrics, generation.usage()
+    metrics.interactions.labels(generation.lease.policy, "recorded").inc()
+    metrics.tokens.labels(generation.lease.policy, "input").inc(usage["prompt_tokens"])
+    metrics.tokens.labels(generation.lease.policy, "output").inc(usage["completion_tokens"])
+    metrics.duration.labels(*labels).observe(generation.seconds)
+    first = generation.first_token_s or 0.0
     metrics.first_token.labels(*labels).observe(first)
-    longest = max(len(choice.token_ids) for choice in turn.choices)
+    longest = max(len(choice.token_ids) for choice in generation.choices)
     if longest > 1:
-        metrics.per_token.labels(*labels).observe((turn.seconds - first) / (longest - 1))
-    if turn.question.session_id is not None and turn.choices[0].parser is not None:
-        await _remember(service, turn)
+        metrics.per_token.labels(*labels).observe((generation.seconds - first) / (longest - 1))
+    if generation.request.session_id is not None and generation.choices[0].parser is not None:
+        await _remember(service, generation)
 
 
-async def _remember(service: Service, turn: Generation) -> None:
-    question = turn.question
-    answer = message_of(turn, turn.choices[0])
+async def _remember(service: Service, generation: Generation) -> None:
+    generation_request = generation.request
+    answer = message_of(generation, generation.choices[0])
     try:
         await remember(
             service.memory,
-            question.tenant,
-            question.session_id or "",
-            question.messages,
+            generation_request.tenant,
+            generation_request.session_id or "",
+            generation_request.messages,
             answer,
-            question.id,
-            question.user,
+            generation_request.id,
+            generation_request.user,
         )
-        if question.view_budget:
+        if generation_request.view_budget:
             service.memory.upkeep.consider(
-                question.tenant, question.session_id or "", question.view_budget
+                generation_request.tenant,
+                generation_request.session_id or "",
+                generation_request.view_budget,
             )
     except (StoreError, RedisError) as error:
-        # The answer is given and recorded; the session has a gap, which the log and a count tell.
+        # The answer is recorded; the session has a gap, which the log and a metric report.
         service.metrics.memory_errors.inc()
-        log.warning("session %s did not take %s: %s", question.session_id, question.id, error)
+        log.warning(
+            "session %s did not take %s: %s",
+            generation_request.session_id,
+            generation_request.id,
+            error,
+        )
 
 
-def _as_api_error(error: Exception, question: GenerationRequest) -> ApiError:
+def _as_api_error(error: Exception, generation_request: GenerationRequest) -> ApiError:
     match error:
         case QueueFull():
             return ApiError(
                 429, f"Too many requests wait: {error}", code="queue_full", retry_after=1
             )
         case PromptTooLong():
-            message = f"The prompt of {len(question.prompt_ids)} tokens does not fit: {error}"
+            message = (
+                f"The prompt of {len(generation_request.prompt_ids)} tokens does not fit: {error}"
+            )
             return ApiError(400, message, param="messages", code="context_length_exceeded")
         case BadGrammar():
-            param = "tools" if question.tools else "response_format"
+            param = "tools" if generation_request.tools else "response_format"
             return ApiError(
                 400, f"This schema cannot be followed: {error}", param=param, code="invalid_schema"
             )
@@ -251,18 +268,18 @@ def _as_api_error(error: Exception, question: GenerationRequest) -> ApiError:
     return ApiError(500, f"The engine failed on this request: {error}", code="engine_error")
 
 
-async def _unless_hung_up(request: Request, work: Awaitable[T]) -> T:
-    """The result of `work`, or HungUp as soon as the client disconnects."""
-    doing = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
+async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, or Disconnected as soon as the client disconnects."""
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_disconnect(request))
     try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            raise HungUp
-        return doing.result()
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Disconnected
+        return task.result()
     finally:
-        doing.cancel()
-        leaving.cancel()
+        task.cancel()
+        disconnect.cancel()
 
 
 async def _disconnect(request: Request) -> None:

@@ -41,11 +41,11 @@ class FeedbackIn(BaseModel):
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/feedback", tags=["feedback"])
-    asker = Depends(auth.require("feedback"))
+    caller = Depends(auth.require("feedback"))
 
     @api.post("", status_code=202)
     async def give(
-        request: Request, body: Annotated[Any, Body()], who: Principal = asker
+        request: Request, body: Annotated[Any, Body()], who: Principal = caller
     ) -> dict[str, Any]:
         service = service_of(request)
         if not isinstance(body, list):
@@ -63,7 +63,7 @@ def router(auth: Auth) -> APIRouter:
         request: Request,
         interaction_id: str | None = None,
         session_id: str | None = None,
-        who: Principal = asker,
+        who: Principal = caller,
     ) -> dict[str, Any]:
         service = service_of(request)
         target = interaction_id or session_id
@@ -76,7 +76,9 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
     @api.delete("/{feedback_id:path}")
-    async def retract(request: Request, feedback_id: str, who: Principal = asker) -> dict[str, Any]:
+    async def retract(
+        request: Request, feedback_id: str, who: Principal = caller
+    ) -> dict[str, Any]:
         service = service_of(request)
         try:
             retraction = await service.spool.retract(who.tenant, feedback_id)

@@ -34,7 +34,7 @@ async def readyz(request: Request) -> JSONResponse:
     content = {
         "status": status,
         "problems": blocking + degraded,
-        "policies": {state.policy: state.champion for state in service.policies.state()},
+        "policies": {state.policy: state.champion for state in service.policies.status()},
         "spool": {"events": service.spool.waiting(), "bytes": service.spool.waiting_bytes()},
         "stream": {"lag": service.stream_lag, "error": service.forwarder.last_error},
     }
@@ -45,7 +45,7 @@ async def _blocking(service: Service) -> list[str]:
     problems = []
     if service.draining:
         problems.append("draining")
-    states = {state.policy: state for state in service.policies.state()}
+    states = {state.policy: state for state in service.policies.status()}
     for name in service.settings.policies:
         state = states.get(name)
         if state is None or state.champion is None:
@@ -64,7 +64,7 @@ async def _degraded(service: Service) -> list[str]:
     problems = []
     if service.forwarder.last_error:
         problems.append(f"stream: {service.forwarder.last_error}")
-    states = service.policies.state()
+    states = service.policies.status()
     problems += [f"policy {s.policy}: {s.problem}" for s in states if s.problem and s.champion]
     redis: Any = service.redis
     try:
@@ -85,7 +85,7 @@ async def metrics(request: Request) -> Response:
     shown.spool_events.set(service.spool.waiting())
     shown.spool_bytes.set(service.spool.waiting_bytes())
     shown.stream_up.set(0 if service.forwarder.last_error else 1)
-    for state in service.policies.state():
+    for state in service.policies.status():
         shown.version.labels(state.policy).set(state.champion or 0)
         shown.swaps.labels(state.policy).set(state.swaps)
     return Response(shown.render(), media_type=CONTENT_TYPE_LATEST)

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
 
-class Asked(BaseModel):
+class UpdateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     policy: str = "default"
@@ -46,7 +46,7 @@ def celery_client(redis_url: str) -> Celery:
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/learner", tags=["learner"])
-    reader, asker = Depends(auth.require()), Depends(auth.require("admin"))
+    reader, caller = Depends(auth.require()), Depends(auth.require("admin"))
 
     @api.get("")
     async def ticks(
@@ -67,7 +67,7 @@ def router(auth: Auth) -> APIRouter:
 
     @api.post("/update", status_code=202)
     async def update(
-        request: Request, body: Asked | None = None, _: Principal = asker
+        request: Request, body: UpdateRequest | None = None, _: Principal = caller
     ) -> dict[str, Any]:
         """Ask for an update tick now. It may find nothing to do; its tick says so."""
         client = request.app.state.celery
@@ -75,7 +75,7 @@ def router(auth: Auth) -> APIRouter:
             sent = await asyncio.to_thread(
                 client.send_task,
                 UPDATE_TASK,
-                [(body or Asked()).policy],
+                [(body or UpdateRequest()).policy],
                 queue=UPDATE_QUEUE,
                 retry=False,
             )

@@ -10,23 +10,22 @@ from typing import Any
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.service import Service, service_of
-from burnish.serving.live.adapters import Served, VersionUnavailable
-from burnish.serving.live.policies import UnknownModel
+from burnish.serving.live import ServedVersion, UnknownModel, VersionUnavailable
 from fastapi import APIRouter, Depends, Request
 
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/models", tags=["models"])
-    asker = Depends(auth.require())
+    caller = Depends(auth.require())
 
     @api.get("")
-    async def models(request: Request, _: Principal = asker) -> dict[str, Any]:
+    async def models(request: Request, _: Principal = caller) -> dict[str, Any]:
         service = service_of(request)
         data = [_model(service, served.policy, served) for served in service.policies.models()]
         return {"object": "list", "data": data}
 
     @api.get("/{model:path}")
-    async def model(request: Request, model: str, _: Principal = asker) -> dict[str, Any]:
+    async def model(request: Request, model: str, _: Principal = caller) -> dict[str, Any]:
         service = service_of(request)
         try:
             lease = await service.policies.acquire(model)
@@ -34,12 +33,12 @@ def router(auth: Auth) -> APIRouter:
             message = f"The model '{model}' does not exist."
             raise ApiError(404, message, param="model", code="model_not_found") from error
         lease.release()
-        return _model(service, model, Served(lease.policy, lease.version, lease.adapter))
+        return _model(service, model, ServedVersion(lease.policy, lease.version, lease.adapter))
 
     return api
 
 
-def _model(service: Service, name: str, served: Served) -> dict[str, Any]:
+def _model(service: Service, name: str, served: ServedVersion) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.service import Service, service_of
-from burnish.serving.live.policies import LiveState
+from burnish.serving.live import PolicyStatus
 from burnish.serving.registry import (
     NothingToRollBack,
     PolicyVersion,
@@ -39,15 +39,15 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("")
     async def policies(request: Request, _: Principal = reader) -> dict[str, Any]:
-        live = service_of(request).policies.state()
+        live = service_of(request).policies.status()
         return {"object": "list", "data": [_live(state) for state in live]}
 
     @api.get("/{name}")
     async def policy(request: Request, name: str, _: Principal = reader) -> dict[str, Any]:
         service = service_of(request)
         state = _state(service, name)
-        versions = await _ask(service.registry.versions, name)
-        history = await _ask(service.registry.history, name)
+        versions = await _registry_call(service.registry.versions, name)
+        history = await _registry_call(service.registry.history, name)
         return {
             **_live(state),
             "versions": [_version(version, brief=True) for version in versions],
@@ -60,7 +60,7 @@ def router(auth: Auth) -> APIRouter:
     ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
-        return _version(await _ask(service.registry.get, name, version))
+        return _version(await _registry_call(service.registry.get, name, version))
 
     @api.post("/{name}/promote")
     async def promote(
@@ -69,7 +69,7 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)
-        await _ask(lambda: service.registry.promote(name, body.version, who=actor))
+        await _registry_call(lambda: service.registry.promote(name, body.version, who=actor))
         await service.policies.poll()
         return _live(_state(service, name))
 
@@ -78,7 +78,7 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)
-        await _ask(lambda: service.registry.rollback(name, who=actor))
+        await _registry_call(lambda: service.registry.rollback(name, who=actor))
         await service.policies.poll()
         return _live(_state(service, name))
 
@@ -89,9 +89,9 @@ def _actor(who: Principal) -> str:
     return f"{who.tenant} ({who.key})" if who.key else who.tenant
 
 
-async def _ask(question: Callable[..., T], *args: Any) -> T:
+async def _registry_call(call: Callable[..., T], *args: Any) -> T:
     try:
-        return await asyncio.to_thread(question, *args)
+        return await asyncio.to_thread(call, *args)
     except UnknownVersion as error:
         raise ApiError(404, str(error), param="version", code="version_not_found") from error
     except NothingToRollBack as error:
@@ -101,15 +101,15 @@ async def _ask(question: Callable[..., T], *args: Any) -> T:
         raise ApiError(503, message, code="registry_unavailable", retry_after=5) from error
 
 
-def _state(service: Service, name: str) -> LiveState:
-    for state in service.policies.state():
+def _state(service: Service, name: str) -> PolicyStatus:
+    for state in service.policies.status():
         if state.policy == name:
             return state
     message = f"There is no policy '{name}'. GET /v1/policies lists them."
     raise ApiError(404, message, param="name", code="policy_not_found")
 
 
-def _live(state: LiveState) -> dict[str, Any]:
+def _live(state: PolicyStatus) -> dict[str, Any]:
     return {
         "name": state.policy,
         "object": "policy",

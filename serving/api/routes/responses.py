@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from burnish.memory import MemoryStore
 from burnish.serving.api.errors import ApiError, unsupported
-from burnish.serving.api.routes.memory_route import Body, Route
+from burnish.serving.api.routes.memory.route import Body, Route
 from fastapi import APIRouter, Depends
 from pydantic import Field
 

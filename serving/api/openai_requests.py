@@ -1,8 +1,8 @@
 """What clients send to `/v1/chat/completions` and `/v1/completions`, checked field by field.
 
-Every field of OpenAI's API is either done, or refused by name; a field nobody knows is refused
-too. Ignoring one would tell the client something untrue. Left out: the answers, which are plain
-dicts built where they are filled (responses.py).
+Every field of OpenAI's API is either supported or refused by name; an unknown field is refused
+too. Ignoring one would mislead the client. Left out: responses, which are plain dicts
+(openai_responses.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from burnish.serving.engine import SamplingParams, Thinking
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 MAX_CHOICES = 128
-# Known fields we do not do: the values that ask for nothing, and why the others are refused.
+# Known fields that are not supported: the values without effect, and why others are refused.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((None,), "This model writes text."),
     "best_of": ((None, 1), "Ask for n answers and choose."),
@@ -92,9 +92,9 @@ class _Generate(_Edge):
         return self
 
     def sampling(
-        self, *, top: int, room: int, grammar: str = "", thinking: Thinking | None = None
+        self, *, top: int, max_tokens: int, grammar: str = "", thinking: Thinking | None = None
     ) -> SamplingParams:
-        """The engine's parameters; `top` alternatives per token, at most `room` tokens."""
+        """The engine's parameters; `top` alternatives per token."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingParams(
             temperature=self.temperature,
@@ -102,7 +102,7 @@ class _Generate(_Edge):
             top_k=self.top_k,
             min_p=self.min_p,
             seed=self.seed,
-            max_tokens=room,
+            max_tokens=max_tokens,
             stop=stops,
             logprobs=top,
             logprobs_mode=self.logprobs_mode,
@@ -253,7 +253,7 @@ class ChatRequest(_Generate):
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
         if self.parallel_tool_calls is False and self.tool_choice in (None, "auto"):
-            # Nothing could hold a free answer to it.
+            # Nothing constrains an answer that may also be free text.
             why = "false needs a tool_choice that makes the model call a tool."
             raise ValidationRefusal(unsupported("parallel_tool_calls", why))
         return self

@@ -1,11 +1,11 @@
-"""Chat with memory: what a session adds to a prompt, and what a turn adds to the session.
+"""Chat with a session: what the session adds to a prompt, and what the exchange adds to the session.
 
-Clients come in two kinds: those that send the whole conversation each time and those that send
-only what is new. Both work: what memory knows and the client also sent is not repeated, and only
+Some clients send the whole conversation each time, others only what is new. Both work: what
+memory holds and the client also sent is not repeated, and only
 what follows the last answer in the request is remembered, then the new answer. A conversation
-longer than the model's window is taken over by the session, which then stands in for it. System
-messages come with each request and are not remembered. Quoting, budgets and compaction are the
-memory room's.
+longer than the model's window is stored in the session, whose view then replaces it. System
+messages come with each request and are not remembered. Left out: quoting,
+budgets and compaction, which are memory's.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ async def recall(
     messages: Sequence[Message],
     *,
     budget: int,
-    room: int,
+    max_budget: int,
 ) -> Recalled:
     """`messages` with what the session adds. Raises ApiError.
 
-    That is `budget` tokens, or up to `room` where the session's pinned steps need more.
+    That is `budget` tokens, or up to `max_budget` where the session's pinned steps need more.
     """
     query = next(
         (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
     )
-    with _told_to_the_client():
-        view = await _view(store, tenant, session, query or None, budget, room)
-    sent = Counter(_said(message) for message in messages)
+    with _as_api_errors():
+        view = await _view(store, tenant, session, query or None, budget, max_budget)
+    sent = Counter(_identity(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
     for shown in view["messages"]:
         message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
-        if sent[_said(message)] > 0:
-            sent[_said(message)] -= 1
+        if sent[_identity(message)] > 0:
+            sent[_identity(message)] -= 1
         else:
             added.append(message)
             cursors += shown["cursors"]
@@ -75,7 +75,7 @@ async def recall(
 
 def newest(messages: Sequence[Message]) -> list[Message]:
     """What follows the last answer, and the system messages."""
-    start = _behind_answers(messages)
+    start = _after_last_answer(messages)
     return [m for place, m in enumerate(messages) if place >= start or m["role"] in _SYSTEM]
 
 
@@ -85,34 +85,34 @@ async def adopt(
     """Put all but the newest messages into a session that holds nothing yet. One that does has
     them from earlier turns. Raises ApiError."""
     events: list[Message] = []
-    for place in range(_behind_answers(messages)):
+    for place in range(_after_last_answer(messages)):
         if messages[place]["role"] not in _SYSTEM:
             events.append(_event(messages[place]) | {"id": _prefix_id(messages[: place + 1])})
-    with _told_to_the_client():
+    with _as_api_errors():
         if not await store.steps(tenant, session):
             for start in range(0, len(events), MAX_BATCH):
-                some = events[start : start + MAX_BATCH]
-                await store.append(tenant, session, some, user=user)
+                batch = events[start : start + MAX_BATCH]
+                await store.append(tenant, session, batch, user=user)
 
 
 async def sends_all(
     store: MemoryStore, tenant: str, session: str, messages: Sequence[Message]
 ) -> bool:
     """Whether the client has sent as much as the session holds: then it has nothing to add."""
-    sent = sum(m["role"] not in _SYSTEM for m in messages[: _behind_answers(messages)])
+    sent = sum(m["role"] not in _SYSTEM for m in messages[: _after_last_answer(messages)])
     if not sent:
         return False
-    with _told_to_the_client():
+    with _as_api_errors():
         return await store.steps(tenant, session) == sent
 
 
 async def _view(
-    store: MemoryStore, tenant: str, session: str, query: str | None, budget: int, room: int
+    store: MemoryStore, tenant: str, session: str, query: str | None, budget: int, max_budget: int
 ) -> ContextView:
     try:
         return await store.context(tenant, session, budget, query)
     except BudgetTooSmall as error:
-        if error.floor > room:
+        if error.floor > max_budget:
             raise
         return await store.context(tenant, session, error.floor, query)
 
@@ -127,20 +127,20 @@ async def remember(
     user: str | None,
 ) -> None:
     """Append what was new in `messages`, and the answer. Raises StoreError, RedisError."""
-    start = _behind_answers(messages)
+    start = _after_last_answer(messages)
     events: list[Message] = []
     for place in range(start, len(messages)):
         if messages[place]["role"] not in _SYSTEM:
             event = _event(messages[place])
-            if start > 0:  # the whole conversation was sent, so asking again is recognisable
+            if start > 0:  # the whole conversation was sent, so a repeated request is recognisable
                 event["id"] = _prefix_id(messages[: place + 1])
             events.append(event)
     events.append({**_event(answer), "id": answer_id})
     await store.append(tenant, session, events, user=user)
 
 
-def _behind_answers(messages: Sequence[Message]) -> int:
-    """The place behind the last answer; 0 where there is none."""
+def _after_last_answer(messages: Sequence[Message]) -> int:
+    """The index after the last answer; 0 where there is none."""
     return max((i + 1 for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
 
 
@@ -150,7 +150,7 @@ def _event(message: Message) -> Message:
     return event | {key: message[key] for key in kept if message.get(key)}
 
 
-def _said(message: Message) -> str:
+def _identity(message: Message) -> str:
     calls = [call.get("id") for call in message.get("tool_calls") or ()]
     return json.dumps([message["role"], text_of(message.get("content")), calls])
 
@@ -161,8 +161,8 @@ def _prefix_id(messages: Sequence[Message]) -> str:
 
 
 @contextmanager
-def _told_to_the_client() -> Iterator[None]:
-    """What memory refuses, as the API's errors."""
+def _as_api_errors() -> Iterator[None]:
+    """Memory's errors as ApiErrors."""
     param = "session_id"
     try:
         yield

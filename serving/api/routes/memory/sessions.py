@@ -1,18 +1,13 @@
-"""/v1/memory: a session's events, context, search and stats.
+"""/v1/memory/sessions/{id}: a session's events, context, search and stats.
 
-What changes a view (compact, pin, delete, undo) is in compaction.py, records in records.py.
-
-A thin face over `burnish.memory`: pydantic checks the shapes, the room itself checks the
-content, and its errors become OpenAI-shaped 4xx answers. The tenant is the API key's;
-no request can name one.
+Left out: what changes a view (compaction.py).
 """
 
 from collections.abc import Callable
 from typing import Annotated, Any
 
 from burnish.memory import MemoryStore, SessionNotFound
-from burnish.serving.api.routes import compaction, memory_tool, records
-from burnish.serving.api.routes.memory_route import Asker, Body, Limit, Route
+from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
@@ -36,42 +31,42 @@ class Events(Body):
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
-    """`auth` is a dependency that gives an `Asker` and has checked the scope."""
-    api = APIRouter(prefix="/v1/memory", tags=["memory"], route_class=Route)
-    asked_store, asker = Depends(get_store), Depends(auth)
+    """`auth` is a dependency that gives a `Caller` and has checked the scope."""
+    api = APIRouter(prefix="/sessions/{session_id}", route_class=Route)
+    store_dependency, caller = Depends(get_store), Depends(auth)
 
-    @api.post("/sessions/{session_id}/events", status_code=201)
+    @api.post("/events", status_code=201)
     async def append(
         session_id: str,
         body: Events,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         events = [event.model_dump(exclude_none=True) for event in body.events]
         return {"events": await store.append(who.tenant, session_id, events, user=body.user)}
 
-    @api.get("/sessions/{session_id}/events")
+    @api.get("/events")
     async def read(
         session_id: str,
         after: str = "0",
         limit: Limit = 100,
         version: Version = None,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         """The log; with `version`, as it was when the session was at that version."""
         events = await store.read(who.tenant, session_id, after, limit, version=version)
         return {"events": events}
 
-    @api.get("/sessions/{session_id}/context")
+    @api.get("/context")
     async def context(
         session_id: str,
         budget: Annotated[int, Query(ge=1)],
         query: str | None = None,
         policy: str | None = None,
         version: Version = None,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> Any:
         """The view; with `policy` as that one decides it now, with `version` as it was then.
 
@@ -86,25 +81,22 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
             store.upkeep.consider(who.tenant, session_id, budget)
         return view
 
-    @api.get("/sessions/{session_id}/search")
+    @api.get("/search")
     async def search(
         session_id: str,
         query: str,
         limit: Limit = 10,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         return {"results": await store.search(who.tenant, session_id, query, limit)}
 
-    @api.get("/sessions/{session_id}/stats")
+    @api.get("/stats")
     async def stats(
         session_id: str,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         return await store.stats(who.tenant, session_id)
 
-    api.include_router(compaction.router(get_store, auth))
-    api.include_router(records.router(get_store, auth))
-    api.include_router(memory_tool.router(get_store, auth))
     return api

@@ -1,7 +1,4 @@
-"""What every memory route shares: who asks, the shape of a body, and how a refusal is answered.
-
-The memory room raises its own errors; `Route` turns them into the service's one error shape.
-"""
+"""What the memory routes share: the caller, strict bodies, and memory's errors as ApiErrors."""
 
 from collections.abc import Callable
 from typing import Annotated, Protocol
@@ -26,8 +23,8 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
-# The first class that matches decides; anything else the room refuses is a 400.
-_ANSWERS: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
+# The first class that matches decides; any other refusal is a 400.
+_RESPONSES: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
     (TooLarge, 413, "too_large", None),
     (BudgetTooSmall, 400, "budget_too_small", "budget"),
     (BadCursor, 400, "bad_cursor", "cursor"),
@@ -45,15 +42,15 @@ _ANSWERS: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
-class Asker(Protocol):
-    """What the routes need to know of who asks."""
+class Caller(Protocol):
+    """Who sent the request, as far as the routes need to know."""
 
     @property
     def tenant(self) -> str: ...
 
 
 class Route(APIRoute):
-    """Turns what the memory room raises into the service's one error shape."""
+    """Turns memory's errors into the service's error shape."""
 
     def get_route_handler(self) -> Callable:
         handle = super().get_route_handler()
@@ -62,7 +59,7 @@ class Route(APIRoute):
             try:
                 return await handle(request)
             except StoreError as error:
-                status, code, param = next(a[1:] for a in _ANSWERS if isinstance(error, a[0]))
+                status, code, param = next(a[1:] for a in _RESPONSES if isinstance(error, a[0]))
                 raise ApiError(status, str(error), code=code, param=param) from error
             except RedisError as error:
                 message = "Memory's Redis does not answer; try again shortly."

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from burnish.memory import MemoryStore
-from burnish.serving.api.routes.memory_route import Asker, Body, Route
+from burnish.serving.api.routes.memory.route import Body, Caller, Route
 from fastapi import APIRouter, Depends
 
 
@@ -21,15 +21,15 @@ class ToolCall(Body):
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
-    """`auth` is a dependency that gives an `Asker` and has checked the scope."""
+    """`auth` is a dependency that gives a `Caller` and has checked the scope."""
     api = APIRouter(route_class=Route)
-    asked_store, asker = Depends(get_store), Depends(auth)
+    store_dependency, caller = Depends(get_store), Depends(auth)
 
     @api.post("/tool")
     async def tool(
         body: ToolCall,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         return asdict(await store.files.run(who.tenant, body.user, body.input))
 

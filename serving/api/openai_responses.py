@@ -1,7 +1,7 @@
-"""A turn in OpenAI's shapes: whole answers, stream chunks, log-probabilities.
+"""A generation in OpenAI's response shapes: whole responses, stream chunks, log-probabilities.
 
-Two shapes of the same four things, one class each: `ChatShape` for /v1/chat/completions and
-`TextShape` for /v1/completions. Left out: running the turn and sending it (routes/chat.py).
+`ChatFormatter` is for /v1/chat/completions, `CompletionFormatter` for /v1/completions. Left out:
+running the generation and sending it (routes/chat.py).
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.engine import Delta
 
 
-class Shape(Protocol):
-    """How one endpoint words a turn."""
+class ResponseFormatter(Protocol):
+    """One endpoint's shape of a generation."""
 
     operation: str
 
-    def whole(self, turn: Generation) -> dict[str, Any]: ...
+    def response(self, generation: Generation) -> dict[str, Any]: ...
 
-    def opening(self, turn: Generation) -> list[dict[str, Any]]:
+    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
         """Chunks before the first delta."""
         ...
 
     def chunks(
-        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
+        self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]: ...
 
-    def closing(self, turn: Generation) -> list[dict[str, Any]]:
+    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
         """Chunks with the finish reasons, then usage where it was asked for."""
         ...
 
 
-class ChatShape:
+class ChatFormatter:
     operation = "chat"
 
     def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
@@ -45,56 +45,67 @@ class ChatShape:
         self._usage = usage
         self._calls_sent: dict[int, int] = {}
 
-    def whole(self, turn: Generation) -> dict[str, Any]:
+    def response(self, generation: Generation) -> dict[str, Any]:
         choices = [
             {
                 "index": choice.index,
-                "message": message_of(turn, choice),
+                "message": message_of(generation, choice),
                 "logprobs": self._content_logprobs(choice.deltas) if self._logprobs else None,
                 "finish_reason": choice.finish,
             }
-            for choice in turn.choices
+            for choice in generation.choices
         ]
-        return {**_head(turn, "chat.completion"), "choices": choices, "usage": turn.usage()}
+        return {
+            **_head(generation, "chat.completion"),
+            "choices": choices,
+            "usage": generation.usage(),
+        }
 
-    def opening(self, turn: Generation) -> list[dict[str, Any]]:
+    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
         role = {"role": "assistant", "content": ""}
-        return [self._chunk(turn, choice, role, None) for choice in turn.choices]
+        return [self._chunk(generation, choice, role, None) for choice in generation.choices]
 
     def chunks(
-        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
+        self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
-        shown = [self._delta(turn, choice, part) for part in parts]
+        shown = [self._delta(generation, choice, part) for part in parts]
         if not shown and self._logprobs and delta.token_ids:
-            shown = [{"content": ""}]  # the tokens' text is held back; their numbers are not
-        made = [self._chunk(turn, choice, fields, None) for fields in shown]
-        if made and self._logprobs:
-            made[0]["choices"][0]["logprobs"] = self._content_logprobs([delta])
-        return made
+            shown = [{"content": ""}]  # the text is held back, the log-probabilities are not
+        chunks = [self._chunk(generation, choice, fields, None) for fields in shown]
+        if chunks and self._logprobs:
+            chunks[0]["choices"][0]["logprobs"] = self._content_logprobs([delta])
+        return chunks
 
-    def closing(self, turn: Generation) -> list[dict[str, Any]]:
-        made = [self._chunk(turn, choice, {}, choice.finish) for choice in turn.choices]
+    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
+        chunks = [
+            self._chunk(generation, choice, {}, choice.finish) for choice in generation.choices
+        ]
         if self._usage:
-            head = _head(turn, "chat.completion.chunk")
-            made.append({**head, "choices": [], "usage": turn.usage()})
-        return made
+            head = _head(generation, "chat.completion.chunk")
+            chunks.append({**head, "choices": [], "usage": generation.usage()})
+        return chunks
 
-    def _delta(self, turn: Generation, choice: Choice, part: Part) -> dict[str, Any]:
+    def _delta(self, generation: Generation, choice: Choice, part: Part) -> dict[str, Any]:
         if part.kind == "content":
             return {"content": part.text}
         if part.kind == "reasoning":
             return {"reasoning": part.text, "reasoning_content": part.text}
         index = self._calls_sent.get(choice.index, 0)
         self._calls_sent[choice.index] = index + 1
-        return {"tool_calls": [{"index": index, **_call(turn, choice, index, part)}]}
+        return {"tool_calls": [{"index": index, **_call(generation, choice, index, part)}]}
 
     def _chunk(
-        self, turn: Generation, choice: Choice, delta: dict[str, Any], finish: str | None
+        self, generation: Generation, choice: Choice, delta: dict[str, Any], finish: str | None
     ) -> dict[str, Any]:
-        head = _head(turn, "chat.completion.chunk")
-        one = {"index": choice.index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        head = _head(generation, "chat.completion.chunk")
+        choice_fields = {
+            "index": choice.index,
+            "delta": delta,
+            "logprobs": None,
+            "finish_reason": finish,
+        }
         usage = {"usage": None} if self._usage else {}
-        return {**head, "choices": [one], **usage}
+        return {**head, "choices": [choice_fields], **usage}
 
     def _content_logprobs(self, deltas: Sequence[Delta]) -> dict[str, Any]:
         content = [
@@ -107,7 +118,7 @@ class ChatShape:
         return {"content": content, "refusal": None}
 
 
-class TextShape:
+class CompletionFormatter:
     operation = "text_completion"
 
     def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
@@ -117,36 +128,45 @@ class TextShape:
         self._usage = usage
         self._offsets: dict[int, int] = {}
 
-    def whole(self, turn: Generation) -> dict[str, Any]:
+    def response(self, generation: Generation) -> dict[str, Any]:
         choices = [
-            self._one(choice, choice.text, choice.deltas, choice.finish) for choice in turn.choices
+            self._choice(choice, choice.text, choice.deltas, choice.finish)
+            for choice in generation.choices
         ]
-        return {**_head(turn, "text_completion"), "choices": choices, "usage": turn.usage()}
+        return {
+            **_head(generation, "text_completion"),
+            "choices": choices,
+            "usage": generation.usage(),
+        }
 
-    def opening(self, turn: Generation) -> list[dict[str, Any]]:
+    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
         return []
 
     def chunks(
-        self, turn: Generation, choice: Choice, delta: Delta, parts: list[Part]
+        self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
         if not parts and not (self._logprobs and delta.token_ids):
             return []
-        return [self._chunk(turn, self._one(choice, delta.text, [delta], None))]
+        return [self._chunk(generation, self._choice(choice, delta.text, [delta], None))]
 
-    def closing(self, turn: Generation) -> list[dict[str, Any]]:
-        made = [
-            self._chunk(turn, {**self._one(choice, "", (), choice.finish), "logprobs": None})
-            for choice in turn.choices
+    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
+        chunks = [
+            self._chunk(
+                generation, {**self._choice(choice, "", (), choice.finish), "logprobs": None}
+            )
+            for choice in generation.choices
         ]
         if self._usage:
-            made.append({**_head(turn, "text_completion"), "choices": [], "usage": turn.usage()})
-        return made
+            chunks.append(
+                {**_head(generation, "text_completion"), "choices": [], "usage": generation.usage()}
+            )
+        return chunks
 
-    def _chunk(self, turn: Generation, one: dict[str, Any]) -> dict[str, Any]:
+    def _chunk(self, generation: Generation, choice_fields: dict[str, Any]) -> dict[str, Any]:
         usage = {"usage": None} if self._usage else {}
-        return {**_head(turn, "text_completion"), "choices": [one], **usage}
+        return {**_head(generation, "text_completion"), "choices": [choice_fields], **usage}
 
-    def _one(
+    def _choice(
         self, choice: Choice, text: str, deltas: Sequence[Delta], finish: str | None
     ) -> dict[str, Any]:
         logprobs = self._text_logprobs(choice.index, deltas) if self._logprobs else None
@@ -169,10 +189,10 @@ class TextShape:
         }
 
 
-def message_of(turn: Generation, choice: Choice) -> dict[str, Any]:
+def message_of(generation: Generation, choice: Choice) -> dict[str, Any]:
     """The assistant message of a finished choice."""
-    calls = [_call(turn, choice, i, part) for i, part in enumerate(choice.calls)]
-    content, reasoning = choice.said("content"), choice.said("reasoning")
+    calls = [_call(generation, choice, i, part) for i, part in enumerate(choice.calls)]
+    content, reasoning = choice.text_of("content"), choice.text_of("reasoning")
     message: dict[str, Any] = {
         "role": "assistant",
         "content": content or (None if calls else ""),
@@ -185,20 +205,20 @@ def message_of(turn: Generation, choice: Choice) -> dict[str, Any]:
     return message
 
 
-def _call(turn: Generation, choice: Choice, index: int, part: Part) -> dict[str, Any]:
-    # Made from the answer's id, so that a stream and its record agree without talking.
-    name = turn.question.id.removeprefix("chatcmpl-")[:20]
+def _call(generation: Generation, choice: Choice, index: int, part: Part) -> dict[str, Any]:
+    # Made from the answer's id, so that a stream and its record use the same one.
+    name = generation.request.id.removeprefix("chatcmpl-")[:20]
     function = {"name": part.name, "arguments": part.text}
     return {"id": f"call_{name}_{choice.index}_{index}", "type": "function", "function": function}
 
 
-def _head(turn: Generation, kind: str) -> dict[str, Any]:
+def _head(generation: Generation, kind: str) -> dict[str, Any]:
     return {
-        "id": turn.question.id,
+        "id": generation.request.id,
         "object": kind,
-        "created": turn.question.created,
-        "model": turn.question.model,
-        "system_fingerprint": turn.lease.ref,
+        "created": generation.request.created,
+        "model": generation.request.model,
+        "system_fingerprint": generation.lease.ref,
     }
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from burnish.memory import MemoryStore
 from burnish.memory.sessions.changes import GRACE
-from burnish.serving.api.routes.memory_route import Asker, Body, Limit, Route
+from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends
 from pydantic import Field, model_validator
 
@@ -57,13 +57,13 @@ class Undo(Body):
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
-    """`auth` is a dependency that gives an `Asker` and has checked the scope."""
+    """`auth` is a dependency that gives a `Caller` and has checked the scope."""
     api = APIRouter(prefix="/sessions/{session_id}", route_class=Route)
-    asked_store, asker = Depends(get_store), Depends(auth)
+    store_dependency, caller = Depends(get_store), Depends(auth)
 
     @api.post("/compact")
     async def compact(
-        session_id: str, body: Compact, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Compact, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """Tokens before and after, and what leaves with its reason; in force unless `dry_run`."""
         done = await store.compaction.compact(
@@ -79,7 +79,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/compactions")
     async def compactions(
-        session_id: str, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """The plans made, newest first: what was saved, when, by which policy."""
         return {"compactions": await store.compaction.plans(who.tenant, session_id)}
@@ -90,21 +90,21 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         plan: str,
         after: str = "0",
         limit: Limit = 100,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         """One plan, with its verdict, score and reason for each step it looked at."""
         return await store.compaction.verdicts(who.tenant, session_id, plan, after, limit)
 
     @api.post("/revert")
     async def revert(
-        session_id: str, body: Revert, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Revert, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.compaction.revert(who.tenant, session_id, body.plan)
 
     @api.post("/expand")
     async def expand(
-        session_id: str, body: Expand, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Expand, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.compaction.expand(
             who.tenant,
@@ -117,21 +117,21 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/pin")
     async def pin(
-        session_id: str, body: Pin, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Pin, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         version = await store.changes.pin(who.tenant, session_id, body.cursor, body.pinned)
         return {"cursor": body.cursor, "pinned": body.pinned, "version": version}
 
     @api.post("/delete")
     async def delete(
-        session_id: str, body: Delete, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Delete, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """Hides at once, erases when the grace is over; /v1/memory/forget erases at once."""
         return await store.changes.delete(who.tenant, session_id, body.cursors, body.grace_s)
 
     @api.post("/undo")
     async def undo(
-        session_id: str, body: Undo, store: MemoryStore = asked_store, who: Asker = asker
+        session_id: str, body: Undo, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.changes.undo(who.tenant, session_id, body.version)
 
@@ -139,8 +139,8 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     async def changes(
         session_id: str,
         limit: Limit = 100,
-        store: MemoryStore = asked_store,
-        who: Asker = asker,
+        store: MemoryStore = store_dependency,
+        who: Caller = caller,
     ) -> dict[str, Any]:
         return {"changes": await store.changes.history(who.tenant, session_id, limit)}
 

@@ -1,7 +1,7 @@
-"""Requests made into questions: recalled, rendered, measured, checked against the model.
+"""API requests to `GenerationRequest`s: session recalled, prompt rendered, limits checked.
 
 Everything that can be wrong with a request but not with its JSON is found here, before a slot of
-the engine is taken. Left out: which policy version answers, and the answering (routes/chat.py).
+the engine is taken. Left out: which policy version answers, and generating (routes/chat.py).
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 from burnish.feedback.ids import new_interaction_id
 from burnish.serving.api.auth import Principal
+from burnish.serving.api.chat_memory import Message, Recalled, adopt, newest, recall, sends_all
 from burnish.serving.api.chat_template import render
 from burnish.serving.api.constraints import grammar_of
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import GenerationRequest
-from burnish.serving.api.openai_types import ChatRequest, CompletionRequest
-from burnish.serving.api.recall import Message, Recalled, adopt, newest, recall, sends_all
+from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
 from burnish.serving.api.service import Service
 from burnish.serving.api.thinking import thinking_of
 
-LEAST_ANSWER = 4  # an answer may always have a quarter of the window
+ANSWER_SHARE = 4  # 1/4 of the window is always left for the answer
 
 
-async def chat_question(
+async def chat_request(
     service: Service, body: ChatRequest, who: Principal
 ) -> tuple[GenerationRequest, bool]:
     messages = [message.plain() for message in body.messages]
@@ -36,9 +36,9 @@ async def chat_question(
     prompt = render(tokenizer, recalled.messages, tools, body.thinks)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)
-    room = _room(service, body.limit, prompt.ids)
-    thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, room=room)
-    question = GenerationRequest(
+    max_tokens = _max_tokens(service, body.limit, prompt.ids)
+    thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, max_tokens=max_tokens)
+    request = GenerationRequest(
         id=new_interaction_id(service.secret, who.tenant),
         created=int(time.time()),
         model=body.model,
@@ -46,7 +46,7 @@ async def chat_question(
         prompt_ids=prompt.ids,
         params=body.sampling(
             top=body.top_logprobs,
-            room=room,
+            max_tokens=max_tokens,
             grammar=grammar_of(body, tokenizer),
             thinking=thinking if body.thinks else None,
         ),
@@ -61,7 +61,7 @@ async def chat_question(
         view_budget=recalled.budget,
         metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
     )
-    return question, prompt.in_reasoning
+    return request, prompt.in_reasoning
 
 
 async def _with_session(
@@ -72,38 +72,40 @@ async def _with_session(
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None,
 ) -> Recalled:
-    """The messages with what the session adds. Where the messages alone outgrow the model's
-    window, memory takes all but the newest of them and the session's view stands in for it."""
+    """The messages with what the session adds. Where the messages alone exceed the model's window,
+    all but the newest are stored in the session, and its view replaces them."""
     window = service.engine.max_model_len
-    wanted = _wanted(service, body.limit)
-    reserve = min(wanted, window // LEAST_ANSWER)
+    requested = _requested_tokens(service, body.limit)
+    reserve = min(requested, window // ANSWER_SHARE)
 
-    def size(some: Sequence[Message]) -> int:
-        return len(render(service.engine.tokenizer, some, tools, body.thinks).ids)
+    def size(messages: Sequence[Message]) -> int:
+        return len(render(service.engine.tokenizer, messages, tools, body.thinks).ids)
 
-    limit = window - wanted
-    room = limit - size(messages)
-    budget = min(room, service.settings.memory_budget)
-    if room < reserve - wanted:
+    limit = window - requested
+    free = limit - size(messages)
+    budget = min(free, service.settings.memory_budget)
+    if free < reserve - requested:
         await adopt(service.memory, who.tenant, session, messages, body.end_user)
         messages = newest(messages)
         limit = window - reserve
-        room = budget = limit - size(messages)
+        free = budget = limit - size(messages)
     elif await sends_all(service.memory, who.tenant, session, messages):
-        room = 0
-    # What the template adds per message is only an estimate; a second look is rarely needed.
-    while room > 0 and budget > 0:
+        free = 0
+    # The template's tokens per message are only estimated; a second pass is rarely needed.
+    while free > 0 and budget > 0:
         recalled = await recall(
-            service.memory, who.tenant, session, messages, budget=budget, room=room
+            service.memory, who.tenant, session, messages, budget=budget, max_budget=free
         )
         over = size(recalled.messages) - limit
         if over <= 0:
             return recalled
-        room, budget = room - over, min(budget, room) - over
+        free, budget = free - over, min(budget, free) - over
     return Recalled(tuple(messages))
 
 
-def text_question(service: Service, body: CompletionRequest, who: Principal) -> GenerationRequest:
+def completion_request(
+    service: Service, body: CompletionRequest, who: Principal
+) -> GenerationRequest:
     if isinstance(body.prompt, str):
         ids = tuple(service.engine.tokenizer.encode(body.prompt))
     else:
@@ -118,7 +120,7 @@ def text_question(service: Service, body: CompletionRequest, who: Principal) -> 
         model=body.model,
         tenant=who.tenant,
         prompt_ids=ids,
-        params=body.sampling(top=body.logprobs or 0, room=_room(service, limit, ids)),
+        params=body.sampling(top=body.logprobs or 0, max_tokens=_max_tokens(service, limit, ids)),
         n=body.n,
         deadline_s=body.timeout,
         user=body.user,
@@ -126,13 +128,13 @@ def text_question(service: Service, body: CompletionRequest, who: Principal) -> 
     )
 
 
-def _wanted(service: Service, limit: int | None) -> int:
+def _requested_tokens(service: Service, limit: int | None) -> int:
     return service.settings.max_tokens if limit is None else limit
 
 
-def _room(service: Service, limit: int | None, prompt: Sequence[int]) -> int:
-    """Tokens an answer may have: as asked for, and never past the end of the context."""
-    return min(_wanted(service, limit), service.engine.max_model_len - len(prompt))
+def _max_tokens(service: Service, limit: int | None, prompt: Sequence[int]) -> int:
+    """The answer's token limit: as requested, and never past the end of the context."""
+    return min(_requested_tokens(service, limit), service.engine.max_model_len - len(prompt))
 
 
 def _check_fits(service: Service, prompt: Sequence[int], param: str) -> None:
