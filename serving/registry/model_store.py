@@ -14,10 +14,19 @@ from typing import Any, Protocol
 class ModelVersion(Protocol):
     """A version of a registered model, as MLflow returns it."""
 
-    name: str
-    version: Any  # a number, or its digits
-    tags: Mapping[str, str]
-    creation_timestamp: int | None  # milliseconds since 1970
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int | str: ...
+
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+    @property
+    def creation_timestamp(self) -> int | None:
+        """Milliseconds since 1970."""
+        ...
 
 
 class ModelStore(Protocol):

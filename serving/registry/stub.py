@@ -3,7 +3,7 @@
     registry = StubRegistry()
     registry.ensure_base("default", "model", engine.model_sha256)
     version = registry.add(b"any weights")
-    registry.promote("default", version.version, who="ann")
+    registry.promote("default", version, who="ann")
     registry.rollback("default")
 
 Only the store differs: aliases, history, hashes and errors are those of `PolicyRegistry`. Left out:
@@ -23,7 +23,7 @@ from typing import Any
 
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
 from burnish.serving.registry.policy_registry import PolicyRegistry
-from burnish.serving.registry.versions import ADAPTER_FILES, PolicyVersion
+from burnish.serving.registry.versions import ADAPTER_FILES
 
 
 class StubRegistry(PolicyRegistry):
@@ -34,13 +34,13 @@ class StubRegistry(PolicyRegistry):
         self.store = MemoryModelStore()
         self._store = self.store
 
-    def add(self, weights: bytes = b"weights", policy: str = "default") -> PolicyVersion:
-        """Register a child of version 1 whose adapter consists of these bytes."""
+    def add(self, weights: bytes = b"weights", policy: str = "default") -> int:
+        """Register a child of version 1 whose adapter consists of these bytes; its number."""
         with TemporaryDirectory() as scratch:
             folder = Path(scratch)
             (folder / ADAPTER_FILES[0]).write_text("{}")
             (folder / ADAPTER_FILES[1]).write_bytes(weights)
-            return self.register(policy, folder, parent=1, lineage={})
+            return self.register(policy, folder, parent=1, lineage={}).version
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A service on a real port, asked by the real `openai` client; the engine and registry are fakes.
+"""A service on a real port, asked by the real `openai` client; the engine and registry are the shipped stubs.
 
 MLflow takes long to import, so only the tests that are about it use it.
 """
@@ -9,6 +9,7 @@ import asyncio
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +22,9 @@ import uvicorn
 from burnish.feedback.events import InteractionEvent, decode
 from burnish.serving.api.service import Service
 from burnish.serving.app import create_app
-from burnish.serving.engine import Engine
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.engine import Engine, StubEngine
+from burnish.serving.registry import PolicyRegistry, StubRegistry
 from burnish.serving.settings import ServingSettings
-
-from tests.serving.fake_engine import FakeEngine
-from tests.serving.fake_registry import FakeRegistry
 
 
 @dataclass
@@ -65,6 +63,16 @@ class Running:
         return [event for event in events if isinstance(event, InteractionEvent)]
 
 
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether the condition holds within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's tables take seconds to create: once, then copied."""
@@ -91,15 +99,13 @@ def registry(registry_uri: str) -> PolicyRegistry:
 
 @pytest.fixture
 def make_adapter(tmp_path: Path) -> Callable[..., Path]:
-    """A folder that is an adapter as far as the registry and the fake engine can tell."""
+    """A folder that is an adapter as far as the registry and the stub engine can tell."""
 
     def make(name: str = "adapter", weights: bytes = b"weights") -> Path:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "adapter_config.json").write_text("{}")
         (folder / "adapter_model.safetensors").write_bytes(weights + name.encode())
-        if weights == b"broken":
-            (folder / "adapter_model.safetensors").write_bytes(weights)
         return folder
 
     return make
@@ -123,7 +129,7 @@ def serve() -> Iterator[Callable[..., Running]]:
     def start(
         settings: ServingSettings, engine: Engine, registry: PolicyRegistry | None = None
     ) -> Running:
-        app = create_app(settings, engine, registry or FakeRegistry())
+        app = create_app(settings, engine, registry or StubRegistry())
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
         listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
@@ -151,7 +157,7 @@ def serve() -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def running(serve: Callable[..., Running], settings: ServingSettings) -> Running:
-    return serve(settings, FakeEngine())
+    return serve(settings, StubEngine("Hello there."))
 
 
 def closed_port() -> int:

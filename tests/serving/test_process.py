@@ -16,11 +16,9 @@ import pytest
 from burnish.feedback.spool.spool import Spool
 from burnish.serving import __main__ as entry
 from burnish.serving.api.auth import KeyStore
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.engine import StubEngine
+from burnish.serving.registry import PolicyRegistry, StubRegistry
 from burnish.serving.settings import ServingSettings
-
-from tests.serving.fake_engine import FakeEngine
-from tests.serving.fake_registry import FakeRegistry
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +85,7 @@ def test_a_model_that_does_not_fit(
 def test_a_folder_that_another_process_serves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(entry, "load_engine", lambda _: FakeEngine())
+    monkeypatch.setattr(entry, "load_engine", lambda _: StubEngine("Hello there."))
     other = Spool(tmp_path / "data" / "spool.db")
     assert "in use by another process" in refusal(capsys)
     other.close()
@@ -102,19 +100,19 @@ def test_another_base_model_under_old_data(
     registry.ensure_base("default", "other", "f" * 64)
     monkeypatch.setenv("BURNISH_MLFLOW_URI", registry_uri)
     monkeypatch.setenv("BURNISH_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(entry, "load_engine", lambda _: FakeEngine())
+    monkeypatch.setattr(entry, "load_engine", lambda _: StubEngine("Hello there."))
     assert "stands on another base model" in refusal(capsys)
 
 
 async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: the signal is real, the start of a second interpreter would test nothing."""
     monkeypatch.setattr(
-        entry.Service, "build", partial(entry.Service.build, registry=FakeRegistry())
+        entry.Service, "build", partial(entry.Service.build, registry=StubRegistry())
     )
     free = settings.model_copy(update={"port": 0})
     listening = entry.bind(free)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    engine = FakeEngine(lambda _: "x" * 200, pace=0.01)
+    engine = StubEngine(lambda _: "x" * 200, pace_s=0.01)
     serving = asyncio.create_task(entry.serve(free, engine, listening))
     async with httpx.AsyncClient(base_url=url) as http:
         while True:
@@ -128,9 +126,9 @@ async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.Mon
         )
         await anext(stream)
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.sleep(0.1)
-        refused = await http.get("/v1/models")
-        assert refused.status_code == 503
+        async with asyncio.timeout(20):
+            while (refused := await http.get("/v1/models")).status_code != 503:
+                pass
         assert refused.json()["error"]["code"] == "draining"
         assert refused.headers["retry-after"]
         assert (await http.get("/healthz")).status_code == 200

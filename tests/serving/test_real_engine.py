@@ -14,8 +14,8 @@ from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
-from tests.serving.conftest import Running
-from tests.serving.live.test_swaps import champion, eventually
+from tests.serving.conftest import Running, eventually
+from tests.serving.live.test_swaps import champion
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 

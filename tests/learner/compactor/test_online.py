@@ -21,7 +21,7 @@ from burnish.memory import MemoryStore, connect
 from burnish.memory.compaction.policies import Policies
 from burnish.memory.compaction.policies.learned import Learned, Trace
 from burnish.memory.compaction.scorer import POLICY, Scorer
-from burnish.serving.live.compactor import LiveCompactor
+from burnish.serving.live import LiveCompactor
 from burnish.serving.registry import PolicyRegistry
 
 from tests.learner.conftest import interaction, thumbs

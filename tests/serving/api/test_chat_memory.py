@@ -5,19 +5,17 @@ The last test has the real engine answer, embed and summarise.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from burnish.serving.engine import LocalEngine
+from burnish.serving.engine import LocalEngine, StubEngine
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.api.test_around import prompt_of
-from tests.serving.conftest import Running
-from tests.serving.fake_engine import FakeEngine
+from tests.serving.conftest import Running, eventually
 
 SESSION = {"session_id": "s1"}
 
@@ -39,19 +37,15 @@ def stats(running: Running) -> dict[str, Any]:
     return running.http("GET", "/v1/memory/sessions/s1/stats").json()
 
 
-def wait_for_a_plan(running: Running, seconds: float = 30) -> str:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if plan := stats(running)["plan"]:
-            return plan
-        time.sleep(0.02)
-    raise AssertionError("the session was not compacted")
+def wait_for_a_plan(running: Running) -> str:
+    assert eventually(lambda: stats(running)["plan"] is not None, 30), "it was not compacted"
+    return stats(running)["plan"]
 
 
 def test_a_session_that_grows_is_compacted_and_the_answer_says_which_view_it_saw(
     start: Callable[..., Running],
 ):
-    running = start(FakeEngine(), memory_budget=1000)
+    running = start(StubEngine("Hello there."), memory_budget=1000)
     running.say("The gate code is 4711.", extra_body=SESSION)
     for n in range(24):
         running.say(f"Tell me more about chapter {n}, please.", extra_body=SESSION)
@@ -76,7 +70,7 @@ def test_a_session_that_grows_is_compacted_and_the_answer_says_which_view_it_saw
 
 def test_a_conversation_longer_than_the_window_goes_on(start: Callable[..., Running]):
     """The client sends everything each time; the model has 2,000 tokens."""
-    running = start(FakeEngine())
+    running = start(StubEngine("Hello there."))
     messages: Any = [{"role": "system", "content": "Be brief."}]
     messages.append({"role": "user", "content": "The gate code is 4711."})
     for n in range(40):
@@ -101,7 +95,7 @@ def test_a_conversation_longer_than_the_window_goes_on(start: Callable[..., Runn
 
 def test_a_conversation_that_fits_is_not_told_twice(start: Callable[..., Running]):
     """The session's view holds a summary, but the client sends all that it tells of."""
-    running = start(FakeEngine(), memory_budget=1000)
+    running = start(StubEngine("Hello there."), memory_budget=1000)
     messages: Any = []
     for n in range(16):
         if n == 15:
@@ -122,7 +116,7 @@ def test_a_conversation_that_fits_is_not_told_twice(start: Callable[..., Running
 def test_a_long_conversation_that_memory_meets_for_the_first_time_is_taken_over(
     start: Callable[..., Running],
 ):
-    running = start(FakeEngine())
+    running = start(StubEngine("Hello there."))
     messages: Any = [{"role": "user", "content": "The gate code is 4711."}]
     for n in range(60):
         messages.append({"role": "assistant", "content": f"I see, {n}. " + "Well. " * 6})
@@ -140,7 +134,7 @@ def test_a_long_conversation_that_memory_meets_for_the_first_time_is_taken_over(
 
 
 def test_without_a_session_too_long_is_still_too_long(start: Callable[..., Running]):
-    running = start(FakeEngine())
+    running = start(StubEngine("Hello there."))
     answer = running.http(
         "POST",
         "/v1/chat/completions",

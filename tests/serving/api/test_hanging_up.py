@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import httpx2 as httpx
 import openai
 import pytest
+from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 
-from tests.serving.conftest import Running
-from tests.serving.fake_engine import FakeEngine
+from tests.serving.conftest import Running, eventually
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 @pytest.fixture
 def slow(serve: Callable[..., Running], settings: ServingSettings) -> Running:
-    return serve(settings, FakeEngine(lambda _: "x" * 1500, pace=0.02))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    return serve(settings, StubEngine(lambda _: "x" * 1500, pace_s=0.02))
 
 
 @pytest.mark.parametrize("n", [1, 3])
@@ -44,7 +34,7 @@ def test_hanging_up_on_a_stream_frees_the_slots_and_records_what_was_seen(
     assert event.id == first.id
     assert event.completions[0].finish_reason == "cancelled"
     assert 0 < len(event.completions[0].token_ids) < 1500
-    assert eventually(lambda: not slow.service.policies._leases)
+    assert eventually(lambda: not slow.service.policies.leased)
 
 
 def test_hanging_up_on_a_whole_answer_frees_the_slot(slow: Running) -> None:
@@ -53,18 +43,18 @@ def test_hanging_up_on_a_whole_answer_frees_the_slot(slow: Running) -> None:
             f"{slow.url}/v1/chat/completions", json={**CHAT, "max_tokens": 1500}, timeout=0.3
         )
     assert eventually(lambda: not slow.engine.running)
-    assert eventually(lambda: not slow.service.policies._leases)
+    assert eventually(lambda: not slow.service.policies.leased)
     assert slow.recorded() == []
 
 
 def test_hanging_up_before_the_first_token_frees_the_slot(
     serve: Callable[..., Running], settings: ServingSettings
 ) -> None:
-    running = serve(settings, FakeEngine(lambda _: "x", pace=30))
+    running = serve(settings, StubEngine(lambda _: "x", pace_s=30))
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{running.url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=0.3)
     assert eventually(lambda: not running.engine.running)
-    assert eventually(lambda: not running.service.policies._leases)
+    assert eventually(lambda: not running.service.policies.leased)
 
 
 def test_leases_end_with_their_answers(running: Running) -> None:
@@ -72,5 +62,5 @@ def test_leases_end_with_their_answers(running: Running) -> None:
     list(running.say("Hi", stream=True, n=2))
     with pytest.raises(openai.BadRequestError):
         running.say("x" * 3000)
-    assert eventually(lambda: not running.service.policies._leases)
+    assert eventually(lambda: not running.service.policies.leased)
     assert eventually(lambda: running.service.in_flight == 0)

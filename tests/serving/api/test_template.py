@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 from burnish.serving.api.chat_template import AnswerParser, Part, render
-
-from tests.serving.fake_engine import FakeTokenizer
+from burnish.serving.engine.stub import StubTokenizer
 
 
 def parts(text: str, size: int, **options: bool) -> list[tuple[str, str, str]]:
@@ -62,7 +61,7 @@ def test_an_answer_may_begin_inside_reasoning() -> None:
 
 def test_content_parts_are_joined_and_developer_is_system() -> None:
     content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    prompt = render(FakeTokenizer(), [{"role": "developer", "content": content}], None, False)
+    prompt = render(StubTokenizer(), [{"role": "developer", "content": content}], None, False)
     assert bytes(prompt.ids).startswith(b"system: ab<|end|>")
     assert not prompt.in_reasoning
-    assert render(FakeTokenizer(), [{"role": "user", "content": "x"}], None, True).in_reasoning
+    assert render(StubTokenizer(), [{"role": "user", "content": "x"}], None, True).in_reasoning

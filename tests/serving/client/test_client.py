@@ -19,15 +19,15 @@ from burnish.serving.client import (
     ServiceError,
     Unavailable,
 )
+from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.conftest import Running, closed_port
-from tests.serving.fake_engine import FakeEngine
 
 
 @pytest.fixture
 def service(serve: Callable[..., Running], settings: ServingSettings, redis_url: str) -> Running:
-    return serve(settings.model_copy(update={"redis_url": redis_url}), FakeEngine())
+    return serve(settings.model_copy(update={"redis_url": redis_url}), StubEngine("Hello there."))
 
 
 @pytest.fixture

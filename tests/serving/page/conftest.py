@@ -1,6 +1,6 @@
-"""The page in headless Chromium against the real application with an engine that follows a script.
+"""The page in headless Chromium against the real application with a stub engine.
 
-A test sets `engine.script` to what the model shall answer; everything else is real: HTTP,
+A test sets `engine.reply` to what the model shall answer; everything else is real: HTTP,
 spool, registry. Every page fails its test on a request to another host, a console error or an
 uncaught exception.
 """
@@ -15,21 +15,19 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
 from burnish.serving.app import create_app
-from burnish.serving.engine import Delta, EngineError, Request
+from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import Request as PageRequest
 
 from tests.conftest import missing
 from tests.serving.conftest import Running, closed_port
-from tests.serving.fake_engine import FakeEngine
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -74,21 +72,6 @@ def axe() -> str:
     return source.read_text()
 
 
-class ScriptedEngine(FakeEngine):
-    """Breaks off after `fails_after` tokens, where a test wants that."""
-
-    fails_after: int | None = None
-
-    async def generate(self, request: Request) -> AsyncIterator[Delta]:
-        shown = 0
-        async with aclosing(super().generate(request)) as deltas:  # type: ignore[type-var]
-            async for delta in deltas:
-                if shown == self.fails_after:
-                    raise EngineError("the device was lost")
-                shown += 1
-                yield delta
-
-
 @pytest.fixture(scope="module")
 def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One service for a module's tests; they differ by interaction and browser profile."""
@@ -100,7 +83,7 @@ def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         redis_url=f"redis://127.0.0.1:{closed_port()}/0",
         poll_s=0.2,
     )
-    app = create_app(settings, ScriptedEngine())
+    app = create_app(settings, StubEngine("Hello there."))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -118,15 +101,15 @@ def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def engine(started: Running) -> ScriptedEngine:
+def engine(started: Running) -> StubEngine:
     """The model, saying "Hello there." quickly until a test tells it otherwise."""
-    engine: ScriptedEngine = started.engine
-    engine.script, engine.pace, engine.fails_after = (lambda _: "Hello there."), 0.001, None
+    engine: StubEngine = started.engine
+    engine.reply, engine.pace_s, engine.fails_after = "Hello there.", 0.001, None
     return engine
 
 
 @pytest.fixture
-def server(started: Running, engine: ScriptedEngine) -> Running:
+def server(started: Running, engine: StubEngine) -> Running:
     return started
 
 

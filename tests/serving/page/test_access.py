@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.serving.page.conftest import ScriptedEngine, ask
+from tests.serving.page.conftest import StubEngine, ask
 
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
@@ -16,7 +16,7 @@ RICH = (
 )
 
 
-def test_a_journey_by_keyboard_alone(page: Page, engine: ScriptedEngine):
+def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
     def tab_to(selector: str, key: str = "Shift+Tab") -> None:
         for _ in range(30):
             page.keyboard.press(key)
@@ -60,7 +60,7 @@ def test_a_journey_by_keyboard_alone(page: Page, engine: ScriptedEngine):
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_have_text("Taken back.")
     tab_to("#ask", "Tab")
-    engine.script, engine.pace = (lambda _: "word " * 200), 0.02
+    engine.reply, engine.pace_s = (lambda _: "word " * 200), 0.02
     page.keyboard.type("More")
     page.keyboard.press("Enter")
     expect(page.locator(".answered .text").last).to_contain_text("word")
@@ -108,7 +108,7 @@ def test_what_a_screen_reader_is_told(page: Page):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing(
-    open_page: Callable[..., Page], engine: ScriptedEngine, axe: str, width: int, dark: bool
+    open_page: Callable[..., Page], engine: StubEngine, axe: str, width: int, dark: bool
 ):
     page = open_page(width=width, dark=dark)
     page.evaluate(axe)
@@ -121,14 +121,14 @@ def test_axe_finds_nothing(
         assert not sideways, f"{state}: the page scrolls sideways"
 
     check("empty")
-    engine.script, engine.pace = (lambda _: RICH + " more" * 200), 0.01
+    engine.reply, engine.pace_s = (lambda _: RICH + " more" * 200), 0.01
     page.get_by_label("Your question").fill("Hi")
     page.keyboard.press("Enter")
     expect(page.locator(".answered .text")).to_contain_text("Look")
     check("streaming")
     page.get_by_role("button", name="Stop").click()
     page.locator(".answered.done").wait_for()
-    engine.script, engine.pace = (lambda _: RICH), 0
+    engine.reply, engine.pace_s = (lambda _: RICH), 0
     ask(page, "Again")
     page.get_by_role("button", name="Bad answer").last.click()
     page.get_by_role("button", name="Too long").last.click()

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from playwright.sync_api import Page, expect
 
 from tests.serving.conftest import Running
-from tests.serving.page.conftest import ScriptedEngine, ask, sent
+from tests.serving.page.conftest import StubEngine, ask, sent
 
 
-def test_text_streams_and_the_badge_names_the_version(page: Page, engine: ScriptedEngine):
-    engine.script, engine.pace = (lambda _: "One and **two** and three."), 0.05
+def test_text_streams_and_the_badge_names_the_version(page: Page, engine: StubEngine):
+    engine.reply, engine.pace_s = (lambda _: "One and **two** and three."), 0.05
     page.get_by_label("Your question").fill("Count.")
     page.keyboard.press("Enter")
     expect(page.locator(".asked p")).to_have_text("Count.")
@@ -63,7 +63,7 @@ def test_the_whole_conversation_is_sent_and_kept(page: Page):
     expect(page.get_by_role("heading", level=2)).to_contain_text("Ask something")
 
 
-def test_a_broken_stream_keeps_its_text_and_says_why_below(page: Page, engine: ScriptedEngine):
+def test_a_broken_stream_keeps_its_text_and_says_why_below(page: Page, engine: StubEngine):
     engine.fails_after = 6
     ask(page)
     expect(page.locator(".answered .text")).to_have_text("Hello")
@@ -84,8 +84,8 @@ def test_a_connection_that_ends_early_is_an_error(page: Page):
     expect(page.locator(".note.error")).to_contain_text("ended before the answer did")
 
 
-def test_stop_keeps_what_came_and_frees_the_engine(page: Page, engine: ScriptedEngine):
-    engine.script, engine.pace = (lambda _: "word " * 200), 0.02
+def test_stop_keeps_what_came_and_frees_the_engine(page: Page, engine: StubEngine):
+    engine.reply, engine.pace_s = (lambda _: "word " * 200), 0.02
     page.get_by_label("Your question").fill("Talk.")
     page.keyboard.press("Enter")
     expect(page.locator(".answered .text")).to_contain_text("word")
@@ -99,7 +99,7 @@ def test_stop_keeps_what_came_and_frees_the_engine(page: Page, engine: ScriptedE
 
 
 def test_the_reader_can_scroll_away_while_it_streams(
-    open_page: Callable[..., Page], engine: ScriptedEngine
+    open_page: Callable[..., Page], engine: StubEngine
 ):
     page = open_page(height=500)
 
@@ -110,7 +110,7 @@ def test_the_reader_can_scroll_away_while_it_streams(
             assert time.monotonic() < deadline, condition
             page.wait_for_timeout(20)
 
-    engine.script, engine.pace = (lambda _: "line\n\n" * 200), 0.01
+    engine.reply, engine.pace_s = (lambda _: "line\n\n" * 200), 0.01
     page.get_by_label("Your question").fill("Talk.")
     page.keyboard.press("Enter")
     until("scrollY > 200")

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serving.conftest import Running
-from tests.serving.page.conftest import ScriptedEngine, ask, sent
+from tests.serving.page.conftest import StubEngine, ask, sent
 
 
 def held(server: Running, page: Page) -> dict[str, dict]:
@@ -110,8 +110,8 @@ def test_what_the_server_refuses_is_not_shown_as_saved(page: Page):
     expect(thumb).to_have_attribute("aria-pressed", "false")
 
 
-def test_a_partial_answer_can_be_judged(page: Page, server: Running, engine: ScriptedEngine):
-    engine.script, engine.pace = (lambda _: "word " * 200), 0.02
+def test_a_partial_answer_can_be_judged(page: Page, server: Running, engine: StubEngine):
+    engine.reply, engine.pace_s = (lambda _: "word " * 200), 0.02
     page.get_by_label("Your question").fill("Talk.")
     page.keyboard.press("Enter")
     expect(page.locator(".answered .text")).to_contain_text("word")

@@ -5,7 +5,7 @@ import pytest
 from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.serving.conftest import Running
-from tests.serving.page.conftest import ScriptedEngine, ask
+from tests.serving.page.conftest import StubEngine, ask
 
 HOSTILE = [
     "<script>window.hit=1</script>",
@@ -34,10 +34,10 @@ HOSTILE = [
 ]
 
 
-def test_hostile_answers_stay_text(page: Page, engine: ScriptedEngine):
-    engine.pace = 0
+def test_hostile_answers_stay_text(page: Page, engine: StubEngine):
+    engine.pace_s = 0
     for text in HOSTILE:
-        engine.script = lambda _, text=text: text
+        engine.reply = lambda _, text=text: text
         page.get_by_role("button", name="New chat").click()
         ask(page)
         found = page.evaluate(
@@ -60,8 +60,8 @@ def test_hostile_questions_stay_text(page: Page):
     assert page.locator(".asked p *").count() == 0
 
 
-def test_markdown_becomes_what_it_means(page: Page, engine: ScriptedEngine):
-    engine.script = lambda _: (
+def test_markdown_becomes_what_it_means(page: Page, engine: StubEngine):
+    engine.reply = lambda _: (
         "# Title\n\nA &amp; B, *a* **b** ~~c~~ `x &lt; y`\n\n3. three\n4. four\n\n"
         "| n | v |\n|---|--:|\n| a | 1 |\n\n[site](https://example.org/a?b=1&c=2)\n\n"
         "![a chart](https://example.org/c.png)\n\n<b>raw</b> text\n\n```\ncode <b>\n```\n\nend"
@@ -120,8 +120,8 @@ def test_files_have_their_types_and_are_small(server: Running):
     for name in names:
         answer = httpx.get(f"{server.url}/static/{name}")
         assert answer.status_code == 200
-        kind = {"js": "text/javascript", "css": "text/css"}.get(name.rpartition(".")[2])
-        assert kind is None or answer.headers["content-type"].startswith(kind)
+        kind = {"js": "text/javascript", "css": "text/css"}.get(name.rpartition(".")[2], "text/")
+        assert answer.headers["content-type"].startswith(kind)
         size += len(answer.content)
     assert size < 150_000
     assert httpx.get(f"{server.url}/static/..%2Fapp.py").status_code == 404
