@@ -104,7 +104,7 @@ WAY: dict[str, tuple[Stage, ...]] = {
         ),
         Stage(
             "serving/live/adapters.py",
-            "Served",
+            "ServedVersion",
             ("verifies the hash, loads it", "beside the running one"),
         ),
     ),

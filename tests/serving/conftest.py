@@ -9,7 +9,6 @@ import asyncio
 import shutil
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,16 +60,6 @@ class Running:
     def recorded(self) -> list[InteractionEvent]:
         events = [decode(spooled.record) for spooled in self.service.spool.take(1000)]
         return [event for event in events if isinstance(event, InteractionEvent)]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether the condition holds within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 @pytest.fixture(scope="session")

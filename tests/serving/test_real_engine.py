@@ -14,8 +14,9 @@ from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
-from tests.serving.conftest import Running, eventually
+from tests.serving.conftest import Running
 from tests.serving.live.test_swaps import champion
+from tests.waiting import eventually
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 
@@ -71,7 +72,7 @@ def test_a_registered_adapter_is_served_pinned_and_rolled_back(
     folder = random_adapter(running.engine, tmp_path / "adapter", seed=1)
     registry.register("default", folder, parent=1, lineage={"feedback": ["f1"]})
     registry.promote("default", 2)
-    assert eventually(lambda: champion(running) == 2, 60)
+    eventually(lambda: champion(running) == 2)
     changed = running.say("Hi", **GREEDY)
     assert changed.system_fingerprint == "default@2"
     assert changed.choices[0].message.content != base

@@ -15,7 +15,8 @@ from burnish.serving.engine import LocalEngine, StubEngine
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.api.test_around import prompt_of
-from tests.serving.conftest import Running, eventually
+from tests.serving.conftest import Running
+from tests.waiting import eventually
 
 SESSION = {"session_id": "s1"}
 
@@ -38,7 +39,7 @@ def stats(running: Running) -> dict[str, Any]:
 
 
 def wait_for_a_plan(running: Running) -> str:
-    assert eventually(lambda: stats(running)["plan"] is not None, 30), "it was not compacted"
+    eventually(lambda: stats(running)["plan"] is not None)
     return stats(running)["plan"]
 
 

@@ -10,7 +10,8 @@ import pytest
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 
-from tests.serving.conftest import Running, eventually
+from tests.serving.conftest import Running
+from tests.waiting import eventually
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -28,13 +29,13 @@ def test_hanging_up_on_a_stream_frees_the_slots_and_records_what_was_seen(
     first = next(chunk for chunk in stream if chunk.choices[0].delta.content)
     assert len(slow.engine.running) == n
     stream.close()
-    assert eventually(lambda: not slow.engine.running)
-    assert eventually(lambda: bool(slow.recorded()))
+    eventually(lambda: not slow.engine.running)
+    eventually(lambda: bool(slow.recorded()))
     event = slow.recorded()[-1]
     assert event.id == first.id
     assert event.completions[0].finish_reason == "cancelled"
     assert 0 < len(event.completions[0].token_ids) < 1500
-    assert eventually(lambda: not slow.service.policies.leased)
+    eventually(lambda: not slow.service.policies.leased)
 
 
 def test_hanging_up_on_a_whole_answer_frees_the_slot(slow: Running) -> None:
@@ -42,8 +43,8 @@ def test_hanging_up_on_a_whole_answer_frees_the_slot(slow: Running) -> None:
         httpx.post(
             f"{slow.url}/v1/chat/completions", json={**CHAT, "max_tokens": 1500}, timeout=0.3
         )
-    assert eventually(lambda: not slow.engine.running)
-    assert eventually(lambda: not slow.service.policies.leased)
+    eventually(lambda: not slow.engine.running)
+    eventually(lambda: not slow.service.policies.leased)
     assert slow.recorded() == []
 
 
@@ -53,8 +54,8 @@ def test_hanging_up_before_the_first_token_frees_the_slot(
     running = serve(settings, StubEngine(lambda _: "x", pace_s=30))
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{running.url}/v1/chat/completions", json={**CHAT, "stream": True}, timeout=0.3)
-    assert eventually(lambda: not running.engine.running)
-    assert eventually(lambda: not running.service.policies.leased)
+    eventually(lambda: not running.engine.running)
+    eventually(lambda: not running.service.policies.leased)
 
 
 def test_leases_end_with_their_answers(running: Running) -> None:
@@ -62,5 +63,5 @@ def test_leases_end_with_their_answers(running: Running) -> None:
     list(running.say("Hi", stream=True, n=2))
     with pytest.raises(openai.BadRequestError):
         running.say("x" * 3000)
-    assert eventually(lambda: not running.service.policies.leased)
-    assert eventually(lambda: running.service.in_flight == 0)
+    eventually(lambda: not running.service.policies.leased)
+    eventually(lambda: running.service.in_flight == 0)

@@ -8,7 +8,8 @@ import openai
 import pytest
 from burnish.serving.api.auth import KeyStore
 
-from tests.serving.conftest import Running, eventually
+from tests.serving.conftest import Running
+from tests.waiting import eventually
 
 CHAT = {"model": "default", "messages": [{"role": "user", "content": "Hi"}]}
 
@@ -150,7 +151,7 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     running.engine.max_requests = 2
     with pytest.raises(openai.RateLimitError):
         running.say("Hi", n=3)
-    assert eventually(lambda: not running.engine.running)
+    eventually(lambda: not running.engine.running)
 
 
 def test_a_full_spool_refuses_and_a_stream_ends_without_done(running: Running) -> None:

@@ -11,7 +11,8 @@ from burnish.serving.engine import Request, StubEngine
 from burnish.serving.registry import StubRegistry
 from burnish.serving.settings import ServingSettings
 
-from tests.serving.conftest import Running, eventually
+from tests.serving.conftest import Running
+from tests.waiting import eventually
 
 
 def adapter_name(request: Request) -> str:
@@ -48,7 +49,7 @@ def test_a_promotion_is_served_when_the_call_returns(live: Running, registry: St
 
 def test_an_alias_moved_elsewhere_is_followed(live: Running, registry: StubRegistry) -> None:
     registry.store.set_alias("default", "champion", registry.add())
-    assert eventually(lambda: champion(live) == 2)
+    eventually(lambda: champion(live) == 2)
     assert live.say("Hi").system_fingerprint == "default@2"
 
 
@@ -80,9 +81,9 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(
         talker.start()
     for _ in range(20):
         registry.promote("default", registry.add())
-        assert eventually(lambda: champion(live) == registry.champion_version("default"))
+        eventually(lambda: champion(live) == registry.champion_version("default"))
         answered = len(served)
-        assert eventually(lambda answered=answered: len(served) > answered)
+        eventually(lambda answered=answered: len(served) > answered)
     stop.set()
     for talker in talkers:
         talker.join(20)
@@ -92,9 +93,9 @@ def test_swaps_under_load_fail_nothing_and_mix_nothing(
         name = "the base" if event.version == 1 else f"default@{event.version}"
         assert event.completions[0].text == f"I am {name}. " * 8
     kept = {"default@20", "default@21"}
-    assert eventually(lambda: set(live.engine.adapters) == kept)
+    eventually(lambda: set(live.engine.adapters) == kept)
     cache = live.service.settings.data_dir / "adapters"
-    assert eventually(lambda: {folder.name for folder in cache.glob("*@*")} == kept)
+    eventually(lambda: {folder.name for folder in cache.glob("*@*")} == kept)
 
 
 def test_a_running_answer_keeps_its_version(
@@ -102,17 +103,17 @@ def test_a_running_answer_keeps_its_version(
 ) -> None:
     running = serve(settings, StubEngine(adapter_name, pace_s=0.02), registry)
     registry.promote("default", registry.add())
-    assert eventually(lambda: champion(running) == 2)
+    eventually(lambda: champion(running) == 2)
     stream = running.say("Hi", stream=True)
     next(stream)
     for _ in range(3):
         registry.promote("default", registry.add())
-        assert eventually(lambda: champion(running) == registry.champion_version("default"))
+        eventually(lambda: champion(running) == registry.champion_version("default"))
     assert "default@2" in running.engine.adapters
     assert "default@3" not in running.engine.adapters
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
     assert text == "I am default@2. " * 8
-    assert eventually(lambda: set(running.engine.adapters) == {"default@4", "default@5"})
+    eventually(lambda: set(running.engine.adapters) == {"default@4", "default@5"})
 
 
 def test_pinned_versions_are_loaded_on_demand_and_the_least_recent_go(
@@ -125,7 +126,7 @@ def test_pinned_versions_are_loaded_on_demand_and_the_least_recent_go(
     assert running.say("Hi", model="default@3").system_fingerprint == "default@3"
     for version in (2, 3, 4):
         running.say("Hi", model=f"default@{version}")
-    assert eventually(lambda: set(running.engine.adapters) == {"default@3", "default@4"})
+    eventually(lambda: set(running.engine.adapters) == {"default@3", "default@4"})
     assert (
         running.say("Hi", model="default@1").choices[0].message.content.startswith("I am the base")
     )
@@ -146,7 +147,7 @@ def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
     elif fault == "another base":
         stored.tags["base_sha256"] = "another"
     registry.promote("default", version)
-    assert eventually(lambda: "version 2 is champion but cannot be served" in problem_of(live))
+    eventually(lambda: "version 2 is champion but cannot be served" in problem_of(live))
     assert live.say("Hi").system_fingerprint == "default@1"
     ready = live.http("GET", "/readyz")
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
@@ -154,20 +155,20 @@ def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
     with pytest.raises(openai.InternalServerError):
         live.say("Hi", model="default@2")
     registry.rollback("default")
-    assert eventually(lambda: problem_of(live) == "")
+    eventually(lambda: problem_of(live) == "")
 
 
 def test_a_registry_outage_changes_nothing_for_clients(
     live: Running, registry: StubRegistry
 ) -> None:
     registry.store.available = False
-    assert eventually(lambda: "not available" in problem_of(live))
+    eventually(lambda: "not available" in problem_of(live))
     assert live.say("Hi").system_fingerprint == "default@1"
     assert live.http("GET", "/readyz").status_code == 200
     moved = live.http("POST", "/v1/policies/default/promote", json={"version": 1})
     assert (moved.status_code, moved.json()["error"]["code"]) == (503, "registry_unavailable")
     registry.store.available = True
-    assert eventually(lambda: problem_of(live) == "")
+    eventually(lambda: problem_of(live) == "")
 
 
 def test_a_damaged_copy_is_not_taken_up_at_a_start(
@@ -175,7 +176,7 @@ def test_a_damaged_copy_is_not_taken_up_at_a_start(
 ) -> None:
     first = serve(settings, StubEngine(adapter_name), registry)
     registry.promote("default", registry.add())
-    assert eventually(lambda: champion(first) == 2)
+    eventually(lambda: champion(first) == 2)
     first.stop()
     copy = settings.data_dir / "adapters" / "default@2" / "adapter_model.safetensors"
     copy.write_bytes(b"changed on disk")
@@ -183,7 +184,7 @@ def test_a_damaged_copy_is_not_taken_up_at_a_start(
     second = serve(settings, StubEngine(adapter_name), registry)
     assert champion(second) is None
     registry.store.available = True
-    assert eventually(lambda: champion(second) == 2)
+    eventually(lambda: champion(second) == 2)
 
 
 def test_a_start_without_the_registry_serves_what_was_served(
@@ -191,7 +192,7 @@ def test_a_start_without_the_registry_serves_what_was_served(
 ) -> None:
     first = serve(settings, StubEngine(adapter_name), registry)
     registry.promote("default", registry.add())
-    assert eventually(lambda: champion(first) == 2)
+    eventually(lambda: champion(first) == 2)
     first.stop()
     registry.store.available = False
     second = serve(settings, StubEngine(adapter_name), registry)
@@ -207,7 +208,7 @@ def test_a_first_start_without_the_registry_is_not_ready(
     with pytest.raises(openai.InternalServerError):
         running.say("Hi")
     registry.store.available = True
-    assert eventually(lambda: running.http("GET", "/readyz").status_code == 200)
+    eventually(lambda: running.http("GET", "/readyz").status_code == 200)
 
 
 def test_versions_are_shown_with_lineage_and_history(live: Running, registry: StubRegistry) -> None:
