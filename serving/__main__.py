@@ -51,7 +51,7 @@ def check_keys(settings: ServingSettings) -> None:
 
 
 def bind(settings: ServingSettings) -> socket.socket:
-    """The listening socket. Taken before the model is loaded, so a taken port is told at once."""
+    """The listening socket. Taken before the model is loaded, so a port in use is reported at once."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -110,10 +110,10 @@ def run() -> None:
     try:
         engine = load_engine(settings)
     except ValueError as error:
-        told = f"BURNISH_MODEL={settings.model}: {error}"
+        message = f"BURNISH_MODEL={settings.model}: {error}"
         if isinstance(error, EngineError):
-            told = f"BURNISH_ENGINE_URL={settings.engine_url}: {error}"
-        raise CannotStart(told) from error
+            message = f"BURNISH_ENGINE_URL={settings.engine_url}: {error}"
+        raise CannotStart(message) from error
     asyncio.run(serve(settings, engine, listening))
 
 
@@ -127,7 +127,7 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
     app.state.service = service
     try:
         await service.start()
-        settle_memory()
+        freeze_gc()
         host, port = listening.getsockname()[:2]
         log.info("serving on http://%s:%d", host, port)
         await Server(app, service).serve([listening])
@@ -137,9 +137,9 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
         await service.stop()
 
 
-def settle_memory() -> None:
-    """What has been loaded stays: never look through it again for garbage. Half a million objects
-    of libraries take 0.3 s, in which no thread does anything else."""
+def freeze_gc() -> None:
+    """Exclude what has been loaded from garbage collection: half a million objects of libraries
+    take 0.3 s to traverse, in which no other thread runs."""
     gc.collect()
     gc.freeze()
 

@@ -94,7 +94,7 @@ def create_app(
 
 
 def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
-    """Without a life of its own: whoever calls puts an open `Service` into `app.state.service`."""
+    """Without a lifespan of its own: the caller puts an open `Service` into `app.state.service`."""
     app = FastAPI(
         title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )

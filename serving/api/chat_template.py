@@ -115,7 +115,7 @@ class AnswerParser:
     """Splits an answer into parts while it streams in; nothing is emitted that may turn out markup.
 
     White space around markup is dropped. A tool call that is not JSON with a name stays content,
-    so that nobody loses what the model said. With `tools` False call markup is ordinary text.
+    so that no output is lost. With `tools` False call markup is ordinary text.
     """
 
     def __init__(self, *, in_reasoning: bool = False, tools: bool = False):

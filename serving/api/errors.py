@@ -1,8 +1,8 @@
-"""What a client can be told is wrong: one exception, OpenAI's error body.
+"""Errors for clients: one exception, OpenAI's error body.
 
 Every 4xx and 5xx of the service has the shape `{"error": {message, type, param, code}}`,
 so that OpenAI's own clients raise their own exceptions for it. Left out: wording per route;
-whoever raises says what is wrong and what to do about it.
+the caller says what is wrong and what to do about it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Adapters:
         self._slots[name] = slot
 
     def retire(self, name: str) -> int | None:
-        """Requests may no longer use the name; its slot if nobody uses it, to be dropped now."""
+        """Requests may no longer use the name; its slot if no request uses it, to be dropped now."""
         self.check(name)
         slot = self._slots.pop(name)
         if self._users[slot]:

@@ -54,10 +54,10 @@ class Sampler:
         self.params: list[SamplingParams | None] = [None] * rows
         self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
         self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use
-        self.constrained = np.zeros(rows, dtype=bool)  # a guide binds the next draw
+        self.constrained = np.zeros(rows, dtype=bool)  # the processor constrains the next draw
         self.free_draws = np.full(
             rows, UNBOUNDED, dtype=np.int64
-        )  # draws before the guide is asked again
+        )  # draws before the processor is asked again
         self.stateful = np.zeros(rows, dtype=bool)  # `update` wants to know what was drawn
         self.top_n = np.zeros(rows, dtype=np.int64)
         self.endless = np.zeros(rows, dtype=bool)

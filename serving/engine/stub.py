@@ -120,7 +120,7 @@ class StubEngine:
                     return
                 if count == self.fails_after:
                     self._errors += 1
-                    raise EngineError("the step failed, as this stub was told")
+                    raise EngineError("the step failed (fails_after)")
                 self._tokens += 1
                 yield delta
         finally:

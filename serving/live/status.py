@@ -1,4 +1,4 @@
-"""What is served of each policy, and what clients are told about it."""
+"""What is served of each policy, and what is reported to clients."""
 
 from __future__ import annotations
 

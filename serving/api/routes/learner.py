@@ -27,7 +27,7 @@ class UpdateRequest(BaseModel):
 
 
 def celery_client(redis_url: str) -> Celery:
-    """Only sends. A broker that is away is told within seconds, not retried for minutes."""
+    """Only sends. A broker that cannot be reached is reported within seconds, not retried."""
     client = Celery("burnish.serving", broker=redis_url, set_as_current=False)
     client.conf.update(
         broker_transport_options={

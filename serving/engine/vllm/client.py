@@ -43,7 +43,7 @@ class VllmClient:
         self._timeouts: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
 
     def connection(self) -> httpx.AsyncClient:
-        """A pool of connections; whoever asks closes it."""
+        """A pool of connections; the caller closes it."""
         return httpx.AsyncClient(**self._options)
 
     def served_model(self) -> tuple[str, int]:
