@@ -100,6 +100,7 @@ class Load:
 def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], list[int]]:
     """Register adapters of small noise; returns their versions and the model's stop tokens."""
     import torch
+    from burnish.kernels.loading import load_model
     from burnish.kernels.lora import (
         AdapterWeights,
         LoraSpec,
@@ -107,7 +108,6 @@ def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], 
         init_adapter,
         save_adapter,
     )
-    from burnish.kernels.model import load_model
     from burnish.serving.registry.policy_registry import PolicyRegistry
 
     loaded = load_model(model)

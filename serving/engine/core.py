@@ -110,7 +110,7 @@ class Core:
         outcome = self._runner.run(plan)
         self.steps += 1
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in plan.prefill)
-        made = outcome.drawn.made.tolist()
+        made = outcome.drawn.counts.tolist()
         if plan.drafted:
             self.drafted += plan.drafted
             self.accepted += sum(made) - len(made)

@@ -23,7 +23,7 @@ BURST_STEPS, BURST_S = 8, 0.050
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step drew: for each of the `sequences`, `drawn.made` tokens, and alternatives."""
+    """What a step drew: for each of the `sequences`, `drawn.counts` tokens, and alternatives."""
 
     sequences: list[Sequence]
     drawn: SamplerOutput
@@ -75,10 +75,10 @@ class Runner:
             drawn, top = self._verified(plan, sequences, rows)
         else:
             drawn, top = self._drawn_for(plan, rows, np.zeros_like(rows))
-        self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
-        self._drawn[rows] += drawn.made
+        self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
+        self._drawn[rows] += drawn.counts
         for at in self.sampler.watched[rows].nonzero()[0].tolist():
-            self.sampler.took(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
+            self.sampler.took(int(rows[at]), drawn.tokens[: drawn.counts[at], at].tolist())
         return Outcome(sequences, drawn, top)
 
     def _drawn_for(
@@ -90,12 +90,12 @@ class Runner:
         steps = 1 if special.any() else plan.burst
         counts = self._drawn[rows] + ahead
         draws = SamplingMetadata(
-            how=self.sampler.how[rows],
+            params=self.sampler.how[rows],
             skip=special,
-            count=counts.astype(np.uint64),
-            room=np.minimum(self._most[rows] - counts, self.sampler.room[rows]),
-            ends=self.sampler.ends,
-            endless=self.sampler.endless[rows],
+            num_generated=counts.astype(np.uint64),
+            max_new_tokens=np.minimum(self._most[rows] - counts, self.sampler.room[rows]),
+            is_eos=self.sampler.ends,
+            ignore_eos=self.sampler.endless[rows],
             steps=steps,
         )
         began = time.perf_counter()
@@ -110,7 +110,7 @@ class Runner:
             *found, alternatives = self.sampler.draw(logits[own], rows[own], counts[own])
             for into, values in zip(drawn[:3], found, strict=True):
                 into[0, own] = values.cpu().numpy()
-            drawn.made[own] = 1
+            drawn.counts[own] = 1
             for at, these in zip(own.tolist(), alternatives, strict=True):
                 top[at] = these
         return drawn, top
@@ -126,14 +126,14 @@ class Runner:
         ahead = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
         flat, top = self._drawn_for(plan, rows.repeat(sizes), ahead)
         drawn = SamplerOutput.empty(int(sizes.max()), len(rows))
-        tokens = flat.token[0].tolist()
+        tokens = flat.tokens[0].tolist()
         for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
             hits = 0
             while hits < len(draft) and tokens[first + hits] == draft[hits]:
                 hits += 1
             if draft:
                 sequences[at].lookup.judge(len(draft), hits)
-            drawn.made[at] = hits + 1
+            drawn.counts[at] = hits + 1
             for into, values in zip(drawn[:3], flat[:3], strict=True):
                 into[: hits + 1, at] = values[0, first : first + hits + 1]
         return drawn, [top[first] for first in firsts.tolist()]

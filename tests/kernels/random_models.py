@@ -28,7 +28,7 @@ DENSE = ["qwen3", "llama", "qwen2", "mistral", "youtu"]
 MLA = ["deepseek_v3", "glm4_moe_lite", "youtu"]
 MOE = ["qwen3_moe", "olmoe", "mixtral", "glm4_moe", "gpt_oss", "deepseek_v3", "glm4_moe_lite"]
 FAMILIES = [*MOE, *DENSE]
-NOBODY = SimpleNamespace(eos_token_id=0)
+NO_TOKENIZER = SimpleNamespace(eos_token_id=0)
 
 
 def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **more: Any) -> Any:
@@ -88,7 +88,7 @@ def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.normal_(0, 0.1)
-    slow, fast = (LoadedModel(model, NOBODY, Path(), "") for _ in range(2))
+    slow, fast = (LoadedModel(model, NO_TOKENIZER, Path(), "") for _ in range(2))
     assert fast.use_native() is None
     return slow, fast
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import (
     AdapterError,
     AdapterWeights,
@@ -15,7 +16,7 @@ from burnish.kernels.lora import (
     load_adapter,
     save_adapter,
 )
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model

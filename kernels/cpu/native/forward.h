@@ -125,7 +125,7 @@ inline void Forward::sort_by_adapter() {
                          [&](int64_t a, int64_t b) { return slot[a] < slot[b]; });
 }
 
-// Drops the tokens whose logits nobody wants: behind the last attention no other token reads them.
+// Drops tokens that are not kept: after the last attention no other token needs them.
 inline void Forward::drop_unkept() {
     const int64_t wide = m.layers->out.inputs;
     for (int64_t i = 0; i < kept; ++i) {

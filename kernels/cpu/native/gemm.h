@@ -207,7 +207,7 @@ static void in_passes(const Tiles& tiles, const Gemm& p, int64_t begin, int64_t 
         }
 }
 
-// Few rows take several blocks at once, so that enough independent sums are under way and memory streams
+// Few rows take several blocks at once, so that enough independent sums are in progress and memory streams
 // from several places; the order within each sum stays.
 template <class Read>
 static void gemm(const Gemm& p, int64_t begin, int64_t end, int64_t rows) {

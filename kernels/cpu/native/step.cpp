@@ -34,12 +34,12 @@ void burnish_step(const Model* model, const Step* step, const SamplingMetadata* 
             for (int64_t i = mine.begin; i < mine.end; ++i) {
                 const int64_t at = unfinished[i];
                 if (sampling->skip[at]) continue;
-                const Sample drawn =
+                const Sample sampled =
                     sample(forward.logits_out + i * wide, wide, sampling->params[at],
                            sampling->num_generated[at] + n, scratch, candidates);
-                sampling->tokens[n * rows + at] = drawn.token;
-                sampling->raw_logprobs[n * rows + at] = drawn.raw_logprob;
-                sampling->processed_logprobs[n * rows + at] = drawn.processed_logprob;
+                sampling->tokens[n * rows + at] = sampled.token;
+                sampling->raw_logprobs[n * rows + at] = sampled.raw_logprob;
+                sampling->processed_logprobs[n * rows + at] = sampled.processed_logprob;
                 sampling->counts[at] = n + 1;
             }
             forward.barrier.wait();
