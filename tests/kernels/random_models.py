@@ -68,7 +68,7 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
 
 
 def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
-    """The same random weights on the PyTorch way and on the native one."""
+    """The same random weights on PyTorch and on the native library."""
     torch.manual_seed(seed)
     attention.register()
     experts.register()
@@ -81,7 +81,7 @@ def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
     ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:  # norms start at one: make them say something
+            if parameter.ndim == 1:  # norms start at one, which would hide mistakes
                 parameter.uniform_(0.5, 1.5)
             elif "embed" not in name:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)

@@ -1,4 +1,4 @@
-"""Whole models on the CUDA kernels give the logits of the PyTorch way, recorded or not."""
+"""Whole models on the CUDA kernels give PyTorch's logits, recorded or not."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from burnish.kernels.cuda.graphs import CannotRecord
-from burnish.kernels.cuda.step import CudaStep
 from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
@@ -73,11 +72,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return tiny(tmp_path_factory.mktemp(request.param), request.param)
 
 
-Backend = tuple[LoadedModel, Any]  # and its cache
+Cached = tuple[LoadedModel, Any]  # a model and its cache
 
 
-def two_ways(folder: Path, device: torch.device, **options: Any) -> list[Backend]:
-    """The PyTorch way and the kernels, with the same adapters of different ranks."""
+def both_backends(folder: Path, device: torch.device, **options: Any) -> list[Cached]:
+    """A model on PyTorch and on the kernels, with the same adapters of different ranks."""
     models = [load_model(folder, dtype="float32", device=str(device), native=False) for _ in "ab"]
     assert models[1].use_cuda(**options) is None
     for model in models:
@@ -86,7 +85,7 @@ def two_ways(folder: Path, device: torch.device, **options: Any) -> list[Backend
     return [(model, model.new_pages(TABLE.size)) for model in models]
 
 
-def compare(backends: list[Backend], batches: list[ForwardBatch]) -> None:
+def compare(backends: list[Cached], batches: list[ForwardBatch]) -> None:
     for one in batches:
         truth, ours = (model.step(one, TABLE, pages)[0] for model, pages in backends)
         assert truth is not None
@@ -96,7 +95,7 @@ def compare(backends: list[Backend], batches: list[ForwardBatch]) -> None:
 def test_prompts_and_decode_with_mixed_adapters(folder: Path, device: torch.device) -> None:
     again = Again()
     compare(
-        two_ways(folder, device, record=again),
+        both_backends(folder, device, record=again),
         [
             batch([0, 0, 0], [11, 3, 4], [0, 2, 1]),
             batch([11, 3, 4], [1, 9, 2], [0, 2, 1]),  # everything in one step
@@ -110,7 +109,7 @@ def test_prompts_and_decode_with_mixed_adapters(folder: Path, device: torch.devi
 
 def test_a_slot_filled_anew_shows_in_what_was_recorded(tmp_path: Path, device) -> None:
     again = Again()
-    backends = two_ways(tiny(tmp_path, "llama"), device, record=again)
+    backends = both_backends(tiny(tmp_path, "llama"), device, record=again)
     decode = batch([0, 0], [1, 1], [1, 2])
     compare(backends, [decode])
     for model, _ in backends:
@@ -133,27 +132,28 @@ def test_a_model_that_cannot_be_recorded_decodes_without(tmp_path: Path, device,
     def refuse(run):
         raise CannotRecord("operation not permitted")
 
-    backends = two_ways(tiny(tmp_path, "llama"), device, record=refuse)
+    backends = both_backends(tiny(tmp_path, "llama"), device, record=refuse)
     compare(backends, [batch([0, 0], [1, 1], [1, 2]), batch([1, 1], [1, 1], [1, 2])])
     assert caplog.text.count("operation not permitted") == 1
 
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3"])
 def test_a_decode_step_never_waits_for_the_device(family: str, tmp_path: Path, device) -> None:
-    model, pages = two_ways(tiny(tmp_path, family), device)[1]
-    step = model.cuda
-    assert step is not None
-    line = torch.arange(3, dtype=torch.int32, device=device)
-    where = torch.from_numpy(TABLE[:, ::16] // 16).int().to(device)
-    parts = (line + 5, line, line, where, pages)  # tokens, positions, slots
-    with torch.inference_mode():
-        step._decode(*parts)  # kernels are compiled
+    watched = []
+
+    def record(run: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+        run()  # kernels are compiled
         with Watch():
-            step._decode(*parts)
+            watched.append(run())
+        return run
+
+    model, pages = both_backends(tiny(tmp_path, family), device, record=record)[1]
+    model.step(batch([0, 0, 0], [1, 1, 1], [0, 2, 1]), TABLE, pages)
+    assert len(watched) == 1
 
 
-def test_live_adapters_take_the_pytorch_way(tiny_model: Path, device) -> None:
-    backends = two_ways(tiny_model, device)
+def test_adapters_in_training_run_through_pytorch(tiny_model: Path, device) -> None:
+    backends = both_backends(tiny_model, device)
     live = adapter(backends[1][0], 4).trainable()
     for model, _ in backends:
         model.set_adapter(1, live)
@@ -164,7 +164,7 @@ def test_live_adapters_take_the_pytorch_way(tiny_model: Path, device) -> None:
 def test_quantised_experts_stay_near_and_leave_training_exact(weights, tmp_path, device) -> None:
     shape = {"num_hidden_layers": 1, "moe_intermediate_size": 64}
     folder = build_tiny_model(tmp_path, "qwen3_moe", **shape)
-    backends = two_ways(folder, device, weights=weights)
+    backends = both_backends(folder, device, weights=weights)
     plain, rough = (model for model, _ in backends)
     tokens = torch.randint(3, 300, (2, 9), device=device)
     assert torch.equal(plain.forward(tokens, slot=1), rough.forward(tokens, slot=1))
@@ -174,11 +174,12 @@ def test_quantised_experts_stay_near_and_leave_training_exact(weights, tmp_path,
     assert 1e-4 < gap < {"int8": 0.1, "int4": 1.0}[weights]
 
 
-def test_recordings_are_left_out_where_rope_depends_on_the_length(tmp_path: Path) -> None:
-    again = Again()
+def test_recordings_are_left_out_where_rope_depends_on_the_length(tmp_path: Path, device) -> None:
     for kind in ("default", "dynamic"):
         rope = {"rope_type": kind, "rope_theta": 1e4, "factor": 2.0}
         folder = build_tiny_model(tmp_path / kind, "llama", rope_parameters=rope)
-        model = load_model(folder, native=False)
-        step = CudaStep(model.model, model._active, record=again)
-        assert (step._graphs is not None) == (kind == "default")
+        again = Again()
+        model = load_model(folder, device=str(device), native=False)
+        model.use_cuda(record=again)
+        model.step(batch([0, 0], [1, 1], [0, 0]), TABLE, model.new_pages(TABLE.size))
+        assert again.made == (1 if kind == "default" else 0)
