@@ -4,13 +4,13 @@ Registered in transformers as "burnish_paged", so every model class that goes th
 AttentionInterface runs on it. Metadata travels as keywords of `model.forward`:
 
 * `paged=PagedBatch(...)`: the engine's step. New keys and values are written to their pages, then
-  each sequence reads its own pages back. All tokens of a step are flattened into one row. On a GPU
-  cuda.attention.CudaBatch takes its place.
-* `padding=BoolTensor[B, T]`: the learner's full forward over padded sequences.
+  each sequence attends over its own pages. All tokens of a step are flattened into one row. On a GPU
+  it is a cuda.attention.CudaBatch.
+* `padding=BoolTensor[B, T]`: the learner's forward pass over padded sequences.
 * neither: plain causal attention.
 
 Covers GQA, causal masks, sliding windows, scale, sinks, soft caps, and values of another width than
-keys (MLA). Left out: MLA's compressed cache; its keys and values are kept as attention reads them.
+keys (MLA). Left out: MLA's compressed cache; its keys and values are cached expanded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class KVPages:
 
 @dataclass(frozen=True)
 class PagedGroup:
-    """Sequences of one step that are attended together: B sequences, Q new tokens, K read slots.
+    """Sequences of one step that are computed together: B sequences, Q new tokens, K cached positions.
 
     `pack` picks each sequence's new tokens out of the flattened step and `unpack` puts them back;
     both None means one token per sequence, in order, from the step's first token on (decode).
@@ -65,9 +65,9 @@ class PagedGroup:
 class PagedBatch:
     """One step: B sequences bring `counts` new tokens each, flattened in order to T tokens.
 
-    `table` [rows, reach] holds the cache slot of every position of every row of the cache;
-    `rows`, `starts` and `counts` [B] say whose tokens these are and at which position they begin.
-    Sequences with a single token come first.
+    `table` [rows, reach] is the cache slot of every position of every row; `rows`, `starts` and
+    `counts` [B] are each sequence's row, the position of its first new token, and how many it has.
+    Sequences with a single new token come first.
     """
 
     pages: tuple[KVPages, ...]  # per layer
@@ -95,7 +95,7 @@ class PagedBatch:
 
     @cached_property
     def groups(self) -> tuple[PagedGroup, ...]:
-        """Single tokens together, and all longer pieces padded to one rectangle."""
+        """One group of all single tokens, and one of all longer pieces, padded."""
         single = int((self.counts == 1).long().cumprod(0).sum())
         groups = []
         if single:
@@ -181,7 +181,7 @@ def attend(
     share = heads // kv_heads
     if sinks is None and softcap is None:
         if query.shape[2] == 1 and share > 1 and mask is not None:
-            # One query per head: heads that share a key become its queries, no key is repeated.
+            # One query per head: query heads that share a key head are taken as its queries.
             folded = query.reshape(query.shape[0], kv_heads, share, query.shape[3])
             out = F.scaled_dot_product_attention(folded, key, value, mask, scale=scale)
             return out.reshape(*query.shape[:3], value.shape[3])
@@ -196,7 +196,7 @@ def attend(
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     scores = scores + mask
-    if sinks is not None:  # a learned logit per head that takes probability and gives nothing
+    if sinks is not None:  # a learned logit per head whose value is zero
         sink = sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
         scores = torch.cat([scores, sink], dim=-1)
     weights = scores.softmax(-1)[..., : key.shape[2]].to(query.dtype)
@@ -206,10 +206,10 @@ def attend(
 def padded_mask(
     padding: torch.Tensor | None, length: int, window: int | None, like: torch.Tensor
 ) -> torch.Tensor | None:
-    """Additive causal mask for padded sequences, or None where plain causal attention will do.
+    """Additive causal mask for padded sequences, or None if plain causal attention is the same.
 
-    `padding` [B, T] is True on real tokens. Right padding needs no mask: what comes later is
-    invisible anyway, and what padding itself computes is thrown away.
+    `padding` [B, T] is True on real tokens. Right padding needs no mask: causal attention
+    hides it, and its own outputs are discarded.
     """
     windowed = window is not None and window < length
     left = padding is not None and not bool((padding[:, :-1] >= padding[:, 1:]).all())
@@ -242,7 +242,7 @@ def attention_forward(
     padding: torch.Tensor | None = None,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """The AttentionInterface face: query [B, heads, T, D] in, [B, T, heads, D] out."""
+    """The function for AttentionInterface: query [B, heads, T, D] -> [B, T, heads, D]."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if paged is None:
         mask = padded_mask(padding, query.shape[2], sliding_window, query)

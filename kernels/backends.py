@@ -1,10 +1,10 @@
-"""Which way each op takes on this machine, why, and how far it is from the plain reference.
+"""Which backend computes each op on this machine, why, and its error against the reference.
 
-The cases are models of one layer with random weights and all but the op at hand switched off: the
-output projection of what is not asked about is zero. The truth is transformers' eager model in
-float32; for LoRA, the same model with the adapter merged into its weights. What is compared are
-logits, prefilled and decoded through the paged cache. Left out: speed (the benches), and sampling,
-whose reference lives with the engine.
+A case is a model of one layer with random weights in which all but the op in question is disabled:
+the output projections of the others are zero. The reference is transformers' eager model in float32;
+for LoRA, the same model with the adapter merged into its weights. Logits are compared, prefilled and
+decoded through the paged cache. Left out: speed (the benches), and sampling, whose reference lives
+with the engine.
 """
 
 from __future__ import annotations
@@ -21,26 +21,32 @@ from typing import Any, Literal
 import torch
 from burnish.kernels import attention, experts
 from burnish.kernels.cpu import library as native
-from burnish.kernels.cpu.step import FAMILIES
-from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter, sites
+from burnish.kernels.cpu.support import FAMILIES
+from burnish.kernels.lora import (
+    AdapterWeights,
+    LoraSpec,
+    default_targets,
+    init_adapter,
+    lora_targets,
+)
 from burnish.kernels.model import LoadedModel
-from burnish.kernels.verify import Cache
+from burnish.kernels.verify import PagedDecoder
 from transformers import AutoConfig, AutoModelForCausalLM
 
 TOLERANCE = 1e-3
 ROWS, LENGTH = 3, 40
 INTERPRETED = 4  # tokens, where Triton's interpreter computes
 FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "fma", "asimd", "bf16", "sve")
-NOBODY = SimpleNamespace(eos_token_id=None)
+NO_TOKENIZER = SimpleNamespace(eos_token_id=None)
 
 
 @dataclass(frozen=True)
-class Way:
-    """One op, one way of computing it that is taken here, and its largest error met."""
+class Backend:
+    """One op, one backend that computes it here, and its largest error."""
 
     op: str
-    way: str
-    why: str
+    name: str
+    reason: str
     error: float
     allowed: float = TOLERANCE
 
@@ -50,7 +56,7 @@ class Way:
 
 
 def machine() -> dict[str, str]:
-    """What the choice depends on."""
+    """What the choice of backends depends on."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     packages = [p for p in ("flash_attn", "triton", "flashinfer") if importlib.util.find_spec(p)]
     cuda = "none"
@@ -63,7 +69,7 @@ def machine() -> dict[str, str]:
         "native library": "loaded" if native.library() else "none",
         "families with a native step": ", ".join(FAMILIES),
         "CUDA": cuda,
-        "CUDA kernels": cuda_kernels() or _why_no_cuda(),
+        "CUDA kernels": cuda_kernels() or _cuda_missing(),
         "torch": torch.__version__,
         "packages that may help": ", ".join(packages) or "none",
     }
@@ -78,7 +84,7 @@ def _flags() -> list[str]:
 
 
 def cuda_kernels() -> str | None:
-    """Where the CUDA kernels can run here; None: nowhere."""
+    """Where the CUDA kernels can run here; None if nowhere."""
     if importlib.util.find_spec("triton") is None:
         return None
     if torch.cuda.is_available():
@@ -86,14 +92,14 @@ def cuda_kernels() -> str | None:
     return "interpreted on this CPU" if os.environ.get("TRITON_INTERPRET") == "1" else None
 
 
-def _why_no_cuda() -> str:
+def _cuda_missing() -> str:
     if importlib.util.find_spec("triton") is None:
         return "none: triton is not installed"
     return "none: no CUDA device (TRITON_INTERPRET=1 shows their errors on a CPU)"
 
 
-def ways(seed: int = 0) -> Iterator[Way]:
-    """Every op with every way it is taken: by models with a native step, and by the others."""
+def backends(seed: int = 0) -> Iterator[Backend]:
+    """Every op with every backend in use here: for models with a native step, and for the others."""
     have = native.library() is not None
     chosen: list[tuple[Kind, str, str]] = []
     if where := cuda_kernels():
@@ -102,14 +108,15 @@ def ways(seed: int = 0) -> Iterator[Way]:
         chosen.append(("native", "native library", "compiled for this processor"))
     others = "for families without a native step" if have else "there is no native library"
     chosen.append(("PyTorch", "PyTorch", others))
-    for op, config, spoil, adapted in _cases():
-        for kind, way, why in chosen:
-            way, why = way + _detail(op, kind), _reason(op, kind) or why
-            yield Way(op, way, why, _error(config, spoil, adapted, kind, seed))
+    for op, config, disable, adapted in _cases():
+        for kind, name, reason in chosen:
+            error = _error(config, disable, adapted, kind, seed)
+            reason = _reason(op, kind) or reason
+            yield Backend(op, name + _detail(op, kind), reason, error)
 
 
 def _detail(op: str, kind: Kind) -> str:
-    """The call behind a way."""
+    """What computes an op, where there is more to say than the backend's name."""
     known = {
         ("paged attention", "PyTorch"): "scaled_dot_product_attention over gathered pages",
         ("latent attention", "PyTorch"): "the same, keys and values expanded to every head",
@@ -125,42 +132,42 @@ def _detail(op: str, kind: Kind) -> str:
 
 
 def _reason(op: str, kind: Kind) -> str | None:
-    """Why, where that differs from op to op."""
+    """Why the backend was chosen, where that differs from op to op."""
     if kind != "CUDA" or cuda_kernels() != "on the device":
         return None
     if op == "norm + rope":
         return "a graph takes away what small launches cost"
     if op == "paged attention":
-        from burnish.kernels.cuda.attention import flash_attention
+        from burnish.kernels.cuda.flash import flash_attention
 
         return f"decode and float32; prompts in half precision: {flash_attention(False)[0]}"
     return None
 
 
 Kind = Literal["CUDA", "native", "PyTorch"]
-Spoil = Callable[[Any], None]
+Disable = Callable[[Any], None]
 
 
-def _cases() -> Iterator[tuple[str, Any, Spoil, bool]]:
-    """Op, config, what is switched off, and whether an adapter is in use."""
+def _cases() -> Iterator[tuple[str, Any, Disable, bool]]:
+    """Op, config, what disables the other ops, and whether an adapter is in use."""
 
-    def no_mlp(model: Any) -> None:
+    def without_mlp(model: Any) -> None:
         _zero(model, "down_proj")
 
-    def no_attention(model: Any) -> None:
+    def without_attention(model: Any) -> None:
         _zero(model, "o_proj")
 
-    def nothing(model: Any) -> None:
+    def whole(model: Any) -> None:
         pass
 
-    yield "paged attention", _config("llama"), no_mlp, False
+    yield "paged attention", _config("llama"), without_mlp, False
     scaled = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0}
     scaled["original_max_position_embeddings"] = 32
-    yield "latent attention", _config("deepseek_v3"), no_mlp, False
-    yield "norm + rope", _config("qwen3", rope_parameters=scaled), no_mlp, False
-    yield "grouped experts", _config("qwen3_moe"), no_attention, False
-    yield "LoRA, attention and experts", _config("qwen3_moe"), nothing, True
-    yield "whole decoder step", _config("qwen3_moe", num_hidden_layers=3), nothing, False
+    yield "latent attention", _config("deepseek_v3"), without_mlp, False
+    yield "norm + rope", _config("qwen3", rope_parameters=scaled), without_mlp, False
+    yield "grouped experts", _config("qwen3_moe"), without_attention, False
+    yield "LoRA, attention and experts", _config("qwen3_moe"), whole, True
+    yield "whole decoder step", _config("qwen3_moe", num_hidden_layers=3), whole, False
 
 
 def _config(family: str, **more: Any) -> Any:
@@ -192,8 +199,8 @@ def _zero(model: Any, ending: str) -> None:
 
 
 @torch.no_grad()
-def _error(config: Any, spoil: Spoil, adapted: bool, kind: Kind, seed: int) -> float:
-    """Largest difference of logits between a way and the reference."""
+def _error(config: Any, disable: Disable, adapted: bool, kind: Kind, seed: int) -> float:
+    """Largest difference of logits between a backend and the reference."""
     attention.register()
     experts.register()
     moe = config.model_type == "qwen3_moe"
@@ -212,12 +219,12 @@ def _error(config: Any, spoil: Spoil, adapted: bool, kind: Kind, seed: int) -> f
                 parameter.uniform_(0.5, 1.5)
             else:
                 parameter.normal_(0, 1.0 if "embed" in name else parameter.shape[-1] ** -0.5)
-        spoil(model)
+        disable(model)
         built.append(model)
     reference, model = built
     if kind != "native" and torch.cuda.is_available():
         model.to("cuda")
-    loaded = LoadedModel(model, NOBODY, Path(), "")
+    loaded = LoadedModel(model, NO_TOKENIZER, Path(), "")
     reason = None
     if kind != "PyTorch":
         reason = loaded.use_native("float32") if kind == "native" else loaded.use_cuda()
@@ -230,10 +237,10 @@ def _error(config: Any, spoil: Spoil, adapted: bool, kind: Kind, seed: int) -> f
     slow = kind == "CUDA" and not torch.cuda.is_available()
     length = INTERPRETED if slow else LENGTH
     tokens = torch.randint(0, config.vocab_size, (ROWS, length))
-    cache = Cache(loaded, ROWS, length, slot=1 if adapted else 0)
+    decoder = PagedDecoder(loaded, ROWS, length, slot=1 if adapted else 0)
     half = length // 2
-    steps = [cache.feed(tokens[:, :half])]
-    steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, length)]
+    steps = [decoder.step(tokens[:, :half])]
+    steps += [decoder.step(tokens[:, at : at + 1]) for at in range(half, length)]
     return float((torch.cat(steps, dim=1) - reference(tokens).logits).abs().max())
 
 
@@ -248,10 +255,10 @@ def _adapter(model: Any, seed: int) -> AdapterWeights:
 
 def _merge(model: Any, adapter: AdapterWeights) -> None:
     """Add the adapter to the weights themselves: W + scale * B A."""
-    for site in sites(model, adapter.spec.targets):
-        a, b = (adapter.tensors[f"{site.name}.lora_{x}.weight"] for x in "AB")
-        a, b = site.unpack(a, b, adapter.spec.rank)
-        weight = site.module.get_parameter(site.parameter or "weight")
+    for target in lora_targets(model, adapter.spec.targets):
+        a, b = (adapter.tensors[f"{target.name}.lora_{x}.weight"] for x in "AB")
+        a, b = target.unpack(a, b, adapter.spec.rank)
+        weight = target.module.get_parameter(target.parameter or "weight")
         change = adapter.spec.scale * (b @ a)
-        flipped = bool(getattr(site.module, "is_transposed", False))
+        flipped = bool(getattr(target.module, "is_transposed", False))
         weight += change.transpose(1, 2) if flipped else change

@@ -2,7 +2,7 @@
 
 Registered in transformers' ExpertsInterface as "burnish_experts". Tokens are sorted by expert, one
 matrix product per expert and projection runs over its tokens, and the weighted results are summed
-back. Covers the layouts transformers declares: [E, out, in] or [E, in, out], biases, gated or not.
+per token. Covers the layouts transformers declares: [E, out, in] or [E, in, out], biases, gated or not.
 Steps on a GPU take cuda/experts.py instead. Left out: expert parallelism and quantised weights.
 """
 
@@ -55,10 +55,10 @@ def experts_forward(
     top_k_index: torch.Tensor,
     top_k_weights: torch.Tensor,
 ) -> torch.Tensor:
-    """The ExpertsInterface face: hidden [T, H], routing [T, k] in, [T, H] out."""
+    """The function for ExpertsInterface: hidden [T, H], routing [T, k] -> [T, H]."""
     m: torch.nn.Module = module
     fast: GroupedExperts | None = getattr(m, "grouped", None)
-    if fast is not None and fast.active.kernels:
+    if fast is not None and fast.active.on_cuda:
         return fast(hidden, top_k_index, top_k_weights)
     tokens, k = top_k_index.shape
     chosen = top_k_index.reshape(-1)

@@ -1,8 +1,8 @@
-"""What a model folder says of itself before any weight is loaded: names, sizes, tokens, a hash.
+"""Reading a model folder without its weights: config, tokenizer, sizes, special tokens, hash.
 
 A Hugging Face folder holds config.json, a tokenizer and *.safetensors; the headers of the latter
-list every tensor, so a file cut short is found out here and not in the middle of a load. Left out:
-whether the tensors are the ones the architecture wants (model.py), and pickled weights.
+list every tensor, so a truncated file is found before it is loaded. Left out: whether the tensors are
+the ones that the architecture needs (loading.py), and pickled weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class ModelFolder:
     config: Any
     tokenizer: Any
     files: tuple[Path, ...]
-    parameters: int  # numbers in all tensors
+    parameters: int
     weight_bytes: int  # as stored
 
     @cached_property
@@ -122,13 +122,13 @@ def end_tokens(*sources: Any) -> frozenset[int]:
 
 
 def frame_tokens(tokenizer: Any, ends: frozenset[int]) -> frozenset[int]:
-    """Tokens that frame text and are not part of it: end of turn, padding, beginning."""
+    """Special tokens that are no part of the text: end of sequence, padding, beginning."""
     frame = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad"))
     return ends | {token for token in frame if token is not None}
 
 
 def available_bytes() -> int | None:
-    """Memory that may still be taken, by this machine's and this container's account."""
+    """Memory available on this machine and within its container's limit; None if unknown."""
     found = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():

@@ -1,4 +1,4 @@
-"""What goes into a step of the engine and what comes out: tokens by row, how to draw, what was drawn."""
+"""Input and output of a step of the engine: tokens by row, sampling parameters, sampled tokens."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-# One row's parameters as cpu/native/draw.h declares them.
-DRAW = np.dtype(
+# `SamplingParams` of cpu/native/sampling.h.
+SAMPLING_DTYPE = np.dtype(
     [("temperature", "f4"), ("top_p", "f4"), ("min_p", "f4"), ("top_k", "i4"), ("seed", "u8")]
 )
 
 
 @dataclass(frozen=True)
 class ForwardBatch:
-    """What one step computes: B pieces of sequences, flattened in order to T tokens (all int64).
+    """The tokens of one step: B pieces of sequences, flattened in order to T tokens (all int64).
 
-    Pieces of a single token come first.
+    Pieces of a single token (decode) come before longer ones (prefill).
     """
 
     tokens: np.ndarray  # [T]
-    rows: np.ndarray  # [B] row of the cache that each piece belongs to
+    rows: np.ndarray  # [B] row of the page table that each piece belongs to
     starts: np.ndarray  # [B] position of its first token
-    counts: np.ndarray  # [B] its tokens
+    counts: np.ndarray  # [B] number of its tokens
     slots: np.ndarray  # [B] its adapter slot, 0: the base
     keep: np.ndarray  # [K] tokens whose logits are wanted, rising
 
@@ -46,24 +46,24 @@ class ForwardBatch:
 
 
 class SamplingMetadata(NamedTuple):
-    """What to draw for each kept row, all arrays [kept] but `ends` [vocab]."""
+    """How to sample for each kept token, all arrays [kept] but `is_eos` [vocab]."""
 
-    how: np.ndarray  # DRAW
-    skip: np.ndarray  # bool: somebody else draws for this row
-    count: np.ndarray  # uint64: tokens drawn before
-    room: np.ndarray  # int64: tokens still wanted
-    ends: np.ndarray  # bool [vocab]: tokens that end an answer
-    endless: np.ndarray  # bool: rows that do not end there
+    params: np.ndarray  # DRAW
+    skip: np.ndarray  # bool: the caller samples this one itself
+    num_generated: np.ndarray  # uint64: tokens sampled before
+    max_new_tokens: np.ndarray  # int64: tokens that may still be sampled
+    is_eos: np.ndarray  # bool [vocab]: tokens that end an answer
+    ignore_eos: np.ndarray  # bool: answers that do not end there
     steps: int = 1
 
 
 class SamplerOutput(NamedTuple):
-    """Tokens and their log-probabilities [steps, kept]; only the first `made` [kept] count."""
+    """Sampled tokens and their log-probabilities [steps, kept], of which the first `counts` are valid."""
 
-    token: np.ndarray
-    raw: np.ndarray
-    processed: np.ndarray
-    made: np.ndarray
+    tokens: np.ndarray  # int64
+    raw_logprobs: np.ndarray  # float32, of the model's distribution
+    processed_logprobs: np.ndarray  # float32, of the one sampled from
+    counts: np.ndarray  # int64 [kept]
 
     @classmethod
     def empty(cls, steps: int, rows: int) -> SamplerOutput:

@@ -1,15 +1,15 @@
-"""LoRA adapters as peft writes them: reading, writing, starting one, and where they attach.
+"""LoRA adapters in peft's format: reading, writing, initialising, and the modules they target.
 
 An adapter folder holds adapter_config.json and adapter_model.safetensors, and loads into peft's
-own `PeftModel` as well. Tensors keep peft's names throughout, so nothing is renamed on the way
-from the learner through the registry to the engine. Two conventions of peft are worth knowing:
+own `PeftModel` as well. Tensors keep peft's names throughout, from the
+learner through the registry to the engine. Two conventions of peft:
 
 * fused experts [E, out, in] are adapted per expert, stored flat: `lora_A` [E*r, in] with the expert
   outermost, `lora_B` [out, r*E] with the expert innermost;
 * several parameters of one module nest: the first is "...experts.base_layer.lora_A", the last
   "...experts.lora_A".
 
-Left out: DoRA, per-module ranks, trained biases. Such a folder is refused, not half-applied.
+Left out: DoRA, per-module ranks, trained biases. Such a folder is refused.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class AdapterError(ValueError):
 
 @dataclass(frozen=True)
 class LoraSpec:
-    """Shape of an adapter. Targets are module or parameter names, matched at the end of the path."""
+    """Hyperparameters of an adapter. Targets are module or parameter names, matched at the end of the path."""
 
     rank: int = 16
     alpha: float = 32.0
@@ -75,8 +75,8 @@ class AdapterWeights:
 
 
 @dataclass(frozen=True)
-class Site:
-    """One place an adapter attaches: a linear layer, or one 3-D parameter of an experts module."""
+class LoraTarget:
+    """What an adapter changes: a linear layer, or one 3-D parameter of an experts module."""
 
     name: str  # peft's name of the adapted thing, without ".lora_A.weight"
     module: nn.Module
@@ -103,11 +103,13 @@ def _ends(path: str, targets: tuple[str, ...]) -> bool:
     return any(path == target or path.endswith("." + target) for target in targets)
 
 
-def sites(model: nn.Module, targets: tuple[str, ...]) -> Iterator[Site]:
-    """All places of `model` that `targets` name, in the model's order."""
+def lora_targets(model: nn.Module, targets: tuple[str, ...]) -> Iterator[LoraTarget]:
+    """All modules and parameters of `model` that `targets` name, in the model's order."""
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and _ends(path, targets):
-            yield Site(PREFIX + path, module, None, 1, module.in_features, module.out_features)
+            yield LoraTarget(
+                PREFIX + path, module, None, 1, module.in_features, module.out_features
+            )
             continue
         named = [
             (name, parameter)
@@ -119,45 +121,45 @@ def sites(model: nn.Module, targets: tuple[str, ...]) -> Iterator[Site]:
             experts, first, second = parameter.shape
             flipped = bool(getattr(module, "is_transposed", False))  # [E, in, out]
             inputs, outputs = (first, second) if flipped else (second, first)
-            yield Site(PREFIX + path + nesting, module, name, experts, inputs, outputs)
+            yield LoraTarget(PREFIX + path + nesting, module, name, experts, inputs, outputs)
 
 
 def default_targets(model: nn.Module) -> tuple[str, ...]:
     """Attention and fused experts where there are any, else attention and the dense MLP."""
-    has_experts = any(site.parameter for site in sites(model, EXPERTS))
-    attention = tuple(name for name in ATTENTION + LATENT if any(sites(model, (name,))))
+    has_experts = any(target.parameter for target in lora_targets(model, EXPERTS))
+    attention = tuple(name for name in ATTENTION + LATENT if any(lora_targets(model, (name,))))
     return attention + (EXPERTS if has_experts else DENSE)
 
 
 def init_adapter(model: nn.Module, spec: LoraSpec, seed: int) -> AdapterWeights:
-    """A fresh adapter that changes nothing yet: A is random (peft's initialisation), B is zero."""
+    """A new adapter, which changes nothing yet: A is random (peft's initialisation), B is zero."""
     generator = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
-    for site in sites(model, spec.targets):
-        shape_a, shape_b = site.shapes(spec.rank)
-        bound = 1 / math.sqrt(site.inputs)  # kaiming uniform with a = sqrt(5)
+    for target in lora_targets(model, spec.targets):
+        shape_a, shape_b = target.shapes(spec.rank)
+        bound = 1 / math.sqrt(target.inputs)  # kaiming uniform with a = sqrt(5)
         a = torch.rand(shape_a, generator=generator) * 2 * bound - bound
-        tensors[f"{site.name}.lora_A.weight"] = a
-        tensors[f"{site.name}.lora_B.weight"] = torch.zeros(shape_b)
+        tensors[f"{target.name}.lora_A.weight"] = a
+        tensors[f"{target.name}.lora_B.weight"] = torch.zeros(shape_b)
     if not tensors:
         raise AdapterError(f"nothing in the model is called {', '.join(spec.targets)}")
     return AdapterWeights(spec, tensors)
 
 
-def check_fits(model: nn.Module, weights: AdapterWeights) -> list[Site]:
-    """The sites the weights belong to; AdapterError if a name or a shape does not match."""
+def check_fits(model: nn.Module, weights: AdapterWeights) -> list[LoraTarget]:
+    """The targets the weights belong to; AdapterError if a name or a shape does not match."""
     fitting = []
     left = set(weights.tensors)
-    for site in sites(model, weights.spec.targets):
-        for letter, want in zip("AB", site.shapes(weights.spec.rank), strict=True):
-            name = f"{site.name}.lora_{letter}.weight"
+    for target in lora_targets(model, weights.spec.targets):
+        for letter, want in zip("AB", target.shapes(weights.spec.rank), strict=True):
+            name = f"{target.name}.lora_{letter}.weight"
             if name not in weights.tensors:
                 raise AdapterError(f"the adapter lacks {name}")
             got = tuple(weights.tensors[name].shape)
             if got != want:
                 raise AdapterError(f"{name} has shape {got}, the model wants {want}")
             left.discard(name)
-        fitting.append(site)
+        fitting.append(target)
     if left:
         raise AdapterError(f"the model has no place for {min(left)}")
     if not fitting:

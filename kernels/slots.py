@@ -1,11 +1,11 @@
-"""Factored LoRA at work: several adapters resident at once, one slot index per token.
+"""LoRA slots: several adapters resident at once, one slot index per token.
 
 A slot is one adapter; slot 0 is the base and has no weights. With the slots of a step set on
 `ActiveSlots`, every adapted projection adds `B_s A_s x` for its token's slot s. Mixed slots run as
-two dense products over the ranks of all slots present, with a mask [tokens, ranks] between them
-that keeps each token's own ranks and carries the scale.
+two dense products over the joined ranks of all slots present, with a mask [tokens, ranks] between
+them that keeps each token's own ranks and carries the scale.
 
-Tensors that require gradients are used live, so training runs through the very code that serves.
+Tensors that require gradients are used live, so training runs through the code that serves.
 Left out: quantised adapters, and kernels that skip the masked ranks.
 """
 
@@ -21,32 +21,28 @@ from torch import nn
 
 
 class ActiveSlots:
-    """Which slots the tokens of the running forward use; shared by all tables of one model."""
+    """The slots that the tokens of the current forward pass use; shared by all tables of one model."""
 
     def __init__(self) -> None:
-        self.present: tuple[int, ...] = ()  # adapter slots in this forward, without 0
+        self.present: tuple[int, ...] = ()  # adapter slots in this forward pass, without 0
         self.mask: torch.Tensor | None = None  # [tokens, ranks] scales; None: one slot for all
-        self.index: torch.Tensor | None = None  # [tokens] place in `present`, -1: base; or None
         self.scales: dict[int, tuple[int, float]] = {}  # slot -> (rank, alpha / rank)
-        self.kernels = False  # this forward is a step on the CUDA kernels,
-        self.segments: Any = None  # which take slots as cuda.lora.Segments; None: all base
+        # A step on the CUDA kernels sets these two instead.
+        self.on_cuda = False
+        self.token_adapters: Any = None  # cuda.lora.TokenAdapters; None: all base
 
     def use(self, slots: int | torch.Tensor, present: Sequence[int] | None = None) -> None:
         """Set the slot of all tokens (an int), or of each token (LongTensor [tokens]).
 
-        `present` lists the distinct slots, where the caller knows them already.
+        `present` lists the distinct slots, if the caller knows them already.
         """
         if isinstance(slots, torch.Tensor):
             distinct = sorted(set(slots.unique().tolist() if present is None else present))
         else:
             distinct = [slots]
         self.present = tuple(s for s in distinct if s in self.scales)
-        self.mask = self.index = None
+        self.mask = None
         if isinstance(slots, torch.Tensor) and len(distinct) > 1 and self.present:
-            places = torch.full((max(distinct) + 1,), -1, device=slots.device)
-            for place, slot in enumerate(self.present):
-                places[slot] = place
-            self.index = places[slots]
             columns = torch.tensor([s for s in self.present for _ in range(self.scales[s][0])])
             values = torch.tensor(
                 [self.scales[s][1] for s in self.present for _ in range(self.scales[s][0])]
@@ -54,13 +50,13 @@ class ActiveSlots:
             self.mask = (slots[:, None] == columns.to(slots.device)) * values.to(slots.device)
 
     @contextmanager
-    def stepping(self, segments: Any) -> Iterator[None]:
-        """A forward on the CUDA kernels."""
-        self.kernels, self.segments, self.present = True, segments, ()
+    def cuda_step(self, token_adapters: Any) -> Iterator[None]:
+        """Within it, forward passes are steps on the CUDA kernels."""
+        self.on_cuda, self.token_adapters, self.present = True, token_adapters, ()
         try:
             yield
         finally:
-            self.kernels, self.segments = False, None
+            self.on_cuda, self.token_adapters = False, None
 
 
 class SlotTable:
@@ -88,30 +84,30 @@ class SlotTable:
         if self._joined is not None and self._joined[0] == key:
             return self._joined[1]
         if self.live():
-            return self._cat()
-        # Kept between steps, so it must be usable in and out of inference mode.
+            return self._concatenate()
+        # Kept between steps: must be usable inside and outside inference mode.
         with torch.inference_mode(False), torch.no_grad():
-            down, up = self._cat()
+            down, up = self._concatenate()
             self._joined = (key, (down.contiguous(), up.contiguous()))
         return self._joined[1]
 
-    def _cat(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _concatenate(self) -> tuple[torch.Tensor, torch.Tensor]:
         active = self.active
-        some_a, some_b = next(iter(self.pairs.values()))
+        any_a, any_b = next(iter(self.pairs.values()))
         downs, ups = [], []
         for slot in active.present:
             rank, scale = active.scales[slot]
             if slot in self.pairs:
                 a, b = self.pairs[slot]
-            else:  # this adapter leaves this projection alone: its ranks add nothing
-                a = some_a.new_zeros(*some_a.shape[:-2], rank, some_a.shape[-1])
-                b = some_b.new_zeros(*some_b.shape[:-1], rank)
+            else:  # not a target of this adapter: its ranks add nothing
+                a = any_a.new_zeros(*any_a.shape[:-2], rank, any_a.shape[-1])
+                b = any_b.new_zeros(*any_b.shape[:-1], rank)
             downs.append(a.transpose(-1, -2))
             ups.append(b.transpose(-1, -2) * (scale if active.mask is None else 1.0))
         return torch.cat(downs, dim=-1), torch.cat(ups, dim=-2)
 
     def live(self) -> bool:
-        """Whether a present adapter is being trained, so that no copy of it may be kept."""
+        """Whether an adapter in use is being trained, so that no copy of it may be kept."""
         return any(
             tensor.requires_grad for s in self.active.present for tensor in self.pairs.get(s, ())
         )
@@ -140,15 +136,15 @@ class SlotTable:
 
 
 class SlotLinear(nn.Linear):
-    """An nn.Linear that adds its token's adapter. Made of a Linear in place: names stay."""
+    """An nn.Linear that adds each token's adapter; `adopt` converts a Linear in place."""
 
     table: SlotTable
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         out = F.linear(input, self.weight, self.bias)
         active = self.table.active
-        if active.segments is not None:
-            return active.segments.add(self.table, out, input)
+        if active.token_adapters is not None:
+            return active.token_adapters.add(self.table, out, input)
         return self.table.add(out, input) if active.present else out
 
     @classmethod

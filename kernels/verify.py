@@ -5,7 +5,7 @@ would serve. What is compared, on random tokens: the logits of whole sequences, 
 of each next token, decoding through the paged cache against the whole sequence, and the tokens that
 greedy decoding takes.
 
-Left out: saying which op is to blame; tests/kernels does that on small shapes.
+Left out: which op causes a difference; tests/kernels shows that on small shapes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from burnish.kernels.forward_batch import ForwardBatch
-from burnish.kernels.model import LoadedModel, has_experts, load_model
+from burnish.kernels.loading import has_experts, load_model
+from burnish.kernels.model import LoadedModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -26,8 +27,8 @@ BLOCK = 16
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One comparison: the largest difference met, and the largest allowed."""
+class Comparison:
+    """One comparison: the largest difference found, and the largest allowed."""
 
     name: str
     difference: float
@@ -38,8 +39,8 @@ class Finding:
         return self.difference <= self.allowed
 
 
-class Cache:
-    """Rows of a paged cache of our own, fed step by step."""
+class PagedDecoder:
+    """Sequences of equal length that a model computes step by step over a paged cache."""
 
     def __init__(self, model: LoadedModel, rows: int, length: int, slot: int = 0) -> None:
         self.model, self.rows, self.slot = model, rows, slot
@@ -50,10 +51,10 @@ class Cache:
         self.table = np.ascontiguousarray((blocks * BLOCK + np.arange(BLOCK)).reshape(rows, reach))
         self.length = 0
 
-    def feed(self, tokens: Tensor) -> Tensor:
-        """The next tokens [rows, n] -> logits [rows, n, V]."""
+    def step(self, tokens: Tensor) -> Tensor:
+        """Logits [rows, n, V] of the next tokens [rows, n]."""
         count = tokens.shape[1]
-        feed = ForwardBatch(
+        batch = ForwardBatch(
             tokens=tokens.reshape(-1).cpu().numpy(),
             rows=np.arange(self.rows),
             starts=np.full(self.rows, self.length),
@@ -61,7 +62,7 @@ class Cache:
             slots=np.full(self.rows, self.slot),
             keep=np.arange(self.rows * count),
         )
-        logits, _ = self.model.step(feed, self.table, self.pages)
+        logits, _ = self.model.step(batch, self.table, self.pages)
         assert logits is not None
         self.length += count
         return logits.float().cpu().view(self.rows, count, -1)
@@ -69,7 +70,7 @@ class Cache:
 
 def verify(
     folder: Path | str, *, rows: int = 4, length: int = 64, tolerance: float = 1e-3, seed: int = 0
-) -> Iterator[Finding]:
+) -> Iterator[Comparison]:
     """Compare on `rows` random sequences of `length` tokens; ModelError if ours does not load.
 
     `tolerance` is that of logits and log-probabilities in float32.
@@ -85,19 +86,19 @@ def verify(
     with torch.no_grad():
         expected = reference(tokens).logits
         whole = ours.forward(tokens.to(ours.device)).cpu()
-        yield Finding("whole sequences, logits", _gap(whole, expected), tolerance)
+        yield Comparison("whole sequences, logits", _gap(whole, expected), tolerance)
         half = length // 2
-        cache = Cache(ours, rows, length)
-        steps = [cache.feed(tokens[:, :half])]
-        steps += [cache.feed(tokens[:, at : at + 1]) for at in range(half, length)]
+        decoder = PagedDecoder(ours, rows, length)
+        steps = [decoder.step(tokens[:, :half])]
+        steps += [decoder.step(tokens[:, at : at + 1]) for at in range(half, length)]
         cached = torch.cat(steps, dim=1)
-        yield Finding("decoding through the cache, logits", _gap(cached, expected), tolerance)
+        yield Comparison("decoding through the cache, logits", _gap(cached, expected), tolerance)
         pairs = (_next(logits, tokens) for logits in (cached, expected))
-        yield Finding("log-probabilities of the next token", _gap(*pairs), tolerance)
+        yield Comparison("log-probabilities of the next token", _gap(*pairs), tolerance)
         prompts = tokens[:, :half]
         different = _greedy(ours, prompts, length) != _greedy_reference(reference, prompts, length)
         name = f"greedy tokens that differ, of {rows * length}"
-        yield Finding(name, float(different.sum()), 0.0)
+        yield Comparison(name, float(different.sum()), 0.0)
 
 
 def _gap(ours: Tensor, theirs: Tensor) -> float:
@@ -109,16 +110,16 @@ def _next(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def _greedy(model: LoadedModel, prompts: Tensor, count: int) -> Tensor:
-    cache = Cache(model, len(prompts), prompts.shape[1] + count)
-    fed, drawn = prompts, []
+    decoder = PagedDecoder(model, len(prompts), prompts.shape[1] + count)
+    tokens, output = prompts, []
     for _ in range(count):
-        fed = cache.feed(fed)[:, -1].argmax(-1, keepdim=True)
-        drawn.append(fed)
-    return torch.cat(drawn, dim=1)
+        tokens = decoder.step(tokens)[:, -1].argmax(-1, keepdim=True)
+        output.append(tokens)
+    return torch.cat(output, dim=1)
 
 
 def _greedy_reference(model: Any, prompts: Tensor, count: int) -> Tensor:
     whole = prompts
-    for _ in range(count):  # without a cache: nothing to get wrong
+    for _ in range(count):  # without a cache, so as simple as can be
         whole = torch.cat([whole, model(whole).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
     return whole[:, prompts.shape[1] :]

@@ -1,8 +1,8 @@
-"""Memory asked of the system: large pages for what is streamed, small ones for what fills slowly.
+"""Memory allocation: huge pages for weights, small ones for caches.
 
-Weights are read from end to end in every step and stream faster from large pages. A cache is used
-bit by bit: a large page has to be zeroed as a whole when its first token comes, and a step that
-begins many of them stalls.
+Weights are read from end to end in every step and stream faster from huge pages. A cache fills
+gradually: a huge page is zeroed as a whole at its first token, and a step that touches many new ones
+stalls.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import mmap
 import torch
 from torch import Tensor
 
-LARGE_PAGE = 1 << 21  # bytes
+HUGE_PAGE = 1 << 21  # bytes
 
 
-def on_large_pages(tensor: Tensor) -> Tensor:
-    """A copy for which the system is asked to take large pages; what is small stays as it is."""
-    if tensor.nbytes < LARGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+def in_huge_pages(tensor: Tensor) -> Tensor:
+    """A copy in memory for which huge pages are requested; a small tensor is returned as it is."""
+    if tensor.nbytes < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
         return tensor
-    room = _mapped(tensor.nbytes, mmap.MADV_HUGEPAGE)
-    return room.view(tensor.dtype).view(tensor.shape).copy_(tensor)
+    buffer = _mapped(tensor.nbytes, mmap.MADV_HUGEPAGE)
+    return buffer.view(tensor.dtype).view(tensor.shape).copy_(tensor)
 
 
-def zeroed(size: int) -> Tensor:
-    """Zeroed bytes [size] that cost nothing until they are used."""
+def allocate_zeroed(size: int) -> Tensor:
+    """Zeroed bytes [size] that take no memory until they are written."""
     return _mapped(size, getattr(mmap, "MADV_NOHUGEPAGE", None))
 
 
 def _mapped(size: int, advice: int | None) -> Tensor:
-    room = mmap.mmap(-1, max(size, 1), access=mmap.ACCESS_COPY)
+    buffer = mmap.mmap(-1, max(size, 1), access=mmap.ACCESS_COPY)
     if advice is not None:
-        room.madvise(advice)
-    return torch.frombuffer(room, dtype=torch.uint8, count=size)
+        buffer.madvise(advice)
+    return torch.frombuffer(buffer, dtype=torch.uint8, count=size)

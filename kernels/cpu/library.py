@@ -1,6 +1,6 @@
-"""The native CPU library: compiled from cpu/*.cpp for this very machine, on first use.
+"""The native CPU library: compiled from native/*.cpp for this machine on first use.
 
-The shared library is kept in the user's cache folder under a hash of source, compiler and CPU.
+The shared library is kept in the user's cache folder under a hash of sources, compiler and CPU.
 Without a compiler there is no library, the PyTorch reference serves, and the log says so.
 """
 
@@ -52,9 +52,9 @@ def _compiled(compiler: str) -> Path:
     path = folder / f"native-{digest.hexdigest()[:16]}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        # Several processes may start at once: each compiles aside, the last rename wins.
-        with tempfile.TemporaryDirectory(dir=folder) as aside:
-            made = Path(aside) / path.name
+        # Several processes may start at once: each compiles to a file of its own, then renames it.
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            made = Path(scratch) / path.name
             command = [
                 compiler,
                 *FLAGS,

@@ -1,10 +1,9 @@
 """The native decoder step: a model packed once, then one call for a whole step of all its layers.
 
-cpu/native/step.cpp computes what transformers' classes of the FAMILIES below compute, in float32 and
-without a line of Python in between; it also draws the tokens, and can take several steps in one
-call. Weights are kept in bfloat16 wherever that loses nothing, as float32 where it would, or as
-int8 or int4 on request. Other families, and machines without a compiler, run through the
-transformers classes instead.
+cpu/native/step.cpp computes what transformers' classes of the supported families compute, in float32
+and without Python in between; it also samples, and can take several steps in one call. Weights are
+kept in bfloat16 where that is lossless, else in float32, or in int8 or int4 on request. Other
+families, and machines without a compiler, run through the transformers classes instead.
 
 Left out: linear attention, frequencies that depend on the length (rope types "dynamic" and
 "longrope").
@@ -13,109 +12,44 @@ Left out: linear attention, frequencies that depend on the length (rope types "d
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from burnish.kernels.cpu import library as native
-from burnish.kernels.cpu.allocation import zeroed
-from burnish.kernels.cpu.latent import why_not_latent
-from burnish.kernels.cpu.packing import (
-    BLOCK,
-    POINTER,
-    WIDTH,
-    CLayer,
-    CLowRank,
-    CModel,
-    CSamplingMetadata,
-    CStep,
-    LayerWeights,
-    Packer,
-    Weights,
-    format_of,
-    joined_adapters,
-    lossless,
-    router_of,
-    shared_pieces,
-    window,
-)
+from burnish.kernels.cpu.allocation import allocate_zeroed
+from burnish.kernels.cpu.layers import LayerWeights, joined_adapters, router_of, shared_pieces
+from burnish.kernels.cpu.packing import BLOCK, WIDTH, Packer, Weights, format_of, lossless
+from burnish.kernels.cpu.sequences import whole_sequences
+from burnish.kernels.cpu.structs import POINTER, CLayer, CLora, CModel, CSamplingMetadata, CStep
+from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, window
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
 
-READ_TOKENS = 2048  # of whole sequences, go through the model together
-
-# model_type -> whether q_norm and k_norm (where there are any) work per head
-FAMILIES = {
-    "qwen3_moe": True,
-    "olmoe": False,
-    "mixtral": True,
-    "qwen3": True,
-    "qwen2": True,
-    "llama": True,
-    "mistral": True,
-    "glm4_moe": True,
-    "gpt_oss": True,
-    "deepseek_v3": True,
-    "glm4_moe_lite": True,
-    "youtu": True,
-}
-ROPES = ("default", "linear", "llama3", "yarn")
+MAX_POSITIONS = 1 << 15  # of the RoPE tables
 
 
 class PackedAdapter(NamedTuple):
-    """An adapter as the library reads it: a C array [depth][4], and what its pointers lead to."""
+    """An adapter as the library reads it: a C array [depth][projections], and the tensors it points to."""
 
     array: Any
     packer: Packer
 
 
 @dataclass(frozen=True)
-class Pages:
-    """The whole cache, for all layers: keys and values each [depth, pages, 16 positions' worth]; with
-    MLA no values, which are a part of the keys."""
+class NativePages:
+    """The KV cache of all layers: keys and values, each [depth, floats]; see cpu/native/paged_attention.h.
+    With MLA there are no values, which are a part of the keys."""
 
     key: Tensor
     value: Tensor
 
 
-def why_not(model: Any) -> str | None:
-    """What keeps a transformers model from the native step; None: nothing does."""
-    config = model.config
-    if config.model_type not in FAMILIES:
-        return f"there is no native step for {config.model_type}"
-    if model.device.type != "cpu":
-        return "it is a CPU way"
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope not in ROPES:
-        return f"rope type {rope}"
-    if config.hidden_act != "silu":
-        return f"activation {config.hidden_act}"
-    if config.hidden_size % BLOCK:
-        return f"hidden size {config.hidden_size} is no multiple of {BLOCK}"
-    if _latent(config):
-        if reason := why_not_latent(config, WIDTH):
-            return reason
-    elif _head_width(config) % WIDTH:
-        return f"head width {_head_width(config)} is no multiple of {WIDTH}"
-    if native.library() is None:
-        return "no C++ compiler"
-    return None
-
-
-def _head_width(config: Any) -> int:
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-
-
-def _latent(config: Any) -> int:
-    """Width of what MLA keeps of keys and values, without the rotated part; 0: no MLA."""
-    return getattr(config, "kv_lora_rank", None) or 0
-
-
 def _norm(attention: Any, *names: str) -> Tensor | None:
-    """Weight of the norm that an attention calls one of these."""
+    """Weight of the first norm of these names that an attention module has."""
     norms = (getattr(attention, name, None) for name in names)
     return next((norm.weight for norm in norms if norm is not None), None)
 
@@ -123,27 +57,27 @@ def _norm(attention: Any, *names: str) -> Tensor | None:
 class NativeStep:
     """A packed model and its resident adapters. One call at a time."""
 
-    def __init__(self, model: Any, weights: Weights = "auto", longest: int = 1 << 15) -> None:
+    def __init__(self, model: Any, weights: Weights = "auto") -> None:
         self.model = model
         self.config = config = model.config
         self.format = format_of(model) if weights == "auto" else weights
         self._packer = Packer()
         self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
-        self.latent = _latent(config)
+        self.latent = latent_width(config)
         if self.latent:  # one key for all heads, of which values are a part
             self.width, self.kv_heads = self.latent + config.qk_rope_head_dim, 1
         else:
-            self.width, self.kv_heads = _head_width(config), config.num_key_value_heads
+            self.width, self.kv_heads = head_width(config), config.num_key_value_heads
         self.kv_dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
         self.depth = config.num_hidden_layers
         self.vocab = config.vocab_size
-        self._layers = (CLayer * self.depth)(*map(self._layer, model.model.layers))
-        self._model = self._whole(longest)
+        self._layers = (CLayer * self.depth)(*map(self._pack_layer, model.model.layers))
+        self._model = self._pack_model()
 
     # -- packing -------------------------------------------------------------------------------
 
-    def _layer(self, layer: Any) -> CLayer:
+    def _pack_layer(self, layer: Any) -> CLayer:
         weights, pack, form = LayerWeights.of(layer), self._packer, self.format
         qkv, out, gate_up, down = weights.parts[:4]
         attention = layer.self_attn
@@ -163,19 +97,22 @@ class NativeStep:
             experts=0 if weights.router is None else len(weights.router),
             window=window(self.config, attention),
             sinks=pack.floats(getattr(attention, "sinks", None)),
-            choice=pack.floats(getattr(router_of(layer.mlp), "e_score_correction_bias", None)),
+            correction_bias=pack.floats(
+                getattr(router_of(layer.mlp), "e_score_correction_bias", None)
+            ),
         )
 
-    def _whole(self, longest: int) -> CModel:
+    def _pack_model(self) -> CModel:
         model, config = self.model, self.config
-        longest = min(longest, config.max_position_embeddings)
-        positions = torch.arange(longest)[None]
+        positions = torch.arange(min(MAX_POSITIONS, config.max_position_embeddings))[None]
         cosines, sines = (t[0].float() for t in model.model.rotary_emb(torch.zeros(1), positions))
         table = model.get_input_embeddings().weight.detach()
         narrow = table.dtype == torch.bfloat16 or lossless(table)
         table = (table.bfloat16() if narrow else table.float()).contiguous()
         if cosines.shape[-1] == self.width // 2 and config.model_type == "gpt_oss":
-            cosines, sines = (torch.cat([t, t], dim=-1) for t in (cosines, sines))  # told once
+            cosines, sines = (
+                torch.cat([t, t], dim=-1) for t in (cosines, sines)
+            )  # gpt-oss gives each of a pair of dimensions once
         attention, mlp = model.model.layers[0].self_attn, model.model.layers[-1].mlp
         groups = getattr(config, "n_group", None) or 1
         return CModel(
@@ -186,23 +123,23 @@ class NativeStep:
             kv_heads=self.kv_heads,
             width=self.width,
             rotary=cosines.shape[-1],
-            chosen=getattr(config, "num_experts_per_tok", 1),
+            top_k=getattr(config, "num_experts_per_tok", 1),
             vocab=self.vocab,
-            norm_heads=FAMILIES[config.model_type],
-            normalise=getattr(config, "norm_topk_prob", True),
-            sigmoid=hasattr(router_of(mlp), "e_score_correction_bias"),
-            groups=groups,
+            norm_per_head=FAMILIES[config.model_type],
+            norm_topk=getattr(config, "norm_topk_prob", True),
+            sigmoid_scores=hasattr(router_of(mlp), "e_score_correction_bias"),
+            expert_groups=groups,
             groups_kept=getattr(config, "topk_group", None) or groups,
-            shared=shared_pieces(mlp),
+            shared_experts=shared_pieces(mlp),
             kv_bf16=self.kv_dtype == torch.bfloat16,
             latent=self.latent,
             latent_eps=attention.kv_a_layernorm.variance_epsilon if self.latent else 0.0,
             eps=config.rms_norm_eps,
             scale=attention.scaling,
-            clip=getattr(config, "clip_qkv", None) or 0.0,
-            routed=getattr(config, "routed_scaling_factor", None) or 1.0,
-            alpha=getattr(config, "swiglu_alpha", None) or 0.0,
-            limit=getattr(config, "swiglu_limit", None) or 0.0,
+            clip_qkv=getattr(config, "clip_qkv", None) or 0.0,
+            routed_scaling=getattr(config, "routed_scaling_factor", None) or 1.0,
+            swiglu_alpha=getattr(config, "swiglu_alpha", None) or 0.0,
+            swiglu_limit=getattr(config, "swiglu_limit", None) or 0.0,
             embedding_bf16=self._packer.keep(table) if narrow else None,
             embedding=None if narrow else self._packer.keep(table),
             final_norm=self._packer.floats(model.model.norm.weight),
@@ -214,13 +151,13 @@ class NativeStep:
     # -- adapters ------------------------------------------------------------------------------
 
     def pack_adapter(self, weights: AdapterWeights) -> PackedAdapter:
-        """Weights as they are now, ready for `set_adapter`; may run beside a step."""
+        """Pack the current weights for `set_adapter`; may run while a step runs."""
         packer = Packer()
-        ranks = [
-            packer.low_rank(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
+        loras = [
+            packer.lora(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
             for pair in joined_adapters(self.model, weights)
         ]
-        return PackedAdapter((CLowRank * len(ranks))(*ranks), packer)
+        return PackedAdapter((CLora * len(loras))(*loras), packer)
 
     def set_adapter(self, slot: int, packed: PackedAdapter | None) -> None:
         """Fill (or with None clear) an adapter slot >= 1."""
@@ -233,165 +170,126 @@ class NativeStep:
 
     # -- running -------------------------------------------------------------------------------
 
-    def new_pages(self, slots: int) -> Pages:
+    def new_pages(self, slots: int) -> NativePages:
         """An empty cache of `slots` token slots, a multiple of 16, for every layer."""
         size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
 
         def empty() -> Tensor:
-            room = zeroed(self.depth * size * self.kv_dtype.itemsize)
-            return room.view(self.kv_dtype).view(self.depth, size)
+            buffer = allocate_zeroed(self.depth * size * self.kv_dtype.itemsize)
+            return buffer.view(self.kv_dtype).view(self.depth, size)
 
         keys = empty()
-        return Pages(keys, keys[:, :0] if self.latent else empty())
+        return NativePages(keys, keys[:, :0] if self.latent else empty())
 
     def __call__(
         self,
-        feed: ForwardBatch,
+        batch: ForwardBatch,
         table: np.ndarray,
-        pages: Pages,
+        pages: NativePages,
         *,
-        draws: SamplingMetadata | None = None,
+        sampling: SamplingMetadata | None = None,
         logits: Tensor | None = None,
         state: Tensor | None = None,
         layers: int = 0,
     ) -> SamplerOutput | None:
-        """One step, or with `draws.steps` up to that many.
+        """One step, or with `sampling.steps` up to that many.
 
-        `table` [rows, reach] int64 is the cache slot of every position of every row. Filled where
-        given: `logits` (see `empty_logits`) of the first step's kept tokens, or `state` [T, H], what
-        every token is after `layers` layers, where the step then ends.
+        `table` [rows, reach] int64 is the cache slot of every position of every row. Where
+        given, these are filled: `logits` (see `empty_logits`) of the first step's kept tokens, or
+        `state` [T, H], the hidden states after `layers` layers, where the step then ends.
         """
-        call = self.call(feed, table, pages, logits=logits, state=state, layers=layers)
-        if draws is None:
+        call = self.call(batch, table, pages, logits=logits, state=state, layers=layers)
+        if sampling is None:
             call.run()
             return None
-        drawn = SamplerOutput.empty(draws.steps, len(feed.keep))
+        output = SamplerOutput.empty(sampling.steps, len(batch.keep))
         call.run(
             ctypes.byref(
                 CSamplingMetadata(
-                    *(a.ctypes.data for a in draws[:-1]),
-                    draws.steps,
-                    *(a.ctypes.data for a in drawn),
+                    *(a.ctypes.data for a in sampling[:-1]),
+                    sampling.steps,
+                    *(a.ctypes.data for a in output),
                 )
             )
         )
-        return drawn
+        return output
 
     def call(
         self,
-        feed: ForwardBatch,
+        batch: ForwardBatch,
         table: np.ndarray,
-        pages: Pages,
+        pages: NativePages,
         *,
         adapters: Any = None,
         logits: Tensor | None = None,
         state: Tensor | None = None,
         layers: int = 0,
         states: Tensor | None = None,
-    ) -> Call:
-        """A step ready to run, with adapters of the caller's own instead of the resident ones;
-        fills `states` [depth, T, H], where given, with what goes into each layer."""
+    ) -> NativeCall:
+        """A prepared step. `adapters` replaces the resident adapters; `states` [depth, T, H], where
+        given, is filled with the input of each layer."""
         # Slot 0 is the base; the library counts adapters from zero.
-        raw = (feed.tokens, feed.row, feed.position, feed.slot - 1, table, feed.keep)
+        raw = (batch.tokens, batch.row, batch.position, batch.slot - 1, table, batch.keep)
         arrays = [np.ascontiguousarray(a, np.int64) for a in raw]
-        *each, places, keep = (a.ctypes.data for a in arrays)
+        *per_token, slot_table, keep = (a.ctypes.data for a in arrays)
         pointers = POINTER * self.depth
         keys, values = (
             pointers(*(t.data_ptr() + n * t.nbytes // self.depth for n in range(self.depth)))
             for t in (pages.key, pages.value)
         )
-        resident = self._table if adapters is None else adapters
+        adapters = self._table if adapters is None else adapters
         step = CStep(
-            len(feed.tokens),
-            *each,
-            ctypes.addressof(resident),
-            places,
+            len(batch.tokens),
+            *per_token,
+            ctypes.addressof(adapters),
+            slot_table,
             table.shape[1],
             ctypes.addressof(keys),
             ctypes.addressof(values),
-            len(feed.keep),
+            len(batch.keep),
             keep,
             *(None if t is None else t.data_ptr() for t in (logits, state)),
             layers,
             None if states is None else states.data_ptr(),
             torch.get_num_threads(),
         )
-        held = (arrays, keys, values, pages, resident, logits, state, states)
-        return Call(ctypes.byref(self._model), feed, step, held)
+        kept = (arrays, keys, values, pages, adapters, logits, state, states)
+        return NativeCall(ctypes.byref(self._model), batch, step, kept)
 
     def read(
         self, sequences: Sequence[Sequence[int]], starts: Sequence[int], layers: int = 0
     ) -> Tensor:
         """Whole sequences through the base. Returns the logits [N, V] that predict tokens `start`.. of
-        each, one sequence after the other; or, with `layers`, the state [N, H] of all tokens after
-        so many layers."""
+        each, one sequence after the other; or, with `layers`, the hidden states [N, H] of all tokens
+        after that many layers."""
         parts = []
-        for feed, table in whole_sequences(sequences, () if layers else starts):
+        for batch, table in whole_sequences(sequences, () if layers else starts):
             pages = self.new_pages(table.size)
             if layers:
-                state = torch.empty(len(feed.tokens), self.config.hidden_size)
-                self(feed, table, pages, state=state, layers=layers)
+                state = torch.empty(len(batch.tokens), self.config.hidden_size)
+                self(batch, table, pages, state=state, layers=layers)
                 parts.append(state)
             else:
-                logits = self.empty_logits(len(feed.keep))
-                self(feed, table, pages, logits=logits)
+                logits = self.empty_logits(len(batch.keep))
+                self(batch, table, pages, logits=logits)
                 parts.append(logits[:, : self.vocab])
         return torch.cat(parts)
 
     def empty_logits(self, rows: int) -> Tensor:
-        """Room for `rows` rows of logits; only the first `vocab` columns are tokens."""
+        """An uninitialised tensor for `rows` rows of logits, whose first `vocab` columns are tokens."""
         return torch.empty(rows, -(-self.vocab // BLOCK) * BLOCK)
 
 
 @dataclass(frozen=True)
-class Call:
-    """A step as the library takes it, with all that its pointers lead to."""
+class NativeCall:
+    """The arguments of one step, with all that their pointers lead to."""
 
     model: Any
-    feed: ForwardBatch
+    batch: ForwardBatch
     step: CStep
-    held: Any
+    kept: Any  # alive as long as the call
 
-    def run(self, draws: Any = None) -> None:
+    def run(self, sampling: Any = None) -> None:
         library = native.library()
         assert library is not None
-        library.burnish_step(self.model, ctypes.byref(self.step), draws)
-
-
-def whole_sequences(
-    sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int = 0
-) -> Iterator[tuple[ForwardBatch, np.ndarray]]:
-    """Steps over whole sequences, in order, a few at a time, each with its cache's table. Keeps what
-    predicts tokens `start`, ... of each sequence; nothing without `starts`."""
-    for some in _by_size([len(s) for s in sequences], READ_TOKENS):
-        counts = np.array([len(sequences[i]) for i in some], np.int64)
-        reach = -(-int(counts.max()) // WIDTH) * WIDTH
-        table = np.arange(len(some) * reach, dtype=np.int64).reshape(len(some), reach)
-        ends = counts.cumsum()
-        keep = [np.empty(0, np.int64)]
-        if starts:
-            keep += [
-                np.arange(end - count + starts[i] - 1, end - 1)
-                for i, count, end in zip(some, counts, ends, strict=True)
-            ]
-        feed = ForwardBatch(
-            tokens=np.concatenate([np.array(sequences[i], np.int64) for i in some]),
-            rows=np.arange(len(some)),
-            starts=np.zeros(len(some), np.int64),
-            counts=counts,
-            slots=np.full(len(some), slot, np.int64),
-            keep=np.concatenate(keep),
-        )
-        yield feed, table
-
-
-def _by_size(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices in order, in runs whose sizes add up to about `budget`."""
-    run: list[int] = []
-    for index, size in enumerate(sizes):
-        if run and sum(sizes[i] for i in run) + size > budget:
-            yield run
-            run = []
-        run.append(index)
-    if run:
-        yield run
+        library.burnish_step(self.model, ctypes.byref(self.step), sampling)

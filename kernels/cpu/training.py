@@ -1,8 +1,8 @@
 """Training an adapter on the native library: the forward pass that serves, and its gradients.
 
-What the policy says of a token while it is trained is thus what it said of it when it acted, to the
-last bits of float32. cpu/native/train.cpp computes the backward pass; autograd sees the whole model as one
-function from the adapter's tensors to logits. Left out: training the base, int8 and int4 weights.
+A token's log-probability in training thus equals the one it was sampled with, up to the last bits of
+float32. cpu/native/train.cpp computes the backward pass; autograd sees the whole model as one function
+from the adapter's tensors to logits. Left out: training the base, int8 and int4 weights.
 """
 
 from __future__ import annotations
@@ -16,26 +16,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from burnish.kernels.cpu import library as native
-from burnish.kernels.cpu.packing import (
-    BLOCK,
-    POINTER,
-    WIDTH,
-    CBackward,
-    CGradient,
-    CLayer,
-    CLowRank,
-    CMatrix,
-    LayerWeights,
-    Packer,
-    joined_adapters,
-)
-from burnish.kernels.cpu.step import NativeStep, whole_sequences
+from burnish.kernels.cpu.layers import LayerWeights, joined_adapters
+from burnish.kernels.cpu.packing import BLOCK, WIDTH, Packer
+from burnish.kernels.cpu.sequences import whole_sequences
+from burnish.kernels.cpu.step import NativeStep
+from burnish.kernels.cpu.structs import POINTER, CBackward, CLayer, CLora, CLoraGradient, CMatrix
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
 
 
-def why_not_train(step: NativeStep) -> str | None:
-    """What keeps a packed model from native training; None: nothing does."""
+def training_unsupported_reason(step: NativeStep) -> str | None:
+    """Why a packed model cannot be trained natively; None: it can."""
     if step.format not in ("float32", "bfloat16"):
         return f"weights are {step.format}"
     if getattr(step.config, "clip_qkv", None):
@@ -46,7 +37,7 @@ def why_not_train(step: NativeStep) -> str | None:
 
 
 class NativeTraining:
-    """A packed model's weights once more, transposed, which is what gradients flow back through."""
+    """A packed model's weights, transposed, as the backward pass multiplies by them."""
 
     def __init__(self, step: NativeStep) -> None:
         self.step = step
@@ -54,10 +45,10 @@ class NativeTraining:
         model = step.model
         layers = [LayerWeights.of(layer) for layer in model.model.layers]
         self._parts = [part for layer in layers for part in layer.parts]
-        self._turned = (CLayer * step.depth)(*map(self._turn, layers))
+        self._transposed = (CLayer * step.depth)(*map(self._transpose, layers))
         self._head = self._matrix(model.get_output_embeddings().weight, step.format)
 
-    def _turn(self, layer: LayerWeights) -> CLayer:
+    def _transpose(self, layer: LayerWeights) -> CLayer:
         form = self.step.format
         return CLayer(
             qkv=self._matrix(layer.qkv, form),
@@ -71,8 +62,8 @@ class NativeTraining:
         )
 
     def _matrix(self, weight: Tensor | None, form: str) -> CMatrix:
-        turned = None if weight is None else _turned(weight.detach())
-        return self._packer.matrix(turned, form)
+        transposed = None if weight is None else _transposed(weight.detach())
+        return self._packer.matrix(transposed, form)
 
     def logits(
         self, sequences: Sequence[Sequence[int]], starts: Sequence[int], weights: AdapterWeights
@@ -98,19 +89,17 @@ class _Logits(torch.autograd.Function):
     ) -> Tensor:
         step = training.step
         packer = Packer()
-        straight = [
-            packer.low_rank(a, b, scale) for a, b in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        packed = [packer.lora(a, b, scale) for a, b in zip(flat[::2], flat[1::2], strict=True)]
         ctx.training, ctx.packer, ctx.sizes = training, packer, [t.shape for t in flat]
-        ctx.adapter = (CLowRank * len(straight))(*straight)
-        ctx.turned = (CLowRank * len(straight))(*_turn_adapter(training, packer, flat, scale))
+        ctx.adapter = (CLora * len(packed))(*packed)
+        ctx.transposed = (CLora * len(packed))(*_transpose_adapter(training, packer, flat, scale))
         ctx.calls, parts = [], []
-        for feed, table in whole_sequences(sequences, starts, slot=1):
-            states = torch.empty(step.depth, len(feed.tokens), step.config.hidden_size)
-            logits = step.empty_logits(len(feed.keep))
-            slots = (POINTER * 2)(ctypes.addressof(ctx.adapter), ctypes.addressof(ctx.turned))
+        for batch, table in whole_sequences(sequences, starts, slot=1):
+            states = torch.empty(step.depth, len(batch.tokens), step.config.hidden_size)
+            logits = step.empty_logits(len(batch.keep))
+            slots = (POINTER * 2)(ctypes.addressof(ctx.adapter), ctypes.addressof(ctx.transposed))
             call = step.call(
-                feed,
+                batch,
                 table,
                 step.new_pages(table.size),
                 adapters=slots,
@@ -129,54 +118,54 @@ class _Logits(torch.autograd.Function):
         step = training.step
         library = native.library()
         assert library is not None
-        # Of `up` by rank first, so that outputs lie side by side.
+        # Those of `up` are [E, rank, out]: outputs are contiguous.
         sums = [
             torch.zeros(size[0], size[2], -(-size[1] // BLOCK) * BLOCK)
             if number % 2
             else torch.zeros(size)
             for number, size in enumerate(ctx.sizes)
         ]
-        gradients = (CGradient * (len(sums) // 2))(
+        gradients = (CLoraGradient * (len(sums) // 2))(
             *((a.data_ptr(), b.data_ptr()) for a, b in zip(sums[::2], sums[1::2], strict=True))
         )
         wide = -(-step.vocab // BLOCK) * BLOCK
         done = 0
         for call in ctx.calls:
-            kept = len(call.feed.keep)
-            flow = F.pad(grad[done : done + kept].float(), (0, wide - step.vocab)).contiguous()
+            kept = len(call.batch.keep)
+            d_logits = F.pad(grad[done : done + kept].float(), (0, wide - step.vocab)).contiguous()
             done += kept
-            begins = np.concatenate([[0], call.feed.counts.cumsum()]).astype(np.int64)
-            back = CBackward(
-                ctypes.addressof(training._turned),
+            starts = np.concatenate([[0], call.batch.counts.cumsum()]).astype(np.int64)
+            backward = CBackward(
+                ctypes.addressof(training._transposed),
                 training._head,
-                len(call.feed.rows),
-                begins.ctypes.data,
-                flow.data_ptr(),
+                len(call.batch.rows),
+                starts.ctypes.data,
+                d_logits.data_ptr(),
                 ctypes.addressof(gradients),
             )
-            library.burnish_backward(call.model, ctypes.byref(call.step), ctypes.byref(back))
+            library.burnish_backward(call.model, ctypes.byref(call.step), ctypes.byref(backward))
         for number in range(1, len(sums), 2):
             sums[number] = sums[number][..., : ctx.sizes[number][1]].transpose(1, 2)
         return None, None, None, None, *sums
 
 
-def _turned(weight: Tensor) -> Tensor:
-    """weight [(E,) out, in] -> [(E,) in, out], out filled up to whole blocks."""
+def _transposed(weight: Tensor) -> Tensor:
+    """weight [(E,) out, in] -> [(E,) in, out], out padded to whole blocks."""
     return F.pad(weight.transpose(-1, -2), (0, -weight.shape[-2] % BLOCK))
 
 
-def _turn_adapter(
+def _transpose_adapter(
     training: NativeTraining, packer: Packer, flat: Sequence[Tensor], scale: float
-) -> list[CLowRank]:
-    """The adapter as the transposed products see it: what flows back goes down through `up`, each
-    of the joined parts through its own ranks, and up through `down`."""
-    turned = []
+) -> list[CLora]:
+    """The adapter of the transposed products, whose down matrix is `up`, transposed, with ranks of its
+    own for each of the joined parts, and whose up matrix is `down`, transposed."""
+    transposed = []
     for number, halves in enumerate(training._parts):
         a, b = (t.detach() for t in flat[2 * number : 2 * number + 2])
         rank, parts = b.shape[2], a.shape[1] // b.shape[2]
-        wide = F.pad(b.transpose(1, 2), (0, -b.shape[1] % BLOCK))  # [E, rank, out]
+        padded = F.pad(b.transpose(1, 2), (0, -b.shape[1] % BLOCK))  # [E, rank, out]
         part = torch.tensor(halves).repeat_interleave(WIDTH)  # [out]
-        down = torch.cat([wide * (part == p) for p in range(parts)], dim=1)
+        down = torch.cat([padded * (part == p) for p in range(parts)], dim=1)
         assert down.shape[1] == parts * rank
-        turned.append(packer.low_rank(down, a.transpose(1, 2), scale))
-    return turned
+        transposed.append(packer.lora(down, a.transpose(1, 2), scale))
+    return transposed

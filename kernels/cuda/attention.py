@@ -1,22 +1,21 @@
-"""Paged attention on a GPU: our Triton kernel for decode, FlashAttention for prompts where it fits.
+"""Paged attention on a GPU: a Triton kernel for decode, FlashAttention for prefill where it applies.
 
-Decode reads every key once and is bound by memory, so its kernel reads pages where they lie, with
-the query heads of a key head in one tile, and the keys of few tokens split among many programs. The
-launch depends on the number of tokens alone, so that a graph can record it. Longer pieces are bound
-by arithmetic: their pages are gathered into one run, which costs little beside the products, and
-given to FlashAttention: the `flash_attn` package where it is installed, else the one inside torch.
-(FlashAttention 2 reads pages in place only if they are of 256, ours are of 16.) What those do not
-know goes through the Triton kernel as well: float32, sinks, soft caps (torch's alone lacks these),
-values of another width than keys.
+Decode reads every key once and is memory-bound, so its kernel reads pages in place, with the query
+heads of a key head in one tile, and splits the keys of few tokens among many programs (flash
+decoding). The launch depends on the number of tokens alone, so that a graph can record it. Prefill is
+compute-bound: its pages are gathered, which costs little beside the products, and given to
+FlashAttention: the `flash_attn` package if it is installed, else torch's. (FlashAttention 2 reads pages
+in place only if they are of 256, ours are of 16.) What it does not support goes through the Triton
+kernel as well: float32, sinks, soft caps (torch's alone lacks these), values of another width than
+keys.
 
 Left out: MLA's compressed cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,81 +23,76 @@ import torch
 import triton
 import triton.language as tl
 from burnish.kernels.attention import KVPages
+from burnish.kernels.cuda.flash import varlen_for
 from burnish.kernels.cuda.grouped import power_of_two
 from burnish.kernels.forward_batch import ForwardBatch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 PAGE = 16  # slots; blocks of the engine's cache are multiples of it
-ROWS = 64  # pairs of a token and a query head in one tile of a prompt
-PROGRAMS, SPLITS = 128, 16  # about as many as a GPU runs at once; one token's keys among how many
-BYTES = 32 * 1024  # of keys and values a tile looks at in one go: several must fit a block's memory
-
-# (query, key, value, where pieces begin in queries and in keys, the longest of both, scale, window,
-# soft cap) -> out [tokens, heads, D]
-Varlen = Callable[
-    [Tensor, Tensor, Tensor, Tensor, Tensor, int, int, float, int | None, float | None], Tensor
-]
+ROWS = 64  # (token, query head) pairs in one tile of a prefill
+PROGRAMS = 128  # about as many as a GPU runs at once
+SPLITS = 16  # at most, of one token's keys
+BYTES = 32 * 1024  # of keys and values loaded at a time: several must fit in shared memory
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Pieces of several tokens, B of them, behind the step's single tokens. Tensors are int32."""
+class Prefill:
+    """The step's B pieces of several tokens, behind its single tokens. Tensors are int32."""
 
     tiles: Tensor  # [tiles, 2] first token of each, and one past its last
     size: int  # tokens a tile holds
-    edges: Tensor  # [B + 1] where each piece begins among their tokens
-    key_edges: Tensor  # [B + 1] where each one's keys begin when gathered
-    longest: int
-    most_keys: int
+    edges: Tensor  # [B + 1] cumulative tokens
+    key_edges: Tensor  # [B + 1] cumulative keys
+    longest: int  # piece, in tokens
+    most_keys: int  # of a piece
     slots: Tensor  # [keys] cache slot of every key, one piece after the other
 
 
 @dataclass(frozen=True)
 class CudaBatch:
-    """One step of T tokens on the device, the single ones first; for attention.PagedBatch.
+    """One step of T tokens on the device, single tokens first; takes the place of attention.PagedBatch.
 
-    `table` [B, reach / PAGE] holds the page of every PAGE positions of each piece; int32, like all.
+    `table` [B, reach / PAGE] is the page of every PAGE positions of each piece. Tensors are int32.
     """
 
     pages: tuple[KVPages, ...]  # per layer
     table: Tensor
     position: Tensor  # [T]
-    piece: Tensor  # [T] of every token
-    singles: int
-    prompts: Prompts | None = None
+    piece: Tensor  # [T] piece of every token
+    decodes: int  # pieces of a single token
+    prefill: Prefill | None = None
 
     @classmethod
     def of(
         cls,
-        feed: ForwardBatch,
+        batch: ForwardBatch,
         table: np.ndarray,
         pages: tuple[KVPages, ...],
         share: int,
         device: Any,
     ) -> CudaBatch:
-        """The batch of a feed; `table` [rows, reach] as in PagedBatch, `share` query heads per key
-        head. Everything goes over in one copy."""
-        counts, reach = feed.counts, int((feed.starts + feed.counts).max())
-        singles = int((counts == 1).cumprod().sum())
-        used = table[feed.rows, :reach:PAGE] // PAGE
+        """`batch` on the device, by one copy; `table` [rows, reach] as in PagedBatch, `share` query heads
+        per key head."""
+        counts, reach = batch.counts, int((batch.starts + batch.counts).max())
+        decodes = int((counts == 1).cumprod().sum())
+        used = table[batch.rows, :reach:PAGE] // PAGE
         piece = np.arange(len(counts)).repeat(counts)
-        if singles == len(counts):
-            sent = send(device, used, feed.position, piece)
-            return cls(pages, sent[0], sent[1], sent[2], singles)
-        rows, starts, counts = (a[singles:] for a in (feed.rows, feed.starts, counts))
+        if decodes == len(counts):
+            sent = copy_to_device(device, used, batch.position, piece)
+            return cls(pages, sent[0], sent[1], sent[2], decodes)
+        rows, starts, counts = (a[decodes:] for a in (batch.rows, batch.starts, counts))
         size = max(1, ROWS // power_of_two(share, 1))
-        ends = singles + counts.cumsum()
+        ends = decodes + counts.cumsum()
         firsts = [np.arange(end - n, end, size) for end, n in zip(ends, counts, strict=True)]
         lasts = [np.minimum(f + size, end) for f, end in zip(firsts, ends, strict=True)]
         tiles = np.stack([np.concatenate(firsts), np.concatenate(lasts)], axis=1)
         keys = starts + counts
         slots = np.concatenate([table[row, :n] for row, n in zip(rows, keys, strict=True)])
         edges, key_edges = (np.append(0, n.cumsum()) for n in (counts, keys))
-        sent = send(device, used, feed.position, piece, tiles, edges, key_edges, slots)
+        sent = copy_to_device(device, used, batch.position, piece, tiles, edges, key_edges, slots)
         longest, most = int(counts.max()), int(keys.max())
-        prompts = Prompts(sent[3], size, sent[4], sent[5], longest, most, sent[6])
-        return cls(pages, sent[0], sent[1], sent[2], singles, prompts)
+        prefill = Prefill(sent[3], size, sent[4], sent[5], longest, most, sent[6])
+        return cls(pages, sent[0], sent[1], sent[2], decodes, prefill)
 
     @cached_property
     def write(self) -> Tensor:
@@ -107,9 +101,9 @@ class CudaBatch:
         return (page * PAGE + self.position % PAGE).long()
 
     @cached_property
-    def lone(self) -> Tensor:
-        """Tiles [singles, 2] of the single tokens."""
-        line = torch.arange(self.singles + 1, dtype=torch.int32, device=self.table.device)
+    def decode_tiles(self) -> Tensor:
+        """Tiles [decodes, 2] of the single tokens."""
+        line = torch.arange(self.decodes + 1, dtype=torch.int32, device=self.table.device)
         return torch.stack([line[:-1], line[1:]], dim=1)
 
     def attend(
@@ -127,80 +121,30 @@ class CudaBatch:
         pages.key.index_copy_(0, self.write, key.to(pages.key.dtype))
         pages.value.index_copy_(0, self.write, value.to(pages.value.dtype))
         out = query.new_empty(*query.shape[:2], value.shape[2])
-        how = (pages, self, scale, window, sinks, softcap)
-        if self.singles:
-            triton_attention(query, out, self.lone, 1, *how)
-        p = self.prompts
+        args = (pages, self, scale, window, sinks, softcap)
+        if self.decodes:
+            triton_attention(query, out, self.decode_tiles, 1, *args)
+        p = self.prefill
         if p is None:
             return out
         flash = varlen_for(query, value.shape[2], sinks, softcap)
         if flash is None:
-            triton_attention(query, out, p.tiles, p.size, *how)
+            triton_attention(query, out, p.tiles, p.size, *args)
         else:
-            out[self.singles :] = flash(
-                query[self.singles :], pages.key[p.slots], pages.value[p.slots],
+            out[self.decodes :] = flash(
+                query[self.decodes :], pages.key[p.slots], pages.value[p.slots],
                 p.edges, p.key_edges, p.longest, p.most_keys, scale, window, softcap,
             )  # fmt: skip
         return out
 
 
-def send(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
+def copy_to_device(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
     """The arrays as int32 tensors on the device, by one copy."""
     flat = torch.from_numpy(np.concatenate([a.reshape(-1).astype(np.int32) for a in arrays]))
     if device.type == "cuda":
         flat = flat.pin_memory().to(device, non_blocking=True)
     parts = flat.split([a.size for a in arrays])
     return [part.view(a.shape) for part, a in zip(parts, arrays, strict=True)]
-
-
-def varlen_for(
-    query: Tensor, value_width: int, sinks: Tensor | None, softcap: float | None
-) -> Varlen | None:
-    """The FlashAttention that can take this call; None: none can."""
-    width = query.shape[2]
-    fits = query.dtype in (torch.float16, torch.bfloat16) and width <= 256 and width % 8 == 0
-    if not fits or sinks is not None or value_width != width or not query.is_cuda:
-        return None
-    return flash_attention(softcap is not None)[1]
-
-
-@lru_cache
-def flash_attention(capped: bool) -> tuple[str, Varlen | None]:
-    """Where FlashAttention comes from here, with a soft cap or without, and its call."""
-    if torch.cuda.get_device_capability() < (8, 0):
-        return "none: it wants capability 8.0", None
-    try:
-        from flash_attn import flash_attn_varlen_func  # type: ignore[import-not-found]
-    except ImportError:
-        return ("none: torch's has no soft cap", None) if capped else ("torch's own", _torchs)
-
-    def package(
-        q: Tensor, k: Tensor, v: Tensor, edges: Tensor, key_edges: Tensor,
-        longest: int, most_keys: int, scale: float, window: int | None, softcap: float | None,
-    ) -> Tensor:  # fmt: skip
-        return flash_attn_varlen_func(
-            q, k, v, edges, key_edges, longest, most_keys,
-            softmax_scale=scale, causal=True, window_size=_sides(window), softcap=softcap or 0.0,
-        )  # fmt: skip
-
-    return "the flash_attn package", package
-
-
-def _torchs(
-    q: Tensor, k: Tensor, v: Tensor, edges: Tensor, key_edges: Tensor,
-    longest: int, most_keys: int, scale: float, window: int | None, softcap: float | None,
-) -> Tensor:  # fmt: skip
-    assert softcap is None
-    found: Any = varlen_attn(
-        q, k, v, edges, key_edges, longest, most_keys,
-        scale=scale, window_size=_sides(window), enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
-    return found
-
-
-def _sides(window: int | None) -> tuple[int, int]:
-    """FlashAttention counts the positions before a token; we count the token too."""
-    return (-1 if window is None else window - 1, 0)
 
 
 def triton_attention(
@@ -254,7 +198,7 @@ def triton_attention(
 
 
 def keys_at_once(width: int, values: int, item: int) -> int:
-    """How many keys and values of these widths and bytes a tile looks at in one go."""
+    """How many keys and values of these widths and bytes a tile loads at a time."""
     keys = BYTES // ((width + values) * item)
     return min(64, max(16, 1 << keys.bit_length() - 1))
 
@@ -267,10 +211,10 @@ def _attend(
     ROWS: tl.constexpr, WIDTH: tl.constexpr, VALUES: tl.constexpr, KEYS: tl.constexpr,
     PAGE: tl.constexpr, SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """One tile: rows are (token, query head) pairs that share a key head; softmax as it goes.
+    """One tile: rows are (token, query head) pairs that share a key head; online softmax.
 
-    With several SPLITS each looks at its share of the keys and leaves sums and states [2, SPLITS,
-    tiles, heads] (the largest score, the mass below it), to be joined.
+    With several SPLITS each takes a part of the keys and stores unnormalised sums and states
+    [2, SPLITS, tiles, heads] (largest score, sum of weights), which the caller combines.
     """
     tile = tl.program_id(0)
     kv_head = tl.program_id(1)
@@ -291,7 +235,7 @@ def _attend(
     split = tl.program_id(2)
     peak = tl.full((ROWS,), -1e30, dtype=tl.float32)
     mass = tl.zeros((ROWS,), dtype=tl.float32)
-    if SINKS:  # a key that is always there and whose value is zero; one split counts it
+    if SINKS:  # a key of every query whose value is zero; one split counts it
         peak = tl.load(sinks + head, mask=mine, other=0.0).to(tl.float32)
         mass = tl.where(split == 0, 1.0, mass)
     total = tl.zeros((ROWS, VALUES), dtype=tl.float32)
@@ -318,7 +262,7 @@ def _attend(
             other=0.0,
         )
         scores = tl.dot(q, k, input_precision="ieee") * scale
-        if CAPPED:  # tanh by the one sigmoid there is
+        if CAPPED:  # Triton has sigmoid, not tanh
             scores = (2.0 * tl.sigmoid(2.0 * scores / softcap) - 1.0) * softcap
         seen = at[None, :] <= position[:, None]
         if window > 0:

@@ -1,16 +1,16 @@
-"""Grouped experts on a GPU: two grouped products with the gate between them, no word to the host.
+"""Grouped experts on a GPU: two grouped products with the gate between them, without host syncs.
 
-Rows are (token, choice) pairs in the router's order, so nothing is sorted back: the weighted results
-of a token lie side by side. The gate stays the model's own (SwiGLU, gpt-oss's), biases and both
-layouts are the kernel's. Weights may be kept as int8 or int4 beside the originals, which training
-needs. Left out: one kernel for gate and products, and expert parallelism.
+Rows are (token, expert) pairs in the router's order, so the results of a token are adjacent and need no
+sorting back. The gate is the model's own (SwiGLU, gpt-oss's); biases and both layouts are the kernel's.
+Weights may be kept as int8 or int4 beside the originals, which training needs. Left out: one kernel for
+gate and products, and expert parallelism.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from burnish.kernels.cuda.grouped import Matrices, Plan, grouped
+from burnish.kernels.cuda.grouped import GroupPlan, Matrices, grouped
 from burnish.kernels.slots import ActiveSlots
 from torch import Tensor
 
@@ -28,11 +28,13 @@ class GroupedExperts:
 
     def __call__(self, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
         """hidden [T, H], experts `chosen` and their `weights` [T, k] -> [T, H]."""
-        m, segments = self.module, self.active.segments
-        tables = {} if segments is None else getattr(m, "lora_tables", {})
+        m, token_adapters = self.module, self.active.token_adapters
+        tables = {} if token_adapters is None else getattr(m, "lora_tables", {})
         tokens, k = chosen.shape
-        plan = Plan.of(chosen.flatten(), m.num_experts)
-        adapters = segments.pairs(chosen, m.num_experts) if segments and tables else None
+        plan = GroupPlan.of(chosen.flatten(), m.num_experts)
+        adapters = (
+            token_adapters.by_pair(chosen, m.num_experts) if token_adapters and tables else None
+        )
 
         def project(name: str, x: Tensor, share: int) -> Tensor:
             matrices, bias = self.matrices[name], None
@@ -41,8 +43,8 @@ class GroupedExperts:
             weight = getattr(m, name)
             width = weight.shape[2 if m.is_transposed else 1]
             out = grouped(x, x.new_empty(tokens * k, width), plan, matrices, share, bias)
-            if adapters is not None and segments is not None and name in tables:
-                segments.banks.add(tables[name], out, x, adapters, share)
+            if adapters is not None and token_adapters is not None and name in tables:
+                token_adapters.bank.add(tables[name], out, x, adapters, share)
             return out
 
         x = project(self.first, hidden, k)

@@ -1,10 +1,10 @@
-"""Decode steps recorded once and replayed: the launches of a whole model for the price of one.
+"""CUDA graphs of decode steps: all launches of a step are recorded once and replayed as one.
 
-A recording is made for a number of rows (1, 2, 4, ...), over buffers that stay in place. A step is
-written into the smallest recording it fits; the rows beyond it read and write a scratch page that
-belongs to nobody. What is not one token per row, all of them kept, is not replayed.
+A graph is recorded for a number of rows (1, 2, 4, ...), over static buffers. A step runs in the
+smallest graph it fits; its padding rows read and write a scratch page that no sequence owns. Only
+steps of one token per row, all of them kept, are replayed.
 
-The recorder is CUDA's, or in tests one that calls the function again.
+Tests replace the recorder by one that calls the function again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from burnish.kernels.cuda.attention import PAGE
 from burnish.kernels.forward_batch import ForwardBatch
 from torch import Tensor
 
-MOST = 256  # rows; larger steps keep a GPU busy without help
+MAX_ROWS = 256  # larger steps keep a GPU busy without graphs
 
 Replay = Callable[[], Tensor]
 Recorder = Callable[[Callable[[], Tensor]], Replay]
@@ -27,54 +27,54 @@ Decode = Callable[[Tensor, Tensor, "Tensor | None", Tensor, tuple[KVPages, ...]]
 
 
 class CannotRecord(RuntimeError):
-    """The model does something between its layers that CUDA cannot record."""
+    """The model does something that a CUDA graph cannot record."""
 
 
-def may_replay(feed: ForwardBatch) -> bool:
-    """Whether a step is nothing but one token for each row, with the logits of all."""
-    rows = len(feed.rows)
-    return rows <= MOST and len(feed.tokens) == rows == len(feed.keep)
+def may_replay(batch: ForwardBatch) -> bool:
+    """Whether a step has one token for each row and keeps all of them."""
+    rows = len(batch.rows)
+    return rows <= MAX_ROWS and len(batch.tokens) == rows == len(batch.keep)
 
 
 class DecodeGraphs:
-    """Recordings over one cache, by number of rows and whether adapters are in use."""
+    """Graphs over one cache, by number of rows and arrangement of adapters."""
 
     def __init__(self, decode: Decode, record: Recorder, device: torch.device) -> None:
         self._decode, self._record, self._device = decode, record, device
         self._cache: tuple[KVPages, ...] | None = None
         self._reach = 0
-        self._made: dict[tuple[int, Hashable], tuple[np.ndarray, Tensor, Replay]] = {}
+        self._graphs: dict[tuple[int, Hashable], tuple[np.ndarray, Tensor, Replay]] = {}
 
     def __call__(
-        self, feed: ForwardBatch, table: np.ndarray, pages: tuple[KVPages, ...], layout: Hashable
+        self, batch: ForwardBatch, table: np.ndarray, pages: tuple[KVPages, ...], layout: Hashable
     ) -> Tensor:
-        """Logits [rows, V] of a step that `may_replay`. `layout` names the adapters' arrangement,
-        None: the base alone. Valid until the next step."""
+        """Logits [rows, V] of a step that `may_replay`. `layout` identifies the adapters'
+        arrangement, None: the base alone. Valid until the next step."""
         reach = table.shape[1] // PAGE
         if pages is not self._cache or reach != self._reach:
-            self._made.clear()
+            self._graphs.clear()
             self._cache, self._reach = pages, reach
-        rows = len(feed.rows)
+        rows = len(batch.rows)
         size = 1 << (rows - 1).bit_length()
-        if (size, layout) not in self._made:
-            self._forget_older(layout)
-            self._made[size, layout] = self._make(size, layout is not None)
-        staged, buffer, replay = self._made[size, layout]
+        if (size, layout) not in self._graphs:
+            self._drop_outdated(layout)
+            self._graphs[size, layout] = self._record_graph(size, layout is not None)
+        staged, buffer, replay = self._graphs[size, layout]
         tokens, positions, slots = staged[: 3 * size].reshape(3, size)
-        tokens[:rows], positions[:rows], slots[:rows] = feed.tokens, feed.starts, feed.slots
+        tokens[:rows], positions[:rows], slots[:rows] = batch.tokens, batch.starts, batch.slots
         positions[rows:] = slots[rows:] = 0
         where = staged[3 * size :].reshape(size, reach)
-        used = int(feed.starts.max()) // PAGE + 1
-        where[:rows, :used] = table[feed.rows, : used * PAGE : PAGE] // PAGE
+        used = int(batch.starts.max()) // PAGE + 1
+        where[:rows, :used] = table[batch.rows, : used * PAGE : PAGE] // PAGE
         where[rows:, 0] = scratch_page(pages)
         buffer.copy_(torch.from_numpy(staged))
         return replay()[:rows]
 
-    def _make(self, size: int, adapted: bool) -> tuple[np.ndarray, Tensor, Replay]:
+    def _record_graph(self, size: int, adapted: bool) -> tuple[np.ndarray, Tensor, Replay]:
         staged = np.zeros(size * (3 + self._reach), np.int32)
         cache = self._cache
         assert cache is not None
-        staged[3 * size :] = scratch_page(cache)  # a recording may run while it is made
+        staged[3 * size :] = scratch_page(cache)  # recording may run the step
         buffer = torch.from_numpy(staged).to(self._device, copy=True)
         tokens, positions, slots = buffer[: 3 * size].view(3, size)
         where = buffer[3 * size :].view(size, self._reach)
@@ -82,33 +82,33 @@ class DecodeGraphs:
         replay = self._record(lambda: self._decode(tokens, positions, chosen, where, cache))
         return staged, buffer, replay
 
-    def _forget_older(self, layout: Hashable) -> None:
+    def _drop_outdated(self, layout: Hashable) -> None:
         if layout is not None:
-            old = [key for key in self._made if key[1] not in (None, layout)]
+            old = [key for key in self._graphs if key[1] not in (None, layout)]
             for key in old:
-                del self._made[key]
+                del self._graphs[key]
 
 
 def scratch_page(pages: tuple[KVPages, ...]) -> int:
-    """The last page of a cache made with one more than was asked for."""
+    """The last page of a cache: one more than was asked for."""
     return pages[0].key.shape[0] // PAGE - 1
 
 
 class CudaGraphs:
-    """Records on the current device; all recordings share one memory pool, for one runs at a time."""
+    """Records on the current device. Graphs run one at a time, so all share one memory pool."""
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[], Tensor]) -> Replay:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            run()  # kernels are compiled, libraries take their workspaces
-        torch.cuda.current_stream().wait_stream(aside)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            run()  # warm-up: compiles kernels, allocates workspaces
+        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         try:
-            # Adapters are loaded by another thread meanwhile.
+            # Another thread may load adapters meanwhile.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 out = run()
         except RuntimeError as error:

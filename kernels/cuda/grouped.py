@@ -1,12 +1,12 @@
-"""One Triton kernel for every product of ours: rows sorted by group, a matrix for each group.
+"""Grouped GEMM in Triton: rows sorted by group, one matrix per group.
 
-Experts are groups of their tokens; an adapter's two narrow products are groups of the tokens that
-use it. A `Plan` sorts rows into blocks that belong to one group each, `Matrices` says where each
-group's matrix lies. Both are made on the device from shapes alone, without a look at the data, so a
-step never waits for the host and can be recorded. Weights may be int8 or int4 with scales, in the
-numbers of packing.py: they are widened tile by tile, and the scales join after the product.
+An expert is the group of its tokens, and an adapter the group of the tokens that use it. A `GroupPlan`
+sorts rows into blocks of one group each, `Matrices` holds the address of each group's matrix. Both are
+made on the device, in shapes that do not depend on the data, so a step never waits for the host and can
+be recorded. Weights may be int8 or int4 with scales, quantised as in cpu/packing.py: they are widened
+tile by tile, and scales are applied after the product.
 
-Left out: quantised inputs, and a backward pass (training takes the PyTorch way).
+Left out: quantised inputs, and a backward pass (training runs through PyTorch).
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Plan:
+class GroupPlan:
     """Rows in blocks of one group each. All int32; B blocks, some of them idle at the end."""
 
     order: Tensor  # [N] rows, sorted by group
-    group: Tensor  # [B] of each block, -1: idle
+    group: Tensor  # [B] group of each block, -1: idle
     first: Tensor  # [B] its first place in `order`
-    last: Tensor  # [B] where its group ends there
+    last: Tensor  # [B] end of its group in `order`
     size: int  # rows a block holds
 
     @classmethod
-    def of(cls, groups: Tensor, count: int, size: int | None = None) -> Plan:
-        """Plan for rows of these `groups` [N], each below `count`; rows of others are left alone."""
+    def of(cls, groups: Tensor, count: int, size: int | None = None) -> GroupPlan:
+        """The plan for rows of `groups` [N]; rows whose group is not below `count` are left out."""
         rows, device = groups.shape[0], groups.device
         if size is None:
             size = 16 if rows <= 32 * count else 64
@@ -41,7 +41,9 @@ class Plan:
         edges = torch.searchsorted(ordered, torch.arange(count + 1, device=device).to(ordered))
         blocks = (edges.diff() + size - 1) // size
         ends = blocks.cumsum(0)
-        line = torch.arange(rows // size + min(rows, count), device=device)  # enough for any data
+        line = torch.arange(
+            rows // size + min(rows, count), device=device
+        )  # enough blocks for any data
         group = torch.searchsorted(ends, line, right=True)
         known = group.clamp_max(count - 1)
         first = edges[known] + (line - ends[known] + blocks[known]) * size
@@ -63,11 +65,11 @@ class Matrices:
     wide: bool = False
     form: str = "plain"  # or int8, int4
     scale: Tensor | None = None  # [E, out, in / inputs per scale] float32
-    kept: Any = None  # what the addresses point into
+    kept: Any = None  # the tensors that the addresses point to
 
     @classmethod
     def of(cls, weight: Tensor, wide: bool = False, form: str = "plain") -> Matrices:
-        """One stack of weights, in their own numbers or quantised to `form`."""
+        """One stack of weights, in their own dtype or quantised to `form`."""
         scale = None
         if form in ("int8", "int4"):
             weight, scale, form = quantise(weight.transpose(1, 2) if wide else weight, form)
@@ -84,29 +86,12 @@ class Matrices:
             weight,
         )
 
-    @classmethod
-    def empty(cls, stacks: int, device: torch.device, wide: bool) -> Matrices:
-        """Room for stacks, filled by `put`."""
-        address = torch.zeros(stacks, dtype=torch.int64, device=device)
-        return cls(address, address.int(), torch.ones(stacks, device=device), wide, kept={})
-
-    def put(self, stack: int, weight: Tensor | None, factor: float = 1.0) -> None:
-        """Point a stack to a contiguous weight, or (None) to nothing; in place."""
-        self.kept.pop(stack, None)
-        self.address[stack] = 0
-        if weight is None:
-            return
-        self.kept[stack] = weight
-        self.rows[stack] = weight.shape[-2]
-        self.factor[stack] = factor
-        self.address[stack] = weight.data_ptr()
-
 
 def quantise(weight: Tensor, form: str) -> tuple[Tensor, Tensor, str]:
     """weight [E, out, in] -> its bytes, its scales [E, out, in / inputs per scale], and the form.
 
     int8 has a scale per output; int4 one per 32 inputs, and two of those inputs, 16 apart, to a
-    byte. Inputs that cannot be grouped so become int8, as in packing.py.
+    byte. Inputs that are no multiple of 32 become int8, as in cpu/packing.py.
     """
     experts, outputs, inputs = weight.shape
     if inputs % GROUP:
@@ -126,7 +111,7 @@ def quantise(weight: Tensor, form: str) -> tuple[Tensor, Tensor, str]:
 def grouped(
     x: Tensor,
     out: Tensor,
-    plan: Plan,
+    plan: GroupPlan,
     matrices: Matrices,
     share: int = 1,
     bias: Tensor | None = None,
@@ -173,7 +158,7 @@ def grouped(
 
 
 def power_of_two(size: int, least: int = 16) -> int:
-    """The side of a tile that holds so many."""
+    """The smallest power of two that is at least `size` and `least`."""
     return max(least, 1 << (size - 1).bit_length())
 
 
@@ -194,7 +179,7 @@ def _grouped(
     address = tl.load(address_of + stack)
     if address == 0:
         return
-    if WIDE:  # the side that is contiguous is known to the compiler, the other is the stack's own
+    if WIDE:  # the contiguous side is an argument, the other the stack's own
         outputs, inputs = widest, tl.load(rows_of + stack)
     else:
         outputs, inputs = tl.load(rows_of + stack), depth

@@ -1,11 +1,11 @@
-"""Factored LoRA on a GPU: every token adds its own slot's B A x, by two grouped products.
+"""LoRA on a GPU: every token adds its own slot's B A x, by two grouped products.
 
-All adapters stay where they were loaded. `Banks` keeps their addresses in one small tensor on the
-device, with a rank and a scale for each: a new version is one column of it, and adapters of different
-ranks lie side by side. That changes the tensors in place, so recorded steps see it; only a larger
-rank than before, more adapters than there was room for, or another projection is a new `layout`.
+Adapters stay where they were loaded. `AdapterBank` keeps their addresses in one small tensor on the
+device, with a rank and a scale for each: a new version is one column of it, and ranks may differ. The
+tensors change in place, so recorded graphs see it; only a larger rank, more adapters than there are
+places, or another projection makes a new `layout`.
 
-Left out: live adapters (training takes the PyTorch way).
+Left out: adapters in training, which run through PyTorch.
 """
 
 from __future__ import annotations
@@ -16,65 +16,65 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from burnish.kernels.cuda.grouped import Matrices, Plan, grouped
+from burnish.kernels.cuda.grouped import GroupPlan, Matrices, grouped
 from burnish.kernels.slots import SlotTable
 from torch import Tensor
 
-PLACES = 16  # at first, the base among them
+PLACES = 16  # initially, including the base
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Which adapter each token of a step uses: places [T], int32, in the banks."""
+class TokenAdapters:
+    """Which adapter each token of a step uses: places [T] in the bank, int32."""
 
     places: Tensor
-    banks: Banks
+    bank: AdapterBank
 
     @cached_property
-    def tokens(self) -> Plan:
+    def by_token(self) -> GroupPlan:
         """Rows are tokens, groups are adapters."""
-        return Plan.of(self.places, self.banks.places)
+        return GroupPlan.of(self.places, self.bank.places)
 
-    def pairs(self, chosen: Tensor, experts: int) -> Plan:
-        """Rows are (token, choice) pairs of `chosen` [T, k], groups are (expert, adapter)."""
-        places = self.banks.places
-        return Plan.of((chosen * places + self.places[:, None]).flatten(), experts * places)
+    def by_pair(self, chosen: Tensor, experts: int) -> GroupPlan:
+        """Rows are (token, expert) pairs of `chosen` [T, k], groups are (expert, adapter)."""
+        places = self.bank.places
+        return GroupPlan.of((chosen * places + self.places[:, None]).flatten(), experts * places)
 
     def add(self, table: SlotTable, out: Tensor, x: Tensor) -> Tensor:
         """out [..., out] plus the projection's LoRA of x [..., in], in place."""
-        self.banks.add(table, out.flatten(0, -2), x.flatten(0, -2), self.tokens)
+        self.bank.add(table, out.flatten(0, -2), x.flatten(0, -2), self.by_token)
         return out
 
 
-class Banks:
-    """Where the adapters of a model's projections lie. An adapter's slot has a place here, 0 is the
-    base's, so that tables stay as small as there are adapters."""
+class AdapterBank:
+    """Addresses of the adapters of a model's projections. Slots map to places, 0 being the base's, so that
+    the tensors are as small as the number of adapters."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.places = PLACES
         self.rank = 0  # the largest
         self.layout = 0
-        self._place: dict[int, int] = {}  # of each slot
-        self._kept: dict[int, list[Tensor]] = {}  # of each place
-        self._row: dict[SlotTable, int] = {}  # of A's addresses; those of B follow
+        self._place: dict[int, int] = {}  # slot -> place
+        self._kept: dict[int, list[Tensor]] = {}  # place -> its tensors
+        self._row: dict[SlotTable, int] = {}  # row of A's addresses; B's is the next
         self._address = torch.zeros(0, PLACES, dtype=torch.int64, device=device)
         self._ranks = torch.zeros(PLACES, dtype=torch.int32, device=device)
         self._scales = torch.ones(PLACES, device=device)
         self._ones = torch.ones(PLACES, device=device)
 
     def find(self, slots: np.ndarray) -> np.ndarray:
-        """Places of slots [B]; of slots without an adapter the base's."""
+        """Places of slots [B]; the base's for slots without an adapter."""
         return np.array([self._place.get(slot, 0) for slot in slots.tolist()])
 
     def fill(
         self, slot: int, pairs: Sequence[tuple[SlotTable, tuple[Tensor, Tensor]]],
         rank: int, scale: float,
     ) -> None:  # fmt: skip
-        """Take up A [(E,) r, in] and B [(E,) out, r] per projection. A and the transpose of B must be
-        contiguous."""
+        """Add A [(E,) r, in] and B [(E,) out, r] per projection. ValueError unless A and the transpose of
+        B are contiguous."""
         place = next(n for n in range(1, len(self._kept) + 2) if n not in self._kept)
-        self._make_room(place, [table for table, _ in pairs], rank)
+        self._grow(place, [table for table, _ in pairs], rank)
         column = torch.zeros(len(self._address), dtype=torch.int64)
         kept = self._kept[place] = []
         for table, (a, b) in pairs:
@@ -88,13 +88,15 @@ class Banks:
         self._place[slot] = place
 
     def clear(self, slot: int) -> None:
-        """Forget a slot's adapter, if it has one."""
+        """Remove a slot's adapter, if it has one."""
         place = self._place.pop(slot, None)
         if place is not None:
             self._address[:, place] = 0
             del self._kept[place]
 
-    def add(self, table: SlotTable, out: Tensor, x: Tensor, plan: Plan, share: int = 1) -> None:
+    def add(
+        self, table: SlotTable, out: Tensor, x: Tensor, plan: GroupPlan, share: int = 1
+    ) -> None:
         """out [N, out] += the LoRA of x [N / share, in], row by row as `plan` says."""
         if table not in self._row:
             return
@@ -105,7 +107,7 @@ class Banks:
         grouped(x, low, plan, down, share)
         grouped(low, out, plan, up, add=True)
 
-    def _make_room(self, place: int, tables: Sequence[SlotTable], rank: int) -> None:
+    def _grow(self, place: int, tables: Sequence[SlotTable], rank: int) -> None:
         before = (self.places, self.rank, len(self._row))
         self.rank = max(self.rank, rank)
         for table in tables:

@@ -13,8 +13,9 @@ from functools import cached_property
 
 import redis
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import load_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.gate import gate
 from burnish.learner.gate.gate import GateReport, Limits, Suite

@@ -47,8 +47,8 @@ def burnish(
     """Our engine, with its prompts spread over the base's or so many adapters' versions; streamed, or
     as one `batch`, which is how the learner asks."""
     import torch
+    from burnish.kernels.loading import load_model
     from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
-    from burnish.kernels.model import load_model
     from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
     torch.set_num_threads(threads)

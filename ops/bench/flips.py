@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import (
     AdapterWeights,
     LoraSpec,
@@ -28,7 +29,6 @@ from burnish.kernels.lora import (
     init_adapter,
     save_adapter,
 )
-from burnish.kernels.model import load_model
 from burnish.ops.bench.lib.results import FOLDER, keep, show
 from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.serving.engine import EngineError, LocalEngine, Request, SamplingParams

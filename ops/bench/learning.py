@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner.reward.experience import Experience
 from burnish.learner.rules import Lesson
 from burnish.learner.settings import LearnerSettings

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from burnish.kernels.model import load_model
+from burnish.kernels.loading import load_model
 from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
 from burnish.ops.bench.lib.results import FOLDER, keep
 from burnish.ops.bench.lib.service import Running, running

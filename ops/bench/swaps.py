@@ -107,7 +107,7 @@ def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], 
         init_adapter,
         save_adapter,
     )
-    from burnish.kernels.model import load_model
+    from burnish.kernels.loading import load_model
     from burnish.serving.registry import PolicyRegistry
 
     loaded = load_model(model)

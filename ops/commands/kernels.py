@@ -1,6 +1,6 @@
-"""`burnish kernels`: every op, the way it takes here, why, and its error; exit code 1 if one is off.
+"""`burnish kernels`: each op's backend, why it was chosen, and its error; exit code 1 if one is too large.
 
-Adds to kernels/backends.py what only the engine knows: drawing tokens, whose reference is the sampler.
+Adds to kernels/backends.py the op that only the engine knows: sampling, whose reference is the sampler.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from burnish.kernels import attention
-from burnish.kernels.backends import NOBODY, Way, machine, ways
+from burnish.kernels.backends import NO_TOKENIZER, Backend, backends, machine
 from burnish.kernels.cpu import library as native
-from burnish.kernels.forward_batch import DRAW, ForwardBatch, SamplingMetadata
+from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
@@ -25,14 +25,16 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 ROWS, VOCAB = 48, 512
 
 
-def sampling() -> Way:
-    """Log-probabilities of drawn tokens, ours against the sampler's; another token is infinitely far."""
+def sampling() -> Backend:
+    """Error of sampled tokens' log-probabilities against the sampler's; infinite if a token differs."""
     if torch.cuda.is_available():
-        return Way("sampling", "PyTorch, on the device", "that is where logits are", _device_gap())
+        return Backend(
+            "sampling", "PyTorch, on the device", "that is where logits are", _device_gap()
+        )
     if native.library() is None:
-        return Way("sampling", "PyTorch", "it is the reference itself", 0.0)
+        return Backend("sampling", "PyTorch", "it is the reference itself", 0.0)
     why = "biases, penalties, grammars and alternatives go to PyTorch"
-    return Way("sampling", "native library", why, _sampling_error())
+    return Backend("sampling", "native library", why, _sampling_error())
 
 
 def _sampling_error() -> float:
@@ -45,24 +47,26 @@ def _sampling_error() -> float:
     model = AutoModelForCausalLM.from_config(
         config, attn_implementation=attention.NAME, dtype=torch.float32
     ).eval()
-    loaded = LoadedModel(model, NOBODY, Path(), "")
+    loaded = LoadedModel(model, NO_TOKENIZER, Path(), "")
     loaded.use_native()
     rng = np.random.default_rng(0)
     sampler = _sampler("cpu", rng)
     rows = np.arange(ROWS)
     ones, zeros = np.ones_like(rows), np.zeros_like(rows)
-    feed = ForwardBatch(rng.integers(0, VOCAB, ROWS), rows, zeros, ones, zeros, rows)
+    batch = ForwardBatch(rng.integers(0, VOCAB, ROWS), rows, zeros, ones, zeros, rows)
     table = np.arange(ROWS * 16).reshape(ROWS, 16)
     pages = loaded.new_pages(table.size)
     no = np.zeros(ROWS, bool)
-    how: np.ndarray = sampler.how.astype(DRAW)
-    draws = SamplingMetadata(how, no, zeros.astype(np.uint64), ones * 9, np.zeros(VOCAB, bool), no)
-    logits, _ = loaded.step(feed, table, pages)
-    _, drawn = loaded.step(feed, table, pages, draws)
+    params: np.ndarray = sampler.how.astype(SAMPLING_DTYPE)
+    metadata = SamplingMetadata(
+        params, no, zeros.astype(np.uint64), ones * 9, np.zeros(VOCAB, bool), no
+    )
+    logits, _ = loaded.step(batch, table, pages)
+    _, output = loaded.step(batch, table, pages, metadata)
     assert logits is not None
-    assert drawn is not None
+    assert output is not None
     truth = sampler.draw(logits, rows, zeros)
-    return _furthest([torch.from_numpy(ours[0]) for ours in drawn[:3]], truth)
+    return _furthest([torch.from_numpy(ours[0]) for ours in output[:3]], truth)
 
 
 def _device_gap() -> float:
@@ -75,7 +79,7 @@ def _device_gap() -> float:
 
 
 def _sampler(device: str, rng: np.random.Generator) -> Sampler:
-    """A sampler whose rows want all kinds of things."""
+    """A sampler whose rows have random parameters."""
     sampler = Sampler(ROWS, VOCAB, frozenset(), torch.device(device))
     for row in range(ROWS):
         params = SamplingParams(
@@ -89,7 +93,7 @@ def _sampler(device: str, rng: np.random.Generator) -> Sampler:
 
 
 def _furthest(ours: Sequence[Any], truth: Sequence[Any]) -> float:
-    """Largest gap of two draws' log-probabilities; infinite where a token differs."""
+    """Largest difference of log-probabilities; infinite where a token differs."""
     if ours[0].tolist() != truth[0].tolist():
         return float("inf")
     return max(float((ours[at].cpu() - truth[at]).abs().max()) for at in (1, 2))
@@ -99,11 +103,12 @@ def run(console: Console) -> int:
     """Print the report; 1 if an op is further from its reference than allowed."""
     for name, value in machine().items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
-    table = Table("op", "way taken", "why", "largest error", box=None)
+    table = Table("op", "backend", "why", "largest error", box=None)
     failed = False
-    for way in (*ways(), sampling()):
-        failed = failed or not way.passed
-        error = f"{way.error:.1g} (at most {way.allowed:g})"
-        table.add_row(way.op, way.way, way.why, error if way.passed else f"[red]{error} NOT OK")
+    for backend in (*backends(), sampling()):
+        failed = failed or not backend.passed
+        error = f"{backend.error:.1g} (at most {backend.allowed:g})"
+        shown = error if backend.passed else f"[red]{error} NOT OK"
+        table.add_row(backend.op, backend.name, backend.reason, shown)
     console.print(table)
     return 1 if failed else 0

@@ -68,7 +68,7 @@ def verify(
     tolerance: Annotated[float, typer.Option(help="Largest difference of logits.")] = 1e-3,
 ) -> None:
     """Compare our way of running a model with transformers' own; exit code 1 where they differ."""
-    from burnish.kernels.model import ModelError
+    from burnish.kernels.folder import ModelError
     from burnish.kernels.verify import verify as compare
     from rich.console import Console
 

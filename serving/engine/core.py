@@ -112,7 +112,7 @@ class EngineCore:
         output = self._runner.execute(scheduled)
         self.steps += 1
         self.prompt_tokens += sum(chunk.end - chunk.start for chunk in scheduled.prefill)
-        counts = output.drawn.made.tolist()
+        counts = output.drawn.counts.tolist()
         if scheduled.drafted:
             self.drafted += scheduled.drafted
             self.accepted += sum(counts) - len(counts)

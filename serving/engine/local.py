@@ -21,8 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
 from burnish.serving.engine.core import EngineCore

@@ -23,7 +23,7 @@ BURST_STEPS, BURST_S = 8, 0.050
 
 @dataclass(frozen=True)
 class ModelRunnerOutput:
-    """The tokens a step drew: `drawn.made` for each of the `sequences`, and their alternatives."""
+    """The tokens a step drew: `drawn.counts` for each of the `sequences`, and their alternatives."""
 
     sequences: list[Sequence]
     drawn: SamplerOutput
@@ -75,10 +75,10 @@ class ModelRunner:
             drawn, top = self._verify_drafts(scheduled, sequences, rows)
         else:
             drawn, top = self._sample(scheduled, rows, np.zeros_like(rows))
-        self._token[rows] = drawn.token[drawn.made - 1, np.arange(len(rows))]
-        self._drawn[rows] += drawn.made
+        self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
+        self._drawn[rows] += drawn.counts
         for at in self.sampler.stateful[rows].nonzero()[0].tolist():
-            self.sampler.update(int(rows[at]), drawn.token[: drawn.made[at], at].tolist())
+            self.sampler.update(int(rows[at]), drawn.tokens[: drawn.counts[at], at].tolist())
         return ModelRunnerOutput(sequences, drawn, top)
 
     def _sample(
@@ -90,12 +90,12 @@ class ModelRunner:
         steps = 1 if special.any() else scheduled.burst
         counts = self._drawn[rows] + offsets
         draws = SamplingMetadata(
-            how=self.sampler.how[rows],
+            params=self.sampler.how[rows],
             skip=special,
-            count=counts.astype(np.uint64),
-            room=np.minimum(self._max_tokens[rows] - counts, self.sampler.free_draws[rows]),
-            ends=self.sampler.ends,
-            endless=self.sampler.endless[rows],
+            num_generated=counts.astype(np.uint64),
+            max_new_tokens=np.minimum(self._max_tokens[rows] - counts, self.sampler.free_draws[rows]),
+            is_eos=self.sampler.ends,
+            ignore_eos=self.sampler.endless[rows],
             steps=steps,
         )
         started = time.perf_counter()
@@ -114,7 +114,7 @@ class ModelRunner:
             )
             for into, values in zip(drawn[:3], found, strict=True):
                 into[0, reference] = values.cpu().numpy()
-            drawn.made[reference] = 1
+            drawn.counts[reference] = 1
             for at, these in zip(reference.tolist(), alternatives, strict=True):
                 top[at] = these
         return drawn, top
@@ -130,14 +130,14 @@ class ModelRunner:
         offsets = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
         flat, top = self._sample(scheduled, rows.repeat(sizes), offsets)
         drawn = SamplerOutput.empty(int(sizes.max()), len(rows))
-        tokens = flat.token[0].tolist()
+        tokens = flat.tokens[0].tolist()
         for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
             hits = 0
             while hits < len(draft) and tokens[first + hits] == draft[hits]:
                 hits += 1
             if draft:
                 sequences[at].drafter.update(len(draft), hits)
-            drawn.made[at] = hits + 1
+            drawn.counts[at] = hits + 1
             for into, values in zip(drawn[:3], flat[:3], strict=True):
                 into[: hits + 1, at] = values[0, first : first + hits + 1]
         return drawn, [top[first] for first in firsts.tolist()]

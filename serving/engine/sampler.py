@@ -2,7 +2,7 @@
 
 A row's random number depends on nothing but its seed and how many tokens it has drawn, so a seeded
 request draws the same tokens alone and in any batch. The native library draws for most rows (see
-kernels/cpu/native/draw.h); here is the reference, which also knows biases, penalties, grammars and
+kernels/cpu/native/sampling.h); here is the reference, which also knows biases, penalties, grammars and
 alternatives.
 
 Order: logit bias and penalties, thinking and grammar, temperature, top-k, top-p, min-p.
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from burnish.kernels.forward_batch import DRAW
+from burnish.kernels.forward_batch import SAMPLING_DTYPE
 from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.logits_processor import UNBOUNDED, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
@@ -50,7 +50,7 @@ class Sampler:
         self.vocab = vocab
         self.grammars = grammars
         self.device = device
-        self.how = np.zeros(rows, dtype=DRAW)
+        self.how = np.zeros(rows, dtype=SAMPLING_DTYPE)
         self.params: list[SamplingParams | None] = [None] * rows
         self.filtered = np.zeros(rows, dtype=bool)  # top_p, top_k or min_p in use
         self.shifted = np.zeros(rows, dtype=bool)  # bias or penalties in use

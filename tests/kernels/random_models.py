@@ -28,7 +28,7 @@ DENSE = ["qwen3", "llama", "qwen2", "mistral", "youtu"]
 MLA = ["deepseek_v3", "glm4_moe_lite", "youtu"]
 MOE = ["qwen3_moe", "olmoe", "mixtral", "glm4_moe", "gpt_oss", "deepseek_v3", "glm4_moe_lite"]
 FAMILIES = [*MOE, *DENSE]
-NOBODY = SimpleNamespace(eos_token_id=0)
+NO_TOKENIZER = SimpleNamespace(eos_token_id=0)
 
 
 def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **more: Any) -> Any:
@@ -68,7 +68,7 @@ def config_of(family: str, hidden: int, heads: tuple[int, int], width: int, **mo
 
 
 def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
-    """The same random weights on the PyTorch way and on the native one."""
+    """The same random weights on PyTorch and on the native library."""
     torch.manual_seed(seed)
     attention.register()
     experts.register()
@@ -81,14 +81,14 @@ def build(config: Any, seed: int) -> tuple[LoadedModel, LoadedModel]:
     ).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 1:  # norms start at one: make them say something
+            if parameter.ndim == 1:  # norms start at one, which would hide mistakes
                 parameter.uniform_(0.5, 1.5)
             elif "embed" not in name:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.normal_(0, 0.1)
-    slow, fast = (LoadedModel(model, NOBODY, Path(), "") for _ in range(2))
+    slow, fast = (LoadedModel(model, NO_TOKENIZER, Path(), "") for _ in range(2))
     assert fast.use_native() is None
     return slow, fast
 

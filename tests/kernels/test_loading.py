@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from burnish.kernels import model as module
+from burnish.kernels import loading as module
 from burnish.kernels.cpu import library as native
-from burnish.kernels.model import ModelError, load_model
+from burnish.kernels.folder import ModelError
+from burnish.kernels.loading import load_model
 from safetensors.torch import load_file, save_file
 
 WEIGHTS = "model.safetensors"

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
+from burnish.kernels.forward_batch import ForwardBatch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import (
     AdapterError,
     AdapterWeights,
@@ -15,7 +18,7 @@ from burnish.kernels.lora import (
     load_adapter,
     save_adapter,
 )
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from transformers import AutoModelForCausalLM
 
 from tests.tiny_model import build_tiny_model
@@ -23,7 +26,10 @@ from tests.tiny_model import build_tiny_model
 
 @pytest.fixture(params=["reference", "native"])
 def model(request: pytest.FixtureRequest, tiny_model: Path) -> LoadedModel:
-    return load_model(tiny_model, native=request.param == "native")
+    native = request.param == "native"
+    if native:
+        request.getfixturevalue("native_library")
+    return load_model(tiny_model, native=native)
 
 
 def random_adapter(model: LoadedModel, seed: int, rank: int = 4) -> AdapterWeights:
@@ -39,6 +45,23 @@ def random_adapter(model: LoadedModel, seed: int, rank: int = 4) -> AdapterWeigh
 
 def tokens_like(*shape: int) -> torch.Tensor:
     return torch.randint(3, 300, shape, generator=torch.Generator().manual_seed(2))
+
+
+def step_logits(model: LoadedModel, tokens: torch.Tensor, slots: list[int]) -> torch.Tensor:
+    """Logits [B, T, V] of one step over tokens [B, T], each row with a slot of its own."""
+    rows, length = tokens.shape
+    table = np.arange(rows * 16).reshape(rows, 16)
+    batch = ForwardBatch(
+        tokens=tokens.flatten().numpy(),
+        rows=np.arange(rows),
+        starts=np.zeros(rows, np.int64),
+        counts=np.full(rows, length),
+        slots=np.array(slots),
+        keep=np.arange(tokens.numel()),
+    )
+    logits, _ = model.step(batch, table, model.new_pages(table.size))
+    assert logits is not None
+    return logits.view(rows, length, -1)
 
 
 @pytest.mark.parametrize("family", ["qwen3_moe", "olmoe", "llama", "deepseek_v3"])
@@ -107,10 +130,7 @@ def test_mixed_slots_equal_each_slot_alone(model: LoadedModel) -> None:
         model.set_adapter(slot, random_adapter(model, seed=slot, rank=rank))
     tokens = tokens_like(4, 10)
     slots = [2, 0, 5, 1]
-    with torch.no_grad():
-        # One forward whose rows carry different slots, as the engine's steps do.
-        model._active.use(torch.tensor(slots).repeat_interleave(10))
-        mixed = model.model(input_ids=tokens, use_cache=False).logits
+    mixed = step_logits(model, tokens, slots)
     for row, slot in enumerate(slots):
         # With gradients, so on the reference.
         alone = model.forward(tokens[row : row + 1], slot=slot)[0]
@@ -123,9 +143,7 @@ def test_adapters_of_different_targets_share_a_batch(model: LoadedModel) -> None
     model.set_adapter(1, narrow)
     model.set_adapter(2, random_adapter(model, seed=2))
     tokens = tokens_like(2, 10)
-    with torch.no_grad():
-        model._active.use(torch.tensor([1, 2]).repeat_interleave(10))
-        mixed = model.model(input_ids=tokens, use_cache=False).logits
+    mixed = step_logits(model, tokens, [1, 2])
     for row, slot in enumerate((1, 2)):
         alone = model.forward(tokens[row : row + 1], slot=slot)[0]
         torch.testing.assert_close(mixed[row], alone, atol=1e-4, rtol=0)
@@ -147,7 +165,7 @@ def test_training_moves_the_live_slot_and_no_other(model: LoadedModel) -> None:
             tensor -= 0.5 * tensor.grad  # type: ignore[operator]
     assert not torch.equal(model.forward(tokens, slot=2), logits)
     torch.testing.assert_close(model.forward(tokens, slot=1), before)
-    with torch.no_grad():  # the way that serves sees the trained tensors too
+    with torch.no_grad():  # steps without gradients see the trained tensors too
         served = model.forward(tokens, slot=2)
     torch.testing.assert_close(served, model.forward(tokens, slot=2), atol=1e-4, rtol=0)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from burnish.kernels import verify as module
-from burnish.kernels.model import ModelError, load_model
+from burnish.kernels.folder import ModelError
+from burnish.kernels.loading import load_model
 from burnish.kernels.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st

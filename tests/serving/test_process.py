@@ -78,7 +78,7 @@ def test_a_model_that_does_not_fit(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tiny_model: Path
 ) -> None:
     monkeypatch.setenv("BURNISH_MODEL", str(tiny_model))
-    monkeypatch.setattr("burnish.kernels.model.available_bytes", lambda: 1000)
+    monkeypatch.setattr("burnish.kernels.loading.available_bytes", lambda: 1000)
     assert "GiB are free" in refusal(capsys)
 
 

@@ -1,5 +1,5 @@
-// Sixteen floats at a time, whatever the machine: the compiler splits a vector into the registers
-// there are (one with AVX-512, two with AVX2, four on Arm).
+// Vectors of sixteen floats on every machine: the compiler splits them into registers, one with AVX-512,
+// two with AVX2, four on Arm.
 //
 // Every sum in this folder runs over its terms in one fixed order, however many rows share a call,
 // so a token's result does not depend on its neighbours.
@@ -15,15 +15,6 @@
 #include <immintrin.h>
 #endif
 
-// Tells the core that a loop only waits.
-static inline void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 constexpr int WIDTH = 16;
 typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
@@ -33,14 +24,14 @@ static inline vec load(const float* from) { return *reinterpret_cast<const vec*>
 static inline ints load_ints(const int32_t* from) { return *reinterpret_cast<const ints*>(from); }
 static inline void store(float* to, vec value) { *reinterpret_cast<vec*>(to) = value; }
 // The two vectors of one block of a product.
-static inline void put_block(float* to, vec a, vec b) { store(to, a), store(to + WIDTH, b); }
+static inline void store_block(float* to, vec a, vec b) { store(to, a), store(to + WIDTH, b); }
 static inline void add_block(float* to, vec a, vec b) {
-    put_block(to, load(to) + a, load(to + WIDTH) + b);
+    store_block(to, load(to) + a, load(to + WIDTH) + b);
 }
 
 // bfloat16 is the upper half of a float.
 static inline vec load(const uint16_t* from) {
-#ifdef __AVX512F__  // which compilers take apart into halves
+#ifdef __AVX512F__  // compilers would split the conversion below into halves
     const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
 #else
@@ -54,13 +45,6 @@ static inline uint16_t to_bf16(float value) {  // to nearest, ties to even
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
     return (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
-}
-static inline float to_float(float value) { return value; }
-static inline float to_float(uint16_t value) {
-    const uint32_t bits = uint32_t(value) << 16;
-    float wide;
-    std::memcpy(&wide, &bits, 4);
-    return wide;
 }
 static inline void put(float* to, float value) { *to = value; }
 static inline void put(uint16_t* to, float value) { *to = to_bf16(value); }
@@ -78,11 +62,11 @@ static inline float largest(vec v) {
 static inline vec most(vec a, vec b) { return a > b ? a : b; }
 
 // e^x within 2 ulp (Cephes' polynomial), without branches; 0 for -infinity.
-static inline vec exponential(vec x) {
+static inline vec exp_vec(vec x) {
     const ints nothing = x == -INFINITY;
     x = x > 88.0f ? vec{} + 88.0f : x;
     x = x < -87.0f ? vec{} - 87.0f : x;
-    // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number.
+    // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -95,4 +79,4 @@ static inline vec exponential(vec x) {
     return nothing ? vec{} : p * power;
 }
 
-static inline vec silu(vec x) { return x / (exponential(-x) + 1.0f); }
+static inline vec silu(vec x) { return x / (exp_vec(-x) + 1.0f); }

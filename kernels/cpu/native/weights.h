@@ -1,4 +1,4 @@
-// Packed weight matrices, whatever their format, and how they come out of the memory.
+// Packed weight matrices in four formats, and how they are read and prefetched.
 //
 // A matrix is packed into blocks of 32 outputs, input after input, so that weights are read once and
 // in order:
@@ -8,8 +8,8 @@
 //   int8      [matrices][blocks][inputs / 4][32][4] bytes, weight + 128
 //   int4      [matrices][blocks][inputs / 4][16][4] bytes, weight + 8, output j in the lower nibble
 //
-// `matrices` is the number of experts, or 1. Where the machine multiplies bytes (AVX-512 VNNI), int8
-// and int4 weights meet activations rounded to 16 bits, taken as two bytes; elsewhere they are
+// `matrices` is the number of experts, or 1. With AVX-512 VNNI, int8 and int4
+// weights are multiplied by activations rounded to 16 bits, as two bytes each; elsewhere they are
 // widened to floats.
 
 #pragma once
@@ -17,15 +17,16 @@
 #include "vectors.h"
 
 #ifdef __AVX512VNNI__
-constexpr bool MULTIPLIES_BYTES = true;
+constexpr bool HAS_VNNI = true;
 #else
-constexpr bool MULTIPLIES_BYTES = false;
+constexpr bool HAS_VNNI = false;
 #endif
 
 constexpr int BLOCK = 2 * WIDTH;  // outputs packed side by side
 constexpr int GROUP = 32;         // inputs that share a scale in int4
-constexpr int SOON = 2048;        // bytes ahead of the weights in use that the first cache should have
-constexpr int LATER = 4096;       // and those ahead of the block after it that the second one should
+// Bytes prefetched ahead of the weights in use, into the first cache, and of the next block, into the
+// second.
+constexpr int PREFETCH_L1 = 2048, PREFETCH_L2 = 4096;
 
 enum Format { FLOAT32, BFLOAT16, INT8, INT4 };
 
@@ -33,19 +34,19 @@ struct Matrix {
     const void* weight;
     const float* scale;   // int8: [matrices][blocks][32]; int4: [matrices][blocks][groups][32]
     const float* bias;    // [matrices][blocks * 32], or null
-    const int32_t* part;  // [blocks][2]: which adapter part each half of a block belongs to
+    const int32_t* part;  // [blocks][2]: which of the joined adapters each half of a block belongs to
     int64_t format;       // one of Format
     int64_t inputs, blocks;
 
-    bool takes_bytes() const { return MULTIPLIES_BYTES && format >= INT8; }
+    bool multiplies_bytes() const { return HAS_VNNI && format >= INT8; }
     const char* block(int64_t at) const {
         static constexpr int64_t bytes[] = {4 * BLOCK, 2 * BLOCK, BLOCK, BLOCK / 2};  // of an input
         return static_cast<const char*>(weight) + at * inputs * bytes[format];
     }
 };
 
-// One row of a product. The bytes are there if the matrix takes them: of every four inputs first
-// the upper bytes, then the lower ones, with the sums of each over every GROUP inputs.
+// One input row of a product. `bytes` and `sums` are set if the matrix multiplies bytes: of every four
+// inputs first the upper bytes, then the lower ones, with the sums of each over every GROUP inputs.
 struct Row {
     const float* x;
     const int8_t* bytes;   // [inputs / 4][2][4]
@@ -56,19 +57,19 @@ struct Row {
 constexpr int64_t groups_of(int64_t inputs) { return (inputs + GROUP - 1) / GROUP; }
 
 // Rounds x [inputs] to 16 bits: `bytes` has room for 2 * inputs, `sums` for 2 * groups_of(inputs).
-static inline float to_bytes(const float* x, int64_t inputs, int8_t* bytes, int32_t* sums) {
+static inline float quantise_row(const float* x, int64_t inputs, int8_t* bytes, int32_t* sums) {
     vec peaks = {};
     for (int64_t i = 0; i < inputs; i += WIDTH) {
         const vec v = load(x + i);
         peaks = most(peaks, most(v, -v));
     }
-    // 127 * 256 + 127: what two signed bytes can say in both directions.
+    // 127 * 256 + 127: the largest number that two signed bytes hold with either sign.
     const float peak = largest(peaks), scale = peak > 0 ? peak / 32639.0f : 1.0f;
     const float inverse = 1.0f / scale;
     for (int64_t g = 0; g < groups_of(inputs); ++g) sums[2 * g] = sums[2 * g + 1] = 0;
     for (int64_t i = 0; i < inputs; i += WIDTH) {
         typedef int8_t narrow __attribute__((vector_size(16), aligned(1), may_alias));
-        // Adding and taking off 1.5 * 2^23 rounds to the nearest whole number.
+        // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
         const vec rounded = (load(x + i) * inverse + 12582912.0f) - 12582912.0f;
         const ints whole = __builtin_convertvector(rounded, ints);
         const ints upper = (whole + 128) >> 8, lower = whole - (upper << 8);
@@ -84,28 +85,28 @@ static inline float to_bytes(const float* x, int64_t inputs, int8_t* bytes, int3
     return scale;
 }
 
-// What is read next; it arrives in 2^halvings passes over the block in use.
-struct Next {
+// What is read next; it is prefetched during 2^halvings passes over the block in use.
+struct NextBlock {
     const char* at;
     int halvings;
 };
 
-// Weights come out of the memory: while a block is in use, the next one is fetched, line by line.
-struct Fetch {
+// Prefetches the next block, one cache line at a time, while a block is in use.
+struct Prefetch {
     const char* at;
-    Next next;
-    Fetch() = default;
-    Fetch(const char* at, Next next) : at(at), next{next.at + LATER, next.halvings} {}
+    NextBlock next;
+    Prefetch() = default;
+    Prefetch(const char* at, NextBlock next) : at(at), next{next.at + PREFETCH_L2, next.halvings} {}
     void line(int64_t offset) const {
-        __builtin_prefetch(at + offset + SOON);
+        __builtin_prefetch(at + offset + PREFETCH_L1);
         __builtin_prefetch(next.at + (offset >> next.halvings), 0, 2);
     }
 };
 
-// How each format gives the two vectors of weights of one input.
-struct ReadFloat32 : Fetch {
+// One reader per format: gives the two vectors of weights of one input.
+struct ReadFloat32 : Prefetch {
     ReadFloat32() = default;
-    ReadFloat32(const Matrix& m, int64_t block, Next next) : Fetch(m.block(block), next) {}
+    ReadFloat32(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
         const float* from = reinterpret_cast<const float*>(at) + i * BLOCK;
         line(i * 128), line(i * 128 + 64);
@@ -113,9 +114,9 @@ struct ReadFloat32 : Fetch {
     }
     void finish(vec&, vec&) const {}
 };
-struct ReadBfloat16 : Fetch {
+struct ReadBfloat16 : Prefetch {
     ReadBfloat16() = default;
-    ReadBfloat16(const Matrix& m, int64_t block, Next next) : Fetch(m.block(block), next) {}
+    ReadBfloat16(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
         line(i * 64);
         const ints both = load_ints(reinterpret_cast<const int32_t*>(at) + i * WIDTH);
@@ -124,11 +125,11 @@ struct ReadBfloat16 : Fetch {
     }
     void finish(vec&, vec&) const {}
 };
-struct ReadInt8 : Fetch {
+struct ReadInt8 : Prefetch {
     const float* scale;
     ReadInt8() = default;
-    ReadInt8(const Matrix& m, int64_t block, Next next)
-        : Fetch(m.block(block), next), scale(m.scale + block * BLOCK) {}
+    ReadInt8(const Matrix& m, int64_t block, NextBlock next)
+        : Prefetch(m.block(block), next), scale(m.scale + block * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
         const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * BLOCK;
         line(i * 32);
@@ -138,11 +139,11 @@ struct ReadInt8 : Fetch {
     }
     void finish(vec& a, vec& b) const { a *= load(scale), b *= load(scale + WIDTH); }
 };
-struct ReadInt4 : Fetch {
+struct ReadInt4 : Prefetch {
     const float* scale;
     ReadInt4() = default;
-    ReadInt4(const Matrix& m, int64_t block, Next next)
-        : Fetch(m.block(block), next), scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
+    ReadInt4(const Matrix& m, int64_t block, NextBlock next)
+        : Prefetch(m.block(block), next), scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
         const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * WIDTH;
         line(i * 16);

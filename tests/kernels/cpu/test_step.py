@@ -1,5 +1,5 @@
-"""The native step against the PyTorch one: the same feed gives the same logits, whatever the shape
-of the model, of the batch, and whichever adapters are mixed in it."""
+"""The native step against PyTorch's: the same logits for every shape of model and batch, and for every
+mix of adapters in it."""
 
 import copy
 from pathlib import Path
@@ -8,21 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from burnish.kernels.cpu import library as native
-from burnish.kernels.cpu.packing import pack
-from burnish.kernels.cpu.step import NativeStep, why_not
-from burnish.kernels.forward_batch import DRAW, ForwardBatch, SamplingMetadata
+from burnish.kernels.cpu.step import NativeStep
+from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
 from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS, LATENT
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
 
-from tests.kernels.random_models import FAMILIES, MLA, NOBODY, adapter_of, build, config_of
+from tests.kernels.random_models import FAMILIES, MLA, NO_TOKENIZER, adapter_of, build, config_of
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.usefixtures("native_library")
 
 ROOM = 48  # positions a row may hold
 YARN = {
@@ -41,14 +38,14 @@ def table_of(rows: int) -> np.ndarray:
     return (pages * 16 + np.arange(16)).reshape(rows, ROOM)
 
 
-def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[ForwardBatch]:
+def batches(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[ForwardBatch]:
     """Two steps: what is `cached` of each row, then its `new` tokens, all of them kept."""
     rng = np.random.default_rng(seed)
     order = sorted(range(len(pieces)), key=lambda i: pieces[i][1] != 1)
     cached, new = (np.array([pieces[i][side] for i in order]) for side in (0, 1))
     rows, kinds = np.array(order), np.array([slots[i] for i in order])
 
-    def feed(starts: np.ndarray, counts: np.ndarray) -> ForwardBatch:
+    def batch(starts: np.ndarray, counts: np.ndarray) -> ForwardBatch:
         some = counts > 0
         total = int(counts.sum())
         return ForwardBatch(
@@ -70,7 +67,7 @@ def feeds(pieces: list[tuple[int, int]], slots: list[int], seed: int) -> list[Fo
         kinds[first][cached[first] > 0],
         np.arange(cached.sum()),
     )
-    return [before, feed(cached, new)]
+    return [before, batch(cached, new)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -160,11 +157,11 @@ def test_a_step_equals_pytorchs(
     slots = [int(s) for s in np.random.default_rng(seed).integers(0, len(ranks) + 1, len(pieces))]
     table = table_of(len(pieces))
     pages = [model.new_pages(table.size) for model in (slow, fast)]
-    for feed in feeds(pieces, slots, seed):
-        if not len(feed.tokens):
+    for batch in batches(pieces, slots, seed):
+        if not len(batch.tokens):
             continue
         expected, got = (
-            m.step(feed, table, p)[0] for m, p in zip((slow, fast), pages, strict=True)
+            m.step(batch, table, p)[0] for m, p in zip((slow, fast), pages, strict=True)
         )
         assert expected is not None
         assert got is not None
@@ -190,28 +187,29 @@ def pair(request: pytest.FixtureRequest) -> tuple[LoadedModel, LoadedModel]:
     return build(config_of(request.param, 64, (4, 2), 16, **more), 3)
 
 
-def draws_of(rows: int, steps: int = 1, **changes: Any) -> SamplingMetadata:
-    how = np.zeros(rows, DRAW)
-    how["temperature"], how["top_p"] = 1, 1
-    how["seed"] = np.arange(rows) + 5
+def sampling_of(rows: int, steps: int = 1, **changes: Any) -> SamplingMetadata:
+    params = np.zeros(rows, SAMPLING_DTYPE)
+    params["temperature"], params["top_p"] = 1, 1
+    params["seed"] = np.arange(rows) + 5
     for name, values in changes.items():
-        how[name] = values
+        params[name] = values
     no = np.zeros(rows, bool)
-    room = np.full(rows, 99)
-    return SamplingMetadata(how, no, np.zeros(rows, np.uint64), room, np.zeros(77, bool), no, steps)
+    most = np.full(rows, 99)
+    zeros = np.zeros(rows, np.uint64)
+    return SamplingMetadata(params, no, zeros, most, np.zeros(77, bool), no, steps)
 
 
-def alone(feed: ForwardBatch, at: int) -> ForwardBatch:
+def alone(batch: ForwardBatch, at: int) -> ForwardBatch:
     """One piece of a feed by itself."""
-    begin = int(feed.counts[:at].sum())
-    end = begin + int(feed.counts[at])
+    begin = int(batch.counts[:at].sum())
+    end = begin + int(batch.counts[at])
     one = slice(at, at + 1)
     return ForwardBatch(
-        feed.tokens[begin:end],
-        feed.rows[one],
-        feed.starts[one],
-        feed.counts[one],
-        feed.slots[one],
+        batch.tokens[begin:end],
+        batch.rows[one],
+        batch.starts[one],
+        batch.counts[one],
+        batch.slots[one],
         np.arange(end - begin),
     )
 
@@ -224,13 +222,13 @@ def test_a_rows_logits_do_not_depend_on_its_neighbours(pair) -> None:
     pieces, slots = [(9, 1)] * 13 + [(5, 7), (0, 18)], [at % 3 for at in range(15)]
     table = table_of(len(pieces))
     pages = model.new_pages(table.size)
-    before, feed = feeds(pieces, slots, 1)
+    before, batch = batches(pieces, slots, 1)
     model.step(before, table, pages)
-    together, _ = model.step(feed, table, pages)
+    together, _ = model.step(batch, table, pages)
     for at in range(len(pieces)):
-        begin = int(feed.counts[:at].sum())
-        own, _ = model.step(alone(feed, at), table, pages)
-        assert torch.equal(own, together[begin : begin + int(feed.counts[at])])
+        begin = int(batch.counts[:at].sum())
+        own, _ = model.step(alone(batch, at), table, pages)
+        assert torch.equal(own, together[begin : begin + int(batch.counts[at])])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.3, 1.0, 2.0])
@@ -244,48 +242,53 @@ def test_it_draws_what_the_reference_draws(pair, temperature, top_p, top_k, min_
     params = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p)
     for row in range(rows):
         sampler.admit(row, params, row + 5)
-    _, feed = feeds([(0, 1)] * rows, [0] * rows, 2)
+    _, batch = batches([(0, 1)] * rows, [0] * rows, 2)
     table = table_of(rows)
     pages = model.new_pages(table.size)
-    logits, _ = model.step(feed, table, pages)
+    logits, _ = model.step(batch, table, pages)
     everyone = np.arange(rows)
     expected = sampler.draw(logits, everyone, np.zeros(rows, np.int64))
-    _, drawn = model.step(feed, table, pages, draws_of(rows)._replace(how=sampler.how))
-    assert drawn.token[0].tolist() == expected[0].tolist()
-    for mine, theirs in zip((drawn.raw, drawn.processed), expected[1:3], strict=True):
+    _, output = model.step(batch, table, pages, sampling_of(rows)._replace(params=sampler.how))
+    assert output.tokens[0].tolist() == expected[0].tolist()
+    for mine, theirs in zip(
+        (output.raw_logprobs, output.processed_logprobs), expected[1:3], strict=True
+    ):
         np.testing.assert_allclose(mine[0], theirs, atol=1e-4)
 
 
 def test_several_steps_in_one_call_draw_the_same_as_one_by_one(pair) -> None:
-    """Up to each row's room, or to a token that ends it."""
+    """Until each row has its tokens, or one that ends it."""
     _, model = pair
     rows, steps = 6, 5
     pieces = [(4, 1)] * rows
-    before, feed = feeds(pieces, [0] * rows, 4)
+    before, batch = batches(pieces, [0] * rows, 4)
     table = table_of(rows)
     pages = model.new_pages(table.size)
     model.step(before, table, pages)
-    at_once = draws_of(rows, steps)._replace(room=np.array([5, 1, 3, 5, 5, 5]))
-    _, drawn = model.step(feed, table, pages, at_once)
-    assert drawn.made.tolist() == [5, 1, 3, 5, 5, 5]
-    tokens = feed.tokens
+    at_once = sampling_of(rows, steps)._replace(max_new_tokens=np.array([5, 1, 3, 5, 5, 5]))
+    _, output = model.step(batch, table, pages, at_once)
+    assert output.counts.tolist() == [5, 1, 3, 5, 5, 5]
+    tokens = batch.tokens
     for n in range(steps):
-        one = ForwardBatch(tokens, feed.rows, feed.starts + n, feed.counts, feed.slots, feed.keep)
-        draws = draws_of(rows)._replace(count=np.full(rows, n, np.uint64))
-        _, single = model.step(one, table, pages, draws)
-        tokens = single.token[0]
+        one = ForwardBatch(
+            tokens, batch.rows, batch.starts + n, batch.counts, batch.slots, batch.keep
+        )
+        sampling = sampling_of(rows)._replace(num_generated=np.full(rows, n, np.uint64))
+        _, single = model.step(one, table, pages, sampling)
+        tokens = single.tokens[0]
         for row in range(rows):
-            if n < drawn.made[row]:
-                assert drawn.token[n, row] == single.token[0, row]
-                assert drawn.raw[n, row] == single.raw[0, row]
+            if n < output.counts[row]:
+                assert output.tokens[n, row] == single.tokens[0, row]
+                assert output.raw_logprobs[n, row] == single.raw_logprobs[0, row]
+    drawn = output.tokens[:, 0].tolist()
     ends = np.zeros(77, bool)
-    ends[drawn.token[1, 0]] = True
-    _, ended = model.step(feed, table, pages, at_once._replace(ends=ends))
-    assert ended.made[0] <= 2
+    ends[drawn[1]] = True
+    _, ended = model.step(batch, table, pages, at_once._replace(is_eos=ends))
+    assert ended.counts[0] == drawn.index(drawn[1]) + 1
 
 
 def test_reading_whole_sequences(pair) -> None:
-    """Logits of chosen ends, and states half-way up, as transformers gives them."""
+    """Logits of the last tokens, and hidden states after the first layer, equal transformers'."""
     slow, fast = pair
     rng = np.random.default_rng(1)
     sequences = [tuple(rng.integers(0, 77, n).tolist()) for n in (5, 31, 2)]
@@ -302,21 +305,21 @@ def test_reading_whole_sequences(pair) -> None:
 def test_a_model_in_bfloat16_keeps_its_cache_so(pair) -> None:
     slow, fast = pair
     narrow, same = (copy.deepcopy(slow.model).bfloat16() for _ in range(2))
-    half = LoadedModel(narrow, NOBODY, Path(), "")
+    half = LoadedModel(narrow, NO_TOKENIZER, Path(), "")
     assert half.use_native() is None
     assert half.cache_bytes(64) == fast.cache_bytes(64) // 2
-    expected = LoadedModel(same.float(), NOBODY, Path(), "")
+    expected = LoadedModel(same.float(), NO_TOKENIZER, Path(), "")
     table = table_of(3)
     pages = [model.new_pages(table.size) for model in (half, expected)]
-    for feed in feeds([(9, 1), (20, 4), (0, 9)], [0] * 3, 5):
+    for batch in batches([(9, 1), (20, 4), (0, 9)], [0] * 3, 5):
         got, wanted = (
-            m.step(feed, table, p)[0] for m, p in zip((half, expected), pages, strict=True)
+            m.step(batch, table, p)[0] for m, p in zip((half, expected), pages, strict=True)
         )
         torch.testing.assert_close(got, wanted, atol=0.1, rtol=0)
 
 
 def test_latents_are_cached_instead_of_keys_and_values() -> None:
-    """The cache of MLA has one line for all heads, the PyTorch way a key and a value for each."""
+    """The native cache of MLA has one line for all heads, PyTorch's a key and a value for each."""
     widths = {"kv_lora_rank": 32, "qk_rope_head_dim": 8, "v_head_dim": 24}
     config = config_of("deepseek_v3", 64, (4, 4), 16, n_routed_experts=4, **widths)
     slow, fast = build(config, 1)
@@ -325,7 +328,7 @@ def test_latents_are_cached_instead_of_keys_and_values() -> None:
 
 
 def rounded(weight: torch.Tensor, form: str) -> torch.Tensor:
-    """A weight [..., out, in] as the format can say it, worked out the plain way."""
+    """A weight [..., out, in] rounded to a format."""
     if form == "bfloat16":
         return weight.bfloat16().float()
     if form == "int4" and weight.shape[-1] % 32 == 0:
@@ -350,36 +353,10 @@ def test_a_format_is_the_same_model_with_rounded_weights(pair, form: str) -> Non
             elif parameter.ndim > 1 and "embed" not in name and "mlp.gate." not in name:
                 parameter.copy_(rounded(parameter, form))
     table = table_of(4)
-    _, feed = feeds([(0, 12)] * 4, [0] * 4, 5)
-    logits = packed.empty_logits(len(feed.keep))
-    packed(feed, table, packed.new_pages(table.size), logits=logits)
-    expected, _ = same.step(feed, table, same.new_pages(table.size))
+    _, batch = batches([(0, 12)] * 4, [0] * 4, 5)
+    logits = packed.empty_logits(len(batch.keep))
+    packed(batch, table, packed.new_pages(table.size), logits=logits)
+    expected, _ = same.step(batch, table, same.new_pages(table.size))
     # Whole numbers multiply activations rounded to 16 bits.
     near = 1e-4 if form == "bfloat16" else 1e-3
     torch.testing.assert_close(logits[:, :77], expected, atol=near, rtol=1e-3)
-
-
-@pytest.mark.parametrize("form", ["int8", "int4"])
-def test_quantised_weights_are_the_nearest(form: str) -> None:
-    weight = torch.randn(2, 64, 64)
-    packed, scale = pack(weight, form)
-    assert scale is not None
-    fours = packed  # [E, blocks, in / 4, 32, 4]
-    if form == "int4":
-        fours = torch.cat([packed & 15, packed >> 4], dim=-2)
-    values = fours.transpose(-1, -2).flatten(2, 3).float() - (8 if form == "int4" else 128)
-    step = scale.expand(-1, -1, -1, 32, -1).flatten(2, 3) if form == "int4" else scale
-    back = values * step  # [E, blocks, in, 32]
-    original = weight.view(2, 2, 32, 64).transpose(2, 3)
-    assert ((back - original).abs() <= step / 2 + 1e-6).all()
-
-
-def test_a_model_it_does_not_cover_says_why(pair) -> None:
-    slow, _ = pair
-    assert why_not(slow.model) is None
-    odd = config_of("qwen3", 40, (2, 1), 20, intermediate_size=16)
-    model = AutoModelForCausalLM.from_config(odd)
-    assert "40" in (why_not(model) or "")
-    odd = config_of("deepseek_v3", 32, (2, 2), 16, kv_lora_rank=20, n_routed_experts=4)
-    model = AutoModelForCausalLM.from_config(odd)
-    assert "kv_lora_rank 20" in (why_not(model) or "")

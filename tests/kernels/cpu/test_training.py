@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from burnish.kernels.cpu import library as native
-from burnish.kernels.cpu.training import NativeTraining, why_not_train
+from burnish.kernels.cpu.training import NativeTraining, training_unsupported_reason
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 
 from tests.kernels.random_models import DENSE, FAMILIES, MLA, adapter_of, build, config_of
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+pytestmark = pytest.mark.usefixtures("native_library")
 
 SLOT = 3
 LENGTHS = ((5, 2), (33, 20), (1, 0), (17, 16), (48, 1))  # of a sequence, and its prompt
@@ -64,16 +63,16 @@ CASES += [("youtu", {"q_lora_rank": None})]
 def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], rank: int) -> None:
     slow, fast = build(config_for(family, **changes), 5)
     assert fast.native is not None
-    assert why_not_train(fast.native) is None
+    assert training_unsupported_reason(fast.native) is None
     torch.manual_seed(rank)
     sequences = [torch.randint(1, 77, (length,)).tolist() for length, _ in LENGTHS if length > 1]
     starts = [max(1, start) for length, start in LENGTHS if length > 1]
     weights = adapter_of(slow, rank, 1)
 
     found = []
-    for way in ("torch", "native"):
+    for backend in ("torch", "native"):
         live = weights.trainable()
-        if way == "torch":
+        if backend == "torch":
             logits = by_torch(slow, sequences, starts, live)
         else:
             logits = NativeTraining(fast.native).logits(sequences, starts, live)
@@ -107,8 +106,8 @@ def test_gradients_add_up_over_calls_and_do_not_depend_on_threads(family: str) -
         torch.set_num_threads(before)
         return [t.grad for t in live.tensors.values() if t.grad is not None]
 
-    ways = [gradients([[0, 1, 2]], 1), gradients([[0, 1, 2]], 2), gradients([[0], [1, 2]], 2)]
-    for one, other in pairwise(ways):
+    runs = [gradients([[0, 1, 2]], 1), gradients([[0, 1, 2]], 2), gradients([[0], [1, 2]], 2)]
+    for one, other in pairwise(runs):
         assert len(one) == len(other) == len(weights.tensors)
         for a, b in zip(one, other, strict=True):
             torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from burnish.kernels.attention import KVPages, PagedBatch, attend
-from burnish.kernels.cuda import attention
+from burnish.kernels.cuda import attention, flash
 from burnish.kernels.cuda.attention import PAGE, CudaBatch
 from burnish.kernels.forward_batch import ForwardBatch
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ pieces = st.lists(
 )
 
 
-def both_ways(
+def both_backends(
     device, pieces, heads, width, window=None, sinks=False, softcap=None, dtype=torch.float32
 ):
     """The step's attention by the reference and by the kernels; `heads` and `width` are pairs."""
@@ -27,7 +27,7 @@ def both_ways(
     starts, counts = (np.array(n) for n in zip(*pieces, strict=True))
     rows = np.arange(len(pieces))[::-1].copy()
     tokens = np.zeros(counts.sum(), np.int64)
-    feed = ForwardBatch(tokens, rows, starts, counts, np.zeros_like(rows), np.arange(len(tokens)))
+    batch = ForwardBatch(tokens, rows, starts, counts, np.zeros_like(rows), np.arange(len(tokens)))
     blocks = np.random.default_rng(0).permutation(ROWS * REACH // PAGE).reshape(ROWS, -1)
     table = (blocks[..., None] * PAGE + np.arange(PAGE)).reshape(ROWS, REACH)
     generator = torch.Generator().manual_seed(0)
@@ -48,11 +48,11 @@ def both_ways(
     for ours in (False, True):
         pages = KVPages(old.key.clone(), old.value.clone())
         if ours:
-            batch = CudaBatch.of(feed, table, (pages,), heads // kv_heads, device)
+            paged = CudaBatch.of(batch, table, (pages,), heads // kv_heads, device)
         else:
             places = (torch.from_numpy(a).to(device) for a in (table, rows, starts, counts))
-            batch = PagedBatch((pages,), *places)
-        out = batch.attend(*new, pages, width**-0.5, window, sink, softcap)
+            paged = PagedBatch((pages,), *places)
+        out = paged.attend(*new, pages, width**-0.5, window, sink, softcap)
         found.append((out, pages.key, pages.value))
     return found
 
@@ -69,7 +69,7 @@ def both_ways(
 def test_every_kind_of_attention_equals_the_reference(
     pieces, heads, width, window, sinks, softcap, device
 ) -> None:
-    truth, ours = both_ways(device, pieces, heads, width, window, sinks, softcap)
+    truth, ours = both_backends(device, pieces, heads, width, window, sinks, softcap)
     for expected, got in zip(truth, ours, strict=True):  # the output, and what was written
         torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
 
@@ -84,13 +84,13 @@ def test_the_keys_of_few_tokens_are_split_and_joined(starts, window, sinks, devi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BYTES", 2048)  # 16 keys at once, so several splits
         alone = [(start, 1) for start in starts]
-        truth, ours = both_ways(device, alone, (4, 2), (16, 16), window, sinks)
+        truth, ours = both_backends(device, alone, (4, 2), (16, 16), window, sinks)
     torch.testing.assert_close(ours[0], truth[0], atol=1e-4, rtol=0)
 
 
 def stand_in(q, k, v, edges, key_edges, longest, most_keys, scale, window, softcap):
     """FlashAttention as its documentation has it: causal from the ends of queries and keys."""
-    left, right = attention._sides(window)
+    left, right = flash._sides(window)
     assert right == 0
     out = []
     assert max(b - a for a, b in pairwise(edges.tolist())) == longest
@@ -111,7 +111,7 @@ def stand_in(q, k, v, edges, key_edges, longest, most_keys, scale, window, softc
 def test_prompts_reach_flash_attention_as_it_wants_them(window, monkeypatch) -> None:
     monkeypatch.setattr(attention, "varlen_for", lambda *_: stand_in)
     some = [(3, 1), (0, 21), (17, 30), (40, 2)]
-    truth, ours = both_ways(torch.device("cpu"), some, (4, 2), (16, 16), window)
+    truth, ours = both_backends(torch.device("cpu"), some, (4, 2), (16, 16), window)
     torch.testing.assert_close(ours[0], truth[0], atol=1e-5, rtol=0)
 
 
@@ -133,6 +133,6 @@ def test_half_precision(dtype, window, softcap, device) -> None:
     """On a GPU prompts take FlashAttention where it can be had, single tokens our kernel."""
     some = [(3, 1), (60, 1), (0, 21), (17, 30)]
     shape = (8, 2), (64, 64)
-    truth, ours = both_ways(device, some, *shape, window, softcap=softcap, dtype=dtype)
+    truth, ours = both_backends(device, some, *shape, window, softcap=softcap, dtype=dtype)
     allowed = 2e-2 if dtype == torch.bfloat16 else 4e-3
     torch.testing.assert_close(ours[0], truth[0], atol=allowed, rtol=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from burnish.kernels.attention import KVPages
-from burnish.kernels.cuda.graphs import MOST, DecodeGraphs, may_replay
+from burnish.kernels.cuda.graphs import MAX_ROWS, DecodeGraphs, may_replay
 from burnish.kernels.forward_batch import ForwardBatch
 
 REACH = 64
@@ -92,14 +92,14 @@ def test_recordings_end_with_their_cache_and_their_arrangement_of_adapters(
 
 
 @pytest.mark.parametrize(
-    ("feed", "fits"),
+    ("batch", "fits"),
     [
         (decode(1), True),
-        (decode(MOST), True),
-        (decode(MOST + 1), False),
+        (decode(MAX_ROWS), True),
+        (decode(MAX_ROWS + 1), False),
         (decode(2, tokens=np.arange(3), counts=np.array([1, 2])), False),  # a piece of a prompt
         (decode(2, keep=np.array([1])), False),
     ],
 )
-def test_only_plain_decode_steps_are_replayed(feed: ForwardBatch, fits: bool) -> None:
-    assert may_replay(feed) is fits
+def test_only_plain_decode_steps_are_replayed(batch: ForwardBatch, fits: bool) -> None:
+    assert may_replay(batch) is fits

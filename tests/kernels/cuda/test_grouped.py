@@ -3,7 +3,7 @@
 import pytest
 import torch
 from burnish.kernels.cpu.packing import BLOCK, pack
-from burnish.kernels.cuda.grouped import Matrices, Plan, grouped, quantise
+from burnish.kernels.cuda.grouped import GroupPlan, Matrices, grouped, quantise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -13,6 +13,15 @@ SIZES = st.sampled_from([8, 16, 40, 64, 72])
 
 def expected(x: Tensor, weight: Tensor, groups: list[int], share: int = 1) -> Tensor:
     return torch.stack([weight[group] @ x[row // share] for row, group in enumerate(groups)])
+
+
+def stacks(weights: dict[int, Tensor], wide: bool) -> Matrices:
+    """Four stacks, of which those that `weights` [E, rank, n] lacks are empty."""
+    address, rows = torch.zeros(4, dtype=torch.int64), torch.zeros(4, dtype=torch.int32)
+    for stack, weight in weights.items():
+        address[stack], rows[stack] = weight.data_ptr(), weight.shape[1]
+    device = next(iter(weights.values())).device
+    return Matrices(address.to(device), rows.to(device), torch.ones(4, device=device), wide)
 
 
 def widened(weight: Tensor, scale: Tensor, form: str) -> Tensor:
@@ -44,7 +53,7 @@ def test_rows_meet_the_matrix_of_their_group(
     x, weight = normal(len(groups) // share, inputs), normal(5, outputs, inputs)
     bias = normal(5, outputs) if biased else None
     stored = weight.mT.contiguous() if wide else weight
-    plan = Plan.of(torch.tensor(groups, device=device), 5, size)
+    plan = GroupPlan.of(torch.tensor(groups, device=device), 5, size)
     out = normal(len(groups), outputs)
     grouped(x, out, plan, Matrices.of(stored, wide), share, bias)
     truth = expected(x, weight, groups, share)
@@ -59,7 +68,7 @@ def test_half_precision_sums_in_full(form: str, device) -> None:
     x = torch.randn(5, 64, device=device).half()
     weight = torch.randn(3, 40, 64, device=device).half()
     full = weight.float() if form == "plain" else widened(*quantise(weight, form))
-    plan = Plan.of(torch.tensor(groups, device=device), 3)
+    plan = GroupPlan.of(torch.tensor(groups, device=device), 3)
     out = grouped(x, x.new_empty(5, 40), plan, Matrices.of(weight, False, form))
     assert out.dtype == torch.float16
     truth = expected(x.float(), full, groups)
@@ -70,16 +79,15 @@ def test_stacks_of_different_rank_lie_side_by_side_and_empty_ones_add_nothing(de
     """Two adapters of ranks 3 and 20 in slots 1 and 3, for two experts each."""
     torch.manual_seed(0)
     ranks = {1: 3, 3: 20}
-    down, up = Matrices.empty(4, device, wide=False), Matrices.empty(4, device, wide=True)
-    pairs = {}
-    for slot, rank in ranks.items():
-        a, b = (torch.randn(2, rank, n, device=device) for n in (24, 40))
-        down.put(slot, a)
-        up.put(slot, b, factor=slot / 2)
-        pairs[slot] = a, b
+    pairs = {
+        slot: tuple(torch.randn(2, rank, n, device=device) for n in (24, 40))
+        for slot, rank in ranks.items()
+    }
+    down, up = (stacks({s: pair[side] for s, pair in pairs.items()}, bool(side)) for side in (0, 1))
+    up.factor[:] = torch.arange(4) / 2
     slots, experts = [0, 1, 3, 3, 2, 1, 9], [0, 1, 0, 1, 1, 1, 0]  # 9: nobody's
     keys = torch.tensor([e * 4 + s if s < 4 else 99 for s, e in zip(slots, experts, strict=True)])
-    plan = Plan.of(keys.to(device), 8)
+    plan = GroupPlan.of(keys.to(device), 8)
     x, out = torch.randn(7, 24, device=device), torch.randn(7, 40, device=device)
     before = out.clone()
     low = grouped(x, torch.empty(7, 20, device=device), plan, down)
@@ -107,7 +115,7 @@ def test_quantised_weights_are_widened_inside(form, inputs, outputs, wide, devic
         torch.randn(3, outputs, inputs, device=device),
     )
     matrices = Matrices.of(weight.mT.contiguous() if wide else weight, wide, form)
-    plan = Plan.of(torch.tensor(groups, device=device), 3)
+    plan = GroupPlan.of(torch.tensor(groups, device=device), 3)
     out = grouped(x, torch.empty(5, outputs, device=device), plan, matrices)
     truth = expected(x, widened(*quantise(weight, form)), groups)
     torch.testing.assert_close(out, truth, atol=1e-3, rtol=0)

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.gate import (
     EvalResult,
     Limits,

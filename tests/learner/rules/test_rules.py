@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 import torch
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner import tasks
 from burnish.learner.reward.experience import Experience
 from burnish.learner.rules import RULES, Lesson, NothingToLearn, Sizes

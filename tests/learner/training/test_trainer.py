@@ -3,8 +3,9 @@ from random import Random
 
 import pytest
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import LoraSpec, init_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner import tasks
 from burnish.learner.training.trainer import (
     Answer,

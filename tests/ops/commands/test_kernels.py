@@ -49,7 +49,7 @@ def test_without_a_compiler_the_reference_is_what_serves(
 ) -> None:
     monkeypatch.setattr(native, "library", lambda: None)
     monkeypatch.setattr(module, "cuda_kernels", lambda: None)
-    found = list(module.ways())
-    assert {way.way.partition(":")[0] for way in found} == {"PyTorch"}
-    assert all(way.passed for way in found)
-    assert report.sampling().way == "PyTorch"
+    found = list(module.backends())
+    assert {backend.name.partition(":")[0] for backend in found} == {"PyTorch"}
+    assert all(backend.passed for backend in found)
+    assert report.sampling().name == "PyTorch"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 Ask = Callable[..., Request]

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from burnish.kernels.loading import load_model
 from burnish.kernels.lora import save_adapter
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import (
     Completion,
     Delta,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from burnish.kernels.model import load_model
+from burnish.kernels.loading import load_model
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 from tests.tiny_model import build_tiny_model

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 from tests.conftest import missing

@@ -1,7 +1,8 @@
 """Proposals make an answer faster and change not one of its tokens."""
 
 import pytest
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from burnish.serving.engine.ngram_drafter import NGRAM, DraftMonitor, NgramDrafter
 from hypothesis import given

@@ -1,28 +1,29 @@
-// Products of a few rows with a packed weight matrix: each weight that is read serves several rows
-// from registers. Sums are float32; of bytes they are whole numbers.
+// GEMM of a few rows with a packed weight matrix: each weight that is read serves several rows from
+// registers. Sums are float32, or integers where bytes are multiplied.
 
 #pragma once
 
 #include <array>
 #include <utility>
 
-#include "adapters.h"
+#include "lora.h"
 
+// Rows whose sums fit in registers, for one block and for two.
 #ifdef __AVX512F__
-constexpr int MOST = 8, TWICE = 6;  // rows whose sums fit the registers, of one block and of two
+constexpr int MAX_ROWS = 8, MAX_ROWS_OF_TWO = 6;
 #else
-constexpr int MOST = 3, TWICE = 3;
+constexpr int MAX_ROWS = 3, MAX_ROWS_OF_TWO = 3;
 #endif
 
-// Whoever takes what a product yields, by reference: row, block, and the block's two vectors. Not a
-// template parameter, or every product would be compiled once for each taker.
-class Taker {
+// A reference to the function that takes a product's results: row, block, and the block's two vectors.
+// Not a template parameter, or every product would be compiled once per epilogue.
+class Epilogue {
     const void* self;
     void (*call)(const void*, int64_t, int64_t, vec, vec);
 
   public:
     template <class F>
-    Taker(const F& f)
+    Epilogue(const F& f)
         : self(&f), call([](const void* self, int64_t row, int64_t block, vec a, vec b) {
               (*static_cast<const F*>(self))(row, block, a, b);
           }) {}
@@ -31,27 +32,28 @@ class Taker {
     }
 };
 
-// A product under way: matrix `which` of `m` times `rows`, each with its tail where there are any.
-struct Product {
+// One product: matrix `which` of `m` times `rows`, plus each row's adapter where `lora` is not null.
+struct Gemm {
     const Matrix& m;
     int64_t which;
     const Row* rows;
-    const Tail* tails;
-    Taker done;
+    const LoraRow* lora;
+    Epilogue epilogue;
     int64_t end;        // of the blocks
-    const char* after;  // what is read when they are done
+    const char* after;  // what is read behind them
 
     const char* at(int64_t block) const {
         return block < end ? m.block(which * m.blocks + block) : after;
     }
 
-    // Adapters, bias, and out. The rows of a tile mostly share an adapter.
+    // Adds adapters and bias and hands the sums out. The rows of a tile mostly share an adapter.
     template <int R>
     void finish(int64_t row, int64_t block, vec (&sum)[R][2]) const {
         const int64_t at = which * m.blocks + block;
-        for (int r = 0; tails && r < R;) {
+        for (int r = 0; lora && r < R;) {
             const auto add = [&](auto n) {
-                return add_tails<n>(tails + row, m.part + block * 2, at, r, sum) ? r += n : 0;
+                const int32_t* part = m.part + block * 2;
+                return lora_up_if_shared<n>(lora + row, part, at, r, sum) ? r += n : 0;
             };
             using std::integral_constant;
             add(integral_constant<int, 4>()) || add(integral_constant<int, 2>()) ||
@@ -61,20 +63,20 @@ struct Product {
             if (m.bias)
                 sum[r][0] += load(m.bias + at * BLOCK),
                     sum[r][1] += load(m.bias + at * BLOCK + WIDTH);
-            done(row + r, block, sum[r][0], sum[r][1]);
+            epilogue(row + r, block, sum[r][0], sum[r][1]);
         }
     }
 };
 
 // R rows from `row` on, times B blocks from `block` on.
 template <class Read, int R, int B>
-static void tile(const Product& p, int64_t block, int64_t row, Next next) {
+static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
     vec sum[B][R][2] = {};
     Read read[B];
     const float* x[R];
     for (int b = 0; b < B; ++b)
         read[b] = Read(p.m, p.which * p.m.blocks + block + b,
-                       b + 1 < B ? Next{p.at(block + b + 1), 0} : next);
+                       b + 1 < B ? NextBlock{p.at(block + b + 1), 0} : next);
     for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].x;
     for (int64_t i = 0; i < p.m.inputs; ++i)
 #pragma GCC unroll 8
@@ -95,7 +97,7 @@ static void tile(const Product& p, int64_t block, int64_t row, Next next) {
 
 #ifdef __AVX512VNNI__
 
-static inline ints dot(ints sum, ints weights, const int8_t* four) {  // of 4 inputs, in each lane
+static inline ints dot(ints sum, ints weights, const int8_t* four) {  // of 4 inputs per lane
     int32_t word;
     std::memcpy(&word, four, 4);
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(word));
@@ -105,12 +107,12 @@ static inline vec joined(ints upper, ints lower) {
 }
 
 struct BytesInt8 {
-    static constexpr int MOST = 6;
+    static constexpr int MAX_ROWS = 6;
     template <int R>
-    static void tile(const Product& p, int64_t block, int64_t row, Next next) {
+    static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
         const Matrix& m = p.m;
         const int64_t at = p.which * m.blocks + block;
-        const Fetch fetch(m.block(at), next);
+        const Prefetch fetch(m.block(at), next);
         ints sum[R][2][2] = {};  // upper and lower, of both halves of the block
         const int8_t* x[R];
         for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
@@ -129,7 +131,7 @@ struct BytesInt8 {
         vec total[R][2];
         for (int r = 0; r < R; ++r) {
             const Row& given = p.rows[row + r];
-            int32_t upper = 0, lower = 0;  // the weights are 128 too large
+            int32_t upper = 0, lower = 0;  // weights are stored plus 128
             for (int64_t g = 0; g < groups_of(m.inputs); ++g)
                 upper += given.sums[2 * g] * 128, lower += given.sums[2 * g + 1] * 128;
             for (int half = 0; half < 2; ++half)
@@ -140,12 +142,12 @@ struct BytesInt8 {
     }
 };
 struct BytesInt4 {
-    static constexpr int MOST = 4;
+    static constexpr int MAX_ROWS = 4;
     template <int R>
-    static void tile(const Product& p, int64_t block, int64_t row, Next next) {
+    static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
         const Matrix& m = p.m;
         const int64_t at = p.which * m.blocks + block;
-        const Fetch fetch(m.block(at), next);
+        const Prefetch fetch(m.block(at), next);
         const float* scale = m.scale + at * (m.inputs / GROUP) * BLOCK;
         vec total[R][2] = {};
         const int8_t* x[R];
@@ -153,7 +155,7 @@ struct BytesInt4 {
         for (int64_t g = 0; g < m.inputs / GROUP; ++g, scale += BLOCK) {
             ints sum[R][2][2];
             for (int r = 0; r < R; ++r)
-                for (int part = 0; part < 2; ++part)  // the weights are 8 too large
+                for (int part = 0; part < 2; ++part)  // weights are stored plus 8
                     sum[r][0][part] = sum[r][1][part] =
                         ints{} - 8 * p.rows[row + r].sums[2 * g + part];
             for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4) {
@@ -192,7 +194,7 @@ static constexpr auto float_tiles(std::integer_sequence<int, R...>) {
 
 // All rows times blocks begin..end, in as few passes as the registers allow, of equal size.
 template <class Tiles>
-static void in_passes(const Tiles& tiles, const Product& p, int64_t begin, int64_t end, int64_t step,
+static void in_passes(const Tiles& tiles, const Gemm& p, int64_t begin, int64_t end, int64_t step,
                       int64_t rows) {
     const int64_t most = tiles.size(), passes = (rows + most - 1) / most;
     const int64_t size = p.m.block(1) - p.m.block(0);
@@ -200,24 +202,25 @@ static void in_passes(const Tiles& tiles, const Product& p, int64_t begin, int64
     for (int64_t block = begin; block < end; block += step)
         for (int64_t n = 0; n < passes; ++n) {
             const int64_t row = rows * n / passes, count = rows * (n + 1) / passes - row;
-            const Next next{p.at(block + step) + size * n / passes, halvings};
+            const NextBlock next{p.at(block + step) + size * n / passes, halvings};
             tiles[count - 1](p, block, row, next);
         }
 }
 
-// Few rows take several blocks at once, so that there are always enough sums under way and the memory
-// follows two pages; the order within each sum stays.
+// Few rows take several blocks at once, so that enough independent sums are in progress and memory streams
+// from several places; the order within each sum stays.
 template <class Read>
-static void multiply(const Product& p, int64_t begin, int64_t end, int64_t rows) {
-    static constexpr auto one = float_tiles<Read, 1>(std::make_integer_sequence<int, MOST>{});
-    static constexpr auto two = float_tiles<Read, 2>(std::make_integer_sequence<int, TWICE>{});
+static void gemm(const Gemm& p, int64_t begin, int64_t end, int64_t rows) {
+    static constexpr auto one = float_tiles<Read, 1>(std::make_integer_sequence<int, MAX_ROWS>{});
+    static constexpr auto two =
+        float_tiles<Read, 2>(std::make_integer_sequence<int, MAX_ROWS_OF_TWO>{});
     static constexpr auto four = float_tiles<Read, 4>(std::make_integer_sequence<int, 1>{});
     if (rows == 1) {
         const int64_t whole = begin + (end - begin) / 4 * 4;
         in_passes(four, p, begin, whole, 4, rows);
         begin = whole;
     }
-    if (rows <= TWICE) {
+    if (rows <= MAX_ROWS_OF_TWO) {
         const int64_t whole = begin + (end - begin) / 2 * 2;
         in_passes(two, p, begin, whole, 2, rows);
         begin = whole;
@@ -227,22 +230,23 @@ static void multiply(const Product& p, int64_t begin, int64_t end, int64_t rows)
 
 // Blocks begin..end of matrix `which` times all rows; the weights at `after` are read next,
 // if that is known.
-static void multiply(const Matrix& m, int64_t which, int64_t begin, int64_t end, const Row* x,
-                     const Tail* tails, int64_t rows, Taker done, const char* after = nullptr) {
+static void gemm(const Matrix& m, int64_t which, int64_t begin, int64_t end, const Row* x,
+                 const LoraRow* lora, int64_t rows, Epilogue epilogue,
+                 const char* after = nullptr) {
     if (rows == 0 || begin >= end) return;
-    const Product p{m, which, x, tails, done, end, after ? after : m.block(end)};
+    const Gemm p{m, which, x, lora, epilogue, end, after ? after : m.block(end)};
 #ifdef __AVX512VNNI__
     static constexpr auto int8 =
-        byte_tiles<BytesInt8>(std::make_integer_sequence<int, BytesInt8::MOST>{});
+        byte_tiles<BytesInt8>(std::make_integer_sequence<int, BytesInt8::MAX_ROWS>{});
     static constexpr auto int4 =
-        byte_tiles<BytesInt4>(std::make_integer_sequence<int, BytesInt4::MOST>{});
+        byte_tiles<BytesInt4>(std::make_integer_sequence<int, BytesInt4::MAX_ROWS>{});
     if (m.format == INT8) return in_passes(int8, p, begin, end, 1, rows);
     if (m.format == INT4) return in_passes(int4, p, begin, end, 1, rows);
 #endif
     switch (m.format) {
-        case FLOAT32: return multiply<ReadFloat32>(p, begin, end, rows);
-        case BFLOAT16: return multiply<ReadBfloat16>(p, begin, end, rows);
-        case INT8: return multiply<ReadInt8>(p, begin, end, rows);
-        case INT4: return multiply<ReadInt4>(p, begin, end, rows);
+        case FLOAT32: return gemm<ReadFloat32>(p, begin, end, rows);
+        case BFLOAT16: return gemm<ReadBfloat16>(p, begin, end, rows);
+        case INT8: return gemm<ReadInt8>(p, begin, end, rows);
+        case INT4: return gemm<ReadInt4>(p, begin, end, rows);
     }
 }

@@ -1,5 +1,6 @@
-// Drawing one token from a row of logits: temperature, top-k, top-p, min-p, and a random number
-// that depends on the row's seed and count alone. serving/engine/sampler.py is the reference.
+// Sampling one token from a row of logits: temperature, top-k, top-p, min-p, and a random number that
+// depends on the row's seed and on how many tokens it has alone. serving/engine/sampler.py is the
+// reference.
 
 #pragma once
 
@@ -7,63 +8,64 @@
 
 #include "vectors.h"
 
-struct Draw {
-    float temperature, top_p, min_p;  // temperature 0: the best token
+struct SamplingParams {
+    float temperature, top_p, min_p;  // temperature 0: greedy
     int32_t top_k;                    // 0: off
     uint64_t seed;
 };
-struct Drawn {
+struct Sample {
     int64_t token;
-    float raw, processed;  // log-probabilities before and after the row's parameters
+    float raw_logprob, processed_logprob;  // before and after the row's parameters
 };
 
-static inline uint64_t mix(uint64_t x) {
+static inline uint64_t splitmix(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
     x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
     return x ^ (x >> 31);
 }
 static inline double uniform(uint64_t seed, uint64_t count) {  // splitmix64, in [0, 1)
     const uint64_t golden = 0x9E3779B97F4A7C15u;
-    return (mix(mix(seed + golden) + golden * (count + 1)) >> 11) * 0x1p-53;
+    return (splitmix(splitmix(seed + golden) + golden * (count + 1)) >> 11) * 0x1p-53;
 }
 
 // exp((logits - peak) * slope) into `out`; returns the sum. `size` is a multiple of 16.
-static double exponentials(const float* logits, int64_t size, float peak, float slope, float* out) {
+static double exp_sum(const float* logits, int64_t size, float peak, float slope, float* out) {
     double sum = 0;
     for (int64_t i = 0; i < size; i += WIDTH) {
-        const vec value = exponential((load(logits + i) - peak) * slope);
+        const vec value = exp_vec((load(logits + i) - peak) * slope);
         store(out + i, value);
         sum += total(value);
     }
     return sum;
 }
 
-// `logits` [size], padded with -inf to a multiple of 16 tokens; `scratch` is anyone's.
-static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t count,
+// `logits` [size], padded with -inf to a multiple of 16 tokens; `count` tokens were sampled before.
+// `scratch` and `order` are overwritten.
+static Sample sample(const float* logits, int64_t size, const SamplingParams& params, uint64_t count,
                   std::vector<float>& scratch, std::vector<int32_t>& order) {
     vec peaks = load(logits);
     for (int64_t i = WIDTH; i < size; i += WIDTH) peaks = most(peaks, load(logits + i));
     const float peak = largest(peaks);
     scratch.resize(size);
     float* weight = scratch.data();
-    const float raw = peak + std::log(exponentials(logits, size, peak, 1, weight));
-    if (how.temperature == 0) {
+    const float raw = peak + std::log(exp_sum(logits, size, peak, 1, weight));
+    if (params.temperature == 0) {
         int64_t token = 0;
         while (token + 1 < size && logits[token] != peak) ++token;
         return {token, peak - raw, 0};
     }
     double sum = 0;
-    const float slope = 1 / how.temperature;
-    if (how.temperature == 1)
+    const float slope = 1 / params.temperature;
+    if (params.temperature == 1)
         for (int64_t i = 0; i < size; i += WIDTH) sum += total(load(weight + i));
     else
-        sum = exponentials(logits, size, peak, slope, weight);
+        sum = exp_sum(logits, size, peak, slope, weight);
     auto result = [&](int64_t token, double mass) {
         const float processed = (logits[token] - peak) * slope - std::log(mass);
-        return Drawn{token, logits[token] - raw, processed};
+        return Sample{token, logits[token] - raw, processed};
     };
-    const double random = uniform(how.seed, count);
-    const bool filtered = how.top_p < 1 || how.min_p > 0 || how.top_k > 0;
+    const double random = uniform(params.seed, count);
+    const bool filtered = params.top_p < 1 || params.min_p > 0 || params.top_k > 0;
     if (!filtered) {
         double passed = 0, target = random * sum;
         int64_t i = 0;
@@ -80,16 +82,16 @@ static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t c
         }
         return result(token < size ? token : possible, sum);
     }
-    // Candidates in falling order: as many as top-k allows, or as carry top-p's mass.
+    // Candidates in falling order: at most top_k of them, and no more than hold top_p of the mass.
     order.clear();
     for (int64_t i = 0; i < size; ++i)
-        if (weight[i] >= 1e-8f) order.push_back(i);  // of the best's, which is 1
+        if (weight[i] >= 1e-8f) order.push_back(i);  // of the most likely token's, which is 1
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
         return weight[a] > weight[b] || (weight[a] == weight[b] && a < b);
     });
-    if (how.top_k > 0 && size_t(how.top_k) < order.size()) order.resize(how.top_k);
+    if (params.top_k > 0 && size_t(params.top_k) < order.size()) order.resize(params.top_k);
     double mass = sum;
-    if (how.top_k > 0) {
+    if (params.top_k > 0) {
         mass = 0;
         for (int32_t i : order) mass += weight[i];
     }
@@ -97,7 +99,7 @@ static Drawn draw(const float* logits, int64_t size, const Draw& how, uint64_t c
     size_t last = 0;
     for (; last < order.size(); ++last) {
         const float next = weight[order[last]];
-        if (last > 0 && (kept >= how.top_p * mass || next < how.min_p)) break;
+        if (last > 0 && (kept >= params.top_p * mass || next < params.min_p)) break;
         kept += next;
     }
     order.resize(last);

@@ -1,0 +1,115 @@
+"""Loading a Hugging Face causal LM onto our attention, experts and LoRA slots.
+
+Left out: sharded loading, quantised weights, encoder-decoders.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from burnish.kernels import attention, experts, recurrent
+from burnish.kernels.cpu.packing import Weights
+from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
+from burnish.kernels.model import LoadedModel
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM
+
+# Parameters below which float32 is as fast as bfloat16 on a CPU; a request's tokens then do not depend
+# on the rest of its batch.
+FP32_BELOW = 300_000_000
+
+
+def load_model(
+    path: Path | str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    native: bool = True,
+    weights: Weights = "auto",
+) -> LoadedModel:
+    """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
+
+    `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
+    CPU the native library where it covers the model (it is compiled on first use), on CUDA the Triton
+    kernels. `weights` is the format in which they keep weights; "auto" is lossless. Otherwise the
+    PyTorch reference serves.
+
+    Raises ModelError with one clear sentence for a folder that cannot be served.
+    """
+    folder = open_folder(path)
+    config, path = folder.config, folder.path
+    if unknown := recurrent.unknown_layers(config):
+        raise ModelError(
+            f"cannot load the model in {path}: its layers of type {unknown[0]} remember what no"
+            " cache of ours holds"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = _resolve_dtype(dtype, device, folder)
+    if device == "cpu":
+        _check_memory(folder, chosen, native)
+    attention.register()
+    experts.register()
+    try:
+        loading: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=chosen,
+            attn_implementation="sdpa" if recurrent.is_recurrent(config) else attention.NAME,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `_check_loaded` names them
+            **({"experts_implementation": experts.NAME} if has_experts(config) else {}),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"cannot load the model in {path}: {one_line(error)}") from error
+    model, info = loading
+    _check_loaded(path, model, info)
+    model = model.to(torch.device(device)).eval().requires_grad_(False)
+    loaded = LoadedModel(model, folder.tokenizer, path, folder.sha256)
+    if native:
+        use = loaded.use_native if device == "cpu" else loaded.use_cuda
+        use(weights)
+    return loaded
+
+
+def _check_memory(folder: ModelFolder, dtype: str, native: bool) -> None:
+    """ModelError if the weights, and the native library's copy of them, cannot fit."""
+    stored = folder.weight_bytes / max(1, folder.parameters)
+    each = (4 if dtype == "float32" else stored) + (min(stored, 4) if native else 0)
+    wanted, free = each * folder.parameters, available_bytes()
+    if free is not None and wanted > free:
+        raise ModelError(
+            f"the model in {folder.path} needs about {wanted / 2**30:.1f} GiB of memory and"
+            f" {free / 2**30:.1f} GiB are free"
+        )
+
+
+def _check_loaded(path: Path, model: Any, info: Any) -> None:
+    """ModelError if a weight is missing, of another shape, or not a number.
+
+    transformers would initialise the missing ones at random.
+    """
+    if wrong := sorted(info["mismatched_keys"]):
+        name, found, wanted = wrong[0]
+        raise ModelError(
+            f"{path}: {name} has shape {tuple(found)}, the architecture wants {tuple(wanted)}"
+        )
+    if missing := sorted(info["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise ModelError(f"{path} lacks the weights {missing[0]}{more}")
+    for name, parameter in model.named_parameters():
+        if not bool(parameter.detach().sum(dtype=torch.float32).isfinite()):
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+
+
+def has_experts(config: Any) -> bool:
+    """Whether a model of this config is a mixture of experts."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    return any(getattr(config, name, None) for name in names)
+
+
+def _resolve_dtype(dtype: str, device: str, folder: ModelFolder) -> str:
+    if dtype != "auto" or device != "cpu":
+        return dtype
+    return "float32" if folder.parameters < FP32_BELOW else "auto"
