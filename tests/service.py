@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 from burnish.ops.settings import free_port
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from openai import OpenAI
 
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
@@ -80,8 +80,8 @@ class Service:
         return code
 
     def children(self) -> dict[str, int]:
-        found = runfile.read(self.data_dir)
-        return dict(found.children) if found else {}
+        state = run_state.read(self.data_dir)
+        return dict(state.children) if state else {}
 
     def wait_until(self, condition: Callable[[], object], patience: float, otherwise: str):
         """The condition's first true value."""

@@ -32,7 +32,7 @@ from burnish.learner.database import (
 )
 from burnish.ops.bench.lib.results import FOLDER, keep, show
 from burnish.ops.bench.lib.service import BenchError, Running, running
-from burnish.ops.supervisor.runfile import pid_alive
+from burnish.ops.supervisor.run_state import pid_alive
 from rich.console import Console
 from sqlalchemy import select
 

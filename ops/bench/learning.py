@@ -69,7 +69,7 @@ class Bench:
     def run(self) -> None:
         base, base_right, _ = self._examine(None)
         oracle = sum(
-            self.people.best(task.family, right)
+            self.people.oracle_expected(task.family, right)
             for task, right in zip(self.exam, base_right, strict=True)
         ) / len(self.exam)
         skill = sum(base_right) / len(base_right)

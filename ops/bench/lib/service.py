@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.ops.settings import free_port
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from burnish.ops.supervisor.services import http_ok
 
 PATIENCE_S = 300.0
@@ -43,14 +43,14 @@ class Running:
         return f"sqlite:///{self.data_dir}/experience.db"
 
     def pid(self, child: str) -> int:
-        found = runfile.read(self.data_dir)
+        found = run_state.read(self.data_dir)
         if found is None or child not in found.children:
             raise BenchError(f"{child} does not run")
         return found.children[child]
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds that each process of the service has used so far."""
-        found = runfile.read(self.data_dir)
+        found = run_state.read(self.data_dir)
         return {name: cpu_seconds(pid) for name, pid in (found.children if found else {}).items()}
 
     def await_calm(self, patience: float = PATIENCE_S) -> None:
@@ -67,11 +67,11 @@ class Running:
         """Until serving is ready and the learner's processes run."""
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            found = runfile.running(self.data_dir)
+            found = run_state.running(self.data_dir)
             if (
                 found is not None
                 and all(
-                    name in found.children and runfile.pid_alive(found.children[name])
+                    name in found.children and run_state.pid_alive(found.children[name])
                     for name in LATER_CHILDREN
                 )
                 and http_ok(f"{self.url}/readyz")
