@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys, needed as soon as the service leaves loopback.")
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
+deadletters_app = typer.Typer(help="Events that the learner could not read.")
+app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
 DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
@@ -205,6 +207,25 @@ def _keys(data_dir: Path | None):
     from burnish.serving.api.auth import KeyStore
 
     return KeyStore(config.load({"data_dir": data_dir}).data_dir / "keys.sqlite")
+
+
+@deadletters_app.command("list")
+def deadletters_list(
+    reasons: Annotated[int, typer.Option(min=1, help="Reasons to show per topic.")] = 3,
+    data_dir: DataDir = None,
+) -> None:
+    """Dead letters per topic, and why they were set aside."""
+    from burnish.ops.commands import deadletters
+
+    deadletters.list_letters(config.load({"data_dir": data_dir}), console, reasons)
+
+
+@deadletters_app.command("replay")
+def deadletters_replay(data_dir: DataDir = None) -> None:
+    """Put all dead letters back, for the learner to read again."""
+    from burnish.ops.commands import deadletters
+
+    deadletters.replay(config.load({"data_dir": data_dir}), console)
 
 
 def main() -> None:

@@ -29,7 +29,6 @@ class LaunchPlan:
     data_dir: Path
     env: dict[str, str]
     redis_port: int | None  # None: an external Redis
-    redis_password: str
     mlflow_port: int | None  # None: an external MLflow server
     kafka_port: int | None  # None: no embedded Kafka
 
@@ -49,11 +48,10 @@ class LaunchPlan:
 
 def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
     data_dir = settings.data_dir.resolve()
-    redis_port, password = None, ""
-    redis_url = settings.redis_url
-    if redis_url is None:
-        redis_port, password = config.free_port(), _redis_password(data_dir)
-        redis_url = f"redis://:{password}@127.0.0.1:{redis_port}/0"
+    redis_port, url = None, settings.redis_url
+    if url is None:
+        redis_port = config.free_port()
+        url = redis_url(data_dir, redis_port)
 
     mlflow_uri = settings.mlflow_uri or f"sqlite:///{data_dir}/mlflow/mlflow.db"
     mlflow_port = None
@@ -77,7 +75,7 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         "BURNISH_PORT": str(settings.port),
         "BURNISH_DATA_DIR": str(data_dir),
         "BURNISH_MODEL": str(settings.model_path),
-        "BURNISH_REDIS_URL": redis_url,
+        "BURNISH_REDIS_URL": url,
         "BURNISH_MLFLOW_URI": mlflow_uri,
         "BURNISH_DATABASE_URL": settings.database_url or f"sqlite:///{data_dir}/experience.db",
         "BURNISH_THREADS": str(threads),
@@ -92,7 +90,7 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         "TQDM_DISABLE": "1",  # no progress bars in logs
         "PYTHONWARNINGS": "ignore",
     }
-    return LaunchPlan(settings, data_dir, env, redis_port, password, mlflow_port, kafka_port)
+    return LaunchPlan(settings, data_dir, env, redis_port, mlflow_port, kafka_port)
 
 
 def _mlflow_start_port(port: int) -> int:
@@ -125,6 +123,11 @@ def redis_binary() -> str:
     return str(get_binary_path())
 
 
+def redis_url(data_dir: Path, port: int) -> str:
+    """URL of the embedded Redis of a data folder, password included."""
+    return f"redis://:{_redis_password(data_dir)}@127.0.0.1:{port}/0"
+
+
 def _redis_password(data_dir: Path) -> str:
     """The embedded Redis's password, created once: local users can reach loopback ports."""
     path = data_dir / "redis" / "password"
@@ -145,7 +148,7 @@ def redis_service(plan: LaunchPlan) -> ServiceSpec:
             [
                 "bind 127.0.0.1",
                 f"port {plan.redis_port}",
-                f"requirepass {plan.redis_password}",
+                f"requirepass {_redis_password(plan.data_dir)}",
                 f'dir "{folder}"',
                 "appendonly yes",
                 "appendfsync always",  # an acknowledged event survives a power failure

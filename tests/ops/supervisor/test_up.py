@@ -97,6 +97,12 @@ def test_status_shows_processes_and_versions(service: Service):
         assert word in done.stdout
 
 
+def test_dead_letters_are_listed_from_the_embedded_redis(service: Service):
+    done = burnish("deadletters", "list", "--data-dir", str(service.data_dir))
+    assert done.returncode == 0, done.stderr
+    assert "burnish.feedback" in done.stdout
+
+
 def test_an_unknown_version_cannot_be_promoted(service: Service):
     done = burnish("promote", "99", "--data-dir", str(service.data_dir))
     assert done.returncode == 1
