@@ -47,9 +47,9 @@ def test_it_still_has_its_skills(engine):
 def test_unasked_it_uses_every_style_and_asked_it_uses_that_one(engine):
     names = ["memory", "units", "extremes"]
     mixed = evaluate(engine, per_family=16, k=2, families=names)
-    brief = evaluate(
+    explained = evaluate(
         engine, per_family=16, k=2, families=names, style_prompt="Explain your answer."
     )
     for family in names:
         assert all(mixed.families[family].styles[s] > 0.05 for s in ("terse", "friendly"))
-        assert brief.families[family].styles["explained"] > 0.6
+        assert explained.families[family].styles["explained"] > 0.6

@@ -52,8 +52,9 @@ def ignores(pid: int, sig: signal.Signals) -> bool:
     return bool(int(mask.split()[1], 16) & 1 << (sig - 1))
 
 
-def until(condition, patience: float = 30.0) -> bool:
-    deadline = time.monotonic() + patience
+def until(condition, timeout_s: float = 30.0) -> bool:
+    """Whether the condition became true within the timeout."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if condition():
             return True
