@@ -60,19 +60,21 @@ class UpSettings(BaseSettings):
     )
     mlflow_uri: str | None = Field(default=None, description="MLflow registry (default: SQLite)")
     mlflow_port: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=65535,
         description="port of MLflow's page (default: first free above 1000 up)",
     )
     update_every: float | None = Field(
-        None, gt=0, description="seconds between update ticks (`up` on the shipped model: 20)"
+        default=None,
+        gt=0,
+        description="seconds between update ticks (`up` on the shipped model: 20)",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads per model process (default: half the cores)"
+        default=None, ge=1, description="CPU threads per model process (default: half the cores)"
     )
     url: str | None = Field(
-        None, description="service the commands talk to (default: this folder's)"
+        default=None, description="service the commands talk to (default: this folder's)"
     )
     api_key: str | None = Field(default=None, description="key the commands send")
 
