@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import FeedbackError
-from burnish.feedback.events import TOPICS
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.deadletters import letters, replay_all
 from burnish.feedback.stream.event_stream import open_stream

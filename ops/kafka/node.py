@@ -7,6 +7,7 @@ installed wheel works and a changed pom does not use old jars.
 Left out: security and several brokers. For production, set BURNISH_KAFKA_BOOTSTRAP.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -18,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -180,10 +182,8 @@ class KafkaNode:
         return config
 
     def _format(self, libs: Path, config: Path) -> None:
-        tool = "kafka.tools.StorageTool"
-        made = subprocess.run(self._java(libs, tool, "random-uuid"), capture_output=True, text=True)
-        cluster_id = made.stdout.strip().splitlines()[-1:] or [""]
-        command = self._java(libs, tool, "format", "--standalone", "-t", *cluster_id)
+        tool, cluster_id = "kafka.tools.StorageTool", _random_cluster_id()
+        command = self._java(libs, tool, "format", "--standalone", "-t", cluster_id)
         done = subprocess.run([*command, "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             raise KafkaNodeError(f"cannot format {self.data_dir}: {done.stdout}{done.stderr}")
@@ -234,6 +234,14 @@ def run_kafka(data_dir: Path, port: int) -> int:
             return 1
     node.stop()
     return 0
+
+
+def _random_cluster_id() -> str:
+    """A random UUID as Kafka writes it: URL-safe base64 without padding, not starting with `-`."""
+    while True:
+        encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not encoded.startswith("-"):
+            return encoded
 
 
 def _free_port() -> int:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
-from burnish.feedback.events import FEEDBACK, INTERACTIONS
 from burnish.feedback.stream.deadletters import dead_letter, letters
 from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
