@@ -1,8 +1,8 @@
-"""The command line: `burnish up`, and what one does beside a running service.
+"""The command line `burnish`: `up`, and the commands that act on a running service.
 
-Commands only parse flags and word errors; each one's work is in the module it imports when called,
-so that `burnish --help` needs neither torch nor MLflow. An error a person can act on is one line
-on stderr: exit code 2 for a setting, 1 for the rest.
+Commands here only parse flags and report errors; each imports the module that does its work when
+called, so that `burnish --help` loads neither torch nor MLflow. An error that the user can correct
+is one line on stderr, with exit code 2 for a setting and 1 otherwise.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Annotated
 
 import typer
 from burnish.ops import settings as config
-from burnish.ops.commands import lab
-from burnish.ops.commands.client import Service, ServiceDown, ServiceError
+from burnish.ops.commands import research
+from burnish.ops.commands.client import ServiceClient, ServiceDown, ServiceError
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +29,8 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys, needed as soon as the service leaves loopback.")
 app.add_typer(keys_app, name="keys", no_args_is_help=True)
+deadletters_app = typer.Typer(help="Events that the learner could not read.")
+app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
 DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
@@ -89,7 +91,7 @@ def status(
 @app.command()
 def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
     """Ask the learner for an update tick now."""
-    service = Service(config.load({"data_dir": data_dir, "url": url}))
+    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
     service.post("/v1/learner/update", {"policy": policy})
     console.print("asked the learner for an update; `burnish status` will say what it did")
 
@@ -115,10 +117,10 @@ def rollback(policy: Policy = "default", data_dir: DataDir = None, url: Url = No
 
 
 def _move(settings: UpSettings, policy: str, version: int | None) -> None:
-    """Move the champion alias: through the service if it is up, else in the registry itself."""
+    """Move the champion alias through the service if it is up, else directly in the registry."""
     action = "rollback" if version is None else "promote"
     try:
-        Service(settings).post(
+        ServiceClient(settings).post(
             f"/v1/policies/{policy}/{action}", {} if version is None else {"version": version}
         )
     except ServiceDown:
@@ -155,11 +157,11 @@ def kafka(
     run_kafka(settings.data_dir.resolve() / "kafka", port)
 
 
-app.command()(lab.simulate)
-app.command()(lab.pretrain)
-app.command()(lab.train_compactor)
-app.command()(lab.verify)
-app.command()(lab.kernels)
+app.command()(research.simulate)
+app.command()(research.pretrain)
+app.command()(research.train_compactor)
+app.command()(research.verify)
+app.command()(research.kernels)
 
 
 @keys_app.command("add")
@@ -207,11 +209,30 @@ def _keys(data_dir: Path | None):
     return KeyStore(config.load({"data_dir": data_dir}).data_dir / "keys.sqlite")
 
 
+@deadletters_app.command("list")
+def deadletters_list(
+    reasons: Annotated[int, typer.Option(min=1, help="Reasons to show per topic.")] = 3,
+    data_dir: DataDir = None,
+) -> None:
+    """Dead letters per topic, and why they were set aside."""
+    from burnish.ops.commands import deadletters
+
+    deadletters.list_letters(config.load({"data_dir": data_dir}), console, reasons)
+
+
+@deadletters_app.command("replay")
+def deadletters_replay(data_dir: DataDir = None) -> None:
+    """Put all dead letters back, for the learner to read again."""
+    from burnish.ops.commands import deadletters
+
+    deadletters.replay(config.load({"data_dir": data_dir}), console)
+
+
 def main() -> None:
-    """The console script: one line per error a person can act on."""
+    """Console script: reports errors that the user can correct in one line."""
     try:
         app()
-    except (SettingsError, runfile.FolderInUse) as error:
+    except (SettingsError, run_state.FolderInUse) as error:
         print(f"burnish: {error}", file=sys.stderr)
         sys.exit(2)
     except ServiceError as error:

@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Description of the machine and versions that figures were measured on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("torch", "transformers", "mlflow", "celery", "fastapi", "openai")
 
 
 def describe_machine() -> dict[str, object]:
-    """Processor, memory, versions and commit, as far as the system tells."""
+    """Processor, memory, versions and commit, as far as the system reports them."""
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

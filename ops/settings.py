@@ -1,9 +1,8 @@
-"""Every BURNISH_* setting of the whole service, checked before anything starts.
+"""All BURNISH_* settings of the service, validated before anything starts.
 
-Each room owns a pydantic-settings class; this module adds the few that belong to the command
-line, unites them, and refuses what none of them knows. A flag of `burnish` is the same variable
-written shorter: it goes into the environment first and is checked with the rest. What a room
-does with its settings is left to the room.
+Each room owns a pydantic-settings class; this module adds those of the command line, merges them,
+and rejects unknown variables. A flag of `burnish` sets its variable in the environment and is
+validated like it.
 """
 
 from __future__ import annotations
@@ -25,16 +24,18 @@ PREFIX = "BURNISH_"
 EMBER = Path(__file__).parent / "ember"
 DEMO_UPDATE_EVERY = 20.0
 
-# Read by a room straight from the environment, so no settings class lists them.
-BARE = {"SECRET": "signs interaction ids (default: the file `secret` in the data folder)"}
+# Read directly from the environment, so no settings class lists them.
+ENVIRONMENT_ONLY = {
+    "SECRET": "signs interaction ids (default: the file `secret` in the data folder)"
+}
 
 
 class SettingsError(ValueError):
-    """One line that names the setting and what is wrong with it."""
+    """An invalid setting; the message is one line that names it."""
 
 
 class UpSettings(BaseSettings):
-    """What `burnish up` and the other commands need to know."""
+    """Settings of `burnish up` and the other commands."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
@@ -59,19 +60,21 @@ class UpSettings(BaseSettings):
     )
     mlflow_uri: str | None = Field(default=None, description="MLflow registry (default: SQLite)")
     mlflow_port: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=65535,
         description="port of MLflow's page (default: first free above 1000 up)",
     )
     update_every: float | None = Field(
-        None, gt=0, description="seconds between update ticks (`up` on the shipped model: 20)"
+        default=None,
+        gt=0,
+        description="seconds between update ticks (`up` on the shipped model: 20)",
     )
     threads: int | None = Field(
-        None, ge=1, description="CPU threads per model process (default: half the cores)"
+        default=None, ge=1, description="CPU threads per model process (default: half the cores)"
     )
     url: str | None = Field(
-        None, description="service the commands talk to (default: this folder's)"
+        default=None, description="service the commands talk to (default: this folder's)"
     )
     api_key: str | None = Field(default=None, description="key the commands send")
 
@@ -109,7 +112,7 @@ def rooms() -> dict[str, type[BaseSettings]]:
 
 
 def known() -> dict[str, Setting]:
-    """Every BURNISH_* variable by its full name, in the order a reader would want."""
+    """Every BURNISH_* variable by its full name, in the order of the settings page."""
     found: dict[str, Setting] = {}
     for room, cls in rooms().items():
         for field, info in cls.model_fields.items():
@@ -122,7 +125,7 @@ def known() -> dict[str, Setting]:
                 found[name] = Setting(name, (*earlier.rooms, room), default, earlier.description)
             else:
                 found[name] = Setting(name, (room,), _default(info), info.description or "")
-    for field, description in BARE.items():
+    for field, description in ENVIRONMENT_ONLY.items():
         found[PREFIX + field] = Setting(PREFIX + field, ("feedback",), "", description)
     return found
 
@@ -131,12 +134,12 @@ def _default(info: Any) -> str:
     if info.default_factory is not None or info.is_required() or info.default is None:
         return ""
     if isinstance(info.default, (list, tuple)):
-        return json.dumps(info.default)  # as the variable would be written
+        return json.dumps(info.default)  # as written in the variable
     return str(info.default)
 
 
-def refuse_unknown(env: Mapping[str, str]) -> None:
-    """A misspelt variable that is silently ignored costs an afternoon: say so at once."""
+def reject_unknown(env: Mapping[str, str]) -> None:
+    """Raise SettingsError for a BURNISH_* variable that no settings class defines."""
     names = known()
     for name in sorted(env):
         if name.startswith(PREFIX) and name not in names:
@@ -146,24 +149,24 @@ def refuse_unknown(env: Mapping[str, str]) -> None:
 def _hint(name: str, names: Mapping[str, Setting]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]}?" if close else " (the README lists them all)"
+    matches = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {matches[0]}?" if matches else " (the README lists them all)"
 
 
 def load(flags: Mapping[str, object | None] | None = None) -> UpSettings:
-    """Put flags into the environment, refuse unknown variables, return the checked settings."""
+    """Put flags into the environment, reject unknown variables, return the validated settings."""
     for field, value in (flags or {}).items():
         if value is not None:
             os.environ[PREFIX + field.upper()] = str(value)
-    # An empty variable is how compose files and shells say "not set".
+    # Compose files and shells pass an unset variable as an empty one.
     for name in [n for n, v in os.environ.items() if n.startswith(PREFIX) and v == ""]:
         del os.environ[name]
-    refuse_unknown(os.environ)
+    reject_unknown(os.environ)
     return _check(UpSettings)
 
 
 def check_rooms(env: Mapping[str, str]) -> None:
-    """Build each room's settings from the environment its process will get."""
+    """Validate each room's settings in the environment that its process will get."""
     before = dict(os.environ)
     os.environ.update(env)
     try:
@@ -227,7 +230,7 @@ def _candidates(start: int) -> Iterator[int]:
 
 
 def as_markdown() -> str:
-    """The page ops/docs/settings.md; a test keeps it true."""
+    """The page ops/docs/settings.md; a test compares them."""
     lines = [
         "# Settings",
         "",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 from burnish.ops.settings import free_port
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from openai import OpenAI
 
 MESSAGES = [{"role": "user", "content": "What is 12 + 30?"}]
@@ -47,7 +47,7 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, patience: float = 600.0) -> None:
+    def start(self, timeout_s: float = 600.0) -> None:
         with self.output.open("ab") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "burnish.ops.cli", *self._argv],
@@ -56,7 +56,7 @@ class Service:
                 stderr=subprocess.STDOUT,
             )
         try:
-            self.wait_until(self.ready, patience, "never became ready")
+            self.wait_until(self.ready, timeout_s, "never became ready")
         except AssertionError:
             self.stop()
             raise
@@ -64,14 +64,14 @@ class Service:
     def ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise AssertionError(f"`burnish up` ended:\n{self.said()}")
+            raise AssertionError(f"`burnish up` ended:\n{self.log_tails()}")
         try:
             return httpx.get(f"{self.url}/readyz", timeout=2).status_code == 200
         except httpx.TransportError:
             return False
 
     def stop(self, sig: signal.Signals = signal.SIGINT) -> int:
-        """Ctrl-C by default; returns the exit code."""
+        """Send the signal (default: Ctrl-C) and wait; returns the exit code."""
         if self.process is None:
             return 0
         self.process.send_signal(sig)
@@ -80,20 +80,20 @@ class Service:
         return code
 
     def children(self) -> dict[str, int]:
-        found = runfile.read(self.data_dir)
-        return dict(found.children) if found else {}
+        state = run_state.read(self.data_dir)
+        return dict(state.children) if state else {}
 
-    def wait_until(self, condition: Callable[[], object], patience: float, otherwise: str):
-        """The condition's first true value."""
-        deadline = time.monotonic() + patience
+    def wait_until(self, condition: Callable[[], object], timeout_s: float, message: str):
+        """Poll the condition; returns its first true value. AssertionError after the timeout."""
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if value := condition():
                 return value
             time.sleep(0.1)
-        raise AssertionError(f"{otherwise} within {patience:.0f} s\n{self.said()}")
+        raise AssertionError(f"{message} within {timeout_s:.0f} s\n{self.log_tails()}")
 
-    def said(self, lines: int = 15) -> str:
-        """The end of everything it printed and logged."""
+    def log_tails(self, lines: int = 15) -> str:
+        """The last lines of its output and of each log."""
         texts = []
         for path in (self.output, *sorted(self.data_dir.glob("logs/*.log"))):
             tail = path.read_text(errors="replace").splitlines()[-lines:]
@@ -102,6 +102,6 @@ class Service:
 
     def judge(self, interaction_id: str, value: str) -> str:
         body = {"interaction_id": interaction_id, "name": "thumbs", "value": value}
-        answer = httpx.post(f"{self.url}/v1/feedback", json=body, timeout=10)
-        assert answer.status_code == 202, answer.text
-        return answer.json()["id"]
+        response = httpx.post(f"{self.url}/v1/feedback", json=body, timeout=10)
+        assert response.status_code == 202, response.text
+        return response.json()["id"]

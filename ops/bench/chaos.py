@@ -1,8 +1,8 @@
 """kill -9 under load: `python -m burnish.ops.bench.chaos [--kafka]`.
 
-Eight clients chat, judge and retract while serving, worker, beat, Redis (and Kafka) are
-killed in turn. Requests may fail meanwhile. What may not happen: that anything the service
-acknowledged is missing from the experience database afterwards, or is there twice.
+Eight clients chat, judge and retract while serving, worker, beat, Redis (and Kafka) are killed one
+after the other. Requests may fail meanwhile; whatever the service acknowledged must afterwards be in
+the experience database exactly once.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from burnish.learner.database import (
     RetractionRow,
     VersionEventRow,
 )
-from burnish.ops.bench.lib.results import FOLDER, keep, show
-from burnish.ops.bench.lib.service import BenchError, Running, running
-from burnish.ops.supervisor.runfile import pid_alive
+from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
+from burnish.ops.bench.lib.service import BenchError, RunningService, run_service
+from burnish.ops.supervisor.run_state import pid_alive
 from rich.console import Console
 from sqlalchemy import select
 
 POLICY = "default"
 TARGETS = ("serving", "worker", "beat", "redis")
 BEFORE_S, AFTER_S = 5.0, 5.0
-BACK_PATIENCE_S = 60.0
-SETTLE_PATIENCE_S = 90.0
+RECOVERY_TIMEOUT_S = 60.0
+ARRIVAL_TIMEOUT_S = 90.0
 JUDGED, RETRACTED = 0.6, 0.05
 
 
 @dataclass
 class Acknowledged:
-    """What the service said it had taken, by id."""
+    """Ids that the service acknowledged."""
 
     interactions: list[str] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Acknowledged:
 
 
 class Load:
-    """Clients that go on whatever happens; an error costs them a short rest."""
+    """Clients that continue after errors, with a short pause."""
 
     def __init__(self, url: str, clients: int, seed: int = 0) -> None:
         self._client = openai.AsyncOpenAI(
@@ -63,7 +63,7 @@ class Load:
         )
         self._clients = clients
         self._rng = random.Random(seed)
-        self.taken = Acknowledged()
+        self.acknowledged = Acknowledged()
         self.stopping = False
 
     async def run(self) -> None:
@@ -75,18 +75,18 @@ class Load:
     async def _client_loop(self, user: str) -> None:
         while not self.stopping:
             try:
-                await self._turn(user)
+                await self._chat_once(user)
             except openai.APIError as error:
-                self.taken.errors[type(error).__name__] += 1
+                self.acknowledged.errors[type(error).__name__] += 1
                 await asyncio.sleep(0.2)
 
-    async def _turn(self, user: str) -> None:
+    async def _chat_once(self, user: str) -> None:
         task = tasks.sample(self._rng, family="arithmetic")
         messages: Any = list(task.messages)
         answer = await self._client.chat.completions.create(
             model=POLICY, messages=messages, user=user, max_tokens=48
         )
-        self.taken.interactions.append(answer.id)
+        self.acknowledged.interactions.append(answer.id)
         if self._rng.random() >= JUDGED:
             return
         thumb = {
@@ -94,54 +94,56 @@ class Load:
             "name": "thumbs",
             "value": self._rng.choice(("up", "down")),
         }
-        taken: Any = await self._client.post("/feedback", body=thumb, cast_to=object)
-        self.taken.feedback.append(taken["id"])
+        response: Any = await self._client.post("/feedback", body=thumb, cast_to=object)
+        self.acknowledged.feedback.append(response["id"])
         if self._rng.random() < RETRACTED:
-            await self._client.delete(f"/feedback/{taken['id']}", cast_to=object)
-            self.taken.retractions.append(taken["id"])
+            await self._client.delete(f"/feedback/{response['id']}", cast_to=object)
+            self.acknowledged.retractions.append(response["id"])
 
 
-async def break_in_turn(service: Running, load: Load, targets: Iterable[str]) -> list[dict]:
-    """Kill each target once under load; what died and how long it stayed away."""
-    console, deaths = Console(), []
+async def kill_in_turn(service: RunningService, load: Load, targets: Iterable[str]) -> list[dict]:
+    """Kill each target once under load; returns per kill how long recovery took."""
+    console, kills = Console(), []
     for target in targets:
         await asyncio.sleep(BEFORE_S)
         pid = service.pid(target)
-        before = len(load.taken.interactions)
+        before = len(load.acknowledged.interactions)
         begin = time.monotonic()
         os.kill(pid, signal.SIGKILL)
-        away = await _back(service, target, pid, begin)
-        console.print(f"killed {target} ({pid}); back after {away:.1f} s")
+        away_s = await _recovery(service, target, pid, begin)
+        console.print(f"killed {target} ({pid}); back after {away_s:.1f} s")
         await asyncio.sleep(AFTER_S)
-        answers = len(load.taken.interactions) - before
-        deaths.append({"target": target, "away_seconds": round(away, 2), "answers_since": answers})
-    return deaths
+        answers = len(load.acknowledged.interactions) - before
+        kills.append({"target": target, "away_seconds": round(away_s, 2), "answers_since": answers})
+    return kills
 
 
-async def _back(service: Running, target: str, old: int, begin: float) -> float:
-    """Seconds until another process runs in its place and serving is ready."""
-    while time.monotonic() - begin < BACK_PATIENCE_S:
+async def _recovery(service: RunningService, target: str, old: int, begin: float) -> float:
+    """Seconds until a new process runs and serving is ready."""
+    while time.monotonic() - begin < RECOVERY_TIMEOUT_S:
         pid = service.pid(target)
         if pid != old and pid_alive(pid):
-            await asyncio.to_thread(service.await_ready, BACK_PATIENCE_S)
+            await asyncio.to_thread(service.wait_until_ready, RECOVERY_TIMEOUT_S)
             return time.monotonic() - begin
         await asyncio.sleep(0.1)
-    raise BenchError(f"{target} did not come back within {BACK_PATIENCE_S:.0f} s")
+    raise BenchError(f"{target} did not come back within {RECOVERY_TIMEOUT_S:.0f} s")
 
 
-async def rage(service: Running, targets: Iterable[str], clients: int) -> tuple[Load, list[dict]]:
+async def run_under_kills(
+    service: RunningService, targets: Iterable[str], clients: int
+) -> tuple[Load, list[dict]]:
     load = Load(service.url, clients)
     work = asyncio.create_task(load.run())
     try:
-        deaths = await break_in_turn(service, load, targets)
+        kills = await kill_in_turn(service, load, targets)
     finally:
         load.stopping = True
         await work
-    return load, deaths
+    return load, kills
 
 
 def stored(database: Database) -> dict[str, list[str]]:
-    """Ids in the experience database, as often as they are there."""
+    """Ids in the experience database, duplicates included."""
     with database.read() as session:
         used = session.scalars(select(CreditRow.event)).all()
         return {
@@ -152,17 +154,17 @@ def stored(database: Database) -> dict[str, list[str]]:
         }
 
 
-def learnt(service: Running) -> Counter[str]:
-    """How often each judgement was new to a version on the champion's line of ancestors."""
+def learnt(service: RunningService) -> Counter[str]:
+    """How often each judgement was new to the champion or one of its ancestors."""
     from burnish.serving.registry import PolicyRegistry
 
     registry = PolicyRegistry(service.mlflow_uri)
     parents = {version.version: version.parent for version in registry.versions(POLICY)}
     champion = registry.champion(POLICY)
     step = champion.version if champion else None
-    line = set()
+    lineage = set()
     while step is not None:
-        line.add(step)
+        lineage.add(step)
         step = parents.get(step)
     database = Database(service.database_url)
     with database.read() as session:
@@ -172,22 +174,22 @@ def learnt(service: Running) -> Counter[str]:
             )
         ).all()
     database.close()
-    return Counter(plain(event) for version, event in rows if version in line)
+    return Counter(plain(event) for version, event in rows if version in lineage)
 
 
 def plain(key: object) -> str:
-    """The id a client knows, out of `tenant/id#revision`."""
+    """The client's id out of `tenant/id#revision`."""
     return str(key).rpartition("/")[2].partition("#")[0]
 
 
-def settle(service: Running, taken: Acknowledged) -> dict[str, list[str]]:
-    """Wait until everything acknowledged has arrived, or patience is at its end."""
+def wait_until_stored(service: RunningService, acknowledged: Acknowledged) -> dict[str, list[str]]:
+    """Wait until everything acknowledged is stored, up to ARRIVAL_TIMEOUT_S; returns what is."""
     database = Database(service.database_url)
-    deadline = time.monotonic() + SETTLE_PATIENCE_S
+    deadline = time.monotonic() + ARRIVAL_TIMEOUT_S
     try:
         while True:
             found = stored(database)
-            missing = any(figures["missing"] for figures in compared(taken, found).values())
+            missing = any(figures["missing"] for figures in compare(acknowledged, found).values())
             if not missing or time.monotonic() > deadline:
                 return found
             time.sleep(1.0)
@@ -195,19 +197,19 @@ def settle(service: Running, taken: Acknowledged) -> dict[str, list[str]]:
         database.close()
 
 
-def compared(taken: Acknowledged, found: dict[str, list[str]]) -> dict[str, dict[str, int]]:
-    """Acknowledged against stored: how many are missing, how many are there more than once."""
+def compare(acknowledged: Acknowledged, found: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """Per kind: number acknowledged, missing, and stored more than once."""
     rows = {}
     for name in ("interactions", "feedback", "retractions"):
-        acknowledged: list[str] = getattr(taken, name)
+        ids: list[str] = getattr(acknowledged, name)
         counts = Counter(plain(key) for key in found[name])
         rows[name] = {
-            "acknowledged": len(acknowledged),
-            "missing": sum(counts[key] == 0 for key in acknowledged),
-            "twice": sum(counts[key] > 1 for key in acknowledged),
+            "acknowledged": len(ids),
+            "missing": sum(counts[key] == 0 for key in ids),
+            "twice": sum(counts[key] > 1 for key in ids),
         }
-    judged, gone = Counter(found["experience"]), set(taken.retractions)
-    standing = [key for key in taken.feedback if key not in gone]
+    judged, gone = Counter(found["experience"]), set(acknowledged.retractions)
+    standing = [key for key in acknowledged.feedback if key not in gone]
     rows["experience"] = {
         "acknowledged": len(standing),
         "missing": sum(judged[key] == 0 for key in standing),
@@ -230,23 +232,23 @@ def main(
     env = {"BURNISH_UPDATE_EVERY": str(update_every)}
     with (
         tempfile.TemporaryDirectory() as scratch,
-        running(Path(scratch), kafka=kafka, env=env) as service,
+        run_service(Path(scratch), kafka=kafka, env=env) as service,
     ):
-        load, deaths = asyncio.run(rage(service, targets, clients))
-        found = settle(service, load.taken)
+        load, kills = asyncio.run(run_under_kills(service, targets, clients))
+        found = wait_until_stored(service, load.acknowledged)
         counted = learnt(service)
-    rows = compared(load.taken, found)
+    rows = compare(load.acknowledged, found)
     for name, row in rows.items():
-        show(name, row)
+        print_figures(name, row)
     figures = {
         "stream": "kafka" if kafka else "redis",
-        "deaths": deaths,
-        "errors_meanwhile": dict(load.taken.errors),
+        "deaths": kills,
+        "errors_meanwhile": dict(load.acknowledged.errors),
         "judgements_learnt": len(counted),
         "judgements_learnt_twice": sum(times > 1 for times in counted.values()),
         **rows,
     }
-    print(keep("chaos-kafka" if kafka else "chaos", figures, out))
+    print(write_results("chaos-kafka" if kafka else "chaos", figures, out))
     sound = not any(row["missing"] or row["twice"] for row in rows.values())
     raise typer.Exit(0 if sound and not figures["judgements_learnt_twice"] else 1)
 

@@ -1,12 +1,12 @@
 """Tokens a second of the engine, beside its peers in the same run: `python -m burnish.ops.bench.engine`.
 
-Random weights of two shapes (see shapes.py), prompts of 128 tokens, 64 new ones, 1, 8 and 32 at
-once. Prefill is what it takes until every prompt has its first token, decode what the others take
-after that; of peers that cannot tell, what 64 tokens take longer than one. Fresh answers are what
-the learner asks for: several samples of each prompt, all at once, by a candidate's adapter (peft's
-with transformers' generate). Of several rounds the best counts. Ours includes scheduling, drawing,
-spelling and handing out. Peers: transformers' generate and its continuous batching, and llama.cpp
-where llama-cpp-python and gguf are installed (`pip install burnish[bench]`).
+Random weights of two shapes (see lib/shapes.py), prompts of 128 tokens, 64 new tokens, batches of 1,
+8 and 32. Prefill is the time until every prompt has its first token, decode the time for the rest;
+for peers that do not report the first token, decode is the time of 64 tokens minus that of one.
+Fresh answers are the learner's load: several samples per prompt in one batch, with a candidate's
+adapter (peft's for transformers' generate). The best of several rounds counts. Our figures include
+scheduling, sampling, detokenisation and streaming. Peers: transformers' generate and continuous
+batching, and llama.cpp where llama-cpp-python and gguf are installed (`pip install burnish[bench]`).
 
     python -m burnish.ops.bench.engine --shapes S,M --weights bfloat16,int8 --threads 2
 """
@@ -28,7 +28,7 @@ import numpy as np
 import typer
 from burnish.ops.bench.lib import peers
 from burnish.ops.bench.lib.peers import Peer, Timing
-from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.bench.lib.shapes import SHAPES, build
 from rich.console import Console
 from rich.table import Table
@@ -36,16 +36,16 @@ from rich.table import Table
 PROMPT, NEW = 128, 64
 CONCURRENT = (1, 8, 32)
 LORA_RANK = 16
-CANDIDATE = "candidate"  # who only answers the learner
-FRESH = (24, 4, 60)  # prompts, samples of each and tokens of each, as the learner asks for them
+CANDIDATE = "candidate"  # the contestant that serves only the learner's load
+FRESH = (24, 4, 60)  # the learner's load: prompts, samples per prompt, tokens per sample
 
 
 @contextmanager
 def burnish(
     folder: Path, threads: int, weights: Any, adapters: int = 0, batch: bool = False
 ) -> Iterator[Peer]:
-    """Our engine, with its prompts spread over the base's or so many adapters' versions; streamed, or
-    as one `batch`, which is how the learner asks."""
+    """Our engine. Prompts are distributed over `adapters` adapters (0: the base), and streamed or, as
+    the learner does, submitted as one `batch`."""
     import torch
     from burnish.kernels.loading import load_model
     from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
@@ -106,7 +106,7 @@ def burnish(
 
 
 def contestants(weights: list[str]) -> dict[str, Any]:
-    """Name -> context manager of (folder, threads)."""
+    """Name -> context manager over (folder, threads)."""
     found: dict[str, Any] = {}
     for form in weights:
         found[f"burnish {form}"] = partial(burnish, weights=form)
@@ -134,7 +134,7 @@ def measure(run: Peer, vocab: int, rounds: int) -> dict[str, Any]:
     for rows in CONCURRENT:
         decode, prefill = [], []
         for _ in range(rounds + 1):  # the first one warms up
-            # Never the same prompts twice: a cache that finds them again would flatter us.
+            # Never the same prompts twice, or prefix caching would inflate our figures.
             whole = run(rng.integers(3, vocab, (rows, PROMPT)), NEW)
             if whole.prefill is None:
                 prefill.append(run(rng.integers(3, vocab, (rows, PROMPT)), 1).seconds)
@@ -153,7 +153,7 @@ def measure(run: Peer, vocab: int, rounds: int) -> dict[str, Any]:
 
 
 def measure_fresh(run: Peer, vocab: int, rounds: int) -> float:
-    """New tokens a second of what the learner asks for, prefill included."""
+    """New tokens a second at the learner's load, prefill included."""
     rng = np.random.default_rng(1)
     prompts, samples, new = FRESH
     took = []
@@ -164,7 +164,7 @@ def measure_fresh(run: Peer, vocab: int, rounds: int) -> float:
 
 
 def read_bandwidth() -> float:
-    """GB/s that all threads together read from memory far larger than the caches."""
+    """Read bandwidth of all threads together in GB/s, on memory far larger than the caches."""
     import torch
 
     big = torch.ones(1 << 28)  # 1 GiB
@@ -207,11 +207,11 @@ def main(
                             rows[name] = measure(run, vocab, rounds)
                         if CANDIDATE in name or name == "transformers generate":
                             rows[name]["fresh"] = measure_fresh(run, vocab, rounds)
-                    except Exception as error:  # noqa: BLE001 - a peer's trouble is a result, too
+                    except Exception as error:  # noqa: BLE001 - a failing peer is a result as well
                         rows[name] = {"error": f"{type(error).__name__}: {error}"}
                 console.print(shape, name, rows[name])
             console.print(_table(shape, rows))
-    keep("engine", results, out)
+    write_results("engine", results, out)
     _plot(results, out / "engine.png")
 
 

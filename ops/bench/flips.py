@@ -1,10 +1,10 @@
 """A thousand swaps under 32 streams: `python -m burnish.ops.bench.flips`.
 
-The engine alone, as serving drives it: 32 clients stream without a pause while versions come and
-go. One swap loads a version beside the others, flips what new requests ask for, and unloads the one
-before. Every answer must be, token by token, what the version it began with says; none may fail; and
-the longest gap between two deltas is set beside that of the same load without swaps, and beside a
-decode step. `swaps.py` does fewer of them through HTTP, registry and aliases.
+The engine alone: 32 clients stream without a pause while adapter versions are swapped. One swap loads
+the next version, switches new requests to it, and unloads the previous one. Every answer must equal,
+token by token, that of the version it began with, and none may fail. The longest gap between two
+deltas is reported next to that of the same load without swaps, and to a decode step. `swaps.py` does
+fewer swaps, but through HTTP, registry and aliases.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from burnish.kernels.lora import (
     init_adapter,
     save_adapter,
 )
-from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
 from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.serving.engine import EngineError, LocalEngine, Request, SamplingParams
 
@@ -38,18 +38,18 @@ PROMPT = 32  # tokens
 
 
 @dataclass
-class Seen:
-    """What the clients of one load met."""
+class LoadResult:
+    """What the clients of one load observed."""
 
     answers: int = 0
     failures: list[str] = field(default_factory=list)
     mixed: int = 0
     gaps: list[float] = field(default_factory=list)  # seconds between deltas of one answer
-    survivors: int = 0  # answers that saw the champion change
+    spanning: int = 0  # answers during which the champion changed
 
 
 class Champion:
-    """Which version new requests ask for."""
+    """The version that new requests use, and the number of swaps so far."""
 
     def __init__(self) -> None:
         self.version = 0
@@ -57,7 +57,7 @@ class Champion:
 
 
 def write_versions(engine: LocalEngine, folder: Path, seed: int = 0) -> list[Path]:
-    """Adapters of noise, as folders; what is learnt does not matter to a swap."""
+    """Adapter folders with random weights; their content does not matter to a swap."""
     import torch
 
     spec = LoraSpec(RANK, 2.0 * RANK, default_targets(engine.model.model))
@@ -70,53 +70,53 @@ def write_versions(engine: LocalEngine, folder: Path, seed: int = 0) -> list[Pat
     return folders
 
 
-def question(number: int, adapter: str, tokens: int, vocab: int) -> Request:
-    """One of PROMPTS questions; its seed is its own."""
+def make_request(number: int, adapter: str, tokens: int, vocab: int) -> Request:
+    """Request number `number`: one of PROMPTS prompts, each with its own seed."""
     prompt = np.random.default_rng(number % PROMPTS).integers(3, vocab, PROMPT).tolist()
     params = SamplingParams(max_tokens=tokens, seed=number % PROMPTS, ignore_eos=True)
     return Request(str(number), tuple(prompt), params, adapter)
 
 
-def what_they_say(
+def expected_answers(
     engine: LocalEngine, folders: Sequence[Path], tokens: int, vocab: int
 ) -> dict[tuple[int, int], tuple[int, ...]]:
-    """The right answers: (version, question) -> tokens. Leaves no version resident."""
-    said = {}
+    """Reference answers: (version, prompt) -> tokens. Leaves no version loaded."""
+    expected = {}
     for version, folder in enumerate(folders):
         engine.load_adapter(f"p@{version}", folder)
-        requests = [question(at, f"p@{version}", tokens, vocab) for at in range(PROMPTS)]
+        requests = [make_request(at, f"p@{version}", tokens, vocab) for at in range(PROMPTS)]
         for at, answer in enumerate(engine.generate_batch(requests)):
-            said[version, at] = answer.token_ids
+            expected[version, at] = answer.token_ids
         engine.unload_adapter(f"p@{version}")
-    return said
+    return expected
 
 
 async def client(
     engine: LocalEngine, champion: Champion, numbers: Any, done: asyncio.Event,
-    said: dict[tuple[int, int], tuple[int, ...]], tokens: int, vocab: int, seen: Seen,
+    expected: dict[tuple[int, int], tuple[int, ...]], tokens: int, vocab: int, result: LoadResult,
 ) -> None:  # fmt: skip
-    """Ask, read, compare; again until `done`."""
+    """Send a request, read its answer and compare it with the reference, until `done`."""
     while not done.is_set():
         number, version, swaps = next(numbers), champion.version, champion.swaps
-        got: list[int] = []
+        received: list[int] = []
         last = None
         try:
-            async for delta in engine.generate(question(number, f"p@{version}", tokens, vocab)):
+            async for delta in engine.generate(make_request(number, f"p@{version}", tokens, vocab)):
                 now = time.perf_counter()
                 if last is not None:
-                    seen.gaps.append(now - last)
+                    result.gaps.append(now - last)
                 last = now
-                got += delta.token_ids
+                received += delta.token_ids
         except EngineError as error:
-            seen.failures.append(f"{type(error).__name__}: {error}")
+            result.failures.append(f"{type(error).__name__}: {error}")
             continue
-        seen.answers += 1
-        seen.survivors += champion.swaps != swaps
-        seen.mixed += tuple(got) != said[version, number % PROMPTS]
+        result.answers += 1
+        result.spanning += champion.swaps != swaps
+        result.mixed += tuple(received) != expected[version, number % PROMPTS]
 
 
 async def swap(engine: LocalEngine, champion: Champion, folders: Sequence[Path]) -> None:
-    """Load the next version, point at it, retire the one before."""
+    """Load the next version, make it the champion, unload the previous one."""
     old, new = champion.version, (champion.version + 1) % VERSIONS
     await asyncio.to_thread(engine.load_adapter, f"p@{new}", folders[new])
     champion.version = new
@@ -125,17 +125,19 @@ async def swap(engine: LocalEngine, champion: Champion, folders: Sequence[Path])
 
 
 async def load(
-    engine: LocalEngine, folders: Sequence[Path], said: dict[tuple[int, int], tuple[int, ...]],
+    engine: LocalEngine, folders: Sequence[Path], expected: dict[tuple[int, int], tuple[int, ...]],
     *, clients: int, tokens: int, vocab: int, swaps: int, seconds: float,
-) -> tuple[Seen, list[float]]:  # fmt: skip
-    """Clients for so many seconds, or for as long as so many swaps take; seconds of each swap."""
-    champion, seen, done, took = Champion(), Seen(), asyncio.Event(), []
+) -> tuple[LoadResult, list[float]]:  # fmt: skip
+    """Run clients for `seconds`, or during `swaps` swaps; returns the seconds of each swap as well."""
+    champion, result, done, took = Champion(), LoadResult(), asyncio.Event(), []
     await engine.start()
     await asyncio.to_thread(engine.load_adapter, "p@0", folders[0])
     numbers = itertools.count()
     async with asyncio.TaskGroup() as group:
         for _ in range(clients):
-            group.create_task(client(engine, champion, numbers, done, said, tokens, vocab, seen))
+            group.create_task(
+                client(engine, champion, numbers, done, expected, tokens, vocab, result)
+            )
         if swaps:
             while champion.swaps < swaps:
                 began = time.perf_counter()
@@ -146,17 +148,19 @@ async def load(
         done.set()
     engine.unload_adapter(f"p@{champion.version}")
     await engine.stop()
-    return seen, took
+    return result, took
 
 
-def figures_of(calm: Seen, busy: Seen, took: Sequence[float], step: float) -> dict[str, Any]:
+def figures_of(
+    calm: LoadResult, busy: LoadResult, took: Sequence[float], step: float
+) -> dict[str, Any]:
     def ms(values: Sequence[float], percentile: float) -> float:
         return 1e3 * float(np.percentile(values, percentile))
 
     return {
         "swaps": len(took),
         "answers": busy.answers,
-        "answers_through_a_swap": busy.survivors,
+        "answers_through_a_swap": busy.spanning,
         "failed": len(busy.failures),
         "failures": busy.failures[:5],
         "mixed": busy.mixed,
@@ -173,8 +177,8 @@ def figures_of(calm: Seen, busy: Seen, took: Sequence[float], step: float) -> di
 
 
 def decode_step(engine: LocalEngine, clients: int, tokens: int, vocab: int) -> float:
-    """Seconds of one step in which so many rows decode."""
-    requests = [question(at, "", tokens, vocab) for at in range(clients)]
+    """Seconds of one decode step with `clients` rows."""
+    requests = [make_request(at, "", tokens, vocab) for at in range(clients)]
     requests = [Request(r.id, r.prompt_ids, r.params) for r in requests]
     engine.generate_batch(requests)
     began, before = time.perf_counter(), engine.stats().tokens_total
@@ -186,18 +190,18 @@ def decode_step(engine: LocalEngine, clients: int, tokens: int, vocab: int) -> f
 def measure(
     model: Path, *, swaps: int, clients: int, tokens: int, seconds: float, threads: int | None
 ) -> dict[str, Any]:
-    """The whole bench on a model folder."""
+    """The benchmark's figures for a model folder."""
     engine = LocalEngine(load_model(model), max_running=clients, threads=threads)
     vocab = int(engine.model.config.vocab_size)
     step = decode_step(engine, clients, tokens, vocab)
     with tempfile.TemporaryDirectory() as scratch:
         folders = write_versions(engine, Path(scratch))
-        said = what_they_say(engine, folders, tokens, vocab)
+        expected = expected_answers(engine, folders, tokens, vocab)
         gc.collect()
         gc.freeze()  # as serving does
         shared: Any = {"clients": clients, "tokens": tokens, "vocab": vocab}
-        calm, _ = asyncio.run(load(engine, folders, said, **shared, swaps=0, seconds=seconds))
-        busy, took = asyncio.run(load(engine, folders, said, **shared, swaps=swaps, seconds=0))
+        calm, _ = asyncio.run(load(engine, folders, expected, **shared, swaps=0, seconds=seconds))
+        busy, took = asyncio.run(load(engine, folders, expected, **shared, swaps=swaps, seconds=0))
     return figures_of(calm, busy, took, step)
 
 
@@ -218,8 +222,8 @@ def main(
             build(shape, Path(scratch)), swaps=swaps, clients=clients, tokens=tokens,
             seconds=seconds, threads=threads,
         )  # fmt: skip
-    show("versions that come and go under streams", figures)
-    print(keep("flips", {"shape": shape, "clients": clients, **figures}, out))
+    print_figures("versions that come and go under streams", figures)
+    print(write_results("flips", {"shape": shape, "clients": clients, **figures}, out))
     raise typer.Exit(1 if figures["failed"] or figures["mixed"] else 0)
 
 

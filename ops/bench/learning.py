@@ -1,9 +1,9 @@
-"""How many votes the default rule needs: `python -m burnish.ops.bench.learning`.
+"""Sample efficiency of the update rules: `python -m burnish.ops.bench.learning`.
 
 The simulated population judges answers in this process, without HTTP, stream or registry, and the
-learner's own training code learns from them, tick after tick. After each tick: the expected
-thumbs-up rate on held-out tasks (noise-free, since the preferences are known), the share of the way
-from the frozen base to the oracle, and the skill. For tuning; what counts is `burnish simulate`.
+learner's training code learns from them, tick after tick. Printed after each tick: the expected
+thumbs-up rate on held-out tasks (noise-free, since preferences are known), the share of the gap from
+base to oracle recovered, and the skill. Meant for tuning; the benchmark is `burnish simulate`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Bench:
         self.people, self.options, self.scratch = people, options, scratch
         self.rng = random.Random(f"bench:{options.seed}")
         held = random.Random("bench:heldout")
-        self.exam = [
+        self.heldout = [
             sample(held, family, "heldout") for family in FAMILIES for _ in range(options.exam)
         ]
         self.experience: list[Experience] = []
@@ -68,11 +68,11 @@ class Bench:
         self.prompts: list[tuple[int, ...]] = []
 
     def run(self) -> None:
-        base, base_right, _ = self._examine(None)
+        base, base_right, _ = self._evaluate(None)
         oracle = sum(
-            self.people.best(task.family, right)
-            for task, right in zip(self.exam, base_right, strict=True)
-        ) / len(self.exam)
+            self.people.oracle_expected(task.family, right)
+            for task, right in zip(self.heldout, base_right, strict=True)
+        ) / len(self.heldout)
         skill = sum(base_right) / len(base_right)
         print(f"base {base:.3f}  oracle {oracle:.3f}  skill {skill:.3f}", flush=True)
         start = Start(fresh_adapter(self.model, self.settings), {}, {}, {}, self._progress(0))
@@ -99,18 +99,18 @@ class Bench:
             figures = done.progress.figures
             line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
             if tick % self.options.every == 0:
-                rate, right, styled = self._examine(adapter)
+                rate, right, styled = self._evaluate(adapter)
                 share = (rate - base) / (oracle - base)
                 line += (
                     f"  expected {rate:.3f}  way {share:+.0%}  style {styled:.2f}"
                     f"  skill {sum(right) / len(right):.3f}"
                 )
             names = ("kl", "entropy", "reward_auroc", "liked", "doubt", "skill", "grad_norm")
-            told = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
-            print(f"{line}  [{told}]  {seconds:.1f} s", flush=True)
+            details = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
+            print(f"{line}  [{details}]  {seconds:.1f} s", flush=True)
 
     def _live(self, adapter: str | None, tick: int) -> None:
-        """Ask until enough people have judged."""
+        """Sample answers until enough of them were judged."""
         wanted = len(self.experience) + self.options.votes
         while len(self.experience) < wanted:
             tasks = [sample(self.rng) for _ in range(96)]
@@ -149,11 +149,11 @@ class Bench:
             judged_at=0.0,
         )
 
-    def _examine(self, adapter: str | None) -> tuple[float, list[bool], float]:
-        """Expected thumbs, what was right, and the share in the preferred style."""
+    def _evaluate(self, adapter: str | None) -> tuple[float, list[bool], float]:
+        """(expected thumbs-up rate, correctness per task, share of answers in the preferred style)"""
         rates, right, styled = [], [], []
-        for number, answer in enumerate(self._answers(self.exam, adapter, 0)):
-            task = self.exam[number]
+        for number, answer in enumerate(self._answers(self.heldout, adapter, 0)):
+            task = self.heldout[number]
             right.append(is_correct(task, answer.text))
             style = style_of(task, answer.text)
             styled.append(style == self.people.preferred[task.family])

@@ -1,9 +1,9 @@
-"""Memory's figures in one run: `python -m burnish.ops.bench.memory`.
+"""Benchmark of agent memory: `python -m burnish.ops.bench.memory`.
 
 Score kept against tokens kept for every policy and for Mem0 and LangMem; the same at ten times the
 training horizon; needles and variables in 128k tokens at 4k; ten re-compactions; a second reader;
-latencies; a hundred writers under kill -9; tenants. Held-out words throughout; nothing is tuned on
-them. A JSON and a picture are kept beside the other benches'. Exit code 1 where a goal is missed.
+latencies; a hundred writers under kill -9; tenant isolation. Only held-out words, on which nothing
+was tuned. Writes JSON and a plot to the results folder. Exit code 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,13 +30,14 @@ from burnish.memory.compaction.policies.indexer import Indexer
 from burnish.memory.compaction.policies.learned import Learned
 from burnish.memory.compaction.policies.recent import Recent
 from burnish.memory.compaction.policies.summary import Summary
+from burnish.ops.bench.lib import memory_report as report
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib import memory_speed as speed
-from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.memory_goals import check_goals
+from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.settings import EMBER
 from burnish.serving.api.memory_model import EngineEmbedder
 from rich.console import Console
-from rich.table import Table
 
 SHARES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
 LONG_SHARES = (0.03, 0.05, 0.07, 0.1, 0.15, 0.2)
@@ -59,16 +59,16 @@ def main(
     began = time.monotonic()
     figures = measure(worlds, long_worlds, peers, faults, quick)
     figures["seconds"] = round(time.monotonic() - began, 1)
-    goals = judge(figures)
+    goals = check_goals(figures)
     figures["goals"] = goals
-    _show(figures, goals)
-    print(keep("memory", figures, out))
-    print(_picture(figures, out / "memory.png"))
+    report.print_tables(figures, goals, SHARES)
+    print(write_results("memory", figures, out))
+    print(report.plot(figures, out / "memory.png"))
     raise typer.Exit(0 if all(goal["met"] for goal in goals) else 1)
 
 
 def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: bool) -> dict:
-    """Every figure, by name."""
+    """All figures, by name."""
     from burnish.ops.bench.lib import memory_second as second
 
     engine = second.load(EMBER)
@@ -78,42 +78,42 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         return len(tokenizer.encode(text, add_special_tokens=False))
 
     learned = Learned()
-    indexer = Indexer(scores.Remembered(EngineEmbedder(engine)))
+    indexer = Indexer(scores.CachedEmbedder(EngineEmbedder(engine)))
     own: list[Policy] = [Recent(), ClearTools(), Bm25(), indexer, Summary(), learned]
     figures: dict[str, Any] = {}
 
-    told("score kept on held-out worlds")
+    log_progress("score kept on held-out worlds")
     arenas = scores.worlds(0, worlds, HORIZON, 12)
-    found = asyncio.run(scores.curves(own, arenas, SHARES, told))
+    found = asyncio.run(scores.curves(own, arenas, SHARES, log_progress))
     figures["score"] = _points(found)
     figures["enough"] = scores.least_shares(found)
-    told("the same at ten times the horizon")
+    log_progress("the same at ten times the horizon")
     arenas = scores.worlds(100, long_worlds, scores.LONG, 27)
     few: list[Policy] = [Bm25(), learned]
-    found = asyncio.run(scores.curves(few, arenas, LONG_SHARES, told))
+    found = asyncio.run(scores.curves(few, arenas, LONG_SHARES, log_progress))
     figures["score_long"] = _points(found)
     figures["enough_long"] = scores.least_shares(found)
     del arenas
 
-    told("needles and variables")
+    log_progress("needles and variables")
     size, budget = (16_000, 1000) if quick else (128_000, 4000)
     seeds = range(1 if quick else 3)
     figures["ruler"] = asyncio.run(
         scores.ruler([Recent(), Bm25(), learned], size, budget, count, seeds)
     )
-    told("a second reader")
+    log_progress("a second reader")
     figures["second_reader"] = second.second_reader(
         engine, [Recent(), Bm25(), learned], count, 10 if quick else second.QUESTIONS
     )
     with speed.redis_server() as url:
         figures |= asyncio.run(_on_redis(url, count, learned, quick))
     if peers:
-        told("Mem0 and LangMem")
+        log_progress("Mem0 and LangMem")
         figures["peers"] = _peers(min(worlds, 4))
     if faults:
         from burnish.ops.bench.lib.memory_faults import killed_midway
 
-        told("a hundred writers, Redis and serving killed midway")
+        log_progress("a hundred writers, Redis and serving killed midway")
         figures["writers"] = killed_midway()
     return figures
 
@@ -124,15 +124,15 @@ async def _on_redis(url: str, count: Any, learned: Policy, quick: bool) -> dict[
     client = connect(url)
     try:
         store = MemoryStore(client, count, policies=Policies([Summary(), learned]))
-        told("ten re-compactions")
+        log_progress("ten re-compactions")
         seeds = range(1 if quick else 4)
         names = ("recent", "bm25", "summary", "learned")
         again = await scores.recompactions(store, names, seeds)
-        told("latencies")
+        log_progress("latencies")
         sizes = (100, 1000) if quick else speed.SIZES
         sessions = await speed.sessions(store, sizes)
         records = await speed.records(store, 500 if quick else speed.RECORDS)
-        told("tenants")
+        log_progress("tenants")
         apart = await tenants_apart(store, 60 if quick else 400)
     finally:
         await client.aclose()
@@ -140,12 +140,12 @@ async def _on_redis(url: str, count: Any, learned: Policy, quick: bool) -> dict[
 
 
 def _peers(worlds: int) -> dict[str, Any]:
-    """Their figures, or why there are none."""
+    """Figures of Mem0 and LangMem, run in a virtual environment of their own; or why there are none."""
     with tempfile.TemporaryDirectory(prefix="burnish-bench-peers-") as scratch:
         folder = Path(scratch)
         python = folder / "venv" / "bin" / "python"
-        asked, answer = folder / "asked.json", folder / "answer.json"
-        asked.write_text(
+        request, response = folder / "request.json", folder / "response.json"
+        request.write_text(
             json.dumps({"seeds": list(range(worlds)), "questions": 12, "shares": SHARES})
         )
         root = Path(__file__).parents[2]
@@ -153,7 +153,7 @@ def _peers(worlds: int) -> dict[str, Any]:
             [sys.executable, "-m", "venv", str(folder / "venv")],
             [str(python), "-m", "pip", "install", "-q", *PEERS],
             [str(python), "-m", "pip", "install", "-q", "--no-deps", "-e", str(root)],
-            [str(python), "-m", "burnish.ops.bench.lib.memory_peers", str(asked), str(answer)],
+            [str(python), "-m", "burnish.ops.bench.lib.memory_peers", str(request), str(response)],
         )
         for step in steps:
             done = subprocess.run(step, capture_output=True, text=True, cwd=folder, timeout=900)
@@ -163,74 +163,8 @@ def _peers(worlds: int) -> dict[str, Any]:
             [str(python), "-m", "pip", "list", "--format", "json"], capture_output=True, text=True
         )
         installed = {p["name"]: p["version"] for p in json.loads(versions.stdout)}
-        found = json.loads(answer.read_text())
+        found = json.loads(response.read_text())
         return {**found, "versions": {name: installed.get(name) for name in PEERS[:3]}}
-
-
-def judge(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each promise, what was measured, and whether it was kept."""
-    enough, long = figures["enough"], figures["enough_long"]
-    ours = enough["learned"] or 1.0
-    best = min((share or 1.0 for name, share in enough.items() if name != "learned"), default=1.0)
-    for points in _peer_scores(figures).values():
-        best = min(best, _enough_of(points) or 1.0)
-    ruler = min(figures["ruler"]["learned"].values())
-    latency = figures["latency"]
-    small, large = latency[min(latency, key=int)], latency[max(latency, key=int)]
-    grown = large["append_ms"]["p95"] / small["append_ms"]["p95"]
-    goals = [
-        _goal("tokens for 98% of the score, learned", ours, "<= 0.10", ours <= 0.1),
-        _goal("... against the best other", ours / best, "<= 0.5", ours <= 0.5 * best),
-        _goal(
-            "... at 10x the horizon, against 1x",
-            (long["learned"] or 1.0) / ours,
-            "<= 1.5",
-            (long["learned"] or 1.0) <= 1.5 * ours,
-        ),
-        _goal("needles and variables", ruler, ">= 0.99", ruler >= 0.99),
-        _goal(
-            "facts lost by ten compactions, learned",
-            figures["recompacted"]["learned"]["lost_by_10"],
-            "0",
-            figures["recompacted"]["learned"]["lost_by_10"] == 0,
-        ),
-        _goal("append p95, ms", large["append_ms"]["p95"], "<= 5", large["append_ms"]["p95"] <= 5),
-        _goal("... against 100 steps", grown, "<= 1.2", grown <= 1.2),
-        _goal(
-            "context p95, ms", large["context_ms"]["p95"], "<= 25", large["context_ms"]["p95"] <= 25
-        ),
-        _goal("texts of other tenants", figures["tenants"]["crossed"], "0", True)
-        | {"met": figures["tenants"]["crossed"] == 0},
-    ]
-    mem0 = figures.get("peers", {}).get("mem0", {}).get("search_ms_at_300")
-    if mem0:
-        mine = figures["records"]["search_ms"]["p50"]
-        bound = f"< {mem0['p50']:.2f} (Mem0 at 300)"
-        goals.append(_goal("record search p50 at 10k, ms", mine, bound, mine < mem0["p50"]))
-    if writers := figures.get("writers"):
-        bad = sum(writers[k] for k in ("missing", "twice", "out_of_order", "at_another_place"))
-        whole = writers["acknowledged"] == writers["sent"]
-        goals.append(_goal("steps lost, doubled or moved", bad, "0", bad == 0 and whole))
-    return goals
-
-
-def _goal(what: str, value: float, bound: str, met: bool) -> dict[str, Any]:
-    return {"what": what, "value": round(float(value), 4), "goal": bound, "met": bool(met)}
-
-
-def _peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
-    peers = figures.get("peers", {})
-    return {
-        name: peer["score"]
-        for name, peer in peers.items()
-        if isinstance(peer, dict) and "score" in peer
-    }
-
-
-def _enough_of(points: dict[str, float]) -> float | None:
-    from burnish.learner.compactor.figures import enough
-
-    return enough([Point(float(share), score, float(share)) for share, score in points.items()])
 
 
 def _points(found: dict[str, list[Point]]) -> dict[str, list[dict[str, float]]]:
@@ -240,60 +174,8 @@ def _points(found: dict[str, list[Point]]) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def told(text: str) -> None:
+def log_progress(text: str) -> None:
     console.print(text, highlight=False)
-
-
-def _show(figures: dict[str, Any], goals: Sequence[dict[str, Any]]) -> None:
-    out = Console(width=120)
-    table = Table("policy", *(f"{share:.0%}" for share in SHARES), title="score kept by tokens")
-    for name, points in figures["score"].items():
-        table.add_row(name, *(f"{point['score']:.3f}" for point in points))
-    for name, score in _peer_scores(figures).items():
-        table.add_row(name, *(f"{score[f'{share:g}']:.3f}" for share in SHARES))
-    for name in ("mem0", "langmem"):
-        why = figures.get("peers", {}).get("failed") or figures.get("peers", {}).get(name, {}).get(
-            "failed"
-        )
-        if why:
-            table.add_row(name, f"not measured: {why}")
-    out.print(table)
-    table = Table("what", "measured", "goal", "", title="promises")
-    for goal in goals:
-        table.add_row(
-            goal["what"], f"{goal['value']:g}", goal["goal"], "kept" if goal["met"] else "NOT KEPT"
-        )
-    out.print(table)
-
-
-def _picture(figures: dict[str, Any], path: Path) -> Path:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for name, points in figures["score"].items():
-        width = 2.5 if name == "learned" else 1.2
-        shares = [100 * p["share"] for p in points]
-        axes.plot(shares, [p["score"] for p in points], "o-", label=name, lw=width, ms=3)
-    for name, score in _peer_scores(figures).items():
-        axes.plot([100 * float(s) for s in score], [*score.values()], "s--", label=name, lw=1, ms=3)
-    axes.axhline(0.98, color="grey", lw=0.8, ls=":")
-    axes.set(
-        xscale="log",
-        xlabel="tokens kept, % of the log",
-        ylabel="score kept",
-        title="Held-out worlds: score kept against tokens kept",
-    )
-    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
-    axes.minorticks_off()
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
 
 
 if __name__ == "__main__":

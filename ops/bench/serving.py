@@ -1,11 +1,10 @@
-"""The same through HTTP: `python -m burnish.ops.bench.serving`.
+"""Overhead of HTTP serving over the bare engine: `python -m burnish.ops.bench.serving`.
 
-Clients that ask again as soon as they are answered, 1, 8 and 32 of them, prompts of 128 tokens and
-64 new ones, on random weights (see shapes.py): first the bare engine, then a service of the bench's
-own by /v1/completions over SSE, which records every interaction durably. The same questions, the
-same seeds, the same cores; so what is missing from the engine's tokens a second is the price of
-HTTP, of recording, and of a client that has to read (sse.py). CPU time per token says the same
-where others use the machine, and lists what each process of the service took.
+Closed-loop load of 1, 8 and 32 clients, prompts of 128 tokens and about 64 new ones, on random
+weights (lib/shapes.py): first the bare engine, then a service of its own through /v1/completions
+over SSE, which records every interaction durably. Prompts, seeds and cores are the same, so the
+difference is the cost of HTTP, recording and reading clients (lib/sse.py). CPU time per token, by
+process, is the measure that holds on a busy machine.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ import numpy as np
 import typer
 from burnish.kernels.loading import load_model
 from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
-from burnish.ops.bench.lib.results import FOLDER, keep
-from burnish.ops.bench.lib.service import Running, running
+from burnish.ops.bench.lib.results import FOLDER, write_results
+from burnish.ops.bench.lib.service import RunningService, run_service
 from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
@@ -34,19 +33,19 @@ WARM_S = 2.0
 MAX_RUNNING = 32
 
 Ask = Callable[[list[int], int, int], Awaitable[Streamed]]
-"""Puts one question (prompt, most tokens, seed) and reads the answer."""
+"""Sends one request (prompt, max tokens, seed) and reads the answer."""
 
 
 async def load(
     asks: list[Ask], seconds: float, vocab: int, rng: np.random.Generator
 ) -> list[Streamed]:
-    """Each client asks its next question when one is answered, until the time is over."""
+    """Closed-loop load: each client sends its next request once the previous one is answered."""
     seen: list[Streamed] = []
 
     async def client(ask: Ask, until: float) -> None:
         while time.perf_counter() < until:
             prompt = rng.integers(3, vocab, PROMPT).tolist()
-            # Of different lengths, or all would begin and end together for ever.
+            # Of different lengths, or all answers would start and end in lockstep.
             tokens = int(rng.integers(NEW // 2, NEW * 3 // 2 + 1))
             seen.append(await ask(prompt, tokens, int(rng.integers(1 << 30))))
 
@@ -58,7 +57,7 @@ async def load(
 async def measure(
     asks: list[Ask], seconds: float, vocab: int, cpu: Callable[[], dict[str, float]]
 ) -> dict[str, Any]:
-    """Figures of one load; `cpu` tells the CPU seconds that each process has used so far."""
+    """Figures of one load; `cpu` returns the CPU seconds used so far by each process."""
     rng = np.random.default_rng(len(asks))
     await load(asks, WARM_S, vocab, rng)
     before, began = cpu(), time.perf_counter()
@@ -81,7 +80,7 @@ async def measure(
 
 
 async def bare(engine: LocalEngine, rows: int, seconds: float, vocab: int) -> dict[str, Any]:
-    """The engine alone, asked from an event loop of this process."""
+    """The engine alone, driven by an event loop of this process."""
 
     async def ask(prompt: list[int], tokens: int, seed: int) -> Streamed:
         params = SamplingParams(max_tokens=tokens, seed=seed)
@@ -98,8 +97,10 @@ async def bare(engine: LocalEngine, rows: int, seconds: float, vocab: int) -> di
         await engine.stop()
 
 
-async def through_http(service: Running, rows: int, seconds: float, vocab: int) -> dict[str, Any]:
-    """The same questions over as many connections."""
+async def through_http(
+    service: RunningService, rows: int, seconds: float, vocab: int
+) -> dict[str, Any]:
+    """The same requests over `rows` connections."""
     clients = [await Client.connect(service.url) for _ in range(rows)]
 
     def asker(client: Client) -> Ask:
@@ -146,8 +147,8 @@ def main(
             "BURNISH_MAX_RUNNING": str(MAX_RUNNING),
             "BURNISH_UPDATE_EVERY": "86400",
         }
-        with running(Path(scratch) / "service", env=env) as service:
-            service.await_calm()
+        with run_service(Path(scratch) / "service", env=env) as service:
+            service.wait_until_idle()
             for n in rows:
                 results["http"][str(n)] = asyncio.run(through_http(service, n, seconds, vocab))
     for n in rows:
@@ -155,7 +156,7 @@ def main(
         line["share_of_engine"] = line["tokens_per_s"] / alone["tokens_per_s"]
         Console().print(n, "engine", _rounded(alone))
         Console().print(n, "HTTP", _rounded(line))
-    keep("serving", results, out)
+    write_results("serving", results, out)
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

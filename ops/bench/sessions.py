@@ -1,8 +1,8 @@
-"""What a turn of a session costs by its length: `make bench-sessions`.
+"""Latency of memory calls by session length: `make bench-sessions`.
 
-Sessions of several lengths take turns, one append and one context each, on a Redis of their own
-with an append-only file: whatever else the machine does meets all lengths alike. Counted with the
-shipped model's tokenizer. Left out: what the views are worth (memory.py).
+Sessions of several lengths are measured in alternation, one append and one context each, on a Redis
+of their own with an append-only file, so that other load on the machine affects all lengths alike.
+Tokens are those of the shipped model. Left out: the quality of the views (memory.py).
 """
 
 from __future__ import annotations
@@ -20,15 +20,14 @@ from typing import Annotated, Any
 import redis
 import typer
 from burnish.memory import MemoryStore, connect
-from burnish.ops.bench.lib.results import FOLDER, keep
+from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.bench.lib.service import BenchError
-from burnish.ops.settings import free_port
+from burnish.ops.settings import EMBER, free_port
 from burnish.ops.supervisor.services import redis_binary
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
-EMBER = Path(__file__).parents[1] / "ember"
 WORDS = [f"word{n}" for n in range(5000)]
 PER_STEP = 40  # words
 BUDGET = 4000
@@ -36,7 +35,7 @@ COLUMNS = ("append p50", "append p95", "context p50", "context p95", "compacted 
 
 
 class Author:
-    """Steps of common and rare words, the same in every run."""
+    """Draws steps of common and rare words; the same in every run."""
 
     def __init__(self) -> None:
         self._random = random.Random(0)
@@ -52,7 +51,7 @@ class Author:
 async def measure(
     store: MemoryStore, lengths: list[int], rounds: int
 ) -> Mapping[int, Mapping[str, float]]:
-    """Milliseconds by length of session."""
+    """Quantiles in milliseconds by session length."""
     author = Author()
     for length in lengths:
         for start in range(0, length, 100):
@@ -86,7 +85,7 @@ async def measure(
 
 @contextlib.contextmanager
 def own_redis(folder: Path, fsync: str) -> Iterator[str]:
-    """A server with an append-only file in `folder`; its URL."""
+    """Run a server with an append-only file in `folder`; yields its URL."""
     port = free_port()
     options = {"port": port, "dir": folder, "bind": "127.0.0.1", "save": "", "appendonly": "yes"}
     options |= {"appendfsync": fsync, "daemonize": "no", "logfile": folder / "redis.log"}
@@ -138,7 +137,7 @@ def main(
     shortest, longest = figures[min(figures)], figures[max(figures)]
     ratio = longest["append p95"] / shortest["append p95"]
     Console().print(f"append p95 at {max(figures)} steps: {ratio:.2f} of that at {min(figures)}")
-    keep("sessions", {"fsync": fsync, "rounds": rounds, "ms": figures}, out)
+    write_results("sessions", {"fsync": fsync, "rounds": rounds, "ms": figures}, out)
 
 
 if __name__ == "__main__":

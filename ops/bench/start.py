@@ -1,7 +1,7 @@
 """From `make up` in a clean clone to the first streamed token: `python -m burnish.ops.bench.start`.
 
-The clone gets its own .venv from pip's warm cache, so the first figure is what someone new
-waits. `--checkout` measures only the start in a folder that is installed already.
+The clone gets its own .venv from pip's warm cache, so that the first figure is a new user's waiting
+time. `--checkout` measures only starts of a checkout that is installed already.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Annotated
 
 import openai
 import typer
-from burnish.ops.bench.lib.results import FOLDER, keep, show
+from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
 from burnish.ops.bench.lib.service import BenchError, stop
 from burnish.ops.settings import free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 900.0
+TIMEOUT_S = 900.0
 
 
 def first_token(checkout: Path, data_dir: Path, log: Path) -> float:
@@ -33,27 +33,27 @@ def first_token(checkout: Path, data_dir: Path, log: Path) -> float:
             cwd=checkout,
             stdout=out,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # as in a terminal of its own: Ctrl-C reaches make and burnish
+            start_new_session=True,  # a process group, so that SIGINT reaches make and burnish, as in a terminal
             env={name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
         )
     try:
         client = openai.OpenAI(
             base_url=f"http://127.0.0.1:{port}/v1", api_key="bench", max_retries=0
         )
-        while time.monotonic() - begin < PATIENCE_S:
+        while time.monotonic() - begin < TIMEOUT_S:
             if process.poll() is not None:
                 raise BenchError(f"make up ended with {process.returncode}; see {log}")
             try:
                 return _stream(client) - begin
             except openai.APIError:
                 time.sleep(0.1)
-        raise BenchError(f"no token within {PATIENCE_S:.0f} s; see {log}")
+        raise BenchError(f"no token within {TIMEOUT_S:.0f} s; see {log}")
     finally:
         stop(process, group=True)
 
 
 def _stream(client: openai.OpenAI) -> float:
-    """The moment the first piece of text arrived."""
+    """Arrival time of the first piece of text (monotonic seconds)."""
     chunks = client.chat.completions.create(
         model="default",
         messages=[{"role": "user", "content": "What is 12 + 30?"}],
@@ -64,7 +64,7 @@ def _stream(client: openai.OpenAI) -> float:
     for chunk in chunks:
         if chunk.choices and chunk.choices[0].delta.content:
             now = time.monotonic()
-            for _ in chunks:  # read to the end: a stream left half-way is another test
+            for _ in chunks:  # read to the end, so that no aborted stream is measured
                 pass
             return now
     raise BenchError("an answer without text")
@@ -93,8 +93,8 @@ def main(
             raise
     figures["later_starts_seconds"] = starts
     figures["slowest_later_start_seconds"] = max(starts, default=0.0)
-    show("from make up to the first streamed token", figures)
-    print(keep("start", figures, out))
+    print_figures("from make up to the first streamed token", figures)
+    print(write_results("start", figures, out))
     slow_first = float(str(figures.get("first_start_seconds", 0.0))) > 300
     raise typer.Exit(1 if slow_first or max(starts, default=0.0) > 30 else 0)
 

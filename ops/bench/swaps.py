@@ -1,11 +1,9 @@
 """Promotions under streams: `python -m burnish.ops.bench.swaps`.
 
-Eight clients stream without a pause while the champion alternates between versions. Every
-chunk of an answer must name one version, the recorded interaction the same one, and no
-request may fail. The longest gap between tokens is set beside that of the same load
-without promotions, because the load itself makes most of it.
-
-The versions are adapters of small random noise: what is learnt does not matter to a swap.
+Eight clients stream without a pause while the champion alternates between versions. All chunks of an
+answer must name one version, the recorded interaction the same one, and no request may fail. The
+longest gap between tokens is reported next to that of the same load without promotions, which causes
+most of it. The versions are adapters of small random noise.
 """
 
 from __future__ import annotations
@@ -22,20 +20,20 @@ import openai
 import typer
 from burnish.learner.database import Database, InteractionRow
 from burnish.ops import settings as config
-from burnish.ops.bench.lib.results import FOLDER, keep, show
-from burnish.ops.bench.lib.service import Running, running
+from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
+from burnish.ops.bench.lib.service import RunningService, run_service
 from sqlalchemy import select
 
 POLICY = "default"
 VERSIONS = 4
 NOISE = 0.02
-FLIP_PATIENCE_S = 30.0
-RECORD_PATIENCE_S = 90.0
+SWAP_TIMEOUT_S = 30.0
+RECORD_TIMEOUT_S = 90.0
 
 
 @dataclass
 class Stream:
-    """One streamed answer as its client saw it."""
+    """One streamed answer as its client received it."""
 
     begin: float
     id: str = ""
@@ -50,14 +48,16 @@ class Stream:
 
 
 class Load:
-    """Clients that start the next stream when one is done, until told to stop."""
+    """Closed-loop clients, until `stopping` is set."""
 
     def __init__(self, url: str, clients: int, eos: Sequence[int], tokens: int) -> None:
         self._client = openai.AsyncOpenAI(
             base_url=f"{url}/v1", api_key="bench", max_retries=0, timeout=120
         )
         self._clients = clients
-        self._bias = {str(token): -100 for token in eos}  # long answers meet more swaps
+        self._bias = {
+            str(token): -100 for token in eos
+        }  # no end-of-sequence token: long answers span more swaps
         self._tokens = tokens
         self.streams: list[Stream] = []
         self.newest: str | None = None
@@ -97,8 +97,8 @@ class Load:
         return seen
 
 
-def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], list[int]]:
-    """Register adapters of small noise; returns their versions and the model's stop tokens."""
+def add_versions(service: RunningService, model: Path, count: int) -> tuple[list[int], list[int]]:
+    """Register adapters of small noise; returns their versions and the model's end-of-sequence ids."""
     import torch
     from burnish.kernels.lora import (
         AdapterWeights,
@@ -128,7 +128,7 @@ def add_versions(service: Running, model: Path, count: int) -> tuple[list[int], 
 
 
 async def promote_in_turn(load: Load, url: str, versions: Sequence[int], times: int) -> list[float]:
-    """Promote and wait until some new stream answers with it; seconds each took."""
+    """Promote and wait until a new stream answers with the version; seconds per promotion."""
     waits = []
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="bench") as client:
         for number in range(times):
@@ -138,7 +138,7 @@ async def promote_in_turn(load: Load, url: str, versions: Sequence[int], times: 
                 f"/policies/{POLICY}/promote", body={"version": version}, cast_to=object
             )
             while load.newest != f"{POLICY}@{version}":
-                if time.monotonic() - begin > FLIP_PATIENCE_S:
+                if time.monotonic() - begin > SWAP_TIMEOUT_S:
                     raise TimeoutError(f"{POLICY}@{version} answers nobody")
                 await asyncio.sleep(0.02)
             waits.append(time.monotonic() - begin)
@@ -147,7 +147,7 @@ async def promote_in_turn(load: Load, url: str, versions: Sequence[int], times: 
 
 
 async def drive(
-    service: Running, versions: Sequence[int], eos: Sequence[int], *, swaps: int, clients: int,
+    service: RunningService, versions: Sequence[int], eos: Sequence[int], *, swaps: int, clients: int,
     tokens: int, quiet_s: float,
 ) -> tuple[list[Stream], list[Stream], list[float]]:  # fmt: skip
     """The same load without and with promotions."""
@@ -166,10 +166,10 @@ async def drive(
     return calm.streams, load.streams, waits
 
 
-def recorded_versions(service: Running, ids: Sequence[str]) -> dict[str, str]:
-    """What the experience database says answered, once the intake has caught up."""
+def recorded_versions(service: RunningService, ids: Sequence[str]) -> dict[str, str]:
+    """Policy version by interaction id in the experience database, once the intake has caught up."""
     database = Database(service.database_url)
-    deadline = time.monotonic() + RECORD_PATIENCE_S
+    deadline = time.monotonic() + RECORD_TIMEOUT_S
     wanted, found = set(ids), {}
     while time.monotonic() < deadline and not wanted <= found.keys():
         with database.read() as session:
@@ -190,7 +190,7 @@ def figures_of(
     return {
         "promotions": len(waits),
         "streams": len(streams),
-        "streams_at_work_during_a_swap": sum(_lived_through(stream, streams) for stream in done),
+        "streams_at_work_during_a_swap": sum(_spans_swap(stream, streams) for stream in done),
         "failed": sum(stream.failure is not None for stream in streams),
         "failures": [stream.failure for stream in streams if stream.failure][:10],
         "mixed": sum(len(stream.versions) != 1 for stream in done),
@@ -206,8 +206,8 @@ def figures_of(
     }
 
 
-def _lived_through(stream: Stream, streams: list[Stream]) -> bool:
-    """Whether another version began to answer while this stream was being written."""
+def _spans_swap(stream: Stream, streams: list[Stream]) -> bool:
+    """Whether another version began to answer during this stream."""
     return any(
         other.arrivals
         and stream.arrivals[0] < other.arrivals[0] < stream.arrivals[-1]
@@ -227,7 +227,7 @@ def main(
     """Swap under load; exit code 1 when a request failed or an answer mixed versions."""
     folder = (model or config.load().model_path).resolve()
     env = {"BURNISH_MODEL": str(folder), "BURNISH_UPDATE_EVERY": "86400"}
-    with tempfile.TemporaryDirectory() as scratch, running(Path(scratch), env=env) as service:
+    with tempfile.TemporaryDirectory() as scratch, run_service(Path(scratch), env=env) as service:
         versions, eos = add_versions(service, folder, VERSIONS)
         calm, streams, waits = asyncio.run(
             drive(service, versions, eos, swaps=swaps, clients=clients, tokens=tokens,
@@ -237,8 +237,8 @@ def main(
             service, [stream.id for stream in streams if stream.failure is None]
         )
     figures = figures_of(calm, streams, waits, recorded)
-    show("swaps under streams", figures)
-    print(keep("swaps", {"model": folder.name, **figures}, out))
+    print_figures("swaps under streams", figures)
+    print(write_results("swaps", {"model": folder.name, **figures}, out))
     sound = not (
         figures["failed"]
         or figures["mixed"]

@@ -1,4 +1,4 @@
-"""`burnish chat`: a conversation in the terminal, streamed through the openai client, with thumbs.
+"""`burnish chat`: a streamed conversation in the terminal through the openai client, with feedback.
 
 A line that starts with / is a command. Left out: history across runs, and editing of past turns.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import openai
-from burnish.ops.commands.client import Service, ServiceError
+from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.settings import UpSettings
 from rich.console import Console
 
@@ -21,10 +21,10 @@ HELP = """\
 
 
 class Conversation:
-    """Messages so far, and the interaction that a judgement would be about."""
+    """The messages so far, and the latest interaction, which feedback refers to."""
 
     def __init__(self, settings: UpSettings, model: str, system: str | None):
-        self._service = Service(settings)
+        self._service = ServiceClient(settings)
         self._client = openai.OpenAI(
             base_url=f"{self._service.url}/v1",
             api_key=settings.api_key or "none-needed-on-loopback",
@@ -46,11 +46,11 @@ class Conversation:
         self.interaction_id = None
 
     def ask(self, text: str) -> Iterator[str]:
-        """Streams the answer; afterwards `interaction_id` and `version` are its own."""
-        turn = [*self.messages, {"role": "user", "content": text}]
+        """Stream the answer's text, then set `interaction_id` and `version` to the answer's."""
+        messages = [*self.messages, {"role": "user", "content": text}]
         answer = ""
         with self._client.chat.completions.create(
-            model=self.model, messages=turn, stream=True
+            model=self.model, messages=messages, stream=True
         ) as stream:
             for chunk in stream:
                 self.interaction_id = chunk.id
@@ -59,7 +59,7 @@ class Conversation:
                 if piece:
                     answer += piece
                     yield piece
-        self.messages = [*turn, {"role": "assistant", "content": answer}]
+        self.messages = [*messages, {"role": "assistant", "content": answer}]
 
     def judge(self, name: str, value: Any, rationale: str | None = None) -> None:
         if self.interaction_id is None:
@@ -69,10 +69,10 @@ class Conversation:
 
 
 def run(settings: UpSettings, *, model: str, system: str | None, console: Console) -> int:
-    talk = Conversation(settings, model, system)
+    conversation = Conversation(settings, model, system)
     interactive = sys.stdin.isatty()
     if interactive:
-        console.print(f"[dim]{talk.url}  ({model})  /help for commands[/dim]")
+        console.print(f"[dim]{conversation.url}  ({model})  /help for commands[/dim]")
     while True:
         try:
             line = input("> " if interactive else "").strip()
@@ -82,37 +82,39 @@ def run(settings: UpSettings, *, model: str, system: str | None, console: Consol
             if line in ("/quit", "/exit"):
                 return 0
             if line.startswith("/"):
-                console.print(command(talk, line), style="dim", markup=False, highlight=False)
+                console.print(
+                    command(conversation, line), style="dim", markup=False, highlight=False
+                )
             elif line:
-                for piece in talk.ask(line):
+                for piece in conversation.ask(line):
                     console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
-                console.print(f"  [dim]{talk.version}[/dim]", highlight=False)
+                console.print(f"  [dim]{conversation.version}[/dim]", highlight=False)
         except KeyboardInterrupt:  # closing the stream frees its slot
             console.print("  [dim](stopped)[/dim]")
         except openai.APIConnectionError:
             raise ServiceError(
-                f"no service answers at {talk.url}; start one with `burnish up`"
+                f"no service answers at {conversation.url}; start one with `burnish up`"
             ) from None
         except (openai.APIStatusError, ServiceError) as error:
             console.print(str(error), style="red", markup=False, highlight=False)
 
 
-def command(talk: Conversation, line: str) -> str:
-    """Carries out a slash command and says what was done."""
-    word, _, rest = line.partition(" ")
-    rest = rest.strip()
-    match word:
+def command(conversation: Conversation, line: str) -> str:
+    """Carry out a slash command; returns the line to print."""
+    name, _, argument = line.partition(" ")
+    argument = argument.strip()
+    match name:
         case "/up" | "/down":
-            talk.judge("thumbs", word[1:], rest or None)
-            return f"thumbs {word[1:]} noted"
-        case "/fix" if rest:
-            talk.judge("correction", rest)
+            conversation.judge("thumbs", name[1:], argument or None)
+            return f"thumbs {name[1:]} noted"
+        case "/fix" if argument:
+            conversation.judge("correction", argument)
             return "correction noted"
-        case "/comment" if rest:
-            talk.judge("comment", rest)
+        case "/comment" if argument:
+            conversation.judge("comment", argument)
             return "comment noted"
         case "/new":
-            talk.restart()
+            conversation.restart()
             return "a new conversation"
         case _:
             return HELP

@@ -29,7 +29,7 @@ def sampling() -> Backend:
     """Error of sampled tokens' log-probabilities against the sampler's; infinite if a token differs."""
     if torch.cuda.is_available():
         return Backend(
-            "sampling", "PyTorch, on the device", "that is where logits are", _device_gap()
+            "sampling", "PyTorch, on the device", "that is where logits are", _device_error()
         )
     if native.library() is None:
         return Backend("sampling", "PyTorch", "it is the reference itself", 0.0)
@@ -65,21 +65,21 @@ def _sampling_error() -> float:
     _, output = loaded.step(batch, table, pages, metadata)
     assert logits is not None
     assert output is not None
-    truth = sampler.draw(logits, rows, zeros)
-    return _furthest([torch.from_numpy(ours[0]) for ours in output[:3]], truth)
+    reference = sampler.draw(logits, rows, zeros)
+    return _largest_error([torch.from_numpy(part[0]) for part in output[:3]], reference)
 
 
-def _device_gap() -> float:
+def _device_error() -> float:
     logits, rows = torch.randn(ROWS, VOCAB) * 3, np.arange(ROWS)
-    ours, truth = (
+    drawn, reference = (
         _sampler(device, np.random.default_rng(0)).draw(logits.to(device), rows, rows * 0)
         for device in ("cuda", "cpu")
     )
-    return _furthest(ours, truth)
+    return _largest_error(drawn, reference)
 
 
 def _sampler(device: str, rng: np.random.Generator) -> Sampler:
-    """A sampler whose rows have random parameters."""
+    """A sampler whose rows differ in temperature, top-p, top-k and min-p."""
     sampler = Sampler(ROWS, VOCAB, frozenset(), torch.device(device))
     for row in range(ROWS):
         params = SamplingParams(
@@ -92,15 +92,15 @@ def _sampler(device: str, rng: np.random.Generator) -> Sampler:
     return sampler
 
 
-def _furthest(ours: Sequence[Any], truth: Sequence[Any]) -> float:
-    """Largest difference of log-probabilities; infinite where a token differs."""
-    if ours[0].tolist() != truth[0].tolist():
+def _largest_error(drawn: Sequence[Any], reference: Sequence[Any]) -> float:
+    """Largest difference of log-probabilities; infinite where a sampled token differs."""
+    if drawn[0].tolist() != reference[0].tolist():
         return float("inf")
-    return max(float((ours[at].cpu() - truth[at]).abs().max()) for at in (1, 2))
+    return max(float((drawn[at].cpu() - reference[at]).abs().max()) for at in (1, 2))
 
 
 def run(console: Console) -> int:
-    """Print the report; 1 if an op is further from its reference than allowed."""
+    """Print the report; returns 1 if an op's error exceeds what is allowed."""
     for name, value in machine().items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     table = Table("op", "backend", "why", "largest error", box=None)

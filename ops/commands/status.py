@@ -1,7 +1,7 @@
-"""`burnish status`: processes, versions, and what the learner did last or why nothing trained.
+"""`burnish status`: processes, versions, and the learner's latest ticks or why nothing trained.
 
-Processes come from the data folder's run.json, the rest over HTTP, so it works on a remote
-service too. Exit code 1 when nothing answers.
+Processes are read from the data folder's run.json and the rest over HTTP, so that it works on a
+remote service too. Exit code 1 when no service answers.
 """
 
 from __future__ import annotations
@@ -10,42 +10,42 @@ import time
 from pathlib import Path
 from typing import Any
 
-from burnish.ops.commands.client import Service, ServiceDown
+from burnish.ops.commands.client import ServiceClient, ServiceDown
 from burnish.ops.settings import UpSettings
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 
 def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
-    running = runfile.running(settings.data_dir)
+    running = run_state.running(settings.data_dir)
     if running:
-        since = clock(running.started_at)
+        since = clock_time(running.started_at)
         console.print(f"{running.url}  up since {since}", highlight=False)
         console.print(processes(running))
     try:
-        service = Service(settings)
+        service = ServiceClient(settings)
         learner = service.get("/v1/learner", limit=ticks)
         policies = service.get("/v1/policies")
     except ServiceDown as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
     console.print(versions(policies))
-    console.print(learning(learner, ticks))
+    console.print(learner_ticks(learner, ticks))
     return 0
 
 
-def processes(running: runfile.RunFile) -> Table:
+def processes(running: run_state.RunState) -> Table:
     table = Table("process", "pid", "memory", box=None)
     for name, pid in {"burnish up": running.pid, **running.children}.items():
-        alive = runfile.pid_alive(pid)
-        table.add_row(name, str(pid), memory(pid) if alive else "[red]gone[/red]")
+        alive = run_state.pid_alive(pid)
+        table.add_row(name, str(pid), resident_memory(pid) if alive else "[red]gone[/red]")
     return table
 
 
-def memory(pid: int) -> str:
-    """Resident memory, where /proc exists."""
+def resident_memory(pid: int) -> str:
+    """Resident set size in MB; empty where there is no /proc."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -54,7 +54,7 @@ def memory(pid: int) -> str:
 
 
 def versions(policies: Any) -> Table:
-    """One row per policy: who answers now, who would after a rollback."""
+    """One row per policy: the version that answers, and the one a rollback would restore."""
     table = Table("policy", "champion", "previous", "swaps", "", box=None)
     for policy in policies["data"]:
         numbers = (policy[key] for key in ("champion", "previous", "swaps"))
@@ -63,15 +63,17 @@ def versions(policies: Any) -> Table:
     return table
 
 
-def learning(learner: Any, count: int) -> Table:
+def learner_ticks(learner: Any, count: int) -> Table:
     table = Table("when", "tick", "took", "what it did, or why nothing trained", box=None)
     for tick in learner["ticks"][:count]:
-        words = tick["did"] + (f": {tick['why_not']}" if tick.get("why_not") else "")
-        table.add_row(clock(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", escape(words))
+        summary = tick["did"] + (f": {tick['why_not']}" if tick.get("why_not") else "")
+        table.add_row(
+            clock_time(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", escape(summary)
+        )
     if learner.get("why"):
         table.add_row("", "", "", escape(learner["why"]))
     return table
 
 
-def clock(at: float) -> str:
+def clock_time(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))

@@ -1,10 +1,10 @@
-"""`make example-agent`: an agent that works 1,000 steps and never sees more than 2,000 tokens.
+"""`make example-agent`: an agent that works 1,000 steps within a context of 2,000 tokens.
 
-It guards a warehouse: it inspects shelves (long, useless tool results), is told new door codes,
-and is asked for the one that holds now. Every turn goes into memory over HTTP; what it reads to
-answer is the session's view within the budget and the facts memory extracted. The agent's own wit
-is a regular expression, so that what is measured is memory, not a model; put a chat call in its
-place and nothing else changes. Without --url it starts a service of its own.
+It guards a warehouse: it inspects shelves (long, irrelevant tool results), learns new door codes, and
+is asked for the current ones. Every step goes into memory over HTTP; the agent answers from the
+session's view within the budget and from the facts that memory extracted. A regular expression
+stands in for the language model, so that memory alone is measured; a chat call can replace it
+without other changes. Without --url it starts a service of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.ops.bench.lib.service import running
+from burnish.ops.bench.lib.service import run_service
 from burnish.serving.client import Memory
 
 COLOURS = [
@@ -39,12 +39,12 @@ CODE = r"[A-Z]{2}-\d{4}"
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What happens: events for the log, and where something is asked, what is right."""
+class WorkItem:
+    """Events for the log; for a question, its text and the expected answer."""
 
     events: list[dict[str, Any]]
     question: str = ""
-    right: str = ""
+    expected: str = ""
 
 
 @dataclass
@@ -64,21 +64,21 @@ class Report:
         )
 
 
-def warehouse(rng: random.Random) -> Iterator[Turn]:
-    """Turns without end. The first ones set every door's code, later ones change some."""
+def warehouse(rng: random.Random) -> Iterator[WorkItem]:
+    """An endless stream of work. The first items set every door's code, later ones change some."""
     codes: dict[str, str] = {}
     for number in range(10**9):
         colour = COLOURS[number] if number < len(COLOURS) else rng.choice(COLOURS)
         chance = 0.0 if number < len(COLOURS) else rng.random()
         if chance < 0.1:
             codes[colour] = f"{rng.choice('KLMN')}{rng.choice('PQRS')}-{rng.randrange(1000, 9999)}"
-            news = f"The code of the {colour} door is {codes[colour]}."
-            yield Turn([{"role": "user", "content": news}])
+            statement = f"The code of the {colour} door is {codes[colour]}."
+            yield WorkItem([{"role": "user", "content": statement}])
         elif chance < 0.25:
             question = f"What is the code of the {colour} door?"
-            yield Turn([{"role": "user", "content": question}], question, codes[colour])
+            yield WorkItem([{"role": "user", "content": question}], question, codes[colour])
         else:
-            yield Turn(_inspection(rng, number))
+            yield WorkItem(_inspection(rng, number))
 
 
 def _inspection(rng: random.Random, number: int) -> list[dict[str, Any]]:
@@ -102,26 +102,26 @@ def answer(prompt: list[dict[str, Any]], question: str) -> str:
 
 
 def work(memory: Memory, steps: int, budget: int, seed: int = 1) -> Report:
-    """Turns until the log has so many steps."""
+    """Process work items until the log has `steps` steps."""
     session, user = f"watch-{uuid.uuid4().hex[:8]}", f"guard-{uuid.uuid4().hex[:8]}"
     report, start, read = Report(), time.perf_counter(), "0"
     task = {"role": "system", "kind": "task", "content": "Guard the warehouse; know its codes."}
     memory.append(session, [{**task, "id": "task"}], user=user)
-    for number, turn in enumerate(warehouse(random.Random(seed))):
-        # An id per step: after a lost answer the same call can simply be made again.
-        events = [{**event, "id": f"{number}-{n}"} for n, event in enumerate(turn.events)]
+    for number, item in enumerate(warehouse(random.Random(seed))):
+        # An id per step makes a retry after a lost response safe.
+        events = [{**event, "id": f"{number}-{n}"} for n, event in enumerate(item.events)]
         kept = memory.append(session, events, user=user)
         report.steps = int(kept[-1].cursor)
-        if turn.question:
+        if item.question:
             read = memory.extract(session, user=user, after=read)["cursor"]
-            view = memory.context(session, budget, turn.question)
-            known = memory.search(turn.question, user=user, limit=3)
+            view = memory.context(session, budget, item.question)
+            known = memory.search(item.question, user=user, limit=3)
             facts = "\n".join(record.text for record in reversed(known))
             prompt = [*view.chat, {"role": "system", "content": f"Known to hold now:\n{facts}"}]
-            said = answer(prompt, turn.question)
-            memory.append(session, [{"role": "assistant", "content": said, "id": f"a{number}"}])
+            reply = answer(prompt, item.question)
+            memory.append(session, [{"role": "assistant", "content": reply, "id": f"a{number}"}])
             report.asked += 1
-            report.right += said == turn.right
+            report.right += reply == item.expected
             report.largest_view = max(report.largest_view, view.tokens)
         if report.steps >= steps:
             break
@@ -143,7 +143,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="burnish-example-") as folder:
         print("starting a service; the first start takes a while", flush=True)
-        with running(Path(folder)) as service, Memory(service.url) as memory:
+        with run_service(Path(folder)) as service, Memory(service.url) as memory:
             print(work(memory, given.steps, given.budget))
 
 

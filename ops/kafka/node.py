@@ -1,13 +1,13 @@
-"""A real Apache Kafka on this machine: one KRaft node, fetched through Maven.
+"""A local Apache Kafka: one KRaft node, downloaded through Maven.
 
-`burnish kafka` runs it in the foreground, `burnish up --kafka` and the tests start it as a child.
-The jars land in a cache folder named after the hash of ops/kafka/pom.xml, outside the package, so
-that an installed wheel works too and a changed pom never meets old jars.
+`burnish kafka` runs it in the foreground, `burnish up --kafka` and the tests start it as a child. The
+jars are cached outside the package, in a folder named after the hash of ops/kafka/pom.xml, so that an
+installed wheel works and a changed pom does not use old jars.
 
-Left out: security, several brokers, anything a production cluster has. For that, point
-BURNISH_KAFKA_BOOTSTRAP at your own.
+Left out: security and several brokers. For production, set BURNISH_KAFKA_BOOTSTRAP.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -39,7 +40,7 @@ auto.create.topics.enable=false
 message.max.bytes=8388608
 replica.fetch.max.bytes=8388608
 log.retention.hours=168
-# There is no second replica that could hold a record while this one loses its page cache.
+# Without a second replica, a record must be flushed to disk before it is acknowledged.
 log.flush.interval.messages=1
 default.replication.factor=1
 offsets.topic.replication.factor=1
@@ -51,18 +52,18 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
-# A killed node can register again only when its old session has run out.
+# A killed node can register again only after its old session has expired.
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
 
 
 class KafkaNodeError(Exception):
-    """The node cannot be fetched, started or reached. Root of this module's errors."""
+    """The node cannot be downloaded, started or reached. Root of this module's errors."""
 
 
 class KafkaMissing(KafkaNodeError, RuntimeError):
-    """Java, Maven or the jars are not there."""
+    """Java, Maven or the jars are missing."""
 
 
 def cache_folder() -> Path:
@@ -72,7 +73,7 @@ def cache_folder() -> Path:
 
 
 def fetch() -> Path:
-    """The folder with Kafka's jars, filled through Maven if it is not there yet."""
+    """The folder with Kafka's jars; downloads them through Maven first if they are missing."""
     if shutil.which("java") is None:
         raise KafkaMissing(
             "Kafka needs Java, which is not on PATH (Debian: apt-get install default-jre-headless)"
@@ -86,7 +87,7 @@ def fetch() -> Path:
             " (Debian: apt-get install maven default-jre-headless)"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Filled aside and renamed: a folder under the final name is always whole.
+    # Filled under another name, then renamed: a folder under the final name is complete.
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".kafka-") as scratch:
         libs = Path(scratch) / "libs"
         shutil.copy(POM, scratch)
@@ -95,24 +96,24 @@ def fetch() -> Path:
         if done.returncode or not any(libs.glob("kafka_2.13-*.jar")):
             reason = (done.stdout + done.stderr).strip().splitlines()
             raise KafkaMissing(f"Maven could not fetch Kafka: {reason[0] if reason else 'no jars'}")
-        # Another process may have been faster; its folder is as good as ours.
+        # Another process may have renamed its download first; that one is used then.
         with contextlib.suppress(OSError):
             libs.rename(folder)
     return folder
 
 
 class KafkaNode:
-    """One broker and controller in one process; `start` returns when a client gets an answer.
+    """Broker and controller in one process; `start` returns once the broker answers clients.
 
-    Ports are remembered in the data folder, since the controller's is part of the formatted
-    metadata. `port=0` takes the remembered one, or asks the system for a free one.
+    Ports are stored in the data folder, since the controller's is part of the formatted metadata.
+    `port=0` uses the stored port, or else a free one.
     """
 
     def __init__(self, data_dir: Path, port: int = 0, heap_mb: int = 512) -> None:
         self.data_dir = Path(data_dir).resolve()
         self.heap_mb = heap_mb
         self.process: subprocess.Popen[bytes] | None = None
-        self._wanted_port = port
+        self._requested_port = port
         self.port = port
 
     @property
@@ -135,7 +136,7 @@ class KafkaNode:
                 stdout=log,
                 stderr=log,
                 cwd=self.data_dir,
-                # Ctrl-C in a terminal reaches the parent, which stops the node in order.
+                # Ctrl-C in a terminal reaches only the parent, which stops the node.
                 start_new_session=True,
             )
         try:
@@ -145,7 +146,7 @@ class KafkaNode:
             raise
 
     def stop(self, timeout: float = 20.0) -> None:
-        """End the node in order; by force when it takes longer than `timeout` seconds."""
+        """SIGTERM, then SIGKILL after `timeout` seconds."""
         if self.process is None:
             return
         self.process.terminate()
@@ -157,21 +158,21 @@ class KafkaNode:
         self.process = None
 
     def kill(self) -> None:
-        """End the node as a power cut would."""
+        """SIGKILL."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
 
     def _configure(self) -> Path:
-        remembered = self.data_dir / "ports.json"
-        ports = json.loads(remembered.read_text()) if remembered.exists() else {}
-        self.port = self._wanted_port or ports.get("port") or _free_port()
+        stored = self.data_dir / "ports.json"
+        ports = json.loads(stored.read_text()) if stored.exists() else {}
+        self.port = self._requested_port or ports.get("port") or _free_port()
         controller_port = ports.get("controller_port") or _free_port()
         for port in (self.port, controller_port):
             if not _is_free(port):
                 raise KafkaNodeError(f"port {port} on 127.0.0.1 is in use")
-        remembered.write_text(json.dumps({"port": self.port, "controller_port": controller_port}))
+        stored.write_text(json.dumps({"port": self.port, "controller_port": controller_port}))
         config = self.data_dir / "server.properties"
         config.write_text(
             PROPERTIES.format(
@@ -181,16 +182,14 @@ class KafkaNode:
         return config
 
     def _format(self, libs: Path, config: Path) -> None:
-        tool = "kafka.tools.StorageTool"
-        made = subprocess.run(self._java(libs, tool, "random-uuid"), capture_output=True, text=True)
-        cluster_id = made.stdout.strip().splitlines()[-1:] or [""]
-        command = self._java(libs, tool, "format", "--standalone", "-t", *cluster_id)
+        tool, cluster_id = "kafka.tools.StorageTool", _random_cluster_id()
+        command = self._java(libs, tool, "format", "--standalone", "-t", cluster_id)
         done = subprocess.run([*command, "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             raise KafkaNodeError(f"cannot format {self.data_dir}: {done.stdout}{done.stderr}")
 
     def _java(self, libs: Path, main: str, *arguments: str) -> list[str]:
-        # The first compiler tier alone starts faster and is plenty for one machine.
+        # C1 only: starts faster, and is fast enough for one machine.
         tuning = [f"-Xmx{self.heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         return ["java", *tuning, "-cp", f"{libs}/*", main, *arguments]
 
@@ -235,6 +234,14 @@ def run_kafka(data_dir: Path, port: int) -> int:
             return 1
     node.stop()
     return 0
+
+
+def _random_cluster_id() -> str:
+    """A random UUID as Kafka writes it: URL-safe base64 without padding, not starting with `-`."""
+    while True:
+        encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not encoded.startswith("-"):
+            return encoded
 
 
 def _free_port() -> int:

@@ -1,9 +1,9 @@
-"""The model card: what the folder holds and what it can do, from measured figures only."""
+"""The model card: contents and measured scores of a model folder."""
 
 from pathlib import Path
 
 from burnish.ops.pretrain.evaluate import Scores, table
-from burnish.ops.pretrain.train import Progress, Recipe
+from burnish.ops.pretrain.recipe import PretrainProgress, PretrainRecipe
 
 _TEXT = """---
 license: apache-2.0
@@ -46,8 +46,8 @@ no safeguard.
 
 def write_card(
     folder: Path,
-    recipe: Recipe,
-    progress: Progress,
+    recipe: PretrainRecipe,
+    progress: PretrainProgress,
     scores: Scores,
     parameters: int,
     note: str = "",

@@ -1,8 +1,8 @@
-"""Training dialogues drawn from the task families, and their text with its targets marked.
+"""Training dialogues drawn from the task families, and their text with the loss targets marked.
 
-`segments` writes the same text as chat_template.jinja (a test holds them together), cut where
-the loss begins and ends: every assistant turn is a target, the words around it are not. The
-opening `<think>` is none either, so that the model thinks when asked to and not by chance.
+`segments` renders the same text as chat_template.jinja (checked by a test), cut where the loss mask
+changes: assistant turns are targets, everything else is not. The opening `<think>` is no target
+either, so that the model thinks only when asked to.
 """
 
 import json
@@ -36,40 +36,40 @@ class Dialogue:
 
 
 def dialogues(rng: Random) -> Iterator[Dialogue]:
-    """Endless training dialogues; no held-out prompt among them."""
+    """An endless stream of training dialogues, without held-out prompts."""
     names = tuple(FAMILIES)
     shares = [FAMILIES[name].share for name in names]
     while True:
         turns = rng.choice((2, 3, 3, 4, 6)) if rng.random() < 0.12 else 1
         chosen = rng.choices(names, shares, k=turns)
-        yield _single(rng, chosen[0]) if turns == 1 else _several(rng, chosen)
+        yield _one_task(rng, chosen[0]) if turns == 1 else _several_tasks(rng, chosen)
 
 
-def _single(rng: Random, family: str) -> Dialogue:
+def _one_task(rng: Random, family: str) -> Dialogue:
     task = sample(rng, family)
     style = rng.choice(STYLES)
     messages = [*task.messages, _answer(rng, task, style)]
-    lead = rng.random()
-    if lead < 0.2:
-        messages = _led(rng.choice(STYLE_PROMPTS[style]), messages)
-    elif lead < 0.3:
-        messages = _led(rng.choice(NEUTRAL_PROMPTS), messages)
+    draw = rng.random()
+    if draw < 0.2:
+        messages = _with_system_prompt(rng.choice(STYLE_PROMPTS[style]), messages)
+    elif draw < 0.3:
+        messages = _with_system_prompt(rng.choice(NEUTRAL_PROMPTS), messages)
     return Dialogue(tuple(messages), task.tools)
 
 
-def _several(rng: Random, families: Sequence[str]) -> Dialogue:
-    """Tasks one after another in one chat: half of the time all in one style."""
+def _several_tasks(rng: Random, families: Sequence[str]) -> Dialogue:
+    """Several tasks in one chat, in half of the chats all in one style."""
     messages: list[Message] = []
-    only = rng.choice(STYLES) if rng.random() < 0.5 else None
+    common_style = rng.choice(STYLES) if rng.random() < 0.5 else None
     for family in families:
         task = sample(rng, family)
         if task.tools or task.messages[0]["role"] == "system":
             continue
-        messages += [*task.messages, _answer(rng, task, only or rng.choice(STYLES))]
+        messages += [*task.messages, _answer(rng, task, common_style or rng.choice(STYLES))]
     if not messages:
-        return _single(rng, families[0])
-    if only and rng.random() < 0.4:
-        messages = _led(rng.choice(STYLE_PROMPTS[only]), messages)
+        return _one_task(rng, families[0])
+    if common_style and rng.random() < 0.4:
+        messages = _with_system_prompt(rng.choice(STYLE_PROMPTS[common_style]), messages)
     return Dialogue(tuple(messages))
 
 
@@ -80,8 +80,8 @@ def _answer(rng: Random, task: Any, style: str) -> Message:
     return message
 
 
-def _led(prompt: str, messages: list[Message]) -> list[Message]:
-    """The chat with `prompt` in its system message, before or after what stands there."""
+def _with_system_prompt(prompt: str, messages: list[Message]) -> list[Message]:
+    """The messages with `prompt` at the start of the system message."""
     if messages[0]["role"] != "system":
         return [{"role": "system", "content": prompt}, *messages]
     merged = {"role": "system", "content": f"{prompt}\n{messages[0]['content']}"}
@@ -89,7 +89,7 @@ def _led(prompt: str, messages: list[Message]) -> list[Message]:
 
 
 def segments(dialogue: Dialogue) -> list[tuple[str, bool]]:
-    """The dialogue as (text, is it a target) in order."""
+    """The dialogue as consecutive (text, whether it is a loss target)."""
     parts: list[tuple[str, bool]] = []
     messages = list(dialogue.messages)
     if dialogue.tools:

@@ -1,8 +1,8 @@
-"""What a model can do: pass@1 and pass@k per family on held-out tasks, and the styles it chose.
+"""Model evaluation: pass@1 and pass@k per family on held-out tasks, and the styles of answers.
 
-Every task is asked once and answered k times at temperature 1, on the engine that serves. Pass@k
-is the unbiased estimate (Chen et al. 2021); with k answers it is the share of tasks that any
-answer solved. Left out: judging wording beyond its style.
+Every task is sampled k times at temperature 1 on the serving engine. Pass@k is the unbiased
+estimate (Chen et al. 2021); with k samples it is the share of tasks solved by any of them. Left
+out: judging wording beyond its style.
 """
 
 from collections import Counter
@@ -24,9 +24,9 @@ class FamilyScore:
     pass_1: float
     pass_k: float
     level_pass: Mapping[int, float]
-    styles: Mapping[str, float]  # of all answers; "none" where no style shows
+    styles: Mapping[str, float]  # share of answers; "none": no recognised style
     tokens: float  # mean length of an answer
-    examples: Sequence[tuple[str, str]] = ()  # (question, wrong answer)
+    examples: Sequence[tuple[str, str]] = ()  # (prompt, wrong answer)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Scores:
 
 
 def pass_at_k(answers: int, right: int, k: int) -> float:
-    """Probability that k of `answers` answers, `right` of them right, hold a right one."""
+    """Probability that k answers drawn from `answers`, of which `right` are right, contain a right one."""
     return 1.0 - comb(answers - right, k) / comb(answers, k)
 
 
@@ -58,9 +58,9 @@ def evaluate(
     thinking: bool = False,
     max_tokens: int = 96,
 ) -> Scores:
-    """Held-out scores of a model folder, or of an engine that already runs one.
+    """Held-out scores of a model folder, or of an engine.
 
-    `style_prompt` goes into a system message first; `thinking` opens a think block.
+    `style_prompt` becomes the system message; `thinking` opens a think block.
     """
     engine = (
         model
@@ -117,8 +117,8 @@ def _score(
         levels.setdefault(task.level, []).append(sum(right) / k)
         styles.update(style_of(task, text) or "none" for text, _ in texts)
         tokens += sum(n for _, n in texts)
-        question = task.messages[-1]["content"]
-        examples += [(question, t) for (t, _), ok in zip(texts, right, strict=True) if not ok][:1]
+        prompt = task.messages[-1]["content"]
+        examples += [(prompt, t) for (t, _), ok in zip(texts, right, strict=True) if not ok][:1]
     total = len(tasks) * k
     return FamilyScore(
         tasks=len(tasks),

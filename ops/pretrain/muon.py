@@ -1,8 +1,8 @@
-"""Muon for matrices and for stacks of matrices (one per expert).
+"""The Muon optimizer for matrices and stacks of matrices (one per expert).
 
-The momentum of every matrix is replaced by the nearest orthogonal one (Jordan et al. 2024,
-quintic Newton-Schulz), scaled to the size of an Adam step (Liu et al. 2025, "Muon is scalable"),
-so that one learning rate serves both. torch.optim.Muon takes 2-D weights only.
+Every matrix is updated by its orthogonalised momentum (Jordan et al. 2024, quintic Newton-Schulz),
+scaled to the RMS of an Adam step (Liu et al. 2025, "Muon is scalable"), so that both share one
+learning rate. torch.optim.Muon takes 2-D weights only.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """The nearest (roughly) orthogonal matrices to `matrices` [..., rows, columns]."""
+    """Approximately the nearest orthogonal matrices to `matrices` [..., rows, columns]."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -38,7 +38,7 @@ class Muon(torch.optim.Optimizer):
         self.pool = pool
 
     def step(self, closure=None):  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update; the weights are shared out over the pool's threads."""
+        """One update; weights are distributed over the threads of the pool."""
         work = [(w, group) for group in self.param_groups for w in group["params"]]
         work = [(w, group) for w, group in work if w.grad is not None]
         list(self.pool.map(self._update, work) if self.pool else map(self._update, work))

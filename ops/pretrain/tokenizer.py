@@ -1,6 +1,6 @@
-"""Ember's tokenizer: byte-level BPE learnt from the training dialogues, digits one by one.
+"""Ember's tokenizer: byte-level BPE trained on the training dialogues, with single-digit tokens.
 
-Any text round-trips; single digits keep arithmetic learnable for a small model.
+Any text round-trips; single digits make arithmetic easier to learn for a small model.
 """
 
 from itertools import islice
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 END_OF_TURN = "<|im_end|>"
 PAD = "<|endoftext|>"
-# Marks that decoding drops, and marks that answers carry in their text.
+# Special tokens, which decoding drops, and markup that remains in the text of answers.
 CONTROL = (PAD, "<|im_start|>", END_OF_TURN)
 VISIBLE = (
     "<think>",
@@ -26,7 +26,7 @@ VISIBLE = (
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 
 
-def learn_tokenizer(
+def train_tokenizer(
     seed: int = 0, vocab_size: int = 1024, samples: int = 20_000
 ) -> PreTrainedTokenizerFast:
     core = Tokenizer(models.BPE())
@@ -53,7 +53,7 @@ def learn_tokenizer(
         clean_up_tokenization_spaces=False,
         model_max_length=4096,
     )
-    # Not special: a reader of the decoded text must see them to tell a call from an answer.
+    # Not special: parsers of the decoded text need them to tell a tool call from an answer.
     for mark in VISIBLE:
         tokenizer.add_tokens(AddedToken(mark, special=False, normalized=False))  # pyright: ignore[reportArgumentType]
     tokenizer.chat_template = TEMPLATE.read_text()
@@ -68,9 +68,9 @@ def _plain(dialogue: Dialogue) -> str:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, dialogue: Dialogue) -> tuple[list[int], list[bool]]:
-    """Token ids of a dialogue, and which of them are targets of the loss."""
+    """Token ids of a dialogue, and the loss mask over them."""
     parts = segments(dialogue)
-    # The fast core skips the Python layer of the tokenizer: ten times the speed.
+    # The Rust tokenizer directly: ten times faster than through the Python layer.
     core = tokenizer.backend_tokenizer
     encoded = core.encode_batch([text for text, _ in parts], add_special_tokens=False)
     ids: list[int] = []

@@ -1,83 +1,31 @@
-"""The training loop: seeded batches, Muon and AdamW, a schedule tied to the time budget, resume.
+"""The training loop: Muon and AdamW on replicas, a schedule over the budget, resumable.
 
-Every step takes one batch per worker thread, each on a replica that shares the weights: one
-operation on one core keeps both cores of a busy laptop at work, where one operation split over
-two waits for the slower half (7k against 5k tokens a second).
+Each step takes one batch per worker thread, each on a replica that shares the weights. On two busy
+cores this reaches 7k tokens a second against 5k for operations split over both, where each waits
+for the slower half.
 
-Left out: several hosts, and mixed precision (slower on the CPUs this is meant for). A run killed
-at any moment goes on from its last checkpoint.
+Left out: several hosts, and mixed precision (slower on the CPUs this is meant for). A run that is
+killed resumes from its last checkpoint.
 """
 
 import copy
-import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
-from random import Random
 
 import torch
 import torch.nn.functional as F
-from burnish.ops.pretrain.dialogue import dialogues
+from burnish.ops.pretrain import checkpoint
+from burnish.ops.pretrain.batches import TokenBatch, pools
 from burnish.ops.pretrain.muon import Muon
-from burnish.ops.pretrain.tokenizer import PAD, encode
+from burnish.ops.pretrain.recipe import PretrainProgress, PretrainRecipe
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_moe.modeling_qwen3_moe import load_balancing_loss_func
 
 
-class PretrainError(Exception):
-    """A run that cannot start or go on."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a run is; equal recipes and seeds see equal batches."""
-
-    minutes: float = 60.0
-    steps: int | None = None  # a budget in steps instead of minutes: reproducible to the bit
-    seed: int = 0
-    workers: int = 2
-    batch_tokens: int = 3072  # per worker
-    learning_rate: float = 2.5e-3
-    warmup: int = 100
-    decay_share: float = 0.35  # of the budget, at its end
-    balance: float = 0.01
-    hidden: int = 256
-    layers: int = 4
-    experts: int = 8
-    expert_width: int = 192
-    vocab_size: int = 1024
-    tokenizer_samples: int = 20_000
-    pool: int = 2048  # dialogues sorted by length before they are cut into batches
-
-
-@dataclass(frozen=True)
-class Batch:
-    tokens: Tensor  # [rows, length] int64, padded on the right
-    targets: Tensor  # [rows, length] bool
-
-
-@dataclass
-class Progress:
-    """Where a run stands."""
-
-    step: int = 0
-    pool: int = 0  # first pool of dialogues not yet trained on
-    tokens: int = 0
-    seconds: float = 0.0
-    loss: float = float("nan")
-
-    def share(self, recipe: Recipe) -> float:
-        if recipe.steps is not None:
-            return self.step / recipe.steps
-        return self.seconds / (recipe.minutes * 60)
-
-
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3MoeForCausalLM:
+def new_model(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3MoeForCausalLM:
     config = Qwen3MoeConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden,
@@ -102,62 +50,24 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen3MoeFor
     return Qwen3MoeForCausalLM(config).float().train()
 
 
-def batches_of_pool(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, pool: int) -> list[Batch]:
-    """The `pool`-th stretch of the corpus as batches of similar length, in random order."""
-    rng = Random(f"{recipe.seed} {pool}")
-    pad = tokenizer.convert_tokens_to_ids(PAD)
-    assert isinstance(pad, int)
-    encoded = [encode(tokenizer, d) for d in islice(dialogues(rng), recipe.pool)]
-    encoded.sort(key=lambda pair: len(pair[0]))
-    batches, rows = [], []
-    for pair in encoded:
-        if rows and len(pair[0]) * (len(rows) + 1) > recipe.batch_tokens:
-            batches.append(_padded(rows, pad))
-            rows = []
-        rows.append(pair)
-    batches.append(_padded(rows, pad))
-    rng.shuffle(batches)
-    return batches
-
-
-def _padded(rows: list[tuple[list[int], list[bool]]], pad: int) -> Batch:
-    length = max(len(ids) for ids, _ in rows)
-    tokens = torch.full((len(rows), length), pad)
-    targets = torch.zeros((len(rows), length), dtype=torch.bool)
-    for row, (ids, marks) in enumerate(rows):
-        tokens[row, : len(ids)] = torch.tensor(ids)
-        targets[row, : len(ids)] = torch.tensor(marks)
-    return Batch(tokens, targets)
-
-
-def _pools(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, first: int) -> Iterator[list[Batch]]:
-    """Pools in order, each made while the one before is trained on."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(batches_of_pool, recipe, tokenizer, first)
-        while True:
-            batches, first = coming.result(), first + 1
-            coming = maker.submit(batches_of_pool, recipe, tokenizer, first)
-            yield batches
-
-
-def loss_of(model: Qwen3MoeForCausalLM, batch: Batch, balance: float) -> tuple[Tensor, Tensor]:
-    """(cross entropy per target token, the same plus the balancing loss of the router)
+def loss_of(model: Qwen3MoeForCausalLM, batch: TokenBatch, balance: float) -> tuple[Tensor, Tensor]:
+    """(mean cross entropy over target tokens, that plus the router's load-balancing loss), scalars.
 
     Padding is on the right and attention is causal, so no mask is needed.
     """
     out = model.model(input_ids=batch.tokens, output_router_logits=True, use_cache=False)
-    wanted = batch.targets[:, 1:]
-    logits = model.lm_head(out.last_hidden_state[:, :-1][wanted])
-    entropy = F.cross_entropy(logits, batch.tokens[:, 1:][wanted])
+    targets = batch.targets[:, 1:]
+    logits = model.lm_head(out.last_hidden_state[:, :-1][targets])
+    entropy = F.cross_entropy(logits, batch.tokens[:, 1:][targets])
     config = model.config
-    spread = load_balancing_loss_func(
+    balance_loss = load_balancing_loss_func(
         out.router_logits, config.num_experts, config.num_experts_per_tok
     )
-    return entropy, entropy + balance * spread  # pyright: ignore[reportReturnType]
+    return entropy, entropy + balance * balance_loss  # pyright: ignore[reportReturnType]
 
 
 class Replicas:
-    """A model and copies that share its weights but not its gradients."""
+    """Data-parallel replicas of a model in threads: shared weights, separate gradients."""
 
     def __init__(self, model: Qwen3MoeForCausalLM, workers: int):
         self.models = [model, *(copy.deepcopy(model) for _ in range(workers - 1))]
@@ -166,10 +76,10 @@ class Replicas:
                 own.data = shared.data
         self.pool = ThreadPoolExecutor(workers)
 
-    def backward(self, batches: list[Batch], balance: float) -> float:
-        """Leave the mean gradient of `batches` in the first model; the mean cross entropy."""
+    def backward(self, batches: list[TokenBatch], balance: float) -> float:
+        """Put the mean gradient of `batches` into the first model; returns the mean cross entropy."""
 
-        def one(pair: tuple[Qwen3MoeForCausalLM, Batch]) -> float:
+        def one(pair: tuple[Qwen3MoeForCausalLM, TokenBatch]) -> float:
             entropy, loss = loss_of(*pair, balance)
             (loss / len(batches)).backward()
             return entropy.item()
@@ -184,123 +94,66 @@ class Replicas:
         return sum(entropies) / len(entropies)
 
 
-def optimizers(
-    model: Qwen3MoeForCausalLM, recipe: Recipe, pool: Executor | None = None
+def build_optimizers(
+    model: Qwen3MoeForCausalLM, recipe: PretrainRecipe, pool: Executor | None = None
 ) -> list[torch.optim.Optimizer]:
     """Muon for attention and experts; AdamW for embeddings, norms and the router."""
     matrices, rest = [], []
     for name, weight in model.named_parameters():
-        small = weight.ndim < 2 or "embed" in name or "mlp.gate.weight" in name
-        (rest if small else matrices).append(weight)
+        for_adamw = weight.ndim < 2 or "embed" in name or "mlp.gate.weight" in name
+        (rest if for_adamw else matrices).append(weight)
     return [
         Muon(matrices, lr=recipe.learning_rate, weight_decay=0.01, pool=pool),
         torch.optim.AdamW(rest, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
-def rate_at(share: float, step: int, recipe: Recipe) -> float:
-    """Warm up, stay, fall to zero at the end of the budget (stays extendable until it falls)."""
-    warm = min(1.0, (step + 1) / recipe.warmup)
-    return warm * max(0.0, min(1.0, (1.0 - share) / recipe.decay_share))
+def learning_rate_factor(share: float, step: int, recipe: PretrainRecipe) -> float:
+    """Linear warm-up, constant, then linear decay to zero over the last part of the budget."""
+    warmup = min(1.0, (step + 1) / recipe.warmup)
+    return warmup * max(0.0, min(1.0, (1.0 - share) / recipe.decay_share))
 
 
 def train(
     folder: Path,
-    recipe: Recipe,
+    recipe: PretrainRecipe,
     model: Qwen3MoeForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
     *,
     resume: bool = True,
     save_every_s: float = 240.0,
-    on_step: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
-    """Train until the budget is spent; leave a checkpoint and the model in `folder`."""
+    on_step: Callable[[PretrainProgress], None] = lambda progress: None,
+) -> PretrainProgress:
+    """Train until the budget is spent; writes the checkpoint and the model to `folder`."""
     torch.set_num_threads(1)  # the workers are the parallelism
     replicas = Replicas(model, recipe.workers)
-    parts = optimizers(model, recipe, replicas.pool)
-    progress = Progress()
-    if resume and (folder / "training.pt").exists():
-        progress = _restore(folder, model, parts)
-    saved = time.monotonic()
-    for batches in _pools(recipe, tokenizer, progress.pool):
+    optimizers = build_optimizers(model, recipe, replicas.pool)
+    progress = PretrainProgress()
+    if resume and (folder / checkpoint.FILE_NAME).exists():
+        progress = checkpoint.restore(folder, model, optimizers)
+    saved_at = time.monotonic()
+    for batches in pools(recipe, tokenizer, progress.pool):
         for at in range(0, len(batches), recipe.workers):
             started = time.monotonic()
             share = progress.share(recipe)
             if share >= 1:
-                save(folder, recipe, model, tokenizer, parts, progress)
+                checkpoint.save(folder, recipe, model, tokenizer, optimizers, progress)
                 return progress
-            rate = recipe.learning_rate * rate_at(share, progress.step, recipe)
-            taken = batches[at : at + recipe.workers]
-            progress.loss = replicas.backward(taken, recipe.balance)
+            rate = recipe.learning_rate * learning_rate_factor(share, progress.step, recipe)
+            step_batches = batches[at : at + recipe.workers]
+            progress.loss = replicas.backward(step_batches, recipe.balance)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for part in parts:
-                for group in part.param_groups:
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
                     group["lr"] = rate
-                part.step()
-                part.zero_grad()
+                optimizer.step()
+                optimizer.zero_grad()
             progress.step += 1
-            progress.tokens += sum(batch.tokens.numel() for batch in taken)
+            progress.tokens += sum(batch.tokens.numel() for batch in step_batches)
             progress.seconds += time.monotonic() - started
             on_step(progress)
         progress.pool += 1
-        if time.monotonic() - saved > save_every_s:
-            save(folder, recipe, model, tokenizer, parts, progress)
-            saved = time.monotonic()
+        if time.monotonic() - saved_at > save_every_s:
+            checkpoint.save(folder, recipe, model, tokenizer, optimizers, progress)
+            saved_at = time.monotonic()
     raise AssertionError("pools never end")
-
-
-def save(
-    folder: Path,
-    recipe: Recipe,
-    model: Qwen3MoeForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    parts: list[torch.optim.Optimizer],
-    progress: Progress,
-) -> None:
-    """The model as bf16 Hugging Face files, and what a resume needs, each replaced whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        "recipe": asdict(recipe),
-        "progress": asdict(progress),
-        "model": model.state_dict(),
-        "optimizers": [part.state_dict() for part in parts],
-    }
-    draft = folder / "training.pt.new"
-    torch.save(state, draft)
-    os.replace(draft, folder / "training.pt")
-    export(folder, model, tokenizer)
-
-
-def export(folder: Path, model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / "draft"
-    config = type(model.config)(**{**model.config.to_dict(), "dtype": "bfloat16"})
-    small = Qwen3MoeForCausalLM(config).bfloat16()
-    small.load_state_dict(model.state_dict())
-    small.generation_config.update(
-        do_sample=True, temperature=1.0, eos_token_id=tokenizer.eos_token_id
-    )
-    small.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    # The name that every version of transformers, and vLLM, knows.
-    config_file = draft / "tokenizer_config.json"
-    settings = json.loads(config_file.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
-    for origin in ("is_local", "local_files_only"):  # where it was loaded from is nobody's business
-        settings.pop(origin, None)
-    config_file.write_text(json.dumps(settings, indent=2) + "\n")
-    for file in draft.iterdir():
-        os.replace(file, folder / file.name)
-    draft.rmdir()
-
-
-def _restore(
-    folder: Path, model: Qwen3MoeForCausalLM, parts: list[torch.optim.Optimizer]
-) -> Progress:
-    state = torch.load(folder / "training.pt", weights_only=True)
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise PretrainError(f"{folder} holds a run of another shape: {error}") from error
-    for part, saved in zip(parts, state["optimizers"], strict=True):
-        part.load_state_dict(saved)
-    return Progress(**state["progress"])

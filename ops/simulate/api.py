@@ -1,8 +1,7 @@
-"""The service as a product sees it: the async `openai` client, feedback posted through it.
+"""The service's API as a product uses it: the async `openai` client, and feedback posted through it.
 
-A refusal with Retry-After is the service working as promised and is tried again; every
-other error is written down as a failure. The client's own silent retries are off,
-because they would hide exactly what a simulation is there to find.
+A 429 with Retry-After is expected under load and is retried; every other error is recorded as a
+failure. The client's own retries are off, because they would hide failures from the simulation.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ import openai
 from burnish.ops.simulate.journal import Journal
 from burnish.ops.simulate.options import Options
 
-# Idle connections are dropped long before any server does: one closed while a request is on its
-# way looks like a failed request, and nobody could say whether it was served.
-LIMITS = httpx.Limits(keepalive_expiry=2.0)
-REFUSALS = 50  # in a row, before a busy service counts as a failing one
+# Shorter than any server's own limit: a connection that the server closes while a request is in
+# flight looks like a failed request, and whether it was served is unknown.
+HTTP_LIMITS = httpx.Limits(keepalive_expiry=2.0)
+MAX_REFUSALS = 50  # consecutive 429s before the call counts as failed
 
 
 @dataclass(frozen=True)
-class Reply:
-    """One answer off the wire."""
+class ChatReply:
+    """One answer as received."""
 
     id: str
     version: int
@@ -36,8 +35,8 @@ class Reply:
     seconds: float
 
 
-class Api:
-    """Every call returns None when it failed; the journal says why."""
+class ServiceApi:
+    """Calls return None on failure, which the journal records with its reason."""
 
     def __init__(self, options: Options, journal: Journal) -> None:
         self._options = options
@@ -47,7 +46,7 @@ class Api:
             api_key=options.key,
             max_retries=0,
             timeout=options.timeout_s,
-            http_client=openai.DefaultAsyncHttpxClient(limits=LIMITS),
+            http_client=openai.DefaultAsyncHttpxClient(limits=HTTP_LIMITS),
         )
 
     async def close(self) -> None:
@@ -61,7 +60,7 @@ class Api:
         model: str,
         user: str | None = None,
         seed: int | None = None,
-    ) -> Reply | None:
+    ) -> ChatReply | None:
         body: dict[str, Any] = {
             "model": model,
             "messages": list(messages),
@@ -74,61 +73,61 @@ class Api:
             body["user"] = user
         if seed is not None:
             body["seed"] = seed
-        begin = time.monotonic()
-        done = await self._call(
+        started = time.monotonic()
+        completion = await self._call(
             f"chat with {model}", lambda: self._client.chat.completions.create(**body)
         )
-        if done is None:
+        if completion is None:
             return None
-        message = done.choices[0].message
+        message = completion.choices[0].message
         calls = [call.model_dump(exclude_none=True) for call in message.tool_calls or ()]
-        return Reply(
-            id=done.id,
-            version=version_of(done.system_fingerprint),
+        return ChatReply(
+            id=completion.id,
+            version=version_of(completion.system_fingerprint),
             text=message.content or "",
             tool_calls=calls or None,
             at=time.time(),
-            seconds=time.monotonic() - begin,
+            seconds=time.monotonic() - started,
         )
 
-    async def thumb(self, answer_id: str, up: bool, user: str) -> str | None:
-        """The feedback id, once the service has taken the vote into its keeping."""
+    async def send_thumb(self, answer_id: str, up: bool, user: str) -> str | None:
+        """The feedback id, once the service has acknowledged the vote."""
         body = {
             "interaction_id": answer_id,
             "name": "thumbs",
             "value": "up" if up else "down",
             "user": user,
         }
-        taken = await self._call(
+        accepted = await self._call(
             "feedback", lambda: self._client.post("/feedback", body=body, cast_to=object)
         )
-        return taken["id"] if isinstance(taken, dict) else None
+        return accepted["id"] if isinstance(accepted, dict) else None
 
     async def retract(self, feedback_id: str) -> bool:
         path = f"/feedback/{feedback_id}"
-        gone = await self._call("retraction", lambda: self._client.delete(path, cast_to=object))
-        return gone is not None
+        response = await self._call("retraction", lambda: self._client.delete(path, cast_to=object))
+        return response is not None
 
     async def get(self, path: str) -> dict:
-        """Any other resource; an empty one when that failed."""
-        found = await self._call(
+        """Any other resource; empty on failure."""
+        resource = await self._call(
             f"GET {path}", lambda: self._client.get("/" + path, cast_to=object)
         )
-        return found if isinstance(found, dict) else {}
+        return resource if isinstance(resource, dict) else {}
 
     async def _call(self, what: str, send: Any) -> Any:
-        for _ in range(REFUSALS):
+        for _ in range(MAX_REFUSALS):
             try:
                 answer = await send()
-            except openai.RateLimitError as busy:
+            except openai.RateLimitError as refusal:
                 self._journal.refused += 1
-                await asyncio.sleep(float(busy.response.headers.get("retry-after") or 0.5))
+                await asyncio.sleep(float(refusal.response.headers.get("retry-after") or 0.5))
             except openai.APIError as error:
                 self._journal.failures.append(f"{what}: {type(error).__name__}: {error.message}")
                 return None
             else:
                 return {} if answer is None or answer == "" else answer
-        self._journal.failures.append(f"{what}: still refused after {REFUSALS} tries")
+        self._journal.failures.append(f"{what}: still refused after {MAX_REFUSALS} tries")
         return None
 
 

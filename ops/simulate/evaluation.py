@@ -1,8 +1,8 @@
-"""The verdict: champion against frozen base on the same held-out prompts, feedback stopped.
+"""Paired evaluation of champion and frozen base on the same held-out prompts, without feedback.
 
-The oracle is not a model. It is what the base would be worth if each of its answers kept
-its rightness and came in the family's preferred style, so the way from base to oracle is
-preference alone, and a champion can only walk it by learning what people like.
+The oracle is not a model: it is the expected thumbs-up rate if every answer of the base kept its
+correctness and used the family's preferred style. The gap from base to oracle is therefore pure
+preference, and only learning the users' preferences closes it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from burnish.learner import tasks
-from burnish.ops.simulate.api import Api
+from burnish.ops.simulate.api import ServiceApi
 from burnish.ops.simulate.options import Options
 from burnish.ops.simulate.population import Population
-from burnish.ops.simulate.stats import Interval, bootstrap, share_of_way
+from burnish.ops.simulate.statistics import Interval, bootstrap, gap_recovered
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One held-out prompt answered by both."""
+class PairedOutcome:
+    """One held-out prompt as both versions answered it."""
 
     family: str
     base_right: bool
@@ -36,13 +36,15 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Evaluation:
+    """Means over the held-out prompts; intervals are 95 % bootstrap intervals."""
+
     champion: int
     prompts: int
     expected_base: float
     expected_champion: float
     expected_oracle: float
-    share: float
+    share: float  # of the gap from base to oracle that the champion recovered
     share_interval: Interval
     gain_interval: Interval
     skill_base: float
@@ -55,7 +57,7 @@ class Verdict:
 
 
 def prompts(options: Options) -> list[tasks.Task]:
-    """The fixed held-out prompts: the same for a seed, spread evenly over the families."""
+    """Held-out prompts, evenly spread over the families; a seed always gives the same ones."""
     rng = random.Random(f"held-out:{options.seed}")
     names = list(tasks.FAMILIES)
     return [
@@ -66,14 +68,14 @@ def prompts(options: Options) -> list[tasks.Task]:
 
 async def evaluate(
     options: Options,
-    people: Population,
-    api: Api,
+    population: Population,
+    api: ServiceApi,
     champion: int,
     progress: Callable[[], None] = lambda: None,
-) -> Verdict | None:
-    """Ask both versions every prompt, pinned, with the same seed; None when nothing came back."""
+) -> Evaluation | None:
+    """Send every prompt to both pinned versions with the same seed; None if no pair was answered."""
     slots = asyncio.Semaphore(options.eval_concurrency)
-    judged: list[Judged] = []
+    outcomes: list[PairedOutcome] = []
 
     async def ask(number: int, task: tasks.Task) -> None:
         async with slots:
@@ -82,68 +84,68 @@ async def evaluate(
                 model = f"{options.policy}@{version}"
                 replies.append(await api.chat(task.messages, task.tools, model=model, seed=number))
         progress()
-        base, best = replies
-        if base is None or best is None:
+        base_reply, champion_reply = replies
+        if base_reply is None or champion_reply is None:
             return
-        grades = [
+        graded = [
             (
                 tasks.is_correct(task, reply.text, reply.tool_calls),
                 tasks.style_of(task, reply.text),
             )
-            for reply in (base, best)
+            for reply in (base_reply, champion_reply)
         ]
-        (base_right, base_style), (right, style) = grades
-        judged.append(
-            Judged(
+        (base_right, base_style), (right, style) = graded
+        outcomes.append(
+            PairedOutcome(
                 family=task.family,
                 base_right=base_right,
                 champion_right=right,
                 base_style=base_style,
                 champion_style=style,
-                base_expected=people.expected(task.family, base_right, base_style),
-                champion_expected=people.expected(task.family, right, style),
-                oracle_expected=people.best(task.family, base_right),
+                base_expected=population.expected(task.family, base_right, base_style),
+                champion_expected=population.expected(task.family, right, style),
+                oracle_expected=population.oracle_expected(task.family, base_right),
             )
         )
 
     async with asyncio.TaskGroup() as group:
         for number, task in enumerate(prompts(options)):
             group.create_task(ask(number, task))
-    return verdict(judged, people, champion) if judged else None
+    return summarise(outcomes, population, champion) if outcomes else None
 
 
-def verdict(judged: list[Judged], people: Population, champion: int) -> Verdict:
-    """The figures and their paired, stratified bootstrap intervals."""
-    strata = [row.family for row in judged]
-    base = np.array([row.base_expected for row in judged])
-    best = np.array([row.champion_expected for row in judged])
-    oracle = np.array([row.oracle_expected for row in judged])
-    gained = np.array([float(row.champion_right) - float(row.base_right) for row in judged])
-    families: dict[str, list[Judged]] = defaultdict(list)
-    for row in judged:
+def summarise(outcomes: list[PairedOutcome], population: Population, champion: int) -> Evaluation:
+    """Means, and their paired bootstrap intervals stratified by family."""
+    strata = [row.family for row in outcomes]
+    base = np.array([row.base_expected for row in outcomes])
+    reached = np.array([row.champion_expected for row in outcomes])
+    oracle = np.array([row.oracle_expected for row in outcomes])
+    skill_gain = np.array([float(row.champion_right) - float(row.base_right) for row in outcomes])
+    families: dict[str, list[PairedOutcome]] = defaultdict(list)
+    for row in outcomes:
         families[row.family].append(row)
-    return Verdict(
+    return Evaluation(
         champion=champion,
-        prompts=len(judged),
+        prompts=len(outcomes),
         expected_base=float(base.mean()),
-        expected_champion=float(best.mean()),
+        expected_champion=float(reached.mean()),
         expected_oracle=float(oracle.mean()),
-        share=float(share_of_way(base.mean(), best.mean(), oracle.mean())),
-        share_interval=bootstrap([base, best, oracle], share_of_way, strata=strata),
-        gain_interval=bootstrap([best - base], lambda gain: gain, strata=strata),
-        skill_base=float(np.mean([row.base_right for row in judged])),
-        skill_champion=float(np.mean([row.champion_right for row in judged])),
-        skill_difference=float(gained.mean()),
-        skill_interval=bootstrap([gained], lambda difference: difference, strata=strata),
-        style_base=_match(judged, people, "base_style"),
-        style_champion=_match(judged, people, "champion_style"),
+        share=float(gap_recovered(base.mean(), reached.mean(), oracle.mean())),
+        share_interval=bootstrap([base, reached, oracle], gap_recovered, strata=strata),
+        gain_interval=bootstrap([reached - base], lambda gain: gain, strata=strata),
+        skill_base=float(np.mean([row.base_right for row in outcomes])),
+        skill_champion=float(np.mean([row.champion_right for row in outcomes])),
+        skill_difference=float(skill_gain.mean()),
+        skill_interval=bootstrap([skill_gain], lambda difference: difference, strata=strata),
+        style_base=_style_match(outcomes, population, "base_style"),
+        style_champion=_style_match(outcomes, population, "champion_style"),
         families={
             family: {
                 "prompts": len(rows),
                 "skill_base": float(np.mean([row.base_right for row in rows])),
                 "skill_champion": float(np.mean([row.champion_right for row in rows])),
-                "style_base": _match(rows, people, "base_style"),
-                "style_champion": _match(rows, people, "champion_style"),
+                "style_base": _style_match(rows, population, "base_style"),
+                "style_champion": _style_match(rows, population, "champion_style"),
                 "expected_base": float(np.mean([row.base_expected for row in rows])),
                 "expected_champion": float(np.mean([row.champion_expected for row in rows])),
                 "expected_oracle": float(np.mean([row.oracle_expected for row in rows])),
@@ -153,5 +155,6 @@ def verdict(judged: list[Judged], people: Population, champion: int) -> Verdict:
     )
 
 
-def _match(rows: list[Judged], people: Population, side: str) -> float:
-    return float(np.mean([getattr(row, side) == people.preferred[row.family] for row in rows]))
+def _style_match(rows: list[PairedOutcome], population: Population, side: str) -> float:
+    """Share of answers in their family's preferred style; `side` names the style's field."""
+    return float(np.mean([getattr(row, side) == population.preferred[row.family] for row in rows]))

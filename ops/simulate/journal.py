@@ -1,7 +1,6 @@
-"""What happened in a run, kept in memory: answers, votes, moves of the champion.
+"""Event journal of one simulation, in memory: answers, votes, champion changes, failures.
 
-Pure bookkeeping: nothing here speaks HTTP, so every figure in a report can be
-recomputed from these records.
+Every figure of the report is computed from it; nothing here calls the service.
 """
 
 from __future__ import annotations
@@ -12,31 +11,31 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from burnish.ops.simulate.stats import Interval, mean_interval, waiting_quantile
+from burnish.ops.simulate.statistics import Interval, kaplan_meier_quantile, mean_interval
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer as its user saw it. `base` is the frozen base's own answer to the same
-    prompt, for the share of prompts that were sent twice."""
+class ServedAnswer:
+    """One answer shown to a user. `base` is the frozen base's answer to the same prompt, for the
+    share of prompts that are also sent to the base."""
 
-    at: float  # epoch seconds when it was complete
+    at: float  # completion time, epoch seconds
     id: str
     user: str
     family: str
     version: int
     right: bool
     style: str | None
-    expected: float  # P(thumbs-up) of this user without noise
+    expected: float  # noise-free P(thumbs-up) of this user
     honest: bool
     seconds: float
-    thumb: bool | None = None  # as sent, noise and all; None: silence
-    base: Answer | None = None
+    thumb: bool | None = None  # as sent, noise included; None: not judged
+    base: ServedAnswer | None = None
 
 
 @dataclass(frozen=True)
-class Vote:
-    """A thumb the service acknowledged."""
+class SentVote:
+    """A thumb that the service acknowledged."""
 
     at: float
     feedback_id: str
@@ -44,13 +43,13 @@ class Vote:
     version: int
     up: bool
     honest: bool
-    staleness: int  # champion version at that moment minus the version that answered
+    staleness: int  # champion version when sent minus the version that answered
     retracted: bool = False
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One version in one row."""
+    """Figures of one version."""
 
     version: int
     answers: int
@@ -74,18 +73,20 @@ def _mean(values: Iterable[float]) -> float:
 
 @dataclass
 class Journal:
-    answers: list[Answer] = field(default_factory=list)
-    votes: dict[str, Vote] = field(default_factory=dict)  # by feedback id
+    """Everything that one simulation observed."""
+
+    answers: list[ServedAnswer] = field(default_factory=list)
+    votes: dict[str, SentVote] = field(default_factory=dict)  # by feedback id
     champions: list[tuple[float, int]] = field(default_factory=list)  # (since, version)
-    ticks: dict[str, dict] = field(default_factory=dict)  # the learner's own, by id
+    ticks: dict[str, dict] = field(default_factory=dict)  # the learner's, by id
     failures: list[str] = field(default_factory=list)
-    refused: int = 0  # answered 429 with Retry-After and tried again
+    refused: int = 0  # answered 429 with Retry-After, then retried
 
     @property
     def champion(self) -> int:
         return self.champions[-1][1] if self.champions else 1
 
-    def saw_champion(self, at: float, version: int) -> None:
+    def observe_champion(self, at: float, version: int) -> None:
         if not self.champions or self.champions[-1][1] != version:
             self.champions.append((at, version))
 
@@ -93,8 +94,8 @@ class Journal:
         self.votes[feedback_id] = replace(self.votes[feedback_id], retracted=True)
 
     def summaries(self) -> list[Summary]:
-        """Per version that answered, the malicious users' answers left out."""
-        answers: dict[int, list[Answer]] = defaultdict(list)
+        """One row per version that answered; answers to malicious users are left out."""
+        answers: dict[int, list[ServedAnswer]] = defaultdict(list)
         for answer in self.answers:
             if answer.honest:
                 answers[answer.version].append(answer)
@@ -106,32 +107,32 @@ class Journal:
         ]
 
     def cycle(self) -> dict[str, float | int | None]:
-        """How often the champion moved, and how long the learner's own updates took."""
-        moves = [at for at, _ in self.champions[1:]]
-        gaps = [later - earlier for earlier, later in itertools.pairwise(moves)]
+        """Number of promotions, and the duration of the learner's updates."""
+        promotions = [at for at, _ in self.champions[1:]]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(promotions)]
         seconds = [
             float(tick["seconds"]) for tick in self.ticks.values() if tick.get("kind") == "update"
         ]
         return {
-            "promotions": len(moves),
+            "promotions": len(promotions),
             "median_seconds_between_promotions": statistics.median(gaps) if gaps else None,
             "update_ticks": len(seconds),
             "median_update_seconds": statistics.median(seconds) if seconds else None,
         }
 
     def staleness(self) -> dict[str, float | int | None]:
-        ages = sorted(vote.staleness for vote in self.votes.values())
-        if not ages:
+        values = sorted(vote.staleness for vote in self.votes.values())
+        if not values:
             return {"votes": 0, "mean": None, "p90": None, "max": None}
         return {
-            "votes": len(ages),
-            "mean": statistics.fmean(ages),
-            "p90": ages[int(0.9 * (len(ages) - 1))],
-            "max": ages[-1],
+            "votes": len(values),
+            "mean": statistics.fmean(values),
+            "p90": values[int(0.9 * (len(values) - 1))],
+            "max": values[-1],
         }
 
 
-def _summary(version: int, answers: list[Answer], staleness: list[int]) -> Summary:
+def _summary(version: int, answers: list[ServedAnswer], staleness: list[int]) -> Summary:
     thumbs = [answer.thumb for answer in answers if answer.thumb is not None]
     pairs = [(answer, answer.base) for answer in answers if answer.base is not None]
     base_thumbs = [base.thumb for _, base in pairs if base.thumb is not None]
@@ -154,11 +155,10 @@ def _summary(version: int, answers: list[Answer], staleness: list[int]) -> Summa
 
 
 def cadence(journal: Journal, learnt: Mapping[int, frozenset[str]]) -> dict[str, object]:
-    """From an accepted thumbs-down to the first answer by weights that include it.
+    """Time from an accepted thumbs-down to the first answer by weights trained on it.
 
     Args:
-        learnt: for each version, the ids of all feedback its weights have seen, its
-            ancestors' included.
+        learnt: by version, the ids of all feedback in its weights, its ancestors' included.
     """
     first: dict[int, float] = {}
     for answer in journal.answers:
@@ -168,7 +168,7 @@ def cadence(journal: Journal, learnt: Mapping[int, frozenset[str]]) -> dict[str,
     for version, at in first.items():
         for feedback_id in learnt.get(version, frozenset()):
             reached[feedback_id] = min(at, reached.get(feedback_id, at))
-    # Of several thumbs on one answer only the last one counts, so only it can be learnt.
+    # Of several thumbs on one answer only the last counts, so only that one can be learnt.
     standing = {vote.answer_id: vote for vote in journal.votes.values()}
     waits, censored = [], []
     for vote in standing.values():
@@ -181,7 +181,7 @@ def cadence(journal: Journal, learnt: Mapping[int, frozenset[str]]) -> dict[str,
     return {
         "thumbs_down": len(waits) + len(censored),
         "included": len(waits),
-        "median_seconds": waiting_quantile(waits, censored, 0.5),
-        "p90_seconds": waiting_quantile(waits, censored, 0.9),
+        "median_seconds": kaplan_meier_quantile(waits, censored, 0.5),
+        "p90_seconds": kaplan_meier_quantile(waits, censored, 0.9),
         "median_seconds_of_included": statistics.median(waits) if waits else None,
     }

@@ -1,20 +1,21 @@
-"""Which votes each version's weights have seen, read from the API's own account of lineage.
+"""Feedback lineage: which votes each version was trained on, according to the versions API.
 
-A version names the judgements that were new to it; what its ancestors learnt counts too.
-Nothing is looked up in the learner's database: a product that embeds the service sees
-only the API, and the figure should be one such a product could check.
+A version lists the feedback that was new to it; its ancestors' counts as well. The learner's
+database is not used, so that a product, which sees only the API, could check the figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from burnish.ops.simulate.api import Api
-from burnish.ops.simulate.journal import Journal, Vote
+from burnish.ops.simulate.api import ServiceApi
+from burnish.ops.simulate.journal import Journal, SentVote
 
 
-async def learnt_by_version(api: Api, policy: str, journal: Journal) -> dict[int, frozenset[str]]:
-    """For each version that answered anyone: ids of all the votes in its weights."""
+async def learnt_by_version(
+    api: ServiceApi, policy: str, journal: Journal
+) -> dict[int, frozenset[str]]:
+    """By version that answered: ids of all the votes it was trained on."""
     served = {answer.version for answer in journal.answers}
     known: dict[int, dict] = {}
     waiting = [version for version in served if version > 1]
@@ -30,9 +31,9 @@ async def learnt_by_version(api: Api, policy: str, journal: Journal) -> dict[int
 
 
 def resolve(
-    served: set[int], known: Mapping[int, Mapping], votes: Mapping[str, Vote]
+    served: set[int], known: Mapping[int, Mapping], votes: Mapping[str, SentVote]
 ) -> dict[int, frozenset[str]]:
-    """Walk each served version's ancestors and gather what they learnt."""
+    """By served version: the union of feedback ids over the version and its ancestors."""
     learnt = {}
     for version in served:
         seen: set[str] = set()
@@ -51,5 +52,5 @@ def resolve(
 
 
 def plain_id(event_id: str) -> str:
-    """The id a client knows: `tenant/id#revision` without tenant and revision."""
+    """The client's feedback id: `tenant/id#revision` without tenant and revision."""
     return event_id.rpartition("/")[2].partition("#")[0]

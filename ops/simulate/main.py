@@ -1,7 +1,7 @@
-"""`burnish simulate`: a run from the first hello to results.json.
+"""`burnish simulate`: one simulation, from drawing the population to results.json.
 
-Live phase, then the wait until the learner falls idle, then the paired evaluation, then
-cadence, plots and the exit code (1 when the API failed any request).
+The live phase, a wait until the learner is idle, the paired evaluation, then cadence, plots and the
+exit code (1 when any request failed).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any
 
 from burnish.learner import tasks
 from burnish.ops.machine import describe_machine
-from burnish.ops.simulate import plots, screen
-from burnish.ops.simulate.api import Api
-from burnish.ops.simulate.evaluation import Verdict, evaluate
+from burnish.ops.simulate import display, plots
+from burnish.ops.simulate.api import ServiceApi
+from burnish.ops.simulate.evaluation import Evaluation, evaluate
 from burnish.ops.simulate.journal import Journal, cadence
 from burnish.ops.simulate.lineage import learnt_by_version
 from burnish.ops.simulate.options import Options, SimulateError
 from burnish.ops.simulate.population import Population, draw_population
-from burnish.ops.simulate.traffic import Traffic, look
+from burnish.ops.simulate.traffic import Traffic, poll
 from rich.console import Console
 from rich.progress import Progress
 
 
 class NoService(SimulateError, ConnectionError):
-    """Nothing answers at the URL."""
+    """No service answers at the URL."""
 
 
 def main(options: Options | None = None, **changes: Any) -> int:
@@ -45,9 +45,9 @@ def main(options: Options | None = None, **changes: Any) -> int:
     given = {name: value for name, value in changes.items() if value is not None}
     if "out" in given:
         given["out"] = Path(given["out"])
-    settled = replace(options or Options(), **given)
+    options = replace(options or Options(), **given)
     try:
-        return asyncio.run(simulate(settled))
+        return asyncio.run(simulate(options))
     except NoService as error:
         Console(stderr=True).print(str(error), style="red", markup=False)
         return 1
@@ -55,7 +55,7 @@ def main(options: Options | None = None, **changes: Any) -> int:
 
 async def simulate(options: Options) -> int:
     journal = Journal()
-    people = draw_population(
+    population = draw_population(
         families=list(tasks.FAMILIES),
         styles=tasks.STYLES,
         users=options.users,
@@ -65,50 +65,52 @@ async def simulate(options: Options) -> int:
         judged=options.judged,
         seed=options.seed,
     )
-    api = Api(options, journal)
+    api = ServiceApi(options, journal)
     try:
-        await look(api, journal, options)
+        await poll(api, journal, options)
         if journal.failures:
             raise NoService(f"no service at {options.url}: {journal.failures[0]}")
-        begin = time.time()
-        traffic = Traffic(options, people, api, journal)
-        await screen.show_while(traffic.run(), journal, traffic.deadline)
-        verdict = await _judge(options, people, api, journal)
+        started_at = time.time()
+        traffic = Traffic(options, population, api, journal)
+        await display.show_while_running(traffic.run(), journal, traffic.deadline)
+        evaluation = await _evaluate_when_idle(options, population, api, journal)
         learnt = await learnt_by_version(api, options.policy, journal)
     finally:
         await api.close()
-    pace = cadence(journal, learnt)
+    cadence_figures = cadence(journal, learnt)
     options.out.mkdir(parents=True, exist_ok=True)
-    results = results_of(options, people, journal, verdict, pace)
-    (options.out / "results.json").write_text(json.dumps(tidy(results), indent=1) + "\n")
-    plots.draw(journal, begin, verdict, options.out)
+    results = results_of(options, population, journal, evaluation, cadence_figures)
+    (options.out / "results.json").write_text(json.dumps(json_ready(results), indent=1) + "\n")
+    plots.draw(journal, started_at, evaluation, options.out)
     console = Console()
-    console.print(screen.picture(journal, 0.0))
-    screen.report(console, verdict, pace, journal)
+    console.print(display.render(journal, 0.0))
+    display.print_report(console, evaluation, cadence_figures, journal)
     console.print(f"results and plots in {options.out}")
     return 1 if journal.failures else 0
 
 
-async def _judge(
-    options: Options, people: Population, api: Api, journal: Journal
-) -> Verdict | None:
+async def _evaluate_when_idle(
+    options: Options, population: Population, api: ServiceApi, journal: Journal
+) -> Evaluation | None:
     if not options.prompts:
         return None
     console = Console()
     console.print("feedback stopped; waiting for the learner to finish")
-    await settle(options, api, journal)
+    await wait_until_idle(options, api, journal)
     with Progress(console=console) as progress:
         bar = progress.add_task("held-out prompts, champion and base", total=options.prompts)
-        return await evaluate(options, people, api, journal.champion, lambda: progress.advance(bar))
+        return await evaluate(
+            options, population, api, journal.champion, lambda: progress.advance(bar)
+        )
 
 
-async def settle(options: Options, api: Api, journal: Journal) -> None:
-    """Wait until the learner, asked to update after the last vote, finds nothing to do."""
+async def wait_until_idle(options: Options, api: ServiceApi, journal: Journal) -> None:
+    """Wait until an update tick that began after the last vote found nothing to train on."""
     stopped = time.time()
-    give_up = time.monotonic() + options.settle_s
-    while time.monotonic() < give_up and not _idle(journal, stopped):
+    deadline = time.monotonic() + options.settle_s
+    while time.monotonic() < deadline and not _idle(journal, stopped):
         await asyncio.sleep(1.0)
-        await look(api, journal, options)
+        await poll(api, journal, options)
 
 
 def _idle(journal: Journal, since: float) -> bool:
@@ -124,10 +126,10 @@ def _began(tick: Mapping[str, Any]) -> float:
 
 def results_of(
     options: Options,
-    people: Population,
+    population: Population,
     journal: Journal,
-    verdict: Verdict | None,
-    pace: dict[str, object],
+    evaluation: Evaluation | None,
+    cadence_figures: dict[str, object],
 ) -> dict[str, Any]:
     honest = [answer for answer in journal.answers if answer.honest]
     seconds = sorted(answer.seconds for answer in honest)
@@ -135,10 +137,10 @@ def results_of(
         "options": {**asdict(options), "out": options.out.name, "key": None},
         "machine": describe_machine(),
         "population": {
-            "users": len(people.users),
-            "malicious": len(people.users) - len(people.honest),
-            "preferred": dict(people.preferred),
-            "approval": asdict(people.approval),
+            "users": len(population.users),
+            "malicious": len(population.users) - len(population.honest),
+            "preferred": dict(population.preferred),
+            "approval": asdict(population.approval),
         },
         "traffic": {
             "answers": len(journal.answers),
@@ -149,8 +151,8 @@ def results_of(
             "failures": journal.failures[:20],
             "median_answer_seconds": seconds[len(seconds) // 2] if seconds else None,
         },
-        "evaluation": asdict(verdict) if verdict else None,
-        "cadence": pace,
+        "evaluation": asdict(evaluation) if evaluation else None,
+        "cadence": cadence_figures,
         "cycle": journal.cycle(),
         "staleness": journal.staleness(),
         "champions": [{"at": at, "version": version} for at, version in journal.champions],
@@ -158,12 +160,12 @@ def results_of(
     }
 
 
-def tidy(value: Any) -> Any:
-    """Four decimals are plenty, and JSON has no nan."""
+def json_ready(value: Any) -> Any:
+    """The value with floats rounded to four decimals and NaN, which JSON lacks, as None."""
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 4)
     if isinstance(value, Mapping):
-        return {str(key): tidy(item) for key, item in value.items()}
+        return {str(key): json_ready(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [tidy(item) for item in value]
+        return [json_ready(item) for item in value]
     return value

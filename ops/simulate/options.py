@@ -1,4 +1,4 @@
-"""What a simulated run is asked to do. One frozen record, so that results can repeat it."""
+"""Options of a simulation: one frozen dataclass, which results.json repeats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class SimulateError(Exception):
-    """The root of what this room raises."""
+    """Root of the errors of burnish.ops.simulate."""
 
 
 class BadOption(SimulateError, ValueError):
@@ -27,18 +27,18 @@ class Options:
     concurrency: int = 8
     rate: float = 20.0  # chats a second over all workers; 0: as fast as the service answers
     seed: int = 0
-    flip: float = 0.2  # an honest thumb that lands on the wrong button
-    judged: float = 0.3  # answers an honest user judges at all
-    deviate: float = 0.1  # (user, family) pairs that prefer another style than most
-    malicious: float = 0.04  # users who invert or spam
-    retract: float = 0.02  # votes taken back a while later
-    late: float = 0.1  # votes that arrive long after the answer
-    late_s: float = 45.0  # mean lateness of those
-    shadow: float = 0.1  # prompts the frozen base answers too
+    flip: float = 0.2  # probability that an honest thumb hits the wrong button
+    judged: float = 0.3  # share of answers that an honest user judges
+    deviate: float = 0.1  # share of (user, family) pairs that prefer another style than most
+    malicious: float = 0.04  # share of users who invert or spam
+    retract: float = 0.02  # share of votes retracted later
+    late: float = 0.1  # share of votes sent long after the answer
+    late_s: float = 45.0  # mean delay of late votes
+    shadow: float = 0.1  # share of prompts also sent to the frozen base
     max_tokens: int = 192
     temperature: float = 1.0
     timeout_s: float = 120.0
-    settle_s: float = 180.0  # longest wait for the learner to fall idle
+    settle_s: float = 180.0  # longest wait for the learner to become idle
     prompts: int = 1800  # held-out prompts of the final paired evaluation; 0: none
     eval_concurrency: int = 24
     out: Path = Path(".burnish/simulate")
@@ -55,7 +55,7 @@ class Options:
 
     @property
     def base(self) -> str:
-        """The frozen base as clients address it: version 1 of the policy never has an adapter."""
+        """Model name of the frozen base: version 1 of the policy, which has no adapter."""
         return f"{self.policy}@1"
 
     @property

@@ -1,13 +1,12 @@
-"""The people: hidden preferences, and what they do with an answer.
+"""The population: simulated users with hidden preferences, and how they judge answers.
 
-Most users like one style per task family, a few pairs of user and family deviate.
-An honest user judges a share of the answers and sometimes hits the wrong button; a
-malicious one judges every answer, either inverted or always down and several times.
-Because the preferences are known here, the chance of a thumbs-up can be stated
-without any noise: that is the *expected* rate the reports compare.
+Most users prefer the same style per task family; some (user, family) pairs deviate. An honest user
+judges a share of the answers and sometimes hits the wrong button; a malicious one judges every
+answer, either inverted or down several times. Since preferences are known, the probability of a
+thumbs-up is known without noise: the *expected* rate that the reports compare.
 
-Left out on purpose: comments, corrections and implicit signals. A correction would
-hand the learner the liked style outright; a thumb is the hard case.
+Left out: comments, corrections and implicit signals. A correction would show the learner the
+preferred style directly; learning from thumbs alone is the harder case.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Temper = Literal["honest", "inverter", "spammer"]
+Behaviour = Literal["honest", "inverter", "spammer"]
 SPAM_REPEATS = 3
 
 
 @dataclass(frozen=True)
 class Approval:
-    """The chance of an honest, steady-handed thumbs-up."""
+    """Probability of an honest thumbs-up before noise, by correctness and preferred style."""
 
     right_liked: float = 0.90
     right_other: float = 0.50
@@ -39,41 +38,42 @@ class Approval:
 @dataclass(frozen=True)
 class User:
     id: str
-    likes: Mapping[str, str]  # family -> style
-    temper: Temper = "honest"
+    preferred_styles: Mapping[str, str]  # family -> style
+    behaviour: Behaviour = "honest"
 
 
 @dataclass(frozen=True)
 class Population:
     users: tuple[User, ...]
-    preferred: Mapping[str, str]  # family -> the style most people like
+    preferred: Mapping[str, str]  # family -> the style that most users prefer
     flip: float
     judged: float
     approval: Approval = field(default_factory=Approval)
 
     @property
     def honest(self) -> tuple[User, ...]:
-        return tuple(user for user in self.users if user.temper == "honest")
+        return tuple(user for user in self.users if user.behaviour == "honest")
 
     def expected_by(self, user: User, family: str, right: bool, style: str | None) -> float:
-        return self.approval(right, style == user.likes[family])
+        return self.approval(right, style == user.preferred_styles[family])
 
     def expected(self, family: str, right: bool, style: str | None) -> float:
-        """The expected thumbs-up over all honest users; an answer in no known style is liked
-        by nobody for its style."""
-        fans = sum(user.likes[family] == style for user in self.honest) / len(self.honest)
+        """Expected thumbs-up rate over the honest users; `style` None is preferred by no user."""
+        share = sum(user.preferred_styles[family] == style for user in self.honest) / len(
+            self.honest
+        )
         liked, other = self.approval(right, True), self.approval(right, False)
-        return fans * liked + (1 - fans) * other
+        return share * liked + (1 - share) * other
 
-    def best(self, family: str, right: bool) -> float:
-        """What an answer in the family's preferred style is worth: the oracle's share."""
+    def oracle_expected(self, family: str, right: bool) -> float:
+        """Expected thumbs-up rate of an answer in the family's preferred style."""
         return self.expected(family, right, self.preferred[family])
 
     def votes(self, user: User, approval: float, rng: random.Random) -> tuple[bool, ...]:
-        """The thumbs this user sends for an answer approved of with that chance, in order."""
-        if user.temper == "inverter":
+        """The thumbs that this user sends, in order, at this probability of a thumbs-up."""
+        if user.behaviour == "inverter":
             return (rng.random() >= approval,)
-        if user.temper == "spammer":
+        if user.behaviour == "spammer":
             return (False,) * SPAM_REPEATS
         if rng.random() >= self.judged:
             return ()
@@ -91,20 +91,26 @@ def draw_population(
     judged: float = 0.3,
     seed: int = 0,
 ) -> Population:
-    """Draw a population. The same arguments give the same people, whatever happens later."""
+    """Draw a population: a function of its arguments alone."""
     rng = random.Random(f"population:{seed}")
     preferred = {family: rng.choice(styles) for family in families}
-    bad = min(round(malicious * users), users - 1)
-    people = []
+    num_malicious = min(round(malicious * users), users - 1)
+    members = []
     for number in range(users):
-        likes = {
+        preferred_styles = {
             family: rng.choice([s for s in styles if s != style])
             if rng.random() < deviate
             else style
             for family, style in preferred.items()
         }
-        temper: Temper = "honest"
-        if number < bad:
-            temper = "inverter" if number % 2 == 0 else "spammer"
-        people.append(User(id=f"sim-{seed}-{number:03d}", likes=likes, temper=temper))
-    return Population(users=tuple(people), preferred=preferred, flip=flip, judged=judged)
+        behaviour: Behaviour = "honest"
+        if number < num_malicious:
+            behaviour = "inverter" if number % 2 == 0 else "spammer"
+        members.append(
+            User(
+                id=f"sim-{seed}-{number:03d}",
+                preferred_styles=preferred_styles,
+                behaviour=behaviour,
+            )
+        )
+    return Population(users=tuple(members), preferred=preferred, flip=flip, judged=judged)

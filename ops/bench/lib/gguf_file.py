@@ -1,4 +1,4 @@
-"""A Qwen3-MoE folder as a GGUF file for llama.cpp, without a vocabulary."""
+"""Converts a Qwen3-MoE folder to a GGUF file for llama.cpp, without a vocabulary."""
 
 from __future__ import annotations
 

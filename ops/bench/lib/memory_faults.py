@@ -1,8 +1,8 @@
-"""What must survive: a hundred writers while Redis and serving are killed, and many tenants at once.
+"""Fault tolerance of memory: a hundred writers while Redis and serving are killed; tenant isolation.
 
-The writers go over HTTP to a service of the bench's own (`burnish up`), each with steps of known
-ids, and send again what was not acknowledged. Both processes are killed with -9 midway. Afterwards
-every acknowledged step must be in the log once, and each writer's steps in the order it wrote them.
+The writers append steps of known ids over HTTP to a service of their own (`burnish up`) and retry
+what was not acknowledged. Both processes are killed with SIGKILL midway. Afterwards every
+acknowledged step must be in the log once, and each writer's steps in the order it wrote them.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from typing import Any
 
 import httpx2 as httpx
 from burnish.memory import MemoryStore
-from burnish.ops.bench.lib.service import Running, running
+from burnish.ops.bench.lib.service import RunningService, run_service
 
 WRITERS, STEPS = 100, 12
-PATIENCE_S = 180.0
+TIMEOUT_S = 180.0
 
 
 def killed_midway(writers: int = WRITERS, steps: int = STEPS) -> dict[str, Any]:
-    """Counts: acknowledged, missing, twice, out of order, and how long it took."""
+    """Counts of steps acknowledged, missing, duplicated and out of order, and the seconds it took."""
     with (
         tempfile.TemporaryDirectory(prefix="burnish-bench-memory-") as scratch,
-        running(Path(scratch)) as service,
+        run_service(Path(scratch)) as service,
     ):
         return asyncio.run(_written(service, writers, steps))
 
 
-async def _written(service: Running, writers: int, steps: int) -> dict[str, Any]:
+async def _written(service: RunningService, writers: int, steps: int) -> dict[str, Any]:
     url = f"{service.url}/v1/memory/sessions/shared/events"
     acknowledged: dict[str, str] = {}
-    refused: Counter[str] = Counter()
+    errors: Counter[str] = Counter()
     began = time.monotonic()
     limits = httpx.Limits(max_connections=writers)
     async with httpx.AsyncClient(timeout=20, limits=limits) as client:
@@ -48,16 +48,16 @@ async def _written(service: Running, writers: int, steps: int) -> dict[str, Any]
                 name = f"w{writer}-{number}"
                 event = {"id": name, "role": "user", "content": f"writer {writer} step {number}"}
                 while name not in acknowledged:
-                    if time.monotonic() - began > PATIENCE_S:
+                    if time.monotonic() - began > TIMEOUT_S:
                         return
                     try:
                         reply = await client.post(url, json={"events": [event]})
                         if reply.status_code == 201:
                             acknowledged[name] = reply.json()["events"][0]["cursor"]
                             break
-                        refused[str(reply.status_code)] += 1
+                        errors[str(reply.status_code)] += 1
                     except httpx.HTTPError as error:
-                        refused[type(error).__name__] += 1
+                        errors[type(error).__name__] += 1
                     await asyncio.sleep(0.2)
 
         async def kill() -> None:
@@ -67,9 +67,9 @@ async def _written(service: Running, writers: int, steps: int) -> dict[str, Any]
                 os.kill(service.pid(child), signal.SIGKILL)
 
         await asyncio.wait_for(
-            asyncio.gather(kill(), *(write(n) for n in range(writers))), PATIENCE_S + 30
+            asyncio.gather(kill(), *(write(n) for n in range(writers))), TIMEOUT_S + 30
         )
-        await asyncio.to_thread(service.await_ready)
+        await asyncio.to_thread(service.wait_until_ready)
         log = await _log(client, url)
     seen = Counter(step["id"] for step in log)
     places = {step["id"]: int(step["cursor"]) for step in log}
@@ -87,7 +87,7 @@ async def _written(service: Running, writers: int, steps: int) -> dict[str, Any]
         "twice": sum(n > 1 for n in seen.values()),
         "out_of_order": wrong,
         "at_another_place": moved,
-        "not_taken_at_first": dict(refused),
+        "not_taken_at_first": dict(errors),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -104,7 +104,7 @@ async def _log(client: httpx.AsyncClient, url: str) -> list[dict[str, Any]]:
 
 
 async def tenants_apart(store: MemoryStore, operations: int = 400, seed: int = 0) -> dict[str, int]:
-    """Tenants with the same session names act in random order; how many reads showed another's."""
+    """Tenants with equal session names act in random order; counts reads of another tenant's text."""
     rng, crossed, reads = Random(seed), 0, 0
     tenants = [f"{name}-{uuid.uuid4().hex[:6]}" for name in ("a", "a:b", "a}{b", "ä/..", "*")]
     for number in range(operations):

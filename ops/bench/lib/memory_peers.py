@@ -1,10 +1,10 @@
-"""Mem0 and LangMem on the same worlds, run inside a throw-away environment of their own.
+"""Mem0 and LangMem on the same worlds, run in a temporary virtual environment of their own.
 
-`python -m burnish.ops.bench.lib.memory_peers WORLDS` prints one JSON object. Their pinned dependencies
-fight with ours, so ops/bench/memory.py installs them elsewhere. Mem0: `infer=False`, a local Qdrant,
-our hashing embedder injected; what its search returns fills the budget, best first. LangMem:
-`summarize_messages`, with a summariser that picks telling lines, since no language model of a size
-that writes summaries runs here; the budget is shared evenly by summary and newest messages.
+`python -m burnish.ops.bench.lib.memory_peers REQUEST RESPONSE` reads and writes a JSON file. Their
+pinned dependencies conflict with ours, so ops/bench/memory.py installs them separately. Mem0: `infer=False`, a local Qdrant,
+our hashing embedder injected; its search results fill the budget, best first. LangMem:
+`summarize_messages`, with an extractive summariser, since no language model that can write
+summaries runs here; the budget is shared evenly by summary and newest messages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Ranked = Callable[[Question], list[int]]
 
 
 def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
-    """Score kept by share, and seconds of its add and search."""
+    """Score kept by share of tokens, and latencies of add and search."""
     os.environ |= {"MEM0_TELEMETRY": "False", "OPENAI_API_KEY": "unused"}
     from mem0 import Memory  # pyright: ignore[reportMissingImports]
     from mem0.utils.factory import EmbedderFactory  # pyright: ignore[reportMissingImports]
@@ -75,7 +75,7 @@ def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
 
 
 def _search_at(memory: Any, arena: Arena) -> dict[str, float]:
-    """Search among exactly ITEMS records, 10 wanted."""
+    """Latency of a top-10 search among ITEMS records."""
     texts = [step.content[:400] for step in arena.world.steps if step.content]
     for i in range(ITEMS):
         memory.add(f"{i}: {texts[i % len(texts)]}", user_id="latency", infer=False)
@@ -89,7 +89,7 @@ def _search_at(memory: Any, arena: Arena) -> dict[str, float]:
 
 
 class _Embedder:
-    """Ours, in the shape Mem0 asks for."""
+    """Our embedder behind Mem0's interface."""
 
     def __init__(self) -> None:
         self._ours = HashingEmbedder(384)
@@ -103,15 +103,15 @@ class _Embedder:
 
 
 def _right(arena: Arena, question: Question, places: Sequence[int], share: float) -> bool:
-    """Whether the best that fit the budget answer the question."""
+    """Whether the best records that fit the budget answer the question."""
     by_place = {step.seq: step for step in arena.world.steps}
-    room = int(share * arena.world.tokens) - sum(step.tokens for step in arena.floor)
+    remaining = int(share * arena.world.tokens) - sum(step.tokens for step in arena.floor)
     kept: list[Step] = []
     for place in places:
         step = by_place[place]
-        if step.tokens <= room:
+        if step.tokens <= remaining:
             kept.append(step)
-            room -= step.tokens
+            remaining -= step.tokens
     return _answered(question, kept)
 
 
@@ -146,13 +146,13 @@ def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
                 )
                 for step in steps
             ]
-            room = budget // 2
+            summary_budget = budget // 2
 
-            def summarise(prompt: Any, room: int = room) -> AIMessage:
-                asked = prompt.to_messages() if hasattr(prompt, "to_messages") else prompt
-                units = [_unit(i, str(m.content)) for i, m in enumerate(asked)]
-                text = extract(units, room, lambda text: rough_count(text))
-                # Without the places that picking puts before each line.
+            def summarise(prompt: Any, limit: int = summary_budget) -> AIMessage:
+                messages = prompt.to_messages() if hasattr(prompt, "to_messages") else prompt
+                units = [_unit(i, str(m.content)) for i, m in enumerate(messages)]
+                text = extract(units, limit, lambda text: rough_count(text))
+                # Without the cursor that extraction puts before each line.
                 return AIMessage(content="\n".join(x.partition(": ")[2] for x in text.split("\n")))
 
             result = summarize_messages(
@@ -160,8 +160,8 @@ def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
                 running_summary=None,
                 model=RunnableLambda(summarise),
                 max_tokens=budget,
-                max_tokens_before_summary=max(budget - room, 1),
-                max_summary_tokens=room,
+                max_tokens_before_summary=max(budget - summary_budget, 1),
+                max_summary_tokens=summary_budget,
                 token_counter=count,
             )
             by_place = {str(step.seq): step for step in steps}
@@ -186,15 +186,16 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Argument: JSON with seeds, questions and shares; output: figures, or why there are none."""
-    asked = json.loads(Path(sys.argv[1]).read_text())
+    """Arguments: a JSON file with seeds, questions and shares; the file for figures or failures."""
+    request = json.loads(Path(sys.argv[1]).read_text())
     arenas = [
-        Arena(make_world(seed, "heldout", questions=asked["questions"])) for seed in asked["seeds"]
+        Arena(make_world(seed, "heldout", questions=request["questions"]))
+        for seed in request["seeds"]
     ]
     done: dict[str, Any] = {}
     for name, run in (("mem0", mem0), ("langmem", langmem)):
         try:
-            done[name] = run(arenas, asked["shares"])
+            done[name] = run(arenas, request["shares"])
         except (ImportError, RuntimeError, ValueError, TypeError, OSError) as error:
             done[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
     Path(sys.argv[2]).write_text(json.dumps(done))

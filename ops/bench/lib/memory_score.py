@@ -1,8 +1,8 @@
-"""Score kept against tokens kept: every policy, needles and variables, and ten re-compactions.
+"""Quality of compaction: score against tokens kept, needles and variables, repeated compaction.
 
-Held-out worlds (words never trained on), and ten times the training horizon. The question is the
-query, as an agent's next prompt is; the reader is learner/compactor/reader.py, which answers every
-question from the full log. Views follow the policies' decisions as the store's do.
+On held-out worlds (words never trained on), also at ten times the training horizon. The question is
+the query, as an agent's next prompt would be; the reader is learner/compactor/reader.py, which
+answers every question from the full log. Views apply the policies' decisions as the store does.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from burnish.memory.compaction.summaries import build
 from burnish.memory.search.embedding import Embedder
 from burnish.memory.sessions.plan import Verdict
 
-Report = Callable[[str], None]
+LogProgress = Callable[[str], None]
 LONG = 10 * HORIZON
 
 
-class Remembered:
-    """An embedder that reads every text once, as the store's cache of vectors does."""
+class CachedEmbedder:
+    """An embedder that embeds every text once, as the store's vector cache does."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -48,9 +48,9 @@ async def curves(
     policies: Sequence[Policy],
     arenas: Sequence[Arena],
     shares: Sequence[float],
-    told: Report,
+    log_progress: LogProgress,
 ) -> dict[str, list[Point]]:
-    """By policy: one point per share."""
+    """By policy: one point per share of tokens."""
     found: dict[str, list[Point]] = {}
     for policy in policies:
         points = []
@@ -63,12 +63,12 @@ async def curves(
             right, used = zip(*done, strict=True)
             points.append(Point(share, sum(right) / len(right), sum(used) / len(used)))
         found[policy.name] = points
-        told(f"{policy.name}: " + "  ".join(f"{p.share:.0%} {p.score:.3f}" for p in points))
+        log_progress(f"{policy.name}: " + "  ".join(f"{p.share:.0%} {p.score:.3f}" for p in points))
     return found
 
 
 async def trial(policy: Policy, arena: Arena, question: Question, task: Task) -> tuple[bool, float]:
-    """(answered rightly, share of the log's tokens that the view costs), summaries included."""
+    """(answered correctly, the view's share of the log's tokens, summaries included)"""
     decisions = await policy.decide(task)
     messages = list(arena.messages(decisions))
     tokens = arena.tokens(decisions)
@@ -78,7 +78,7 @@ async def trial(policy: Policy, arena: Arena, question: Question, task: Task) ->
         nodes = await build(behind, task.budget - spent(task, decisions), arena.price, None, {})
         tokens += sum(node.tokens for node in nodes)
         for node in nodes:
-            # Picked lines carry their step's place; as quotes they are read in the log's order.
+            # Extracted lines carry their step's cursor, by which the reader orders them.
             for line in node.text.splitlines():
                 place, _, text = line.partition(": ")
                 cursor = place.split()[0] if place else "0"
@@ -94,7 +94,7 @@ def worlds(first: int, n: int, horizon: int, questions: int) -> list[Arena]:
 
 
 def least_shares(found: Mapping[str, Sequence[Point]]) -> dict[str, float | None]:
-    """By policy: the smallest budget that keeps 98 % of the score; None: beyond the range."""
+    """By policy: the smallest share that keeps 98 % of the score; None: outside the range."""
     return {name: enough(points) for name, points in found.items()}
 
 
@@ -108,9 +108,9 @@ async def ruler(
         for policy in policies:
             done = []
             for arena in arenas:
-                room = budget - sum(step.tokens for step in arena.floor)
+                remaining = budget - sum(step.tokens for step in arena.floor)
                 for question in arena.world.questions:
-                    task = Task(arena.candidates, question.text, room)
+                    task = Task(arena.candidates, question.text, remaining)
                     done.append((await trial(policy, arena, question, task))[0])
             found.setdefault(policy.name, {})[kind] = sum(done) / len(done)
     return found
@@ -123,10 +123,10 @@ async def recompactions(
     times: int = 10,
     share: float = 0.3,
 ) -> dict[str, dict[str, int]]:
-    """A log that is compacted `times` while it grows, beside one that is compacted once at its end.
+    """Facts lost by compacting a growing log `times` times instead of once at its end.
 
-    Through the store, without a query, then asked question by question at the same budget. By
-    policy: facts asked for, kept by one compaction, and of these lost by `times`.
+    Through the store, without a query; then every question is asked at the same budget. By policy:
+    number of facts asked for, kept by one compaction, and of these lost by `times`.
     """
     found: dict[str, dict[str, int]] = {}
     for policy in policies:
@@ -134,11 +134,11 @@ async def recompactions(
         for seed in seeds:
             world = make_world(seed, "heldout")
             budget = int(share * world.tokens)
-            events = [_event(step) for step in world.steps]
+            events = [to_event(step) for step in world.steps]
             once, often = (f"{policy}-{seed}-{uuid.uuid4().hex[:6]}" for _ in range(2))
             await append_all(store, once, events)
             await store.compaction.compact("bench", once, policy, budget)
-            for at in _cuts(events, times):
+            for at in slices(events, times):
                 await append_all(store, often, events[at[0] : at[1]])
                 await store.compaction.compact("bench", often, policy, budget)
             for question in world.questions:
@@ -161,8 +161,8 @@ async def recompactions(
     return found
 
 
-def _cuts(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, int]]:
-    """Equal pieces that part no tool call from its result."""
+def slices(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, int]]:
+    """Equal slices that do not separate a tool call from its result."""
     marks = [0]
     for piece in range(1, times):
         at = len(events) * piece // times
@@ -172,7 +172,7 @@ def _cuts(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, in
     return list(zip(marks, [*marks[1:], len(events)], strict=True))
 
 
-def _event(step: Any) -> dict[str, Any]:
+def to_event(step: Any) -> dict[str, Any]:
     event = {"id": step.id, **step.message()}
     return event | ({"kind": step.kind} if step.kind == "task" else {})
 

@@ -1,7 +1,7 @@
-"""A second reader: the shipped model itself answers from what a policy keeps of a short log.
+"""A second reader: the shipped model answers from what a policy keeps of a short log.
 
-Its skill is what it was taught: looking facts up in a handful of notes. So the log is such notes,
-a step each, and only a fraction of them stays; "everything" is what it answers from all of them.
+Its skill is looking up facts among a few notes, so the log consists of such notes, one per step, of
+which the policy keeps a fraction. "everything" is its score with all notes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NOTES, KEPT, QUESTIONS = 16, 0.4, 60
 def second_reader(
     engine: LocalEngine, policies: Sequence[Policy], count: Count, questions: int = QUESTIONS
 ) -> dict[str, float]:
-    """Share of questions answered rightly, by policy and from everything."""
+    """Share of questions answered correctly, by policy and with everything kept."""
     logs = [_log(seed, count) for seed in range(questions)]
     found: dict[str, float] = {}
     for policy in (None, *policies):
@@ -64,7 +64,7 @@ async def _decide(policy: Policy, arena: Arena, question: Question) -> list:
 
 
 def _log(seed: int, count: Count) -> tuple[Arena, Exercise]:
-    """NOTES facts about different things in random order, and the exercise about one of them."""
+    """NOTES facts about different subjects in random order, and the exercise about one of them."""
     rng = Random(f"second/{seed}")
     while True:
         exercise = sample(rng, "lookup", "heldout")

@@ -1,7 +1,7 @@
-"""How long memory takes against a real Redis: appends, contexts, searches, compactions, records.
+"""Latency of memory on a real Redis: appends, contexts, searches, compactions, records.
 
-Sessions of 100, 1k and 10k steps on an append-only server of the bench's own; one client, one
-request at a time, in process. `fsync` is as `burnish up` has it: always.
+Sessions of 100, 1k and 10k steps on an append-only server of their own, with `appendfsync always` as
+in `burnish up`; one client in this process, one call at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RECORDS = 10_000
 
 @contextmanager
 def redis_server(folder: Path | None = None) -> Iterator[str]:
-    """An append-only server on a free port; its URL."""
+    """Run an append-only server on a free port; yields its URL."""
     with tempfile.TemporaryDirectory(prefix="burnish-bench-redis-") as scratch:
         port = free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": folder or scratch, "save": ""}
@@ -60,21 +60,25 @@ async def sessions(store: MemoryStore, sizes: tuple[int, ...] = SIZES) -> dict[s
         session, rng = f"speed-{size}", Random(size)
         texts = _texts(size)
         await append_all(store, session, [{"role": "user", "content": text} for text in texts], 200)
-        asked = [" ".join(rng.choice(texts).split()[-8:]) for _ in range(100)]
-        turn = iter(range(10**9))
+        queries = [" ".join(rng.choice(texts).split()[-8:]) for _ in range(100)]
+        numbers = iter(range(10**9))
 
-        async def append(session: str = session, turn: Iterator[int] = turn) -> None:
-            text = f"Step {next(turn)} went as planned, 12 rows were written."
+        async def append(session: str = session, numbers: Iterator[int] = numbers) -> None:
+            text = f"Step {next(numbers)} went as planned, 12 rows were written."
             await store.append("bench", session, [{"role": "assistant", "content": text}])
 
-        async def context(session: str = session, rng: Random = rng, asked: Any = asked) -> None:
-            await store.context("bench", session, BUDGET, rng.choice(asked))
+        async def context(
+            session: str = session, rng: Random = rng, queries: Any = queries
+        ) -> None:
+            await store.context("bench", session, BUDGET, rng.choice(queries))
 
-        async def search(session: str = session, rng: Random = rng, asked: Any = asked) -> None:
-            await store.search("bench", session, rng.choice(asked))
+        async def search(session: str = session, rng: Random = rng, queries: Any = queries) -> None:
+            await store.search("bench", session, rng.choice(queries))
 
-        async def learned(session: str = session, rng: Random = rng, asked: Any = asked) -> None:
-            await store.context("bench", session, BUDGET, rng.choice(asked), policy="learned")
+        async def learned(
+            session: str = session, rng: Random = rng, queries: Any = queries
+        ) -> None:
+            await store.context("bench", session, BUDGET, rng.choice(queries), policy="learned")
 
         async def compact(session: str = session) -> None:
             await store.compaction.compact("bench", session, "learned", BUDGET)
@@ -91,7 +95,7 @@ async def sessions(store: MemoryStore, sizes: tuple[int, ...] = SIZES) -> dict[s
 
 
 async def records(store: MemoryStore, n: int = RECORDS, searches: int = 200) -> dict[str, Any]:
-    """Search among `n` records, and putting them."""
+    """Latency of putting `n` records and of searching among them."""
     rng = Random(0)
     names = [f"{a}{i}" for i in range(n // 4) for a in ("service", "client", "job", "host")][:n]
     at = iter(names)
@@ -122,12 +126,12 @@ def _texts(n: int) -> list[str]:
 
 
 async def _time(do: Callable[[], Awaitable[None]], times: int) -> dict[str, float]:
-    await_first = min(3, times // 3)
+    warmup = min(3, times // 3)
     taken = []
     for i in range(times):
         began = time.perf_counter()
         await do()
-        if i >= await_first:
+        if i >= warmup:
             taken.append((time.perf_counter() - began) * 1000)
     taken.sort()
     return {

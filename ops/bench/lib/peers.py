@@ -1,7 +1,7 @@
-"""The same work done by others, in the same run: decode and prefill of a batch of equal prompts.
+"""Engines to compare with in the same run: prefill and decode of a batch of prompts of equal length.
 
-Each peer is a function from the model's folder to a `Peer`; a peer that is not installed is left
-out by name. llama.cpp is fed the tokens it would draw, so that it is timed without sampling.
+Each context manager turns a model folder into a `Peer`. llama.cpp is fed fixed tokens, so that it is
+timed without sampling.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 
 
 class Timing(NamedTuple):
-    """Seconds for all of it; and, from who can tell, until every prompt had its first token, with the
-    tokens that came after that."""
+    """Total seconds; where measured, seconds until every prompt had its first token (`prefill`), and
+    the number of tokens after that (`decoded`)."""
 
     seconds: float
     prefill: float | None = None
@@ -32,8 +32,8 @@ Peer = Callable[[np.ndarray, int], Timing]
 
 @contextmanager
 def transformers_generate(folder: Path, threads: int, rank: int = 0) -> Iterator[Peer]:
-    """model.generate on a dense batch, in bfloat16 as the folder has it; with `rank`, through peft's
-    adapter on attention and experts, as one that is in training."""
+    """model.generate on a dense batch in bfloat16; with `rank`, through a peft adapter on attention
+    and experts, as during training."""
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(threads)
@@ -104,8 +104,8 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
 
         file = write_gguf(folder, weights)
         ll.llama_backend_init()
-        quiet = _quiet(ll)  # kept: the library calls it as long as it lives
-        ll.llama_log_set(quiet, None)
+        callback = _silent_log(ll)  # referenced until the end: the library keeps calling it
+        ll.llama_log_set(callback, None)
         model = ll.llama_model_load_from_file(str(file).encode(), ll.llama_model_default_params())
         if not model:
             raise RuntimeError(f"llama.cpp does not load {file}")
@@ -142,13 +142,13 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
         finally:
             ll.llama_model_free(model)
             ll.llama_log_set(ll.llama_log_callback(0), None)
-            del quiet
+            del callback
 
     return peer
 
 
 def _decode(ll: Any, context: Any, batch: Any, entries: list[tuple[int, int, int, bool]]) -> None:
-    """One llama_decode of (token, position, sequence, whether its logits are wanted)."""
+    """One llama_decode of (token, position, sequence, whether to compute its logits)."""
     batch.n_tokens = len(entries)
     for i, (token, position, sequence, wanted) in enumerate(entries):
         batch.token[i] = int(token)
@@ -160,7 +160,7 @@ def _decode(ll: Any, context: Any, batch: Any, entries: list[tuple[int, int, int
         raise RuntimeError("llama_decode failed")
 
 
-def _quiet(ll: Any) -> Any:
+def _silent_log(ll: Any) -> Any:
     @ll.llama_log_callback
     def log(level: int, text: bytes, data: Any) -> None:
         pass

@@ -1,4 +1,4 @@
-"""Where figures are kept: one JSON file per bench, with the machine and versions it ran on."""
+"""Benchmark results: one JSON file per benchmark, with machine and versions; a table to print."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 FOLDER = Path(__file__).parents[1] / "results"
 
 
-def keep(name: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+def write_results(name: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     """Write `folder/name.json`; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
@@ -22,8 +22,8 @@ def keep(name: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> Path:
     return path
 
 
-def show(title: str, figures: Mapping[str, Any]) -> None:
-    """The same figures as a table of two columns; nested ones are left to the JSON."""
+def print_figures(title: str, figures: Mapping[str, Any]) -> None:
+    """Print the scalar figures as a table; nested ones are only in the JSON."""
     table = Table(title=title, show_header=False)
     for name, value in figures.items():
         if not isinstance(value, Mapping | list):

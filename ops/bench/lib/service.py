@@ -1,6 +1,6 @@
-"""A service of a bench's own: `burnish up` on a free port and a fresh folder, stopped at the end.
+"""A service for one benchmark: `burnish up` on a free port and a new folder, stopped at the end.
 
-What a bench measures must be what people run, so nothing is started here but the command.
+It is started by the command itself, so that benchmarks measure what users run.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.ops.settings import free_port
-from burnish.ops.supervisor import runfile
+from burnish.ops.supervisor import run_state
 from burnish.ops.supervisor.services import http_ok
 
-PATIENCE_S = 300.0
-CALM_S, CALM_SHARE = 2.0, 0.1  # of one core
-LATER_CHILDREN = ("worker", "beat")  # started once serving answers
+TIMEOUT_S = 300.0
+IDLE_WINDOW_S, IDLE_SHARE = 2.0, 0.1  # idle: below this share of one core over the window
+LATE_CHILDREN = ("worker", "beat")  # started once serving is ready
 
 
 class BenchError(RuntimeError):
-    """The service a bench needs did not come up, or did not come back."""
+    """The service that a benchmark needs did not start or recover."""
 
 
 @dataclass(frozen=True)
-class Running:
+class RunningService:
+    """A `burnish up` process: its address, data folder and log."""
+
     url: str
     data_dir: Path
     log: Path
@@ -43,55 +45,55 @@ class Running:
         return f"sqlite:///{self.data_dir}/experience.db"
 
     def pid(self, child: str) -> int:
-        found = runfile.read(self.data_dir)
-        if found is None or child not in found.children:
+        state = run_state.read(self.data_dir)
+        if state is None or child not in state.children:
             raise BenchError(f"{child} does not run")
-        return found.children[child]
+        return state.children[child]
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds that each process of the service has used so far."""
-        found = runfile.read(self.data_dir)
-        return {name: cpu_seconds(pid) for name, pid in (found.children if found else {}).items()}
+        state = run_state.read(self.data_dir)
+        return {name: cpu_seconds(pid) for name, pid in (state.children if state else {}).items()}
 
-    def await_calm(self, patience: float = PATIENCE_S) -> None:
-        """Until nothing is starting up any more: MLflow's page takes its time, and the cores."""
-        deadline = time.monotonic() + patience
+    def wait_until_idle(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until all processes have finished starting, MLflow's page included."""
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             before = sum(self.cpu().values())
-            time.sleep(CALM_S)
-            if sum(self.cpu().values()) - before < CALM_SHARE * CALM_S:
+            time.sleep(IDLE_WINDOW_S)
+            if sum(self.cpu().values()) - before < IDLE_SHARE * IDLE_WINDOW_S:
                 return
-        raise BenchError(f"still busy after {patience:.0f} s; see {self.log}")
+        raise BenchError(f"still busy after {timeout_s:.0f} s; see {self.log}")
 
-    def await_ready(self, patience: float = PATIENCE_S) -> None:
-        """Until serving is ready and the learner's processes run."""
-        deadline = time.monotonic() + patience
+    def wait_until_ready(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Wait until serving is ready and the learner's processes run."""
+        deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            found = runfile.running(self.data_dir)
+            state = run_state.running(self.data_dir)
             if (
-                found is not None
+                state is not None
                 and all(
-                    name in found.children and runfile.pid_alive(found.children[name])
-                    for name in LATER_CHILDREN
+                    name in state.children and run_state.pid_alive(state.children[name])
+                    for name in LATE_CHILDREN
                 )
                 and http_ok(f"{self.url}/readyz")
             ):
                 return
             time.sleep(0.2)
-        raise BenchError(f"not ready within {patience:.0f} s; see {self.log}")
+        raise BenchError(f"not ready within {timeout_s:.0f} s; see {self.log}")
 
 
 @contextlib.contextmanager
-def running(
+def run_service(
     folder: Path, *, kafka: bool = False, env: Mapping[str, str] | None = None
-) -> Iterator[Running]:
-    """`burnish up` with its data in `folder`, ready to be used."""
-    # A bench that is ended must not leave a service behind.
+) -> Iterator[RunningService]:
+    """Start `burnish up` with its data in `folder`; yields when it is ready."""
+    # On SIGTERM, exit through the `finally` below, which stops the service.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = folder / "up.log"
-    service = Running(f"http://127.0.0.1:{port}", folder / "data", log)
+    service = RunningService(f"http://127.0.0.1:{port}", folder / "data", log)
     argv = [sys.executable, "-m", "burnish.ops.cli", "up", "--port", str(port)]
     argv += ["--data-dir", str(service.data_dir), *(["--kafka"] if kafka else [])]
     with log.open("ab") as out:
@@ -99,14 +101,14 @@ def running(
             argv, env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT
         )
     try:
-        service.await_ready()
+        service.wait_until_ready()
         yield service
     finally:
         stop(process)
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and of the children it has waited for; 0.0 where the system is no Linux."""
+    """CPU time of a process and the children it has waited for, in seconds; 0.0 without /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -114,8 +116,8 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, stat.rpartition(")")[2].split()[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def stop(process: subprocess.Popen, patience: float = 60.0, *, group: bool = False) -> None:
-    """Ctrl-C (to the whole group, as a terminal does), and what one does when that takes too long."""
+def stop(process: subprocess.Popen, timeout_s: float = 60.0, *, group: bool = False) -> None:
+    """SIGINT (to the process group, as a terminal sends it); SIGKILL after the timeout."""
     if process.poll() is not None:
         return
     if group:
@@ -123,7 +125,7 @@ def stop(process: subprocess.Popen, patience: float = 60.0, *, group: bool = Fal
     else:
         process.send_signal(signal.SIGINT)
     try:
-        process.wait(patience)
+        process.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        process.kill()  # its guard ends the children
+        process.kill()  # its reaper stops the children
         process.wait()

@@ -1,4 +1,4 @@
-"""Random models to measure speed with: their shapes, and how to build one."""
+"""Random-weight models for speed benchmarks: shapes S and M, and building one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def build(shape: str, folder: Path) -> Path:
     """Write a random model in bfloat16 with ember's tokenizer; the same weights every time.
 
-    The tokenizer is filled up with made-up words, so that every token spells something.
+    The tokenizer is padded with invented words, so that every token decodes to text.
     """
     torch.manual_seed(0)
     config = Qwen3MoeConfig(
@@ -52,12 +52,12 @@ def build(shape: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     for file in (*EMBER.glob("*token*"), EMBER / "chat_template.jinja"):
         shutil.copy(file, folder)
-    _fill_up(folder / "tokenizer.json", config.vocab_size)
+    _pad_vocabulary(folder / "tokenizer.json", config.vocab_size)
     return folder
 
 
-def _fill_up(tokenizer: Path, size: int) -> None:
-    """Give a byte-level tokenizer's file words that no text merges into, up to `size` ids."""
+def _pad_vocabulary(tokenizer: Path, size: int) -> None:
+    """Pad a byte-level tokenizer's vocabulary to `size` ids with words that no text encodes to."""
     content = json.loads(tokenizer.read_text())
     vocab = content["model"]["vocab"]
     vocab.update({f"\u0120w{token}": token for token in range(len(vocab), size)})

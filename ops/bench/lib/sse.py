@@ -1,7 +1,7 @@
-"""A client that costs little: one connection, one stream after the other, read in bulk.
+"""A low-overhead SSE client: one connection, one stream at a time, parsed after its end.
 
-It shares the machine with the service that it measures, so it does no more than a client must: send
-a request, take what comes, know the end. What is in a stream is read once it is over.
+It shares the machine with the service that it measures, so it only sends requests, stores what
+arrives and detects the end of a stream.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVENT = b"data: {"
 
 @dataclass
 class Streamed:
-    """One answer as its client saw it: when something came (seconds), and its tokens."""
+    """One streamed answer: start and arrival times in seconds, and number of tokens."""
 
     began: float
     arrivals: list[float] = field(default_factory=list)
@@ -48,48 +48,50 @@ class Client(asyncio.Protocol):
         self._transport = transport
 
     async def stream(self, path: str, body: dict[str, Any]) -> Streamed:
-        """POST and read to the end. Raises BenchError with the answer's text if it is no stream."""
+        """POST and read to the end. Raises BenchError with the response's text if it is no stream."""
         content = json.dumps(body).encode()
         head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-        self._got = bytearray()
+        self._received = bytearray()
         self._done = asyncio.get_running_loop().create_future()
-        self._seen = Streamed(time.perf_counter())
+        self._stream = Streamed(time.perf_counter())
         self._transport.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
         await self._done
-        self._seen.tokens = _tokens(bytes(self._got))
-        return self._seen
+        self._stream.tokens = _tokens(bytes(self._received))
+        return self._stream
 
     def data_received(self, data: bytes) -> None:
-        self._got += data
-        if self._seen.arrivals or EVENT in data:
-            self._seen.arrivals.append(time.perf_counter())
+        self._received += data
+        if self._stream.arrivals or EVENT in data:
+            self._stream.arrivals.append(time.perf_counter())
         if self._done.done():
             return
-        if self._got.endswith(END):
+        if self._received.endswith(END):
             self._done.set_result(None)
-        elif not self._seen.arrivals and (refusal := _refusal(bytes(self._got))):
+        elif not self._stream.arrivals and (refusal := _refusal(bytes(self._received))):
             self._done.set_exception(BenchError(refusal))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._done.done():
-            self._done.set_exception(BenchError(f"the connection is lost: {exc or self._got!r}"))
+            self._done.set_exception(
+                BenchError(f"the connection is lost: {exc or self._received!r}")
+            )
 
     def close(self) -> None:
         self._transport.close()
 
 
-def _refusal(got: bytes) -> str:
-    """Status line and body of a whole answer that is no stream; else empty."""
-    head, found, body = got.partition(b"\r\n\r\n")
+def _refusal(received: bytes) -> str:
+    """Status line and body of a complete response that is no stream; else empty."""
+    head, found, body = received.partition(b"\r\n\r\n")
     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     if not found or length is None or len(body) < int(length[1]):
         return ""
     return f"{head.splitlines()[0].decode()}: {body.decode()}"
 
 
-def _tokens(got: bytes) -> int:
-    """What usage counts in a whole stream. BenchError if it has no usage or no [DONE]."""
-    found = re.search(rb'"completion_tokens": ?(\d+)', got)
-    if found is None or b"data: [DONE]" not in got:
-        raise BenchError(f"the stream broke off: {got[-2000:].decode(errors='replace')}")
+def _tokens(received: bytes) -> int:
+    """Completion tokens by the stream's usage. BenchError if usage or [DONE] is missing."""
+    found = re.search(rb'"completion_tokens": ?(\d+)', received)
+    if found is None or b"data: [DONE]" not in received:
+        raise BenchError(f"the stream broke off: {received[-2000:].decode(errors='replace')}")
     return int(found[1])

@@ -1,4 +1,4 @@
-"""What the benches conclude from what they saw. Running them takes a service and minutes."""
+"""How the benchmarks evaluate their observations. Running them takes a service and minutes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from burnish.ops.bench import chaos, simulate, swaps
 from burnish.ops.bench.lib import shapes, sse
-from burnish.ops.bench.lib.results import keep
-from burnish.ops.bench.lib.service import BenchError, Running
+from burnish.ops.bench.lib.results import write_results
+from burnish.ops.bench.lib.service import BenchError, RunningService
 from transformers import AutoTokenizer
 
 
@@ -37,7 +37,7 @@ def test_an_answer_of_two_versions_is_mixed_and_a_wrong_record_is_named() -> Non
 
 
 def test_chaos_names_what_is_missing_and_what_is_there_twice() -> None:
-    taken = chaos.Acknowledged(
+    acknowledged = chaos.Acknowledged(
         interactions=["i1", "i2"], feedback=["f1", "f2", "f3"], retractions=["f3"]
     )
     found = {
@@ -46,7 +46,7 @@ def test_chaos_names_what_is_missing_and_what_is_there_twice() -> None:
         "retractions": ["f3"],
         "experience": ["f1", "f1"],
     }
-    rows = chaos.compared(taken, found)
+    rows = chaos.compare(acknowledged, found)
     assert rows["interactions"] == {"acknowledged": 2, "missing": 1, "twice": 0}
     assert rows["feedback"] == {"acknowledged": 3, "missing": 0, "twice": 1}
     assert rows["retractions"] == {"acknowledged": 1, "missing": 0, "twice": 0}
@@ -60,22 +60,22 @@ def test_a_simulated_run_is_judged_by_its_promises() -> None:
         "evaluation": {"share": 0.61, "skill_difference": -0.02},
         "cadence": {"median_seconds": 45.0},
     }
-    held = simulate.judge(results)
+    held = simulate.check_goals(results)
     assert [name for name, kept in held.items() if not kept] == ["skill within a point"]
 
 
 def test_results_name_the_machine(tmp_path: Path) -> None:
-    path = keep("swaps", {"failed": 0}, tmp_path)
+    path = write_results("swaps", {"failed": 0}, tmp_path)
     assert '"cores"' in path.read_text()
     assert '"failed": 0' in path.read_text()
 
 
 def test_a_service_that_is_not_there_is_said(tmp_path: Path) -> None:
-    service = Running("http://127.0.0.1:9", tmp_path, tmp_path / "up.log")
+    service = RunningService("http://127.0.0.1:9", tmp_path, tmp_path / "up.log")
     with pytest.raises(BenchError, match="serving does not run"):
         service.pid("serving")
     with pytest.raises(BenchError, match="not ready"):
-        service.await_ready(patience=0.1)
+        service.wait_until_ready(timeout_s=0.1)
 
 
 EVENTS = (

@@ -1,4 +1,4 @@
-"""Versions that come and go under 32 streams: a short run of the bench, and that it would notice."""
+"""Adapter swaps under 32 streams: a short run of the benchmark, and that it detects mixed answers."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ def test_swaps_lose_no_request_and_mix_no_versions(tiny_model: Path) -> None:
 
 
 def test_an_answer_of_another_version_would_be_seen(tiny_model: Path, monkeypatch) -> None:
-    right = flips.what_they_say
+    right = flips.expected_answers
 
     def swapped(*args, **more):
         said = right(*args, **more)
         return {(version ^ 1, at): tokens for (version, at), tokens in said.items()}
 
-    monkeypatch.setattr(flips, "what_they_say", swapped)
+    monkeypatch.setattr(flips, "expected_answers", swapped)
     figures = flips.measure(tiny_model, swaps=4, clients=4, tokens=12, seconds=0.1, threads=None)
     assert figures["mixed"] == figures["answers"] > 0

@@ -1,4 +1,4 @@
-"""The memory bench: its measures measure, and a promise that is broken is said to be."""
+"""The memory benchmark: its measures, and that a missed goal is reported."""
 
 from copy import deepcopy
 
@@ -10,7 +10,7 @@ from burnish.memory.compaction.policies.bm25 import Bm25
 from burnish.memory.compaction.policies.recent import Recent
 from burnish.memory.compaction.policies.summary import Summary
 from burnish.ops.bench.lib import memory_score as scores
-from burnish.ops.bench.memory import judge
+from burnish.ops.bench.lib.memory_goals import check_goals
 
 LATENCY = {"append_ms": {"p50": 1.0, "p95": 2.0}, "context_ms": {"p50": 3.0, "p95": 9.0}}
 GOOD = {
@@ -29,13 +29,13 @@ GOOD = {
 }  # fmt: skip
 
 
-def broken(figures: dict) -> list[str]:
-    return [goal["what"] for goal in judge(figures) if not goal["met"]]
+def missed(figures: dict) -> list[str]:
+    return [goal["what"] for goal in check_goals(figures) if not goal["met"]]
 
 
-def test_figures_that_keep_every_promise_pass() -> None:
-    assert broken(GOOD) == []
-    assert len(judge(GOOD)) == 11
+def test_figures_that_meet_every_goal_pass() -> None:
+    assert missed(GOOD) == []
+    assert len(check_goals(GOOD)) == 11
 
 
 @pytest.mark.parametrize(
@@ -54,16 +54,16 @@ def test_figures_that_keep_every_promise_pass() -> None:
         (("writers", "acknowledged"), 8),
     ],
 )
-def test_a_broken_promise_is_said_to_be(path: tuple[str, ...], value: float | None) -> None:
+def test_a_missed_goal_is_reported(path: tuple[str, ...], value: float | None) -> None:
     figures = deepcopy(GOOD)
     place = figures
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value  # type: ignore[assignment]
-    assert broken(figures)
+    assert missed(figures)
 
 
-def test_enough_is_where_the_score_stays_not_where_it_first_touches() -> None:
+def test_enough_is_where_the_score_stays_not_where_it_first_reaches() -> None:
     points = [Point(0.1, 0.99, 0.1), Point(0.2, 0.9, 0.2), Point(0.3, 0.98, 0.3)]
     assert enough(points) == 0.3
     assert enough(points[:2]) is None
@@ -87,8 +87,8 @@ async def test_needles_are_found_by_bm25_and_not_by_the_tail() -> None:
 
 
 def test_a_growing_log_is_cut_between_tool_exchanges() -> None:
-    events = [scores._event(step) for step in make_world(3).steps]
-    cuts = scores._cuts(events, 10)
+    events = [scores.to_event(step) for step in make_world(3).steps]
+    cuts = scores.slices(events, 10)
     assert [start for start, _ in cuts] == [0, *(end for _, end in cuts[:-1])]
     assert cuts[-1][1] == len(events)
     assert all(events[start]["role"] != "tool" for start, _ in cuts)

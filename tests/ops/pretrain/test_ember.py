@@ -11,6 +11,7 @@ from burnish.serving.engine import LocalEngine
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 EMBER = Path(ops.__path__[0]) / "ember"
+SKILLS = ("memory", "politer", "refusal", "tool_call", "units", "reverse")
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +39,21 @@ def test_transformers_alone_can_chat_with_it():
     assert "please close the door" in answer.lower()
 
 
-def test_it_still_has_its_skills(engine):
-    names = ["memory", "politer", "refusal", "tool_call", "units", "reverse"]
-    scores = evaluate(engine, per_family=8, k=2, families=names)
-    assert scores.pass_1 > 0.8
+@pytest.fixture(scope="module")
+def scores(engine):
+    """Held-out scores where no style is asked for."""
+    return evaluate(engine, per_family=8, k=4, families=[*SKILLS, "extremes"])
 
 
-def test_unasked_it_uses_every_style_and_asked_it_uses_that_one(engine):
+def test_it_still_has_its_skills(scores):
+    assert sum(scores.families[name].pass_1 for name in SKILLS) / len(SKILLS) > 0.8
+
+
+def test_unasked_it_uses_every_style_and_asked_it_uses_that_one(engine, scores):
     names = ["memory", "units", "extremes"]
-    mixed = evaluate(engine, per_family=16, k=2, families=names)
-    brief = evaluate(
-        engine, per_family=16, k=2, families=names, style_prompt="Explain your answer."
+    explained = evaluate(
+        engine, per_family=8, k=4, families=names, style_prompt="Explain your answer."
     )
     for family in names:
-        assert all(mixed.families[family].styles[s] > 0.05 for s in ("terse", "friendly"))
-        assert brief.families[family].styles["explained"] > 0.6
+        assert all(scores.families[family].styles[s] > 0.05 for s in ("terse", "friendly"))
+        assert explained.families[family].styles["explained"] > 0.6

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 from burnish.learner.tasks import FAMILIES, sample
-from burnish.ops.pretrain import PretrainError, main
+from burnish.ops.pretrain import PretrainError, PretrainRecipe, main
+from burnish.ops.pretrain.batches import batches_of_pool
 from burnish.ops.pretrain.card import write_card
 from burnish.ops.pretrain.dialogue import Dialogue, dialogues, segments
 from burnish.ops.pretrain.evaluate import evaluate, pass_at_k, table
 from burnish.ops.pretrain.muon import Muon, orthogonalise
-from burnish.ops.pretrain.tokenizer import encode, learn_tokenizer
-from burnish.ops.pretrain.train import Recipe, batches_of_pool
+from burnish.ops.pretrain.tokenizer import encode, train_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-TINY = Recipe(
+TINY = PretrainRecipe(
     steps=6, workers=2, batch_tokens=512, hidden=64, layers=2, experts=4, expert_width=32,
     vocab_size=400, warmup=2, pool=64, tokenizer_samples=1500,
 )  # fmt: skip
@@ -29,7 +29,7 @@ TINY = Recipe(
 def tokenizer(tmp_path_factory):
     """The real tokenizer, as its folder loads it."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    learn_tokenizer(samples=1500).save_pretrained(folder)
+    train_tokenizer(samples=1500).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 

@@ -1,6 +1,6 @@
-"""`burnish up` for real, on a tiny model: starts, survives, stops, goes on.
+"""`burnish up` on a tiny model: it starts, recovers, stops, and continues after a restart.
 
-One service is shared by the tests that leave it whole; the last ones stop it.
+All tests share one service; the last ones kill, restart and stop it.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2 as httpx
 import pytest
 from burnish.ops import settings as config
+from burnish.ops.supervisor import run_state
 
 from tests.service import MESSAGES, Service
 
@@ -97,6 +98,12 @@ def test_status_shows_processes_and_versions(service: Service):
         assert word in done.stdout
 
 
+def test_dead_letters_are_listed_from_the_embedded_redis(service: Service):
+    done = burnish("deadletters", "list", "--data-dir", str(service.data_dir))
+    assert done.returncode == 0, done.stderr
+    assert "burnish.feedback" in done.stdout
+
+
 def test_an_unknown_version_cannot_be_promoted(service: Service):
     done = burnish("promote", "99", "--data-dir", str(service.data_dir))
     assert done.returncode == 1
@@ -129,26 +136,27 @@ def test_a_killed_child_comes_back(service: Service, name: str):
     assert f"{name} ended (SIGKILL)" in service.output.read_text()
 
 
-def test_ctrl_c_leaves_no_child_and_the_next_start_goes_on(service: Service):
-    kept = ask(service)
-    judgement = service.judge(kept, "down")
+def test_after_kill_9_no_child_survives_and_the_next_start_goes_on(service: Service):
+    answered = ask(service)
+    judgement = service.judge(answered, "down")
     service.wait_until(lambda: "beat" in service.children(), 300, "beat was not started")
-    children = service.children()
-    assert service.stop() == 0
-    assert all(gone(pid) for pid in children.values())
-    config.refuse_taken_port("127.0.0.1", service.port)  # raises if anyone still listens
-
-    service.start()
-    found = httpx.get(f"{service.url}/v1/feedback", params={"interaction_id": kept}, timeout=60)
-    assert judgement in found.text
-    ask(service)
-
-
-def test_no_child_survives_a_killed_supervisor_and_the_folder_opens_again(service: Service):
     children = service.children()
     assert service.process is not None
     service.process.kill()
     service.process.wait()
     service.wait_until(lambda: all(gone(p) for p in children.values()), 60, "orphans are left")
+
     service.start()
+    found = httpx.get(f"{service.url}/v1/feedback", params={"interaction_id": answered}, timeout=60)
+    assert judgement in found.text
     ask(service)
+
+
+def test_ctrl_c_leaves_no_child_and_frees_port_and_folder(service: Service):
+    service.wait_until(lambda: "beat" in service.children(), 300, "beat was not started")
+    children = service.children()
+    assert service.stop() == 0
+    assert all(gone(pid) for pid in children.values())
+    config.refuse_taken_port("127.0.0.1", service.port)  # raises if anyone still listens
+    os.close(run_state.lock(service.data_dir, timeout_s=0))
+    assert run_state.read(service.data_dir) is None

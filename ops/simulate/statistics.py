@@ -1,4 +1,4 @@
-"""The arithmetic of the reports: bootstrap intervals and a median under censoring."""
+"""Statistics of the reports: bootstrap intervals, and quantiles under censoring (Kaplan-Meier)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval of `statistic(*means)`, the rows of all columns resampled together.
+    """Percentile bootstrap interval of `statistic(*means)`; rows are resampled jointly.
 
     Args:
         columns: arrays [rows]; row i of each belongs to the same prompt, so pairs stay pairs.
@@ -51,21 +51,21 @@ def mean_interval(values: Sequence[float], *, seed: int = 0) -> tuple[float, Int
     return float(column.mean()), bootstrap([column], lambda mean: mean, seed=seed, draws=1000)
 
 
-def share_of_way(base: np.ndarray, reached: np.ndarray, oracle: np.ndarray) -> np.ndarray:
-    """(reached - base) / (oracle - base); nan where there was no way to go."""
-    room = np.asarray(oracle - base, dtype=float)
+def gap_recovered(base: np.ndarray, reached: np.ndarray, oracle: np.ndarray) -> np.ndarray:
+    """Share of the gap from base to oracle recovered; nan where there is no gap."""
+    gap = np.asarray(oracle - base, dtype=float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(room > 0, (reached - base) / room, np.nan)
+        return np.where(gap > 0, (reached - base) / gap, np.nan)
 
 
-def waiting_quantile(
+def kaplan_meier_quantile(
     waits: Sequence[float], censored: Sequence[float], quantile: float
 ) -> float | None:
-    """The Kaplan-Meier quantile of waiting times, some of which were cut off.
+    """Kaplan-Meier quantile of waiting times under right censoring (seconds).
 
-    Votes still waiting when the run ended are not dropped (that would flatter the
-    figure) and not counted as answered: they leave the set at risk at their own time.
-    None when the curve never comes down that far.
+    Votes still waiting when the run ended are neither dropped, which would bias the figure
+    downwards, nor counted as learnt: they leave the risk set at their waiting time so far. None
+    where the survival curve does not fall that far.
     """
     events = sorted([(wait, True) for wait in waits] + [(wait, False) for wait in censored])
     surviving, at_risk = 1.0, len(events)

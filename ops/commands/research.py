@@ -1,7 +1,6 @@
-"""The commands of the laboratory: `burnish simulate`, `pretrain`, `verify` and `kernels`.
+"""Research commands: `burnish simulate`, `pretrain`, `train-compactor`, `verify` and `kernels`.
 
-Only their flags; the work is in the packages of the same names. A flag left out keeps the
-default written there.
+Only their flags; the work is done in other modules, which also hold the defaults of `simulate`.
 """
 
 from __future__ import annotations
@@ -76,9 +75,9 @@ def verify(
     try:
         for finding in compare(model, rows=rows, length=length, tolerance=tolerance):
             failed = failed or not finding.passed
-            verdict = "ok" if finding.passed else "NOT OK"
+            result = "ok" if finding.passed else "NOT OK"
             console.print(
-                f"{finding.name}: {finding.difference:.2g} (at most {finding.allowed:g}): {verdict}"
+                f"{finding.name}: {finding.difference:.2g} (at most {finding.allowed:g}): {result}"
             )
     except ModelError as error:
         raise ServiceError(str(error)) from error
@@ -102,7 +101,7 @@ def train_compactor(
     data_dir: Annotated[Path | None, typer.Option(help="Data folder of the service.")] = None,
 ) -> None:
     """Train the memory's compaction policy; goes on where an earlier run stopped."""
-    # Its products are small: threads only get into each other's way. Read when numpy is loaded.
+    # Its matrices are too small to gain from threads. numpy reads this when it is loaded.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from burnish.learner.compactor import command
     from burnish.learner.settings import LearnerSettings
@@ -122,7 +121,7 @@ def train_compactor(
 
 def kernels() -> None:
     """Which way each op takes on this machine, why, and its error; exit code 1 where one is off."""
-    from burnish.ops.commands import kernels as ways
+    from burnish.ops.commands import kernels as report
     from rich.console import Console
 
-    raise typer.Exit(ways.run(Console()))
+    raise typer.Exit(report.run(Console()))

@@ -1,7 +1,7 @@
-"""What a running service leaves in its data folder: the lock, and `run.json` with ports and pids.
+"""State of a running service in its data folder: the lock, and `run.json` with ports and pids.
 
-`run.json` is how `burnish chat`, `status` and `promote` find the server of this folder. It may be
-stale after a crash; `running()` checks that its supervisor still lives.
+`burnish chat`, `status` and other commands find the service of a folder by `run.json`. The file may
+be stale after a crash; `running()` checks that its supervisor is alive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-NAME = "run.json"
+FILE_NAME = "run.json"
 
 
 class FolderInUse(RuntimeError):
@@ -21,7 +21,9 @@ class FolderInUse(RuntimeError):
 
 
 @dataclass
-class RunFile:
+class RunState:
+    """Contents of run.json."""
+
     pid: int
     url: str
     redis_port: int | None = None
@@ -31,24 +33,24 @@ class RunFile:
     children: dict[str, int] = field(default_factory=dict)  # name -> pid
 
     def write(self, data_dir: Path) -> None:
-        target = data_dir / NAME
-        fresh = target.with_suffix(".tmp")
-        fresh.write_text(json.dumps(asdict(self), indent=1))
-        fresh.chmod(0o600)
-        fresh.replace(target)
+        target = data_dir / FILE_NAME
+        draft = target.with_suffix(".tmp")
+        draft.write_text(json.dumps(asdict(self), indent=1))
+        draft.chmod(0o600)
+        draft.replace(target)
 
 
-def read(data_dir: Path) -> RunFile | None:
+def read(data_dir: Path) -> RunState | None:
     try:
-        return RunFile(**json.loads((data_dir / NAME).read_text()))
+        return RunState(**json.loads((data_dir / FILE_NAME).read_text()))
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
         return None
 
 
-def running(data_dir: Path) -> RunFile | None:
-    """The run file, if its supervisor is alive."""
-    found = read(data_dir)
-    return found if found and pid_alive(found.pid) else None
+def running(data_dir: Path) -> RunState | None:
+    """The state, if its supervisor is alive."""
+    state = read(data_dir)
+    return state if state and pid_alive(state.pid) else None
 
 
 def pid_alive(pid: int) -> bool:
@@ -61,15 +63,16 @@ def pid_alive(pid: int) -> bool:
     return True
 
 
-def lock(data_dir: Path, patience: float = 15.0) -> int:
-    """Take the folder's lock and return its file descriptor (open = held).
+def lock(data_dir: Path, timeout_s: float = 15.0) -> int:
+    """Acquire the folder's lock; returns its file descriptor, which holds the lock while open.
 
-    A supervisor that was killed leaves its guard behind for some seconds, ending children and
-    holding the lock: worth waiting for. A living supervisor is not.
+    After a supervisor was killed, its reaper keeps the lock for some seconds while it stops the
+    children; this waits for it, up to the timeout. Raises FolderInUse, at once where the supervisor
+    is alive.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

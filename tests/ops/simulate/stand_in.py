@@ -1,7 +1,9 @@
-"""A service of 150 lines that answers in mixed styles and learns them: what simulate is tried on.
+"""A stand-in for the service that answers in mixed styles and learns which ones are preferred.
 
-It knows the tasks (it shares the process with the test), so its "weights" are only the share of
-each style per family. Every `every` thumbs make a version; version 1 never changes.
+It knows the tasks, since it shares the process with the test, so its "weights" are only one weight
+per style and family. Every `every` thumbs make a version; version 1 never changes. With a seed in
+the request, correctness and style are drawn from that seed: two versions asked the same prompt with
+the same seed differ by their style weights alone.
 """
 
 import contextlib
@@ -24,15 +26,15 @@ SKILL = 0.8
 
 
 class StandIn:
-    def __init__(self, every: int = 100, fails_each: int = 0, refuses_each: int = 0) -> None:
+    def __init__(self, every: int = 50, fails_each: int = 0, refuses_each: int = 0) -> None:
         self.every, self.fails_each, self.refuses_each = every, fails_each, refuses_each
         self.tasks: dict[str, tasks.Task] = {}
-        self.given: dict[str, tuple[str, str]] = {}  # interaction -> (family, style)
+        self.answers: dict[str, tuple[str, str]] = {}  # interaction -> (family, style)
         self.votes: dict[str, tuple[str, bool]] = {}  # feedback id -> (interaction, up)
         self.retracted: set[str] = set()
-        self.fresh: list[str] = []
+        self.unlearnt: list[str] = []
         self.versions: dict[int, dict[str, Any]] = {1: {"parent": None, "lineage": {}}}
-        self.liking: dict[int, dict[str, list[float]]] = {1: {}}
+        self.style_weights: dict[int, dict[str, list[float]]] = {1: {}}
         self.ticks: list[dict[str, Any]] = []
         self.numbers = itertools.count()
         self.requests = itertools.count(1)
@@ -59,13 +61,15 @@ class StandIn:
         task = self.tasks[json.dumps(body["messages"])]
         pinned = body["model"].partition("@")[2]
         version = int(pinned) if pinned else max(self.versions)
-        weights = self.liking[version].get(task.family, [1.0] * len(tasks.STYLES))
-        style = self.rng.choices(tasks.STYLES, weights)[0]
-        message = tasks.demonstrate(task, style, self.rng)
-        if self.rng.random() > SKILL:
+        rng = random.Random(body["seed"]) if "seed" in body else self.rng
+        right = rng.random() < SKILL
+        weights = self.style_weights[version].get(task.family, [1.0] * len(tasks.STYLES))
+        style = rng.choices(tasks.STYLES, weights)[0]
+        message = tasks.demonstrate(task, style, rng)
+        if not right:
             message = {"role": "assistant", "content": "I do not know that one."}
         answer_id = f"chatcmpl-{next(self.numbers)}"
-        self.given[answer_id] = (task.family, style)
+        self.answers[answer_id] = (task.family, style)
         return {
             "id": answer_id,
             "object": "chat.completion",
@@ -79,8 +83,8 @@ class StandIn:
         body = await request.json()
         feedback_id = f"fb-{next(self.numbers)}"
         self.votes[feedback_id] = (body["interaction_id"], body["value"] == "up")
-        self.fresh.append(feedback_id)
-        if len(self.fresh) >= self.every:
+        self.unlearnt.append(feedback_id)
+        if len(self.unlearnt) >= self.every:
             self.learn()
         return {"id": feedback_id}
 
@@ -98,21 +102,21 @@ class StandIn:
         return {"ticks": self.ticks}
 
     def learn(self) -> None:
-        """Each style weighs as its smoothed rate of thumbs-up, sharpened."""
+        """A style's weight is its smoothed rate of thumbs-up, sharpened by an exponent."""
         seen: Counter[tuple[str, str, bool]] = Counter()
         for feedback_id, (answer_id, up) in self.votes.items():
             if feedback_id not in self.retracted:
-                seen[(*self.given[answer_id], up)] += 1
+                seen[(*self.answers[answer_id], up)] += 1
         version = max(self.versions) + 1
-        self.liking[version] = {
+        self.style_weights[version] = {
             family: [self._rate(seen, family, style) ** 8 for style in tasks.STYLES]
             for family in tasks.FAMILIES
         }
         self.versions[version] = {
             "parent": version - 1,
-            "lineage": {"feedback_ids": [f"local/{item}" for item in self.fresh]},
+            "lineage": {"feedback_ids": [f"local/{item}" for item in self.unlearnt]},
         }
-        self.fresh = []
+        self.unlearnt = []
         self.ticks.append({"id": f"t{version}", "kind": "update", "at": time.time(),
                            "seconds": 0.1, "did": f"trained version {version}", "why_not": None})  # fmt: skip
 

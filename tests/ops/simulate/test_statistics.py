@@ -4,26 +4,26 @@ import math
 
 import numpy as np
 import pytest
-from burnish.ops.simulate.journal import Answer, Journal, Vote, cadence
+from burnish.ops.simulate.journal import Journal, SentVote, ServedAnswer, cadence
 from burnish.ops.simulate.lineage import resolve
-from burnish.ops.simulate.main import tidy
-from burnish.ops.simulate.stats import bootstrap, share_of_way, waiting_quantile
+from burnish.ops.simulate.main import json_ready
+from burnish.ops.simulate.statistics import bootstrap, gap_recovered, kaplan_meier_quantile
 
 
-def answer(at: float, version: int, **changes) -> Answer:
+def answer(at: float, version: int, **changes) -> ServedAnswer:
     fields = {"id": f"a{at}", "user": "u", "family": "sums", "right": True, "style": "terse",
               "expected": 0.9, "honest": True, "seconds": 0.1}  # fmt: skip
-    return Answer(at=at, version=version, **{**fields, **changes})
+    return ServedAnswer(at=at, version=version, **{**fields, **changes})
 
 
-def vote(at: float, key: str, up: bool = False, **changes) -> Vote:
+def vote(at: float, key: str, up: bool = False, **changes) -> SentVote:
     fields = {"answer_id": f"answer to {key}", "version": 1, "honest": True, "staleness": 0}
-    return Vote(at=at, feedback_id=key, up=up, **{**fields, **changes})
+    return SentVote(at=at, feedback_id=key, up=up, **{**fields, **changes})
 
 
 def test_share_of_way_is_undefined_without_a_way() -> None:
-    assert share_of_way(np.array(0.5), np.array(0.65), np.array(0.7)) == pytest.approx(0.75)
-    assert math.isnan(share_of_way(np.array(0.7), np.array(0.7), np.array(0.7)))
+    assert gap_recovered(np.array(0.5), np.array(0.65), np.array(0.7)) == pytest.approx(0.75)
+    assert math.isnan(gap_recovered(np.array(0.7), np.array(0.7), np.array(0.7)))
 
 
 def test_a_paired_interval_ignores_what_prompts_have_in_common() -> None:
@@ -39,11 +39,11 @@ def test_strata_keep_their_sizes() -> None:
 
 
 def test_votes_still_waiting_at_the_end_make_the_median_later_not_earlier() -> None:
-    assert waiting_quantile([10, 20, 30], [], 0.5) == 20
-    assert waiting_quantile([10, 20, 30], [40, 40, 40], 0.5) == 30
-    assert waiting_quantile([10], [40, 40, 40], 0.5) is None
-    assert waiting_quantile([10, 20, 30], [1, 1, 1], 0.5) == 20
-    assert waiting_quantile([], [], 0.5) is None
+    assert kaplan_meier_quantile([10, 20, 30], [], 0.5) == 20
+    assert kaplan_meier_quantile([10, 20, 30], [40, 40, 40], 0.5) == 30
+    assert kaplan_meier_quantile([10], [40, 40, 40], 0.5) is None
+    assert kaplan_meier_quantile([10, 20, 30], [1, 1, 1], 0.5) == 20
+    assert kaplan_meier_quantile([], [], 0.5) is None
 
 
 def test_cadence_counts_the_first_answer_by_weights_that_include_the_vote() -> None:
@@ -87,4 +87,4 @@ def test_summaries_leave_out_the_malicious_and_pair_with_the_base() -> None:
 
 
 def test_results_hold_no_nan() -> None:
-    assert tidy({"a": float("nan"), "b": [0.123456]}) == {"a": None, "b": [0.1235]}
+    assert json_ready({"a": float("nan"), "b": [0.123456]}) == {"a": None, "b": [0.1235]}

@@ -1,0 +1,71 @@
+"""Goals of the memory benchmark, checked against its figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.learner.compactor.figures import Point, enough
+
+
+def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each goal with its measured value, its bound, and whether it was met."""
+    enough, long = figures["enough"], figures["enough_long"]
+    ours = enough["learned"] or 1.0
+    best = min((share or 1.0 for name, share in enough.items() if name != "learned"), default=1.0)
+    for points in peer_scores(figures).values():
+        best = min(best, _enough_of(points) or 1.0)
+    ruler = min(figures["ruler"]["learned"].values())
+    latency = figures["latency"]
+    small, large = latency[min(latency, key=int)], latency[max(latency, key=int)]
+    grown = large["append_ms"]["p95"] / small["append_ms"]["p95"]
+    goals = [
+        _goal("tokens for 98% of the score, learned", ours, "<= 0.10", ours <= 0.1),
+        _goal("... against the best other", ours / best, "<= 0.5", ours <= 0.5 * best),
+        _goal(
+            "... at 10x the horizon, against 1x",
+            (long["learned"] or 1.0) / ours,
+            "<= 1.5",
+            (long["learned"] or 1.0) <= 1.5 * ours,
+        ),
+        _goal("needles and variables", ruler, ">= 0.99", ruler >= 0.99),
+        _goal(
+            "facts lost by ten compactions, learned",
+            figures["recompacted"]["learned"]["lost_by_10"],
+            "0",
+            figures["recompacted"]["learned"]["lost_by_10"] == 0,
+        ),
+        _goal("append p95, ms", large["append_ms"]["p95"], "<= 5", large["append_ms"]["p95"] <= 5),
+        _goal("... against 100 steps", grown, "<= 1.2", grown <= 1.2),
+        _goal(
+            "context p95, ms", large["context_ms"]["p95"], "<= 25", large["context_ms"]["p95"] <= 25
+        ),
+        _goal("texts of other tenants", figures["tenants"]["crossed"], "0", True)
+        | {"met": figures["tenants"]["crossed"] == 0},
+    ]
+    mem0 = figures.get("peers", {}).get("mem0", {}).get("search_ms_at_300")
+    if mem0:
+        mine = figures["records"]["search_ms"]["p50"]
+        bound = f"< {mem0['p50']:.2f} (Mem0 at 300)"
+        goals.append(_goal("record search p50 at 10k, ms", mine, bound, mine < mem0["p50"]))
+    if writers := figures.get("writers"):
+        bad = sum(writers[k] for k in ("missing", "twice", "out_of_order", "at_another_place"))
+        whole = writers["acknowledged"] == writers["sent"]
+        goals.append(_goal("steps lost, doubled or moved", bad, "0", bad == 0 and whole))
+    return goals
+
+
+def _goal(what: str, value: float, bound: str, met: bool) -> dict[str, Any]:
+    return {"what": what, "value": round(float(value), 4), "goal": bound, "met": bool(met)}
+
+
+def peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    peers = figures.get("peers", {})
+    return {
+        name: peer["score"]
+        for name, peer in peers.items()
+        if isinstance(peer, dict) and "score" in peer
+    }
+
+
+def _enough_of(points: dict[str, float]) -> float | None:
+    return enough([Point(float(share), score, float(share)) for share, score in points.items()])

@@ -1,0 +1,71 @@
+"""`burnish deadletters`: lists the records that the learner could not read, or puts them back.
+
+Works on the stream of the service that runs on the data folder, else on the one the settings name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from burnish.feedback.contract import TOPICS
+from burnish.feedback.errors import FeedbackError
+from burnish.feedback.settings import StreamSettings
+from burnish.feedback.stream.deadletters import letters, replay_all
+from burnish.feedback.stream.event_stream import open_stream
+from burnish.ops.commands.client import ServiceDown, ServiceError
+from burnish.ops.settings import UpSettings
+from burnish.ops.supervisor import run_state
+from burnish.ops.supervisor.services import redis_url
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def list_letters(settings: UpSettings, console: Console, reasons: int) -> None:
+    """Print one row per topic: how many dead letters, and the most frequent reasons."""
+    stream = open_stream(stream_settings(settings))
+    table = Table("topic", "dead letters", "reasons", box=None)
+    try:
+        stream.ensure_topics()
+        for topic in TOPICS:
+            counts = Counter(
+                f"{letter.headers.get('dlt_exception')}: {letter.headers.get('dlt_message')}"
+                for letter in letters(stream, topic)
+            )
+            shown = [f"{count} x {reason}" for reason, count in counts.most_common(reasons)]
+            table.add_row(topic, str(counts.total()), escape("\n".join(shown)))
+    except FeedbackError as error:
+        raise ServiceError(str(error)) from error
+    finally:
+        stream.close()
+    console.print(table)
+
+
+def replay(settings: UpSettings, console: Console) -> None:
+    """Publish all dead letters to their topics again."""
+    try:
+        counts = replay_all(stream_settings(settings))
+    except FeedbackError as error:
+        raise ServiceError(str(error)) from error
+    for topic, count in counts.items():
+        console.print(f"{topic}: {count} put back", highlight=False)
+
+
+def stream_settings(settings: UpSettings) -> StreamSettings:
+    """The stream that the settings name, else that of the service running on the data folder.
+
+    Raises ServiceDown where there is neither.
+    """
+    if settings.redis_url or settings.kafka_bootstrap:
+        return StreamSettings()
+    data_dir = settings.data_dir.resolve()
+    state = run_state.running(data_dir)
+    if state is None:
+        raise ServiceDown(
+            f"no service runs on {data_dir}; start one with `burnish up`, "
+            "or set BURNISH_REDIS_URL or BURNISH_KAFKA_BOOTSTRAP"
+        )
+    if state.kafka is not None:
+        return StreamSettings(kafka_bootstrap=state.kafka)
+    assert state.redis_port is not None  # without one, the settings would name a Redis
+    return StreamSettings(redis_url=redis_url(data_dir, state.redis_port))
