@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 from burnish.memory.compaction.passages import Index, hashed_terms
 from burnish.memory.compaction.policies.base import Task
+from burnish.memory.search.bm25 import sum_term_scores
 from burnish.memory.search.embedding import HashingEmbedder
 
 SHORT_LIST = 640
@@ -155,17 +156,12 @@ def _spread(asked: Asked, active: np.ndarray) -> _Found:
     return _Found(hops, reached, log.best(reached))
 
 
-def _bm25(log: Index, asked: np.ndarray, k: float = 1.2, b: float = 0.75) -> np.ndarray:
-    """BM25 of whole units; occurrences are counted in passages."""
+def _bm25(log: Index, asked: np.ndarray) -> np.ndarray:
+    """Per unit, 1 for the best; occurrences are counted in passages."""
     units = len(log.sizes)
-    sizes = np.bincount(log.unit[log.passage], minlength=units)
-    norm = k * (1 - b + b * sizes / max(sizes.mean(), 1))
-    score = np.zeros(units)
-    for term in asked:
-        held = log.unit[log.passage[log.terms == term]]
-        tf = np.bincount(held, minlength=units)
-        n = np.count_nonzero(tf)
-        score += np.log1p((units - n + 0.5) / (n + 0.5)) * tf * (k + 1) / (tf + norm)
+    lengths = np.bincount(log.unit[log.passage], minlength=units)
+    holding = (log.unit[log.passage[log.terms == term]] for term in asked)
+    score = sum_term_scores((np.bincount(u, minlength=units) for u in holding), lengths)
     return score / (score.max(initial=0.0) or 1.0)
 
 

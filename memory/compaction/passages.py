@@ -16,6 +16,7 @@ from zlib import crc32
 
 import numpy as np
 from burnish.memory.compaction.policies.base import Candidate
+from burnish.memory.search.bm25 import idf
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.shorten import shorten
 
@@ -142,7 +143,7 @@ class Index:
         starts = np.searchsorted(self.passage, np.arange(self.n + 1))
         self.starts = starts  # pairs of passage p: starts[p]:starts[p + 1]
         self.df = df = seen[self.known]
-        self.idf = np.log1p((self.n - df + 0.5) / (df + 0.5)).astype(np.float32)
+        self.idf = idf(self.n, df).astype(np.float32)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Per pair -> per passage."""

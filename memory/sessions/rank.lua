@@ -1,4 +1,5 @@
 -- BM25 over one session's steps, ranked where the postings are: only the best few leave.
+-- The formula is that of search/bm25.py; a test holds the two to the same scores.
 --
 -- KEYS  meta (fields docs, length), then one posting list per query term (see append.lua)
 -- ARGV  limit, before: only steps with a smaller number count (0: all)
