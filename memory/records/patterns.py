@@ -1,9 +1,9 @@
-"""Facts in plain sentences, by pattern, without a model.
+"""Rule-based extraction of facts from plain sentences, without a model.
 
 What counts as a fact: something stated as true now about a named thing, whose value is
 specific. Questions, guesses, conditions, wishes, the past, negations, remarks about
-"it" or "this", code and chatter are left alone: a store full of junk is worse than one
-with gaps. English only; other languages need the served model (extraction.py).
+"it" or "this", code and small talk are left out: precision counts for more than recall here.
+English only; other languages need the served model (extraction.py).
 
 Attitudes have a slot per object ("opinion of jazz": "likes"), because one may like many
 things, but may like or dislike each one only once at a time. The same for what one uses,

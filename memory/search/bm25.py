@@ -14,7 +14,6 @@ index that grows. Left out: removing single documents from `Postings` (see `keep
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 from burnish.memory.search.terms import query_terms, terms
@@ -22,11 +21,7 @@ from burnish.memory.search.terms import query_terms, terms
 K1, B = 1.2, 0.75
 
 
-@overload
-def idf(documents: int, matching: np.ndarray) -> np.ndarray: ...
-@overload
-def idf(documents: int, matching: int) -> float: ...
-def idf(documents: int, matching: np.ndarray | int) -> np.ndarray | float:
+def idf(documents: int, matching: np.ndarray | np.integer | int) -> np.ndarray | np.floating:
     """Inverse document frequency of a term that `matching` of `documents` documents hold."""
     return np.log1p((documents - matching + 0.5) / (matching + 0.5))
 
@@ -36,7 +31,7 @@ def length_norm(lengths: np.ndarray, mean: float) -> np.ndarray:
     return K1 * (1 - B + B * lengths / max(mean, 1))
 
 
-def term_scores(tf: np.ndarray, norm: np.ndarray, weight: float) -> np.ndarray:
+def term_scores(tf: np.ndarray, norm: np.ndarray, weight: np.ndarray | np.floating) -> np.ndarray:
     """What one term of idf `weight` adds to each document's score."""
     return weight * tf * (K1 + 1) / (tf + norm)
 

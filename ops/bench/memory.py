@@ -20,17 +20,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from burnish.learner.compactor.figures import Point
-from burnish.learner.compactor.worlds import HORIZON
+from burnish.learner.compactor.evaluation import BudgetPoint
+from burnish.learner.compactor.world_generator import HORIZON
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.base import Policy
-from burnish.memory.compaction.policies.bm25 import Bm25
-from burnish.memory.compaction.policies.clear_tools import ClearTools
-from burnish.memory.compaction.policies.indexer import Indexer
-from burnish.memory.compaction.policies.learned import Learned
-from burnish.memory.compaction.policies.recent import Recent
-from burnish.memory.compaction.policies.summary import Summary
+from burnish.memory.compaction import (
+    Bm25Policy,
+    ClearToolsPolicy,
+    CompactionPolicies,
+    CompactionPolicy,
+    IndexerPolicy,
+    LearnedPolicy,
+    RecentPolicy,
+    SummaryPolicy,
+)
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib import memory_speed as speed
 from burnish.ops.bench.lib.results import FOLDER, keep
@@ -77,62 +79,69 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    learned = Learned()
-    indexer = Indexer(scores.Remembered(EngineEmbedder(engine)))
-    own: list[Policy] = [Recent(), ClearTools(), Bm25(), indexer, Summary(), learned]
+    learned = LearnedPolicy()
+    indexer = IndexerPolicy(scores.CachingEmbedder(EngineEmbedder(engine)))
+    own: list[CompactionPolicy] = [
+        RecentPolicy(),
+        ClearToolsPolicy(),
+        Bm25Policy(),
+        indexer,
+        SummaryPolicy(),
+        learned,
+    ]
     figures: dict[str, Any] = {}
 
-    told("score kept on held-out worlds")
-    arenas = scores.worlds(0, worlds, HORIZON, 12)
-    found = asyncio.run(scores.curves(own, arenas, SHARES, told))
+    report("score kept on held-out worlds")
+    environments = scores.worlds(0, worlds, HORIZON, 12)
+    found = asyncio.run(scores.curves(own, environments, SHARES, report))
     figures["score"] = _points(found)
     figures["enough"] = scores.least_shares(found)
-    told("the same at ten times the horizon")
-    arenas = scores.worlds(100, long_worlds, scores.LONG, 27)
-    few: list[Policy] = [Bm25(), learned]
-    found = asyncio.run(scores.curves(few, arenas, LONG_SHARES, told))
+    report("the same at ten times the horizon")
+    environments = scores.worlds(100, long_worlds, scores.LONG, 27)
+    few: list[CompactionPolicy] = [Bm25Policy(), learned]
+    found = asyncio.run(scores.curves(few, environments, LONG_SHARES, report))
     figures["score_long"] = _points(found)
     figures["enough_long"] = scores.least_shares(found)
-    del arenas
+    del environments
 
-    told("needles and variables")
+    report("needles and variables")
     size, budget = (16_000, 1000) if quick else (128_000, 4000)
     seeds = range(1 if quick else 3)
     figures["ruler"] = asyncio.run(
-        scores.ruler([Recent(), Bm25(), learned], size, budget, count, seeds)
+        scores.ruler([RecentPolicy(), Bm25Policy(), learned], size, budget, count, seeds)
     )
-    told("a second reader")
+    report("a second reader")
     figures["second_reader"] = second.second_reader(
-        engine, [Recent(), Bm25(), learned], count, 10 if quick else second.QUESTIONS
+        engine, [RecentPolicy(), Bm25Policy(), learned], count, 10 if quick else second.QUESTIONS
     )
     with speed.redis_server() as url:
         figures |= asyncio.run(_on_redis(url, count, learned, quick))
     if peers:
-        told("Mem0 and LangMem")
+        report("Mem0 and LangMem")
         figures["peers"] = _peers(min(worlds, 4))
     if faults:
         from burnish.ops.bench.lib.memory_faults import killed_midway
 
-        told("a hundred writers, Redis and serving killed midway")
+        report("a hundred writers, Redis and serving killed midway")
         figures["writers"] = killed_midway()
     return figures
 
 
-async def _on_redis(url: str, count: Any, learned: Policy, quick: bool) -> dict[str, Any]:
+async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool) -> dict[str, Any]:
     from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
     try:
-        store = MemoryStore(client, count, policies=Policies([Summary(), learned]))
-        told("ten re-compactions")
+        store = MemoryStore(client, count, policies=CompactionPolicies([SummaryPolicy(), learned]))
+        report("ten re-compactions")
         seeds = range(1 if quick else 4)
         names = ("recent", "bm25", "summary", "learned")
         again = await scores.recompactions(store, names, seeds)
-        told("latencies")
+        report("latencies")
         sizes = (100, 1000) if quick else speed.SIZES
         sessions = await speed.sessions(store, sizes)
         records = await speed.records(store, 500 if quick else speed.RECORDS)
-        told("tenants")
+        report("tenants")
         apart = await tenants_apart(store, 60 if quick else 400)
     finally:
         await client.aclose()
@@ -169,9 +178,9 @@ def _peers(worlds: int) -> dict[str, Any]:
 
 def judge(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """Each promise, what was measured, and whether it was kept."""
-    enough, long = figures["enough"], figures["enough_long"]
-    ours = enough["learned"] or 1.0
-    best = min((share or 1.0 for name, share in enough.items() if name != "learned"), default=1.0)
+    least, long = figures["enough"], figures["enough_long"]
+    ours = least["learned"] or 1.0
+    best = min((share or 1.0 for name, share in least.items() if name != "learned"), default=1.0)
     for points in _peer_scores(figures).values():
         best = min(best, _enough_of(points) or 1.0)
     ruler = min(figures["ruler"]["learned"].values())
@@ -228,19 +237,21 @@ def _peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _enough_of(points: dict[str, float]) -> float | None:
-    from burnish.learner.compactor.figures import enough
+    from burnish.learner.compactor.evaluation import least_budget
 
-    return enough([Point(float(share), score, float(share)) for share, score in points.items()])
+    return least_budget(
+        [BudgetPoint(float(share), score, float(share)) for share, score in points.items()]
+    )
 
 
-def _points(found: dict[str, list[Point]]) -> dict[str, list[dict[str, float]]]:
+def _points(found: dict[str, list[BudgetPoint]]) -> dict[str, list[dict[str, float]]]:
     return {
         name: [{k: round(v, 4) for k, v in asdict(point).items()} for point in points]
         for name, points in found.items()
     }
 
 
-def told(text: str) -> None:
+def report(text: str) -> None:
     console.print(text, highlight=False)
 
 

@@ -98,7 +98,7 @@ class Service:
                 policies=policies_of(engine, compactor.policy),
                 summarise=model,
                 ask=model.in_schema,
-                upkeep_policy=settings.memory_policy,
+                background_policy=settings.memory_policy,
             ),
             secret=load_secret(data),
         )
@@ -109,11 +109,11 @@ class Service:
         self.forwarder.start()
         await self.policies.start()
         self.compactor.start()
-        self.memory.upkeep.start()
+        self.memory.background.start()
 
     async def stop(self) -> None:
         """What was accepted is finished and written first; the stream gets the rest next time."""
-        await self.memory.upkeep.stop()
+        await self.memory.background.stop()
         await self.compactor.stop()
         await self.policies.stop()
         await self.engine.stop(drain=True)

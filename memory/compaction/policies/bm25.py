@@ -6,38 +6,41 @@ Scored over the candidates themselves (search/bm25.py), so that it needs no inde
 import asyncio
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import Decision, Task, newest
+from burnish.memory.compaction.policies.base import CompactionTask, Decision, newest
 from burnish.memory.search.bm25 import bm25
-from burnish.memory.sessions.plan import Verdict
+from burnish.memory.sessions.plan import Action
 
 
-class Bm25:
+class Bm25Policy:
     name = "bm25"
 
     def __init__(self, tail: float = 0.25) -> None:
         self.tail = tail  # of the budget
 
-    async def decide(self, task: Task) -> Sequence[Decision]:
-        # Counting the words of a long log takes a while; nobody else should wait for it.
+    async def decide(self, task: CompactionTask) -> Sequence[Decision]:
+        # Counting the terms of a long log takes a while; the event loop must not wait for it.
         scores = await asyncio.to_thread(bm25, task.query, [c.unit.text for c in task.candidates])
         return fill(task, scores.tolist(), self.tail, "BM25")
 
 
-def fill(task: Task, scores: Sequence[float], tail: float, what: str) -> list[Decision]:
-    """A tail of that share of the budget, the best of `scores` above 0, the newest of the rest."""
+def fill(task: CompactionTask, scores: Sequence[float], tail: float, name: str) -> list[Decision]:
+    """Keep a tail of that share of the budget, the best of `scores` above 0, the newest of the rest.
+
+    `name` is the score's, for the reasons given.
+    """
     recent = newest(task, int(task.budget * tail))
     kept = dict.fromkeys(recent, "in the recent tail")
-    room = task.budget - sum(task.candidates[place].tokens for place in recent)
+    remaining = task.budget - sum(task.candidates[place].tokens for place in recent)
     best = sorted(range(len(scores)), key=lambda place: (-scores[place], -place))
-    ranked = [(place, f"{what} {scores[place]:.2f}") for place in best if scores[place] > 0]
+    ranked = [(place, f"{name} {scores[place]:.2f}") for place in best if scores[place] > 0]
     ranked += [(p, "recent, and there was room") for p in reversed(range(len(scores)))]
     for place, why in ranked:
-        if place not in kept and task.candidates[place].tokens <= room:
+        if place not in kept and task.candidates[place].tokens <= remaining:
             kept[place] = why
-            room -= task.candidates[place].tokens
+            remaining -= task.candidates[place].tokens
     return [
-        Decision(Verdict.KEEP, scores[place], kept[place])
+        Decision(Action.KEEP, scores[place], kept[place])
         if place in kept
-        else Decision(Verdict.DROP, scores[place], f"{what} {scores[place]:.2f}, no room")
+        else Decision(Action.DROP, scores[place], f"{name} {scores[place]:.2f}, no room")
         for place in range(len(scores))
     ]

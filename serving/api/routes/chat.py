@@ -211,7 +211,7 @@ async def _remember(service: Service, turn: Generation) -> None:
             question.user,
         )
         if question.view_budget:
-            service.memory.upkeep.consider(
+            service.memory.background.schedule(
                 question.tenant, question.session_id or "", question.view_budget
             )
     except (StoreError, RedisError) as error:

@@ -9,10 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from burnish.memory import MemoryStore
-from burnish.memory.export import export_user
-from burnish.memory.records.forgetting import Forgetting, forget_by_policy
-from burnish.memory.records.record import Filter
+from burnish.memory import (
+    ForgettingPolicy,
+    MemoryStore,
+    RecordFilter,
+    export_user,
+    forget_by_policy,
+)
 from burnish.serving.api.routes.memory_route import Asker, Body, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
@@ -92,7 +95,7 @@ class Forget(Body):
     user: str | None = None
     record_id: str | None = None
     cursors: list[str] | None = None
-    policy: Forgetting | None = None
+    policy: ForgettingPolicy | None = None
     older_than_s: float | None = Field(None, ge=0)
     keep: int | None = Field(None, ge=0)
     dry_run: bool = False
@@ -120,11 +123,11 @@ def asked_for(
     predicate: str | None = None,
     as_of: Annotated[Moment | None, Query()] = None,
     include_superseded: bool = False,
-) -> Filter:
-    return Filter(user, session_id, subject, predicate, as_of, include_superseded)
+) -> RecordFilter:
+    return RecordFilter(user, session_id, subject, predicate, as_of, include_superseded)
 
 
-Asked = Annotated[Filter, Depends(asked_for)]
+Asked = Annotated[RecordFilter, Depends(asked_for)]
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
