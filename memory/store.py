@@ -39,7 +39,7 @@ from redis.asyncio import Redis
 
 
 def connect(url: str) -> Redis:
-    """A client with the time-outs this store is made for. Close it with `aclose()`."""
+    """A client with the time-outs the store needs. Close it with `aclose()`."""
     return Redis.from_url(
         url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5, protocol=3
     )
@@ -186,6 +186,7 @@ class MemoryStore:
         return int(meta["docs"])
 
     async def stats(self, tenant: str, session: str) -> dict[str, Any]:
+        """Counts, tokens, version and times. Raises SessionNotFound, Forgotten."""
         keys = session_keys(tenant, session)
         snapshot = await current_snapshot(self._redis, keys)
         async with self._redis.pipeline(transaction=True) as pipe:

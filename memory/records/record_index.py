@@ -43,7 +43,7 @@ class RecordIndex:
 
     def __init__(self, embedder: str) -> None:
         self._embedder = embedder
-        self._empty()
+        self._reset()
 
     def __len__(self) -> int:
         return len(self._place)
@@ -61,7 +61,7 @@ class RecordIndex:
                 self._seen = numbers[-1]
                 return
         # Too far behind, or Redis lost changes: read everything anew.
-        self._empty()
+        self._reset()
         newest = await redis.zrevrange(keys.record_order, 0, MAX_ROWS - 1)
         await self._load(fetch, map(int, reversed(newest)))
         self._seen = changes
@@ -118,12 +118,12 @@ class RecordIndex:
         for start in range(0, len(wanted), PAGE):
             page = wanted[start : start + PAGE]
             for number, row in zip(page, await fetch(page, FIELDS), strict=True):
-                self._take(number, row)
+                self._add_row(number, row)
         dead = len(self._postings) - len(self)
         if dead > max(len(self), PAGE):
-            self._compact()
+            self._drop_dead()
 
-    def _take(self, number: int, row: Sequence[str]) -> None:
+    def _add_row(self, number: int, row: Sequence[str]) -> None:
         old = self._place.pop(number, None)
         if old is not None:
             self._alive[old] = False
@@ -157,7 +157,7 @@ class RecordIndex:
             _grown(self._vectors, (capacity, dimensions)),
         )
 
-    def _compact(self) -> None:
+    def _drop_dead(self) -> None:
         alive = self._alive[: len(self._postings)].copy()
         self._postings.keep(alive)
         count = len(alive)
@@ -166,7 +166,7 @@ class RecordIndex:
         self._alive = np.ones(len(self._numbers), np.bool_)
         self._place = {int(number): place for place, number in enumerate(self._numbers)}
 
-    def _empty(self) -> None:
+    def _reset(self) -> None:
         self._seen = 0  # the last change that was read
         self._place: dict[int, int] = {}
         self._codes: dict[str, int] = {}

@@ -14,6 +14,7 @@ index that grows. Left out: removing single documents from `Postings` (see `keep
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from typing import overload
 
 import numpy as np
 from burnish.memory.search.terms import query_terms, terms
@@ -21,7 +22,11 @@ from burnish.memory.search.terms import query_terms, terms
 K1, B = 1.2, 0.75
 
 
-def idf(documents: int, matching: np.ndarray | np.integer | int) -> np.ndarray | np.floating:
+@overload
+def idf(documents: int, matching: np.ndarray) -> np.ndarray: ...
+@overload
+def idf(documents: int, matching: int) -> np.floating: ...
+def idf(documents: int, matching: np.ndarray | int) -> np.ndarray | np.floating:
     """Inverse document frequency of a term that `matching` of `documents` documents hold."""
     return np.log1p((documents - matching + 0.5) / (matching + 0.5))
 
@@ -31,7 +36,7 @@ def length_norm(lengths: np.ndarray, mean: float) -> np.ndarray:
     return K1 * (1 - B + B * lengths / max(mean, 1))
 
 
-def term_scores(tf: np.ndarray, norm: np.ndarray, weight: np.ndarray | np.floating) -> np.ndarray:
+def term_scores(tf: np.ndarray, norm: np.ndarray, weight: np.floating) -> np.ndarray:
     """What one term of idf `weight` adds to each document's score."""
     return weight * tf * (K1 + 1) / (tf + norm)
 
@@ -42,7 +47,7 @@ def sum_term_scores(counts: Iterable[np.ndarray], lengths: np.ndarray) -> np.nda
     scores = np.zeros(len(lengths))
     norm = length_norm(lengths, lengths.mean()) if len(lengths) else lengths
     for tf in counts:
-        matching = np.count_nonzero(tf)
+        matching = int(np.count_nonzero(tf))
         scores += term_scores(tf, norm, idf(len(lengths), matching))
     return scores
 

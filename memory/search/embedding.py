@@ -69,7 +69,7 @@ class HashingEmbedder:
 
 
 def _features(text: str) -> Counter[bytes]:
-    """Feature -> weight. Nothing is known of how rare a word is, but frequent words are
+    """Feature -> weight. Document frequencies are unknown, but frequent words are
     short (Zipf's law of abbreviation), so short ones weigh less; numbers count in full."""
     weights: Counter[bytes] = Counter()
     for word, count in terms(text).items():

@@ -46,7 +46,7 @@ async def append_steps(
     price: Callable[[str], int],
     now: float,
 ) -> list[Appended]:
-    """Append all or none; one whose id is known gives its first cursor again.
+    """Append all or none; one whose id is known keeps its first cursor.
 
     Raises BadStep, IdConflict, Forgotten.
     """

@@ -55,7 +55,7 @@ class SessionLog:
         return self._seen(entry for page in pages for entry in page)
 
     async def rank(self, query: str, limit: int) -> list[tuple[Step, float]]:
-        """The best matches with their scores."""
+        """The `limit` steps that match best, with their BM25 scores."""
         scores = await self.places(query, limit)
         found = await self.steps(list(scores))
         return [(step, scores[step.seq]) for step in found[:limit]]

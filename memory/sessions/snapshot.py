@@ -37,7 +37,7 @@ class SessionSnapshot:
 
 
 async def current_snapshot(redis: Any, keys: SessionKeys) -> SessionSnapshot:
-    """Raises SessionNotFound, Forgotten."""
+    """The session as it is. Raises SessionNotFound, Forgotten."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
         pipe.hkeys(keys.pins)
@@ -103,7 +103,7 @@ async def snapshot_at(redis: Any, keys: SessionKeys, version: int) -> SessionSna
 
 
 async def load_plan(redis: Any, keys: SessionKeys, plan: str) -> CompactionPlan | None:
-    """Raises UnknownPlan for one too old to be kept."""
+    """The plan of that id, None for "". Raises UnknownPlan for one too old to be kept."""
     if not plan:
         return None
     header = await redis.hget(keys.plans, plan)

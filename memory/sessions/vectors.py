@@ -18,6 +18,8 @@ BATCH = 64
 
 
 class VectorCache:
+    """Of one session."""
+
     def __init__(self, redis: Any, scripts: Scripts, keys: SessionKeys) -> None:
         self._redis = redis
         self._scripts = scripts

@@ -30,7 +30,10 @@ async def default_view(
     query: str | None,
     price: Price,
 ) -> View:
-    """Raises BudgetTooSmall."""
+    """The view within `budget` tokens; `nodes` are the plan's summaries by id.
+
+    Raises BudgetTooSmall.
+    """
     view = View(budget, price)
     view.add_floor(await log.units(await log.steps(snapshot.floor)))
     planned = await _planned_units(log, snapshot.plan, price)

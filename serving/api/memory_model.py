@@ -27,7 +27,7 @@ from burnish.serving.live.adapters import VersionUnavailable
 from burnish.serving.live.policies import UnknownModel, VersionLease
 
 LONGEST_JSON = 1024  # tokens
-TENANT = "memory"  # the engine is fair among tenants; upkeep is one of them
+TENANT = "memory"  # the engine is fair among tenants; background work on memory is one of them
 
 
 def embedder_of(engine: Engine) -> Embedder:

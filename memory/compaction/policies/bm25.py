@@ -12,10 +12,12 @@ from burnish.memory.sessions.plan import Action
 
 
 class Bm25Policy:
+    """`tail` is the share of the budget that the newest units get first."""
+
     name = "bm25"
 
     def __init__(self, tail: float = 0.25) -> None:
-        self.tail = tail  # of the budget
+        self.tail = tail
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         # Counting the terms of a long log takes a while; the event loop must not wait for it.

@@ -11,6 +11,8 @@ from burnish.memory.sessions.plan import Action
 
 
 class ClearToolsPolicy:
+    """`keep` is how many of the newest tool uses stay whole."""
+
     name = "clear_tools"
 
     def __init__(self, keep: int = 3) -> None:

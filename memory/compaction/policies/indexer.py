@@ -24,11 +24,13 @@ _CLAUSE = re.compile(r"[.!?;:,\n]+")
 
 
 class IndexerPolicy:
+    """`tail` is the share of the budget that the newest units get first."""
+
     name = "indexer"
 
     def __init__(self, embedder: Embedder, tail: float = 0.25) -> None:
         self.embedder = embedder
-        self.tail = tail  # of the budget
+        self.tail = tail
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         if not task.candidates:

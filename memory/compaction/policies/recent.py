@@ -7,6 +7,8 @@ from burnish.memory.sessions.plan import Action
 
 
 class RecentPolicy:
+    """Spends the whole budget on the newest units."""
+
     name = "recent"
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:

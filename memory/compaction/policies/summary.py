@@ -10,10 +10,12 @@ from burnish.memory.sessions.plan import Action
 
 
 class SummaryPolicy:
+    """`tail` is the newest units' share of the budget; the rest is for the nodes."""
+
     name = "summary"
 
     def __init__(self, tail: float = 0.6) -> None:
-        self.tail = tail  # of the budget; the rest is for the nodes
+        self.tail = tail
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         fits = sum(candidate.tokens for candidate in task.candidates) <= task.budget

@@ -83,10 +83,10 @@ async def evaluate_question(
     messages = list(environment.messages(decisions))
     tokens = environment.tokens(decisions)
     pairs = zip(task.candidates, decisions, strict=True)
-    behind = [c.unit for c, d in pairs if d.action is Action.SUMMARISE]
-    if behind:
+    summarised = [c.unit for c, d in pairs if d.action is Action.SUMMARISE]
+    if summarised:
         nodes = await build_summaries(
-            behind, task.budget - spent(task, decisions), environment.price, None, {}
+            summarised, task.budget - spent(task, decisions), environment.price, None, {}
         )
         tokens += sum(node.tokens for node in nodes)
         for node in nodes:
@@ -152,11 +152,11 @@ async def recompactions(
         for seed in seeds:
             world = make_world(seed, "heldout")
             budget = int(share * world.tokens)
-            events = [_event(step) for step in world.steps]
+            events = [event_of(step) for step in world.steps]
             once, often = (f"{policy}-{seed}-{uuid.uuid4().hex[:6]}" for _ in range(2))
             await append_all(store, once, events)
             await store.compaction.compact("bench", once, policy, budget)
-            for at in _cuts(events, times):
+            for at in cut_between_exchanges(events, times):
                 await append_all(store, often, events[at[0] : at[1]])
                 await store.compaction.compact("bench", often, policy, budget)
             for question in world.questions:
@@ -179,7 +179,7 @@ async def recompactions(
     return found
 
 
-def _cuts(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, int]]:
+def cut_between_exchanges(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, int]]:
     """Equal pieces that part no tool call from its result."""
     marks = [0]
     for piece in range(1, times):
@@ -190,7 +190,7 @@ def _cuts(events: Sequence[Mapping[str, Any]], times: int) -> list[tuple[int, in
     return list(zip(marks, [*marks[1:], len(events)], strict=True))
 
 
-def _event(step: Any) -> dict[str, Any]:
+def event_of(step: Any) -> dict[str, Any]:
     event = {"id": step.id, **step.message()}
     return event | ({"kind": step.kind} if step.kind == "task" else {})
 

@@ -87,8 +87,8 @@ async def test_needles_are_found_by_bm25_and_not_by_the_tail() -> None:
 
 
 def test_a_growing_log_is_cut_between_tool_exchanges() -> None:
-    events = [scores._event(step) for step in make_world(3).steps]
-    cuts = scores._cuts(events, 10)
+    events = [scores.event_of(step) for step in make_world(3).steps]
+    cuts = scores.cut_between_exchanges(events, 10)
     assert [start for start, _ in cuts] == [0, *(end for _, end in cuts[:-1])]
     assert cuts[-1][1] == len(events)
     assert all(events[start]["role"] != "tool" for start, _ in cuts)
