@@ -177,7 +177,7 @@ def compactor() -> str | None:
     from burnish.learner.compactor import online
 
     try:
-        tick = online.tick(settings(), database())
+        tick = online.update_compactor(settings(), database())
     except Exception as error:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of the compactor failed")

@@ -1,4 +1,7 @@
-"""Memory: what an agent did, kept whole, and what of it fits the next prompt."""
+"""Memory: sessions of agents kept whole in Redis, views that fit a budget, facts that outlive both.
+
+What other rooms use stands here; the interface of compaction policies in `burnish.memory.compaction`.
+"""
 
 from burnish.memory.errors import (
     BadCursor,
@@ -16,30 +19,51 @@ from burnish.memory.errors import (
     UnknownPlan,
     UnknownPolicy,
 )
-from burnish.memory.records.records import Record, Records
-from burnish.memory.store import Appended, MemoryStore, connect
+from burnish.memory.export import export_user
+from burnish.memory.records.forgetting import ForgettingPolicy, forget_by_policy
+from burnish.memory.records.record import Record, RecordFilter
+from burnish.memory.records.records import Records
+from burnish.memory.search.embedding import Embedder, HashingEmbedder
+from burnish.memory.sessions.appending import MAX_BATCH, Appended
+from burnish.memory.sessions.changes import DELETION_GRACE
+from burnish.memory.sessions.steps import Step
+from burnish.memory.sessions.units import Unit
+from burnish.memory.store import MemoryStore, connect
+from burnish.memory.views.shorten import clear, shorten
 from burnish.memory.views.view import ContextView, ViewMessage
 
 __all__ = [
+    "DELETION_GRACE",
+    "MAX_BATCH",
     "Appended",
     "BadCursor",
     "BadStep",
     "BudgetTooSmall",
     "ContextView",
+    "Embedder",
+    "ForgettingPolicy",
     "Forgotten",
+    "HashingEmbedder",
     "IdConflict",
     "MemoryStore",
     "PolicyFailed",
     "Record",
+    "RecordFilter",
     "RecordNotFound",
     "Records",
     "SessionNotFound",
     "Stale",
     "StaleRecord",
+    "Step",
     "StoreError",
     "TooLarge",
+    "Unit",
     "UnknownPlan",
     "UnknownPolicy",
     "ViewMessage",
+    "clear",
     "connect",
+    "export_user",
+    "forget_by_policy",
+    "shorten",
 ]

@@ -1,4 +1,4 @@
-"""What can go wrong in memory. Every message says what the caller can do about it.
+"""Memory's errors. Every message says what the caller can do about it.
 
 StoreError
 |-- BadStep (ValueError)          a step or record that cannot be stored as sent
@@ -18,7 +18,7 @@ StoreError
 
 
 class StoreError(Exception):
-    """Root of everything this room raises on purpose."""
+    """Root of memory's errors."""
 
 
 class BadStep(StoreError, ValueError):
@@ -75,7 +75,7 @@ class UnknownPlan(StoreError, LookupError):
 class PolicyFailed(StoreError):
     """A part of the served model that a policy needs (embedder, summariser) did not answer.
 
-    Whoever injects such a part raises this; the compaction then decides without it.
+    The injected part raises this; the compaction then does without it.
     """
 
 

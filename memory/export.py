@@ -1,6 +1,6 @@
-"""Everything kept about one end user, to hand over: records, files, sessions and their steps.
+"""Data export of one end user: records, files, sessions and their steps.
 
-The same reach as erasure (`MemoryStore.forget_user`): what one lists the other removes. Left out:
+It covers what `MemoryStore.forget_user` erases. Left out:
 what is derived and rebuilt from it (indexes, vectors, summaries), and steps already deleted.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from burnish.memory.errors import Forgotten, SessionNotFound
-from burnish.memory.records.record import Filter
+from burnish.memory.records.record import RecordFilter
 from burnish.memory.store import MemoryStore
 
 PAGE = 200
@@ -18,8 +18,8 @@ async def export_user(
     store: MemoryStore, tenant: str, user: str
 ) -> AsyncGenerator[dict[str, Any], None]:
     """One object at a time, each with its `type`: record, file, session or step."""
-    asked = Filter(user=user, include_superseded=True, include_expired=True)
-    async for record, _ in store.records.scan(tenant, asked):
+    everything = RecordFilter(user=user, include_superseded=True, include_expired=True)
+    async for record, _ in store.records.scan(tenant, everything):
         yield {"type": "record", **record}
     for path, content in sorted((await store.files.all(tenant, user)).items()):
         yield {"type": "file", "path": path, "content": content}

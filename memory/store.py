@@ -1,4 +1,4 @@
-"""MemoryStore: what an agent did, kept whole in Redis, and given back within a budget.
+"""MemoryStore: the steps of agents' sessions, kept whole in Redis, and views that fit a budget.
 
 Sessions are append-only streams; one script call per append makes steps idempotent,
 counts them and indexes them for BM25. `context` builds the view, `search` finds steps,
@@ -8,44 +8,38 @@ holds pins, deletions and undo, `.records` the facts that outlive a session.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 from burnish.memory.compaction.background import BackgroundCompaction
-from burnish.memory.compaction.compaction import Compaction
-from burnish.memory.compaction.decided_view import decided_view
-from burnish.memory.compaction.policies import Policies
+from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policy_runner import PolicyRunner
-from burnish.memory.compaction.stateless import Compacted, compact_messages
+from burnish.memory.compaction.policy_view import policy_view
+from burnish.memory.compaction.session_compaction import SessionCompaction
+from burnish.memory.compaction.stateless import CompactedMessages, compact_messages
 from burnish.memory.compaction.summaries import Summariser
-from burnish.memory.errors import BadCursor, BadStep, IdConflict, SessionNotFound, TooLarge
-from burnish.memory.records.extraction import Asker, Extraction
+from burnish.memory.errors import BadCursor, SessionNotFound
+from burnish.memory.records.extraction import Extraction, JsonGenerator
 from burnish.memory.records.files import Files
 from burnish.memory.records.records import Records
-from burnish.memory.search.terms import terms
-from burnish.memory.sessions import snapshot as moments
-from burnish.memory.sessions import steps as step_log
+from burnish.memory.sessions.appending import Appended, append_steps, parse_batch
 from burnish.memory.sessions.changes import Changes
 from burnish.memory.sessions.keys import SessionKeys, TenantKeys
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.scripts import Scripts, refusal, session_keys
-from burnish.memory.sessions.snapshot import SessionSnapshot
-from burnish.memory.sessions.steps import Draft, parse_cursor
-from burnish.memory.views.context import usual_view
+from burnish.memory.sessions.snapshot import (
+    SessionSnapshot,
+    check_exists,
+    current_snapshot,
+    snapshot_at,
+)
+from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.views.default_view import default_view
 from burnish.memory.views.view import ContextView
 from redis.asyncio import Redis
 
-MAX_BATCH = 256
-MAX_BATCH_BYTES = 1024 * 1024
-
-
-class Appended(TypedDict):
-    id: str
-    cursor: str
-    tokens: int
-
 
 def connect(url: str) -> Redis:
-    """A client with the time-outs this store is made for. Close it with `aclose()`."""
+    """A client with the time-outs the store needs. Close it with `aclose()`."""
     return Redis.from_url(
         url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5, protocol=3
     )
@@ -55,7 +49,7 @@ class MemoryStore:
     """Counts with the model's own tokenizer; `overhead` is what framing adds per message.
 
     `policies`, `summarise` and `ask` bring what needs the served model; the rest works without.
-    `upkeep_policy` decides when `.upkeep` compacts in the background.
+    A policy may take `policy_seconds`; `background_policy` is the one `.background` compacts with.
     """
 
     def __init__(
@@ -65,10 +59,11 @@ class MemoryStore:
         *,
         overhead: int = 6,
         clock: Callable[[], float] = time.time,
-        policies: Policies | None = None,
+        policies: CompactionPolicies | None = None,
         summarise: Summariser | None = None,
-        ask: Asker | None = None,
-        upkeep_policy: str = "bm25",
+        ask: JsonGenerator | None = None,
+        background_policy: str = "bm25",
+        policy_seconds: float = 20.0,
     ) -> None:
         if not redis.get_encoder().decode_responses:
             raise ValueError("memory needs decode_responses=True: use burnish.memory.connect(url)")
@@ -76,13 +71,17 @@ class MemoryStore:
         self._clock = clock
         self._price = lambda text: count_tokens(text) + overhead
         self._scripts = Scripts(redis)
-        self._decider = PolicyRunner(policies or Policies(), self._price, summarise)
+        self._runner = PolicyRunner(
+            policies or CompactionPolicies(), self._price, summarise, seconds=policy_seconds
+        )
         self.records = Records(redis, clock)
         self.files = Files(redis)
         self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
-        self.compaction = Compaction(redis, self._scripts, self._decider, self._price, clock)
-        self.upkeep = BackgroundCompaction(redis, self.compaction, self.changes, upkeep_policy)
+        self.compaction = SessionCompaction(redis, self._scripts, self._runner, self._price, clock)
+        self.background = BackgroundCompaction(
+            redis, self.compaction, self.changes, background_policy
+        )
 
     async def append(
         self,
@@ -96,21 +95,13 @@ class MemoryStore:
 
         Raises BadStep, TooLarge, IdConflict (same id, other content), Forgotten.
         """
-        drafts = [step_log.parse(event) for event in events]
-        _check_batch(drafts)
+        drafts = parse_batch(events)
         keys = session_keys(tenant, session)
         if user is not None:
             # Before the steps, so that no step exists that forget(user) would not find.
-            step_log.clean("user", user, 256)
+            clean("user", user, 256)
             await self._redis.sadd(TenantKeys(tenant).sessions_of(user), session)
-        names, args = self._append_args(keys, drafts)
-        reply = await self._scripts.append(keys=[*keys.fixed, *names], args=args)
-        if reply[0] != "ok":
-            raise refusal(reply[0], reply[1], session)
-        return [
-            Appended(id=draft.id, cursor=place.split(":")[0], tokens=int(place.split(":")[1]))
-            for draft, place in zip(drafts, reply[2:], strict=True)
-        ]
+        return await append_steps(self._scripts, keys, drafts, self._price, self._clock())
 
     async def context(
         self,
@@ -131,21 +122,23 @@ class MemoryStore:
         """
         keys = session_keys(tenant, session)
         try:
-            moment = await self._moment(keys, version)
+            snapshot = await self._snapshot(keys, version)
         except SessionNotFound:
             return ContextView(messages=[], tokens=0, version=0, plan=None)
-        log = self._log(keys, moment)
+        log = self._log(keys, snapshot)
         if policy is None:
-            nodes = await self.compaction.nodes(keys, moment.plan.nodes if moment.plan else ())
-            view = await usual_view(log, moment, nodes, budget, query, self._price)
-        else:
-            nodes = await self.compaction.nodes(keys)
-            view = await decided_view(
-                log, moment, self._decider, nodes, budget, query, policy, self._price
+            nodes = await self.compaction.plan_store.nodes(
+                keys, snapshot.plan.nodes if snapshot.plan else ()
             )
-        plan = moment.plan.id if moment.plan and policy is None else None
+            view = await default_view(log, snapshot, nodes, budget, query, self._price)
+        else:
+            nodes = await self.compaction.plan_store.nodes(keys)
+            view = await policy_view(
+                log, snapshot, self._runner, nodes, budget, query, policy, self._price
+            )
+        plan = snapshot.plan.id if snapshot.plan and policy is None else None
         return ContextView(
-            messages=view.messages(), tokens=view.tokens, version=moment.version, plan=plan
+            messages=view.messages(), tokens=view.tokens, version=snapshot.version, plan=plan
         )
 
     async def compact_messages(
@@ -154,19 +147,19 @@ class MemoryStore:
         budget: int,
         policy: str = "bm25",
         query: str | None = None,
-    ) -> Compacted:
+    ) -> CompactedMessages:
         """A conversation that is not stored here, within `budget` tokens. Nothing is kept.
 
         Raises BadStep, TooLarge, BudgetTooSmall, UnknownPolicy.
         """
-        return await compact_messages(self._decider, self._price, events, budget, policy, query)
+        return await compact_messages(self._runner, self._price, events, budget, policy, query)
 
     async def search(
         self, tenant: str, session: str, query: str, limit: int = 10
     ) -> list[dict[str, Any]]:
         """The session's steps that match best, each with its `score`. Raises SessionNotFound."""
         keys = session_keys(tenant, session)
-        log = self._log(keys, await moments.now(self._redis, keys))
+        log = self._log(keys, await current_snapshot(self._redis, keys))
         return [{**step.public(), "score": score} for step, score in await log.rank(query, limit)]
 
     async def read(
@@ -178,9 +171,9 @@ class MemoryStore:
         *,
         version: int | None = None,
     ) -> list[dict[str, Any]]:
-        """The log itself, in order, from behind the cursor `after`; with `version`, as it was."""
+        """The log itself, in order, from after the cursor `after`; with `version`, as it was."""
         keys = session_keys(tenant, session)
-        log = self._log(keys, await self._moment(keys, version))
+        log = self._log(keys, await self._snapshot(keys, version))
         return [step.public() for step in await log.after(parse_cursor(after), limit)]
 
     async def steps(self, tenant: str, session: str) -> int:
@@ -189,31 +182,32 @@ class MemoryStore:
         meta = await self._redis.hgetall(keys.meta)
         if not meta:
             return 0
-        moments.check(meta, keys)
+        check_exists(meta, keys)
         return int(meta["docs"])
 
     async def stats(self, tenant: str, session: str) -> dict[str, Any]:
+        """Counts, tokens, version and times. Raises SessionNotFound, Forgotten."""
         keys = session_keys(tenant, session)
-        moment = await moments.now(self._redis, keys)
+        snapshot = await current_snapshot(self._redis, keys)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(keys.meta)
             pipe.hlen(keys.pins)
             pipe.hlen(keys.open)
             meta, pinned, waiting = await pipe.execute()
-        moments.check(meta, keys)
+        check_exists(meta, keys)
         return {
             "session_id": session,
             "steps": int(meta["docs"]),
             "tokens": int(meta["tokens"]),
             "pinned": pinned,
             "open_tool_calls": waiting,
-            "deleted": len(moment.hidden),
+            "deleted": len(snapshot.hidden),
             "forgotten": int(meta.get("forgotten", 0)),
             "version": int(meta["version"]),
-            "plan": moment.plan.id if moment.plan else None,
+            "plan": snapshot.plan.id if snapshot.plan else None,
             "compactions": int(meta.get("plans", 0)),
-            "tokens_view": moment.used,
-            "tokens_saved": max(int(meta["tokens"]) - moment.used, 0),
+            "tokens_view": snapshot.used,
+            "tokens_saved": max(int(meta["tokens"]) - snapshot.used, 0),
             "created_at": float(meta["created_at"]),
             "updated_at": float(meta["updated_at"]),
         }
@@ -264,43 +258,10 @@ class MemoryStore:
         """The sessions this end user took part in, by name."""
         return sorted(await self._redis.smembers(TenantKeys(tenant).sessions_of(user)))
 
-    async def _moment(self, keys: SessionKeys, version: int | None) -> SessionSnapshot:
+    async def _snapshot(self, keys: SessionKeys, version: int | None) -> SessionSnapshot:
         if version is None:
-            return await moments.now(self._redis, keys)
-        return await moments.at(self._redis, keys, version)
+            return await current_snapshot(self._redis, keys)
+        return await snapshot_at(self._redis, keys, version)
 
-    def _log(self, keys: SessionKeys, moment: SessionSnapshot) -> SessionLog:
-        return SessionLog(self._redis, keys, self._scripts, moment.seq, moment.hidden)
-
-    def _append_args(
-        self, keys: SessionKeys, drafts: Sequence[Draft]
-    ) -> tuple[Sequence[str], list[str | int]]:
-        """The posting lists the script will touch, and its arguments (see append.lua)."""
-        now = self._clock()
-        places: dict[str, int] = {}
-        prefix, first = keys.postings, len(keys.fixed) + 1
-        args: list[str | int] = [prefix, f"{now:.3f}", first - 1, len(drafts)]
-        for draft in drafts:
-            counts = terms(draft.text)
-            length = counts.total()
-            tokens = self._price(draft.text)
-            found: list[int] = []
-            for term, count in counts.items():
-                place = places.setdefault(prefix + term, first + len(places))
-                found += [place, count]
-            args += [draft.id, draft.digest, draft.pin_reason, tokens, length]
-            args += [draft.tool_call_id or "", len(draft.call_ids), *draft.call_ids]
-            args += [step_log.to_json(draft, tokens, length, now), len(found), *found]
-        return list(places), args
-
-
-def _check_batch(drafts: Sequence[Draft]) -> None:
-    if not drafts:
-        raise BadStep("events is empty")
-    size = sum(len(draft.text.encode()) for draft in drafts)
-    if len(drafts) > MAX_BATCH or size > MAX_BATCH_BYTES:
-        raise TooLarge(f"one append takes {MAX_BATCH} events and {MAX_BATCH_BYTES} bytes at most")
-    digests: dict[str, str] = {}
-    for draft in drafts:
-        if digests.setdefault(draft.id, draft.digest) != draft.digest:
-            raise IdConflict(f"id {draft.id!r} occurs twice in this call with different content")
+    def _log(self, keys: SessionKeys, snapshot: SessionSnapshot) -> SessionLog:
+        return SessionLog(self._redis, keys, self._scripts, snapshot.seq, snapshot.hidden)

@@ -1,1 +1,2 @@
-"""Learned compaction: worlds to practise in, a reader that keeps score, and training by reward."""
+"""Training the compaction policy: simulated worlds, a reader that answers from views, imitation,
+reinforcement, and updates from the feedback on real sessions."""

@@ -1,4 +1,4 @@
-"""What `burnish train-compactor` does: a run with a progress bar, a report, the registry."""
+"""The command `burnish train-compactor`: a training run with a progress bar, held-out figures, registering."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ import time
 from pathlib import Path
 
 from burnish.learner.compactor import gate, online, versions
-from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.figures import curve, now
+from burnish.learner.compactor.environment import Environment
+from burnish.learner.compactor.evaluation import run_sync, score_curve
 from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.training import (
     FIGURES,
     STATE,
     WEIGHTS,
-    Progress,
-    Recipe,
+    CompactorTrainingConfig,
+    CompactorTrainingProgress,
     TrainingError,
     train,
 )
-from burnish.learner.compactor.worlds import make_world
+from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.database import Database
 from burnish.learner.settings import LearnerSettings
-from burnish.memory.compaction.policies.learned import Learned
-from burnish.memory.compaction.policies.recent import Recent
-from burnish.memory.compaction.scorer import Scorer, ScorerError
+from burnish.memory.compaction import LearnedPolicy, RecentPolicy, Scorer, ScorerError
 from burnish.serving.registry import PolicyRegistry, RegistryError
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-__all__ = ["CompactorError", "Recipe", "learn_online", "register", "run"]
+__all__ = ["CompactorError", "CompactorTrainingConfig", "learn_online", "register", "run"]
 
 SHARES = (0.03, 0.05, 0.1, 0.2)
 
@@ -40,7 +38,9 @@ class CompactorError(Exception):
     """One line that a person can act on."""
 
 
-def run(out: Path, recipe: Recipe, *, fresh: bool = False, worlds: int = 6) -> None:
+def run(
+    out: Path, config: CompactorTrainingConfig, *, fresh: bool = False, worlds: int = 6
+) -> None:
     """Train in `out`, then report held-out figures on `worlds` worlds (0: none)."""
     if fresh:
         for name in (STATE, FIGURES, WEIGHTS):
@@ -50,19 +50,21 @@ def run(out: Path, recipe: Recipe, *, fresh: bool = False, worlds: int = 6) -> N
         with Bar(
             TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
         ) as bar:
-            line = bar.add_task("practising", total=recipe.rounds)
+            task = bar.add_task("training", total=config.rounds)
 
-            def told(recipe: Recipe, progress: Progress) -> None:
-                phase = "imitation" if progress.round <= recipe.imitation_rounds else "reward"
+            def on_round(
+                config: CompactorTrainingConfig, progress: CompactorTrainingProgress
+            ) -> None:
+                phase = "imitation" if progress.round <= config.imitation_rounds else "reward"
                 text = (
-                    f"{phase} {progress.round}/{recipe.rounds}  score {progress.score:.3f}"
+                    f"{phase} {progress.round}/{config.rounds}  score {progress.score:.3f}"
                     f"  tokens {progress.share:.1%}  lambda {progress.lam:.2f}"
                 )
-                bar.update(line, completed=progress.round, description=text)
+                bar.update(task, completed=progress.round, description=text)
                 if not console.is_terminal:
                     console.print(text)
 
-            network = train(out, recipe, resume=not fresh, told=told)
+            network = train(out, config, resume=not fresh, on_round=on_round)
     except TrainingError as error:
         raise CompactorError(str(error)) from error
     if worlds:
@@ -73,23 +75,23 @@ def run(out: Path, recipe: Recipe, *, fresh: bool = False, worlds: int = 6) -> N
 
 def heldout(scorer: Scorer, worlds: int) -> dict[str, dict[str, float]]:
     """Score kept on held-out worlds by share of tokens, beside keeping the newest."""
-    arenas = [Arena(make_world(seed, "heldout")) for seed in range(worlds)]
+    environments = [Environment(make_world(seed, "heldout")) for seed in range(worlds)]
     return {
-        name: {f"{p.share:g}": round(p.score, 4) for p in curve(decide, arenas, SHARES)}
+        name: {f"{p.share:g}": round(p.score, 4) for p in score_curve(decide, environments, SHARES)}
         for name, decide in (
-            ("learned", Learned(scorer).decided),
-            ("recent", now(Recent())),
+            ("learned", LearnedPolicy(scorer).decide_sync),
+            ("recent", run_sync(RecentPolicy())),
         )
     }
 
 
 def register(out: Path, settings: LearnerSettings) -> None:
-    """Put the run's weights before the gate and into the registry."""
+    """Evaluate the run's weights against the champion and register them with the gate's report."""
     try:
         candidate = Scorer.load(out / WEIGHTS)
         registry = PolicyRegistry(settings.registry, settings.mlflow_artifacts)
         acting, scorer = versions.champion(registry, settings.data_dir / "fetched")
-        report = gate.examine(candidate, scorer)
+        report = gate.evaluate(candidate, scorer)
         version = versions.register(
             registry,
             Network.of(candidate),
@@ -99,17 +101,17 @@ def register(out: Path, settings: LearnerSettings) -> None:
         )
     except (RegistryError, ScorerError) as error:
         raise CompactorError(str(error)) from error
-    fate = "passed the gate" if report.passed else f"refused: {report.why_not}"
-    Console(file=sys.stderr).print(f"{version.ref}: {fate}", highlight=False)
+    result = "passed the gate" if report.passed else f"refused: {report.why_not}"
+    Console(file=sys.stderr).print(f"{version.ref}: {result}", highlight=False)
 
 
 def learn_online(settings: LearnerSettings) -> None:
-    """One update from the feedback of real sessions."""
+    """One update from the feedback on real sessions. Raises CompactorError while another one runs."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.database)
     database.migrate()
-    told = online.tick(settings, database)
-    if told is None:
+    tick = online.update_compactor(settings, database)
+    if tick is None:
         raise CompactorError("another process is updating the compactor; try again later")
-    line = told.did + (f" ({told.why_not})" if told.why_not else "")
-    Console(file=sys.stderr).print(line, highlight=False)
+    sentence = tick.did + (f" ({tick.why_not})" if tick.why_not else "")
+    Console(file=sys.stderr).print(sentence, highlight=False)

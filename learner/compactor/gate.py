@@ -1,8 +1,7 @@
-"""The compactor's own gate: held-out worlds at fixed budgets, candidate against champion.
+"""The compactor's gate: held-out worlds at fixed budgets, candidate against champion.
 
-Both decide on the same questions, so they are compared question by question; a candidate passes
-unless it is worse by more than luck explains. The worlds have held-out words, and seeds apart from
-those that the benchmark measures on.
+A paired test, since both decide on the same questions: a candidate passes unless it is worse by more
+than chance explains. The worlds have held-out words, and seeds apart from the benchmark's.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.figures import trial
-from burnish.learner.compactor.worlds import make_world
+from burnish.learner.compactor.environment import Environment
+from burnish.learner.compactor.evaluation import evaluate_question
+from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.gate.gate import ONE_SIDED_95, Check, paired_difference
-from burnish.memory.compaction.policies.learned import Learned
-from burnish.memory.compaction.scorer import Scorer
+from burnish.memory.compaction import LearnedPolicy, Scorer
 from pydantic import BaseModel
 
 SEEDS = 900_000_000  # from here on
@@ -25,13 +23,15 @@ SHARES = (0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)
-class Limits:
+class CompactorGateLimits:
+    """How much is measured, and how much worse a candidate may be."""
+
     worlds: int = 6
-    margin: float = 0.01  # of the score, beyond luck
+    margin: float = 0.01  # of the score, beyond chance
 
 
-class CompactorReport(BaseModel):
-    """The gate's verdict; `score` and `champion` by budget share."""
+class CompactorGateReport(BaseModel):
+    """The gate's result; `score` (the candidate's) and `champion` by budget share."""
 
     passed: bool
     suite: str
@@ -45,14 +45,16 @@ class CompactorReport(BaseModel):
         return "; ".join(check.says for check in self.checks if not check.passed) or None
 
 
-def examine(candidate: Scorer, champion: Scorer, limits: Limits | None = None) -> CompactorReport:
-    """Put a candidate beside the champion."""
-    limits = limits or Limits()
+def evaluate(
+    candidate: Scorer, champion: Scorer, limits: CompactorGateLimits | None = None
+) -> CompactorGateReport:
+    """Compare a candidate with the champion."""
+    limits = limits or CompactorGateLimits()
     began = time.monotonic()
-    arenas = _arenas(limits.worlds)
+    environments = _environments(limits.worlds)
     checks, scores = [], ({}, {})
     for share in SHARES:
-        new, old = _right(candidate, arenas, share), _right(champion, arenas, share)
+        new, old = _answers(candidate, environments, share), _answers(champion, environments, share)
         scores[0][f"{share:g}"], scores[1][f"{share:g}"] = _mean(new), _mean(old)
         moved, error = paired_difference(old, new)
         low = -(limits.margin + ONE_SIDED_95 * error)
@@ -66,7 +68,7 @@ def examine(candidate: Scorer, champion: Scorer, limits: Limits | None = None) -
                 f" against the champion (allowed: {low:.3f})",
             )
         )
-    return CompactorReport(
+    return CompactorGateReport(
         passed=all(check.passed for check in checks),
         suite=f"heldout-{SEEDS}-{limits.worlds}",
         seconds=round(time.monotonic() - began, 3),
@@ -77,16 +79,16 @@ def examine(candidate: Scorer, champion: Scorer, limits: Limits | None = None) -
 
 
 @lru_cache(maxsize=2)
-def _arenas(worlds: int) -> tuple[Arena, ...]:
-    return tuple(Arena(make_world(SEEDS + seed, "heldout")) for seed in range(worlds))
+def _environments(worlds: int) -> tuple[Environment, ...]:
+    return tuple(Environment(make_world(SEEDS + seed, "heldout")) for seed in range(worlds))
 
 
-def _right(scorer: Scorer, arenas: Sequence[Arena], share: float) -> list[bool]:
-    policy = Learned(scorer)
+def _answers(scorer: Scorer, environments: Sequence[Environment], share: float) -> list[bool]:
+    policy = LearnedPolicy(scorer)
     return [
-        trial(policy.decided, arena, question, share)[0]
-        for arena in arenas
-        for question in arena.world.questions
+        evaluate_question(policy.decide_sync, environment, question, share)[0]
+        for environment in environments
+        for question in environment.world.questions
     ]
 
 

@@ -1,4 +1,4 @@
-"""The scorer in torch, for training; the numpy one in memory/compaction/scorer.py reads what `save` writes."""
+"""The scorer in torch, for training; memory/compaction/scorer.py runs what `save` writes in numpy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from burnish.memory.compaction.features import WIDTH
-from burnish.memory.compaction.scorer import Scorer, fingerprint
+from burnish.memory.compaction import N_FEATURES, Scorer, fingerprint
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,16 +15,16 @@ HIDDEN = 128
 
 
 class Network(nn.Module):
-    """rows [batch, n, WIDTH], mask [batch, n] -> logits [batch, n, 3]: drop, shorten, keep."""
+    """rows [batch, n, N_FEATURES], mask [batch, n] -> logits [batch, n, 3]: drop, shorten, keep."""
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(WIDTH))
-        self.register_buffer("std", torch.ones(WIDTH))
-        self.add_module("in", nn.Linear(WIDTH, hidden))
+        self.register_buffer("mean", torch.zeros(N_FEATURES))
+        self.register_buffer("std", torch.ones(N_FEATURES))
+        self.add_module("in", nn.Linear(N_FEATURES, hidden))
         self.add_module("set", nn.Linear(3 * hidden, hidden))
         self.add_module("out", nn.Linear(hidden, 3))
 
@@ -38,14 +37,14 @@ class Network(nn.Module):
         return out(beside(wide).relu())
 
     def fit_scale(self, rows: Sequence[np.ndarray]) -> None:
-        """Mean and spread of the features, from a first batch of tasks."""
+        """Set mean and standard deviation of the features, from a first batch of tasks."""
         every = torch.from_numpy(np.concatenate(rows))
         self.mean.copy_(every.mean(0))
         self.std.copy_(every.std(0).clamp(min=0.05))
 
     @classmethod
     def of(cls, scorer: Scorer) -> Network:
-        """The same weights, ready to learn on."""
+        """A network with the scorer's weights, to be trained further."""
         network = cls(len(scorer.weights["in.bias"]))
         network.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in scorer.weights.items()})
         return network
@@ -55,15 +54,15 @@ class Network(nn.Module):
 
 
 def save(network: Network, path: Path) -> None:
-    """A safetensors file that `Scorer.load` takes; half precision would halve it, not needed."""
+    """Write a safetensors file that `Scorer.load` takes."""
     weights = {name: w.detach().contiguous().clone() for name, w in network.state_dict().items()}
     save_file(weights, path, metadata={"features": fingerprint(), "kind": "compactor"})
 
 
 def pad(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Tasks of different sizes as one batch: rows [batch, n, WIDTH], mask [batch, n]."""
+    """Tasks of different sizes as one batch: rows [batch, n, N_FEATURES], mask [batch, n]."""
     longest = max(len(r) for r in rows)
-    batch = torch.zeros(len(rows), longest, WIDTH)
+    batch = torch.zeros(len(rows), longest, N_FEATURES)
     mask = torch.zeros(len(rows), longest)
     for i, r in enumerate(rows):
         batch[i, : len(r)] = torch.from_numpy(r)

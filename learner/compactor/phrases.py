@@ -1,47 +1,14 @@
-"""How facts are worded in the practice worlds, and how the reader gets them back.
+"""How facts, questions, small talk and log lines are worded in the simulated worlds.
 
-One pattern serves both ways: `{slot}`s are filled to write a line and become named groups to read
-one, so whatever a world states, a reader of the visible text can parse. Patterns and names come in
-two disjoint halves, `train` and `heldout`; the second is only ever measured on.
+Worlds write facts and questions with these patterns and the reader parses them with the same ones,
+so whatever a world states can be read back. Each table comes in two disjoint splits; only `train` is
+trained on. Left out: the names that fill the slots (vocabulary.py).
 """
 
-from __future__ import annotations
+from collections.abc import Sequence
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-
-SPLITS = ("train", "heldout")
-
-
-@dataclass(frozen=True)
-class Pattern:
-    kind: str
-    text: str
-
-    def fill(self, slots: Mapping[str, str]) -> str:
-        return self.text.format(**slots)
-
-    def read(self, line: str) -> dict[str, str] | None:
-        found = _regex(self.text).fullmatch(line)
-        return found.groupdict() if found else None
-
-
-@cache
-def _regex(text: str) -> re.Pattern[str]:
-    parts = re.split(r"\{(\w+)\}", text)
-    pieces = [
-        re.escape(part) if place % 2 == 0 else rf"(?P<{part}>{_slot(part)})"
-        for place, part in enumerate(parts)
-    ]
-    return re.compile("".join(pieces))
-
-
-def _slot(name: str) -> str:
-    """Approaches, attributes and keys may be several words; everything else is one."""
-    return r"[\w-]+(?: [\w-]+){0,3}" if name in ("attr", "approach") else r"[\w./@:+-]*[\w/]"
-
+from burnish.learner.compactor.pattern import Pattern
+from burnish.learner.compactor.vocabulary import SPLITS
 
 # Statements, by what they say.
 _FACTS: dict[str, dict[str, Sequence[str]]] = {
@@ -260,55 +227,6 @@ LOG_LINES: dict[str, Sequence[str]] = {
     ),
 }
 
-SERVICES = {
-    "train": "billing auth search ledger mailer gateway catalog invoice payments inventory "
-    "shipping profile session-store metrics scheduler webhook thumbnailer exporter importer "
-    "recommender quota audit notifier resolver",
-    "heldout": "aurora basalt cobalt drift ember-api falcon granite harbor indigo juniper kestrel "
-    "lagoon meadow nimbus onyx prairie quartz ridge saffron tundra umbra vertex willow zephyr",
-}
-PEOPLE = {
-    "train": "Alice Bruno Chen Daria Emil Fatima Gustav Hana Igor Jasmin Karim Lena Mateo Nadia "
-    "Oskar Priya Quentin Rosa Samir Tara Ulrich Vera Wanda Yusuf",
-    "heldout": "Anselm Birgit Cosimo Dolores Edvard Fiona Goran Helmi Ines Joaquin Kirsten Luca "
-    "Mirela Niklas Oluchi Paavo Rahel Sigrid Tomasz Uwe Valeria Wiktor Xenia Zoltan",
-}
-ATTRS = {
-    "train": "port|region|timeout|replica count|log level|version|bucket|rate limit|branch|owner group",
-    "heldout": "memory limit|zone|retention|batch size|endpoint|worker count|queue|priority",
-}
-TASKS = {
-    "train": "flaky-login slow-export memory-leak double-charge lost-webhooks broken-build "
-    "stuck-queue wrong-totals missing-rows timeouts",
-    "heldout": "ghost-orders torn-reads cold-start clock-skew silent-drop twisted-dates "
-    "runaway-retry stale-index",
-}
-APPROACHES = {
-    "train": "raising the timeout|clearing the cache|pinning the version|restarting workers|"
-    "adding an index|rolling back|disabling retries|sharding the table|swapping the driver|"
-    "rebuilding the image|widening the pool",
-    "heldout": "rewriting the query|draining the node|doubling the heap|reordering writes|"
-    "mocking the clock|bisecting commits|forcing a resync|splitting the batch|locking the row",
-}
-CUSTOMERS = {
-    "train": "Acme Borealis Contoso Dynaco Everline Fabrikam Globex Hooli Initech Jarvis",
-    "heldout": "Umbrella Veridian Wayfarer Xylos Yonder Zentra Tarsus Solstice",
-}
-SUITES = {
-    "train": "unit-core unit-api integration-db smoke e2e-web load-basic",
-    "heldout": "contract-v2 regression-full fuzz-parser nightly-perf canary-checks",
-}
-FILES = {
-    "train": "/etc/app/{}.toml",
-    "heldout": "/srv/conf/{}.ini",
-}
-KEYS = {
-    "train": "max_connections idle_seconds pool_size retry_limit cache_bytes listen_backlog "
-    "flush_every worker_threads queue_depth page_rows",
-    "heldout": "grace_period shard_factor spill_limit burst_tokens lease_ttl probe_interval "
-    "merge_width scan_window",
-}
-
 
 def facts(split: str, kind: str) -> list[Pattern]:
     return [Pattern(kind, text) for text in _FACTS[split][kind]]
@@ -323,8 +241,3 @@ ALL_FACTS = tuple(p for split in SPLITS for kind in _FACTS[split] for p in facts
 ALL_QUESTIONS = tuple(
     p for split in SPLITS for kind in _QUESTIONS[split] for p in questions(split, kind)
 )
-
-
-def names(table: Mapping[str, str], split: str) -> list[str]:
-    text = table[split]
-    return text.split("|") if "|" in text else text.split()

@@ -1,9 +1,9 @@
 """A reader without a model: answers a question from the messages of a view, and nothing else.
 
 It parses the visible text line by line (quoted lines too), keeps what the lines state in the order
-of the log, and looks the answer up. It knows the wordings (phrases.py) and no world's hidden state:
-what a view leaves out, it does not know. On a full log it answers everything, so the share of
-questions it still gets right is the share of the score that a view keeps.
+of the log, and looks the answer up. It knows the wordings (phrases.py) but no world's hidden state.
+On a full log it answers everything, so the share of questions it gets right from a view is the
+share of the score that the view keeps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from burnish.learner.compactor.phrases import ALL_FACTS, ALL_QUESTIONS
-from burnish.learner.compactor.ruler import RULER_FACTS, RULER_QUESTIONS
+from burnish.learner.compactor.ruler_worlds import RULER_FACTS, RULER_QUESTIONS
 
 UNKNOWN = "unknown"
 _SENTENCE = re.compile(r"\n|(?<=[.!?]) ")
@@ -24,7 +24,9 @@ _SOURCE = re.compile(r"\[(\d+) (?:system|developer|user|assistant|tool)\b[^\]]*\
 
 
 @dataclass(frozen=True)
-class Fact:
+class ParsedFact:
+    """What one line states."""
+
     kind: str
     slots: Mapping[str, str]
 
@@ -53,9 +55,9 @@ def sources(messages: Iterable[Mapping[str, Any]]) -> list[tuple[int, str]]:
 
 
 @lru_cache(maxsize=65536)
-def parse(text: str) -> tuple[Fact, ...]:
+def parse(text: str) -> tuple[ParsedFact, ...]:
     """What one step states, in order."""
-    facts: list[Fact] = []
+    facts: list[ParsedFact] = []
     file: str | None = None
     for line in _SENTENCE.split(text):
         fact = _fact(line.strip())
@@ -66,48 +68,48 @@ def parse(text: str) -> tuple[Fact, ...]:
         elif fact.kind != "entry":
             facts.append(fact)
         elif file is not None:
-            facts.append(Fact("entry", {**fact.slots, "file": file}))
+            facts.append(ParsedFact("entry", {**fact.slots, "file": file}))
     return tuple(facts)
 
 
-def _fact(line: str) -> Fact | None:
+def _fact(line: str) -> ParsedFact | None:
     for pattern in (*ALL_FACTS, *RULER_FACTS):
         slots = pattern.read(line)
         if slots is not None:
-            return Fact(pattern.kind, slots)
+            return ParsedFact(pattern.kind, slots)
     return None
 
 
-def answer_from(question: str, facts: Sequence[Fact]) -> str:
+def answer_from(question: str, facts: Sequence[ParsedFact]) -> str:
     """The answer to `question` from facts in the order of the log."""
-    kind, asked = _asked(question)
+    kind, slots = _parse_question(question)
     match kind:
         case "state":
-            return _last([f for f in facts if _is(f, "state", asked)], "value")
+            return _last([f for f in facts if _is(f, "state", slots)], "value")
         case "before":
-            history = [f for f in facts if _is(f, "state", asked)]
+            history = [f for f in facts if _is(f, "state", slots)]
             return _last(history[:-1], "value")
         case "secret":
-            return _last([f for f in facts if _is(f, "secret", asked)], "value")
+            return _last([f for f in facts if _is(f, "secret", slots)], "value")
         case "entry":
-            return _last([f for f in facts if _is(f, "entry", asked)], "value")
+            return _last([f for f in facts if _is(f, "entry", slots)], "value")
         case "tests":
-            return _last([f for f in facts if _is(f, "tests", asked)], "failed")
+            return _last([f for f in facts if _is(f, "tests", slots)], "failed")
         case "failed":
-            tried = {f.slots["approach"] for f in facts if _is(f, "failed", asked)}
+            tried = {f.slots["approach"] for f in facts if _is(f, "failed", slots)}
             return ", ".join(sorted(tried)) or UNKNOWN
         case "count":
-            ids = {f.slots["id"] for f in facts if _is(f, "event", asked)}
+            ids = {f.slots["id"] for f in facts if _is(f, "event", slots)}
             return str(len(ids)) if ids else UNKNOWN
         case "owned" | "boss":
-            return _hops(kind, asked, facts)
+            return _hops(kind, slots, facts)
         case "needle":
-            return _last([f for f in facts if _is(f, "needle", asked)], "value")
+            return _last([f for f in facts if _is(f, "needle", slots)], "value")
         case _:
-            return _variables(asked["value"], facts)
+            return _variables(slots["value"], facts)
 
 
-def _hops(kind: str, asked: Mapping[str, str], facts: Sequence[Fact]) -> str:
+def _hops(kind: str, asked: Mapping[str, str], facts: Sequence[ParsedFact]) -> str:
     person = asked["person"]
     if kind == "boss":
         person = _last([f for f in facts if _is(f, "boss", {"person": person})], "boss")
@@ -116,7 +118,7 @@ def _hops(kind: str, asked: Mapping[str, str], facts: Sequence[Fact]) -> str:
     return _last([f for f in facts if _is(f, "state", slots)], "value")
 
 
-def _variables(value: str, facts: Sequence[Fact]) -> str:
+def _variables(value: str, facts: Sequence[ParsedFact]) -> str:
     """All variables that hold `value`, over any number of assignments."""
     holds = {f.slots["variable"] for f in facts if _is(f, "assign", {"value": value})}
     while True:
@@ -128,7 +130,7 @@ def _variables(value: str, facts: Sequence[Fact]) -> str:
         holds |= more
 
 
-def _asked(question: str) -> tuple[str, dict[str, str]]:
+def _parse_question(question: str) -> tuple[str, dict[str, str]]:
     for pattern in (*ALL_QUESTIONS, *RULER_QUESTIONS):
         slots = pattern.read(question)
         if slots is not None:
@@ -136,9 +138,9 @@ def _asked(question: str) -> tuple[str, dict[str, str]]:
     raise ValueError(f"not a question this reader knows: {question!r}")
 
 
-def _is(fact: Fact, kind: str, slots: Mapping[str, str]) -> bool:
+def _is(fact: ParsedFact, kind: str, slots: Mapping[str, str]) -> bool:
     return fact.kind == kind and all(fact.slots.get(k) == v for k, v in slots.items())
 
 
-def _last(facts: Sequence[Fact], slot: str) -> str:
+def _last(facts: Sequence[ParsedFact], slot: str) -> str:
     return facts[-1].slots[slot] if facts else UNKNOWN

@@ -1,6 +1,6 @@
 """Training the scorer: imitation of leave-one-out labels first, then reward.
 
-An episode is one question on a practice world at a budget drawn from 2 to 50 %. The reward of a
+An episode is one question on a simulated world at a budget drawn from 2 to 50 %. The reward of a
 sample is 1 for the right answer minus lambda times the share of tokens picked. Lambda rises while
 at least 98 % of the answerable questions are answered and falls otherwise (dual ascent), so that
 tokens are saved only where the score allows it. Each episode is sampled several times; the mean of
@@ -22,21 +22,21 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from burnish.learner.compactor.examples import TrainingExample, make_examples
 from burnish.learner.compactor.network import Network, pad, save
-from burnish.learner.compactor.practice import Example, examples
-from burnish.memory.compaction.scorer import DROP, KEEP, SHORTEN
+from burnish.memory.compaction import DROP, KEEP, SHORTEN
 from torch import Tensor
 
 STATE, FIGURES, WEIGHTS = "training.pt", "training.json", "compactor.safetensors"
 
 
 class TrainingError(Exception):
-    """A run that cannot go on."""
+    """A run that cannot be resumed."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What a run is; equal recipes give equal weights."""
+class CompactorTrainingConfig:
+    """Hyperparameters of a run; equal ones give equal weights."""
 
     seed: int = 0
     imitation_rounds: int = 9
@@ -58,7 +58,9 @@ class Recipe:
 
 
 @dataclass
-class Progress:
+class CompactorTrainingProgress:
+    """Where a run stands after a round."""
+
     round: int = 0
     lam: float = 1.0
     seconds: float = 0.0
@@ -69,44 +71,46 @@ class Progress:
 
 def train(
     out: Path,
-    recipe: Recipe,
+    config: CompactorTrainingConfig,
     *,
     resume: bool = True,
-    told: Callable[[Recipe, Progress], None] = lambda recipe, progress: None,
+    on_round: Callable[
+        [CompactorTrainingConfig, CompactorTrainingProgress], None
+    ] = lambda config, progress: None,
 ) -> Network:
-    """Train in folder `out`; `told` after every round. Raises TrainingError."""
-    torch.set_num_threads(recipe.threads)
+    """Train in folder `out`; `on_round` after every round. Raises TrainingError."""
+    torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(config.seed)
     network = Network()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.imitation_rate, weight_decay=1e-2)
-    progress = _resumed(out, recipe, network, optimiser) if resume else Progress()
-    while progress.round < recipe.rounds:
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.imitation_rate, weight_decay=1e-2)
+    progress = _resumed(out, config, network, optimiser) if resume else CompactorTrainingProgress()
+    while progress.round < config.rounds:
         began = time.monotonic()
-        episodes = _episodes(network, recipe, progress.round)
+        episodes = _episodes(network, config, progress.round)
         if progress.round == 0:
             network.fit_scale([look.rows for episode in episodes for look in episode.looks])
-        rng = np.random.default_rng([recipe.seed, progress.round])
-        learn = _imitate if progress.round < recipe.imitation_rounds else _reinforce
-        _set_rate(optimiser, recipe, progress.round)
+        rng = np.random.default_rng([config.seed, progress.round])
+        learn = _imitate if progress.round < config.imitation_rounds else _reinforce
+        _set_rate(optimiser, config, progress.round)
         losses = [
-            learn(network, optimiser, recipe, progress, batch, rng)
-            for _ in range(recipe.passes)
-            for batch in _batches(episodes, recipe.batch, rng)
+            learn(network, optimiser, config, progress, batch, rng)
+            for _ in range(config.passes)
+            for batch in _batches(episodes, config.batch, rng)
         ]
         progress.loss = float(np.mean(losses))
         progress.score, progress.share = measure(network, episodes)
         progress.round += 1
         progress.seconds += time.monotonic() - began
-        _checkpoint(out, recipe, network, optimiser, progress)
-        told(recipe, progress)
+        _checkpoint(out, config, network, optimiser, progress)
+        on_round(config, progress)
     save(network, out / WEIGHTS)
     return network
 
 
 @torch.no_grad()
-def measure(network: Network, episodes: Sequence[Example]) -> tuple[float, float]:
-    """Score over answerable episodes, and share of tokens, of the scorer's own picks."""
+def measure(network: Network, episodes: Sequence[TrainingExample]) -> tuple[float, float]:
+    """Score over answerable episodes, and share of tokens, of the scorer's greedy picks."""
     scorer = network.scorer()
     done = []
     for episode in episodes:
@@ -117,42 +121,46 @@ def measure(network: Network, episodes: Sequence[Example]) -> tuple[float, float
     return float(np.mean(right)), float(np.mean(share))
 
 
-def _episodes(network: Network, recipe: Recipe, round: int) -> list[Example]:
-    first = 1_000_000 * recipe.seed + round * recipe.worlds
+def _episodes(
+    network: Network, config: CompactorTrainingConfig, round: int
+) -> list[TrainingExample]:
+    first = 1_000_000 * config.seed + round * config.worlds
     scorer = network.scorer()
-    return [e for seed in range(first, first + recipe.worlds) for e in examples(scorer, seed)]
+    return [e for seed in range(first, first + config.worlds) for e in make_examples(scorer, seed)]
 
 
 def _batches(
-    episodes: Sequence[Example], size: int, rng: np.random.Generator
-) -> list[list[Example]]:
+    episodes: Sequence[TrainingExample], size: int, rng: np.random.Generator
+) -> list[list[TrainingExample]]:
     order = rng.permutation(len(episodes))
     return [[episodes[i] for i in order[at : at + size]] for at in range(0, len(order), size)]
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, recipe: Recipe, round: int) -> None:
-    """A cosine per phase."""
-    early = round < recipe.imitation_rounds
-    rounds = recipe.imitation_rounds if early else recipe.reward_rounds
-    at = (round if early else round - recipe.imitation_rounds) / max(rounds, 1)
-    peak = recipe.imitation_rate if early else recipe.reward_rate
+def _set_rate(
+    optimiser: torch.optim.Optimizer, config: CompactorTrainingConfig, round: int
+) -> None:
+    """One cosine schedule per phase."""
+    early = round < config.imitation_rounds
+    rounds = config.imitation_rounds if early else config.reward_rounds
+    done = (round if early else round - config.imitation_rounds) / max(rounds, 1)
+    peak = config.imitation_rate if early else config.reward_rate
     for group in optimiser.param_groups:
-        group["lr"] = peak * (0.1 + 0.45 * (1 + math.cos(math.pi * at)))
+        group["lr"] = peak * (0.1 + 0.45 * (1 + math.cos(math.pi * done)))
 
 
 def _imitate(
     network: Network,
     optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
-    progress: Progress,
-    batch: Sequence[Example],
+    config: CompactorTrainingConfig,
+    progress: CompactorTrainingProgress,
+    batch: Sequence[TrainingExample],
     rng: np.random.Generator,
 ) -> float:
     """Cross-entropy against the labels, of every look."""
     return _step(network, optimiser, imitation_loss(network, batch, slice(None)))
 
 
-def imitation_loss(network: Network, batch: Sequence[Example], looks: slice) -> Tensor:
+def imitation_loss(network: Network, batch: Sequence[TrainingExample], looks: slice) -> Tensor:
     """The few units that are wanted weigh about as much as the many that are not."""
     rows, mask = pad([look.rows for example in batch for look in example.looks[looks]])
     wanted = torch.zeros(mask.shape, dtype=torch.long)
@@ -168,34 +176,34 @@ def imitation_loss(network: Network, batch: Sequence[Example], looks: slice) -> 
 def _reinforce(
     network: Network,
     optimiser: torch.optim.Optimizer,
-    recipe: Recipe,
-    progress: Progress,
-    batch: Sequence[Example],
+    config: CompactorTrainingConfig,
+    progress: CompactorTrainingProgress,
+    batch: Sequence[TrainingExample],
     rng: np.random.Generator,
 ) -> float:
-    """One policy-gradient step on the last look, and one of lambda; earlier looks go on imitating,
-    as what they lead to is not decided on."""
+    """One policy-gradient step on the last look, and one dual step of lambda; earlier looks go on
+    imitating, since no reward is computed for them."""
     rows, mask = pad([example.features.rows for example in batch])
     log_p = network(rows, mask).log_softmax(-1)
-    actions = sample(log_p.detach().numpy(), recipe.samples, rng)
-    rewards = np.zeros((len(batch), recipe.samples), np.float32)
+    actions = sample(log_p.detach().numpy(), config.samples, rng)
+    rewards = np.zeros((len(batch), config.samples), np.float32)
     answered: list[float] = []
     for i, example in enumerate(batch):
         n = len(example.features.chosen)
         order = -log_p[i, :n, DROP].detach().numpy()
-        for k in range(recipe.samples):
+        for k in range(config.samples):
             right, share = example.outcome(actions[k, i, :n], order)
             rewards[i, k] = right - progress.lam * share
             if example.feasible:
                 answered.append(float(right))
     advantage = _leave_one_out(rewards)
     loss = policy_loss(log_p, mask, actions, advantage)
-    # An entropy term keeps doubt alive where the reward says nothing yet.
+    # An entropy bonus keeps the policy exploring where the reward says nothing yet.
     entropy = -(log_p.exp() * log_p).sum(-1)
     loss = loss - 1e-4 * (entropy * mask).sum() / len(batch)
     loss = loss + imitation_loss(network, batch, slice(0, -1))
-    slack = float(np.mean(answered)) - recipe.target if answered else 0.0
-    progress.lam = min(max(progress.lam + recipe.dual_rate * slack, 0.0), recipe.most_lambda)
+    slack = float(np.mean(answered)) - config.target if answered else 0.0
+    progress.lam = min(max(progress.lam + config.dual_rate * slack, 0.0), config.most_lambda)
     return _step(network, optimiser, loss)
 
 
@@ -206,7 +214,7 @@ def sample(log_p: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndar
 
 
 def policy_loss(log_p: Tensor, mask: Tensor, actions: np.ndarray, advantage: np.ndarray) -> Tensor:
-    """Minus the surrogate whose gradient is the policy gradient; advantage [batch, samples]."""
+    """The surrogate loss whose gradient is minus the policy gradient; advantage [batch, samples]."""
     chosen = torch.from_numpy(actions)  # [samples, batch, n]
     picked = log_p[None].expand(len(actions), *log_p.shape).gather(-1, chosen[..., None])[..., 0]
     joint = (picked * mask).sum(-1)  # [samples, batch]
@@ -229,39 +237,39 @@ def _step(network: Network, optimiser: torch.optim.Optimizer, loss: Tensor) -> f
 
 def _checkpoint(
     out: Path,
-    recipe: Recipe,
+    config: CompactorTrainingConfig,
     network: Network,
     optimiser: torch.optim.Optimizer,
-    progress: Progress,
+    progress: CompactorTrainingProgress,
 ) -> None:
     state = {
-        "recipe": asdict(recipe),
+        "recipe": asdict(config),
         "progress": asdict(progress),
         "network": network.state_dict(),
         "optimiser": optimiser.state_dict(),
     }
-    draft = out / f"{STATE}.{os.getpid()}"
-    torch.save(state, draft)
-    draft.rename(out / STATE)
+    temporary = out / f"{STATE}.{os.getpid()}"
+    torch.save(state, temporary)
+    temporary.rename(out / STATE)
     with (out / FIGURES).open("a") as log:
         log.write(json.dumps(asdict(progress)) + "\n")
 
 
 def _resumed(
-    out: Path, recipe: Recipe, network: Network, optimiser: torch.optim.Optimizer
-) -> Progress:
+    out: Path, config: CompactorTrainingConfig, network: Network, optimiser: torch.optim.Optimizer
+) -> CompactorTrainingProgress:
     file = out / STATE
     if not file.exists():
-        return Progress()
+        return CompactorTrainingProgress()
     state: dict[str, Any] = torch.load(file, weights_only=True)
-    if state["recipe"] != asdict(recipe):
+    if state["recipe"] != asdict(config):
         raise TrainingError(
             f"{out} holds a run with another recipe: use --fresh, or another folder"
         )
     network.load_state_dict(state["network"])
     optimiser.load_state_dict(state["optimiser"])
-    return Progress(**state["progress"])
+    return CompactorTrainingProgress(**state["progress"])
 
 
-# Kept here so that samples, labels and weights agree on what an index means.
+# The network's outputs and the class weights above are in this order.
 assert (DROP, SHORTEN, KEEP) == (0, 1, 2)

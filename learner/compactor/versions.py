@@ -1,8 +1,8 @@
 """Compactor versions in the registry: a policy like any other, with small files of its own.
 
-Version 1 is the shipped checkpoint and has no files; what it stands on is the meaning of the
-features, so a checkpoint trained for other features never meets this code. Left out: serving's
-side (serving/live/compactor.py) and when to train (online.py).
+Version 1 is the shipped checkpoint and has no files. The base of every version is the list of
+features, so a checkpoint for other features is refused. Left out: serving (serving/live/compactor.py)
+and when to train (online.py).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from burnish.learner.compactor.gate import CompactorReport
+from burnish.learner.compactor.gate import CompactorGateReport
 from burnish.learner.compactor.network import Network, save
-from burnish.memory.compaction.scorer import POLICY, SHIPPED, Scorer, fingerprint
+from burnish.memory.compaction import POLICY, SHIPPED, Scorer, fingerprint
 from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 
 
 def base_sha256() -> str:
-    """What every version stands on."""
+    """The base of every version: a digest of the features' names."""
     return hashlib.sha256(fingerprint().encode()).hexdigest()
 
 
@@ -48,9 +48,9 @@ def register(
     *,
     parent: int,
     lineage: Mapping[str, Any],
-    report: CompactorReport,
+    report: CompactorGateReport,
 ) -> PolicyVersion:
-    """A new version; the champion too, if the gate let it pass and nobody moved the alias."""
+    """Register a version; promote it if the gate passed it and the champion is still its parent."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         save(network, folder / WEIGHTS)

@@ -1,8 +1,8 @@
-"""Candidates as passages of hashed terms: read once, then plain arrays.
+"""Units as passages (lines and sentences) of hashed terms, and a log's units as flat arrays.
 
-A unit is split into lines and sentences, since a fact is one of them while noise names its words
-all over the place. `Index` lays all units of a log end to end, so that what depends on the query is
-arithmetic over flat arrays (features.py). Left out: what anything means.
+A fact is stated in one passage; noise names the same words all over a unit. Each unit is read once
+and cached, so that what depends on the query is arithmetic over the arrays of `PassageIndex`
+(relevance.py, features.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from zlib import crc32
 
 import numpy as np
 from burnish.memory.compaction.policies.base import Candidate
+from burnish.memory.search.bm25 import idf
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.shorten import shorten
 
-BUCKETS = 1 << 20  # of hashed terms; two rare terms seldom meet
+BUCKETS = 1 << 20  # of hashed terms; few rare terms collide
 CACHED_UNITS = 32768
 
 _SPLIT = re.compile(r"\n|(?<=[.!?]) ")
@@ -38,8 +39,8 @@ _CUES = tuple(
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One unit as terms: `terms[i]` is in passage `passages[i]`, each pair once."""
+class UnitPassages:
+    """One unit: `terms[i]` occurs in passage `passages[i]`, each pair once."""
 
     terms: np.ndarray  # int32 [pairs]
     passages: np.ndarray  # int32 [pairs], ascending
@@ -49,34 +50,34 @@ class Reading:
     alone: np.ndarray  # float32: the features that depend on nothing else
 
 
-_readings: OrderedDict[tuple[int, str], Reading] = OrderedDict()
+_cache: OrderedDict[tuple[int, str], UnitPassages] = OrderedDict()
 
 
-def read(candidate: Candidate) -> Reading:
-    """A unit's terms; kept, since a step never changes."""
+def passages_of(candidate: Candidate) -> UnitPassages:
+    """The candidate's unit as passages; cached, since a step never changes."""
     unit = candidate.unit
     key = (unit.first, unit.text)
-    known = _readings.get(key)
+    known = _cache.get(key)
     if known is None:
-        known = _readings[key] = _read(unit, candidate.tokens, candidate.short)
-        if len(_readings) > CACHED_UNITS:
-            _readings.popitem(last=False)
+        known = _cache[key] = _read(unit, candidate.tokens, candidate.short)
+        if len(_cache) > CACHED_UNITS:
+            _cache.popitem(last=False)
     return known
 
 
-def _read(unit: Unit, tokens: int, short: int) -> Reading:
+def _read(unit: Unit, tokens: int, short: int) -> UnitPassages:
     texts: list[str] = []
     shown: list[bool] = []
     for step in unit.steps:
-        left = set(shorten(step).content.splitlines())
+        kept = set(shorten(step).content.splitlines())
         for line in step.text.splitlines():
             parts = [part for part in _SPLIT.split(line) if part.strip()]
             texts += parts
-            shown += [line in left or line not in step.content] * len(parts)
+            shown += [line in kept or line not in step.content] * len(parts)
     texts, shown = texts or [""], shown or [True]
-    found = [hashed_terms(text) for text in texts]
+    terms = [hashed_terms(text) for text in texts]
     roles = [step.role for step in unit.steps]
-    whole = unit.text
+    text_of_unit = unit.text
     alone = [
         np.log1p(tokens) / 8,
         short / max(tokens, 1),
@@ -85,13 +86,13 @@ def _read(unit: Unit, tokens: int, short: int) -> Reading:
         float("tool" in roles),
         float(any(step.tool_calls for step in unit.steps)),
         np.log1p(len(texts)) / 5,
-        sum(map(str.isdigit, whole)) / max(len(whole), 1),
-        *(float(bool(cue.search(whole))) for cue in _CUES),
+        sum(map(str.isdigit, text_of_unit)) / max(len(text_of_unit), 1),
+        *(float(bool(cue.search(text_of_unit))) for cue in _CUES),
     ]
     cues = [[*(bool(cue.search(text)) for cue in _CUES), _names_value(text)] for text in texts]
-    return Reading(
-        terms=np.concatenate(found),
-        passages=np.repeat(np.arange(len(texts), dtype=np.int32), [len(t) for t in found]),
+    return UnitPassages(
+        terms=np.concatenate(terms),
+        passages=np.repeat(np.arange(len(texts), dtype=np.int32), [len(t) for t in terms]),
         shown=np.array(shown),
         cues=np.array(cues, np.float32),
         texts=tuple(texts),
@@ -114,35 +115,38 @@ def _names_value(text: str) -> bool:
     return any(any(map(str.isdigit, word)) for word in text.split())
 
 
-class Index:
-    """All readings end to end. Passages and units are numbered through."""
+class PassageIndex:
+    """All passages of a log end to end, units and passages numbered from 0.
+
+    A pair is a term in a passage that holds it; arrays are per pair, per passage or per unit.
+    """
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> Index:
-        return cls([read(candidate) for candidate in candidates])
+    def of(cls, candidates: Sequence[Candidate]) -> PassageIndex:
+        return cls([passages_of(candidate) for candidate in candidates])
 
-    def __init__(self, readings: Sequence[Reading]) -> None:
-        self.readings = readings
-        self.sizes = np.array([len(r.shown) for r in readings])
+    def __init__(self, units: Sequence[UnitPassages]) -> None:
+        self.units = units
+        self.sizes = np.array([len(r.shown) for r in units])
         self.first = np.concatenate([[0], np.cumsum(self.sizes)])  # passage each unit begins with
-        self.unit = np.repeat(np.arange(len(readings)), self.sizes)
-        hashed = np.concatenate([r.terms for r in readings])
+        self.unit = np.repeat(np.arange(len(units)), self.sizes)
+        hashed = np.concatenate([r.terms for r in units])
         seen = np.bincount(hashed, minlength=BUCKETS)
-        self.known = np.flatnonzero(seen)  # the log's vocabulary; terms are places in it
+        self.known = np.flatnonzero(seen)  # the log's vocabulary; terms are indexes into it
         number = np.full(BUCKETS, -1, np.int32)
         number[self.known] = np.arange(len(self.known))
         self.number = number
         self.terms = number[hashed]
-        lengths = [len(r.terms) for r in readings]
-        self.passage = np.concatenate([r.passages for r in readings]) + np.repeat(
+        lengths = [len(r.terms) for r in units]
+        self.passage = np.concatenate([r.passages for r in units]) + np.repeat(
             self.first[:-1], lengths
         )
-        self.shown = np.concatenate([r.shown for r in readings])
+        self.shown = np.concatenate([r.shown for r in units])
         self.n = int(self.first[-1])
         starts = np.searchsorted(self.passage, np.arange(self.n + 1))
         self.starts = starts  # pairs of passage p: starts[p]:starts[p + 1]
         self.df = df = seen[self.known]
-        self.idf = np.log1p((self.n - df + 0.5) / (df + 0.5)).astype(np.float32)
+        self.idf = idf(self.n, df).astype(np.float32)
 
     def sum(self, values: np.ndarray) -> np.ndarray:
         """Per pair -> per passage."""

@@ -1,34 +1,42 @@
-"""From a policy's name to what is shown: decided in time, held to the budget, summaries written.
+"""Running a compaction policy by name: a time limit, the budget enforced, summaries written.
 
-A policy that takes too long or lacks the served model is not waited for: BM25 decides instead, and
-the result says so. What a policy overspends is taken from its lowest scores.
+When a policy takes too long or lacks the served model, BM25 decides instead and the outcome says
+so. A policy that overspends loses its units of lowest score.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.base import Candidate, Decision, Task, candidate, spent
-from burnish.memory.compaction.policies.bm25 import Bm25
-from burnish.memory.compaction.policies.learned import Traced
-from burnish.memory.compaction.summaries import Summariser, build
+from burnish.memory.compaction.policies import CompactionPolicies
+from burnish.memory.compaction.policies.base import (
+    Candidate,
+    CompactionTask,
+    Decision,
+    candidate,
+    spent,
+)
+from burnish.memory.compaction.policies.bm25 import Bm25Policy
+from burnish.memory.compaction.policies.learned import SampledDecisions
+from burnish.memory.compaction.summaries import Summariser, build_summaries
 from burnish.memory.errors import PolicyFailed
-from burnish.memory.sessions.plan import SHOWN, Ruling, Shown, Verdict
+from burnish.memory.sessions.plan import SHOWN_ACTIONS, Action, ShownUnit, UnitDecision
 from burnish.memory.sessions.units import Unit
-from burnish.memory.sessions.vectors import Vectors
+from burnish.memory.sessions.vectors import VectorCache
 from burnish.memory.views.forms import Price
-from burnish.memory.views.view import Node
+from burnish.memory.views.view import SummaryNode
 
 
 @dataclass(frozen=True)
 class PolicyOutcome:
+    """What a policy decided on a task, within its budget."""
+
     policy: str
     fell_back: str  # why not the policy asked for, or ""
-    task: Task
+    task: CompactionTask
     decisions: Sequence[Decision]
-    nodes: Sequence[Node]
-    trace: str = ""  # how a learned policy drew the decisions, see policies/learned.py
+    nodes: Sequence[SummaryNode]
+    trace: str = ""  # how a learned policy sampled the decisions, see policies/learned.py
 
     @property
     def tokens(self) -> int:
@@ -39,31 +47,31 @@ class PolicyOutcome:
         return list(zip(self.task.candidates, self.decisions, strict=True))
 
     @property
-    def shown(self) -> tuple[Shown, ...]:
+    def shown(self) -> tuple[ShownUnit, ...]:
         return tuple(
-            Shown(c.unit.first, d.verdict, round(d.score, 4))
+            ShownUnit(c.unit.first, d.action, round(d.score, 4))
             for c, d in self.pairs
-            if d.verdict in SHOWN
+            if d.action in SHOWN_ACTIONS
         )
 
     @property
-    def rulings(self) -> list[Ruling]:
+    def unit_decisions(self) -> list[UnitDecision]:
         return [
-            Ruling(c.unit.first, c.tokens, d.verdict, round(d.score, 4), d.why)
+            UnitDecision(c.unit.first, c.tokens, d.action, round(d.score, 4), d.why)
             for c, d in self.pairs
         ]
 
 
 class PolicyRunner:
-    """The policies there are, the summariser if there is one, and the time they may take."""
+    """The policies by name, the summariser if there is one, and `seconds` that both may take."""
 
     def __init__(
         self,
-        policies: Policies,
+        policies: CompactionPolicies,
         price: Price,
         summarise: Summariser | None = None,
         *,
-        seconds: float = 20.0,
+        seconds: float,
     ) -> None:
         self.policies = policies
         self._price = price
@@ -76,61 +84,69 @@ class PolicyRunner:
         units: Sequence[Unit],
         query: str,
         budget: int,
-        known: Mapping[str, Node],
-        vectors: Vectors | None = None,
+        known: Mapping[str, SummaryNode],
+        vectors: VectorCache | None = None,
     ) -> PolicyOutcome:
-        """Raises UnknownPolicy. Everything else that can fail falls back."""
+        """Decide on `units` for `budget` tokens; `known` are summary nodes to take again.
+
+        Raises UnknownPolicy. Everything else that can fail falls back.
+        """
         policy = self.policies.get(name)
         priced = await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
-        task = Task(priced, query, max(budget, 0), vectors.of if vectors else None)
-        why, until = "", asyncio.get_running_loop().time() + self._seconds
+        task = CompactionTask(priced, query, max(budget, 0), vectors.get if vectors else None)
+        fell_back, deadline = "", asyncio.get_running_loop().time() + self._seconds
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 decisions = await policy.decide(task)
         except (TimeoutError, PolicyFailed) as error:
-            why = str(error) or f"{name} took longer than {self._seconds:g} s"
-            policy = Bm25()
+            fell_back = str(error) or f"{name} took longer than {self._seconds:g} s"
+            policy = Bm25Policy()
             decisions = await policy.decide(task)
-        trace = decisions.trace.pack() if isinstance(decisions, Traced) else ""
-        decisions = _held(task, decisions)
-        behind = [
-            c.unit for c, d in zip(priced, decisions, strict=True) if d.verdict is Verdict.SUMMARISE
+        trace = decisions.trace.pack() if isinstance(decisions, SampledDecisions) else ""
+        decisions = _within_budget(task, decisions)
+        summarised = [
+            c.unit for c, d in zip(priced, decisions, strict=True) if d.action is Action.SUMMARISE
         ]
-        room = task.budget - spent(task, decisions)
-        nodes: list[Node] = []
-        if behind:
+        available = task.budget - spent(task, decisions)
+        nodes: list[SummaryNode] = []
+        if summarised:
             try:
-                async with asyncio.timeout_at(until):
-                    nodes = await build(behind, room, self._price, self._summarise, known)
+                async with asyncio.timeout_at(deadline):
+                    nodes = await build_summaries(
+                        summarised, available, self._price, self._summarise, known
+                    )
             except TimeoutError:
-                why = f"the summaries took longer than {self._seconds:g} s: lines picked instead"
-                nodes = await build(behind, room, self._price, None, known)
-        return PolicyOutcome(policy.name, why, task, _told(priced, decisions, nodes), nodes, trace)
+                fell_back = (
+                    f"the summaries took longer than {self._seconds:g} s: lines picked instead"
+                )
+                nodes = await build_summaries(summarised, available, self._price, None, known)
+        decisions = _dropped_without_nodes(decisions, nodes)
+        return PolicyOutcome(policy.name, fell_back, task, decisions, nodes, trace)
 
 
-def _held(task: Task, decisions: Sequence[Decision]) -> list[Decision]:
-    """Within the budget, whatever the policy said."""
-    held = list(decisions)
-    over = spent(task, held) - task.budget
-    for place in sorted(range(len(held)), key=lambda place: held[place].score):
+def _within_budget(task: CompactionTask, decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions, with units of the lowest scores dropped until the rest fit the budget."""
+    fitted = list(decisions)
+    over = spent(task, fitted) - task.budget
+    for place in sorted(range(len(fitted)), key=lambda place: fitted[place].score):
         if over <= 0:
             break
-        cost = task.candidates[place].cost(held[place].verdict)
+        cost = task.candidates[place].cost(fitted[place].action)
         if cost:
-            held[place] = replace(held[place], verdict=Verdict.DROP, why="over the budget")
+            fitted[place] = replace(fitted[place], action=Action.DROP, why="over the budget")
             over -= cost
-    return held
+    return fitted
 
 
-def _told(
-    candidates: Sequence[Candidate], decisions: Sequence[Decision], nodes: Sequence[Node]
+def _dropped_without_nodes(
+    decisions: Sequence[Decision], nodes: Sequence[SummaryNode]
 ) -> list[Decision]:
-    """Where no node could be written, what was to stand behind it is dropped, and is said to be."""
+    """Where no node could be written, the units it should have summarised are dropped."""
     if nodes:
         return list(decisions)
     return [
-        replace(d, verdict=Verdict.DROP, why="no room for a summary")
-        if d.verdict is Verdict.SUMMARISE
+        replace(d, action=Action.DROP, why="no room for a summary")
+        if d.action is Action.SUMMARISE
         else d
         for d in decisions
     ]

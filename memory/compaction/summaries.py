@@ -1,9 +1,10 @@
 """Summary nodes: a few lines that stand for many steps, always made from the raw steps.
 
 Never a summary of a summary: a node is named after its sources, so that one for the same steps is
-taken again as it is, and one for more steps is written anew from all of them. The served model
-writes it where it can; else, or when it fails, is late, says nothing or too much, the telling lines
-are picked out of the steps. Those lines are also what a model with a small window is shown.
+reused, and one for more steps is written anew from all of them. The served model writes it
+(abstractive); without one, or when it fails, is late or writes nothing or too much, the most
+informative lines are picked out of the steps (extractive). A prompt for the model holds such lines
+too, as many as its window takes.
 """
 
 import asyncio
@@ -18,12 +19,12 @@ from burnish.memory.search.terms import terms
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.forms import Price
 from burnish.memory.views.quote import quote_summary
-from burnish.memory.views.view import Node
+from burnish.memory.views.view import SummaryNode
 
-MOST_NODES = 8
-CHUNK = 4000  # tokens of steps behind one node, while there are few
-SMALLEST = 48  # tokens of text a node must have room for
-LONGEST_LINE = 240  # characters
+MAX_NODES = 8
+CHUNK = 4000  # tokens of steps summarised by one node, while MAX_NODES allows it
+MIN_NODE_TOKENS = 48  # of text
+MAX_LINE = 240  # characters
 PROMPT = (
     "Summarise what happened, for someone who goes on with this work. Keep names, numbers,"
     " identifiers, decisions, results and what failed. Leave out politeness. At most {words} words."
@@ -42,25 +43,32 @@ class Summariser(Protocol):
     async def __call__(self, prompt: str, max_tokens: int) -> str: ...
 
 
-async def build(
+async def build_summaries(
     units: Sequence[Unit],
-    room: int,
+    available: int,
     price: Price,
     summarise: Summariser | None,
-    known: Mapping[str, Node],
-) -> list[Node]:
-    """Nodes that together stand for `units` and cost at most `room`; none where it is too small."""
+    known: Mapping[str, SummaryNode],
+) -> list[SummaryNode]:
+    """Nodes that summarise `units` in at most `available` tokens; none where these are too few.
+
+    `known` are nodes by id, reused where they fit.
+    """
     frame = price(quote_summary("n" + "0" * 12, (99999, 99999), ""))
-    chunks = _chunks(units, min(MOST_NODES, room // (frame + SMALLEST)))
-    nodes: list[Node] = []
+    chunks = _chunks(units, min(MAX_NODES, available // (frame + MIN_NODE_TOKENS)))
+    nodes: list[SummaryNode] = []
     for left, chunk in zip(range(len(chunks), 0, -1), chunks, strict=True):
         sources = tuple(sorted(step.seq for unit in chunk for step in unit.steps))
         name = "n" + blake2s(repr(sources).encode(), digest_size=6).hexdigest()
-        share = (room - sum(node.tokens for node in nodes)) // left
-        old = known.get(name)
-        if old is None or old.tokens > share or (old.made_by != "model" and summarise is not None):
-            old = await _write(name, sources, chunk, share, price, summarise)
-        nodes.append(old)
+        share = (available - sum(node.tokens for node in nodes)) // left
+        node = known.get(name)
+        if (
+            node is None
+            or node.tokens > share
+            or (node.made_by != "model" and summarise is not None)
+        ):
+            node = await _write(name, sources, chunk, share, price, summarise)
+        nodes.append(node)
     return nodes
 
 
@@ -71,60 +79,62 @@ async def _write(
     share: int,
     price: Price,
     summarise: Summariser | None,
-) -> Node:
-    def node(text: str, made_by: str) -> Node:
-        return Node(name, sources, text, price(quote_summary(name, sources, text)), made_by)
+) -> SummaryNode:
+    def node(text: str, made_by: str) -> SummaryNode:
+        return SummaryNode(name, sources, text, price(quote_summary(name, sources, text)), made_by)
 
-    room = share - node("", "").tokens
+    available = share - node("", "").tokens
     if summarise is not None:
-        asked = PROMPT.format(words=max(room // 2, 8), lines="{lines}")
-        lines = await asyncio.to_thread(extract, units, summarise.window - price(asked), price)
-        # What the lines hold stays as it is, braces and all.
+        prompt = PROMPT.format(words=max(available // 2, 8), lines="{lines}")
+        lines = await asyncio.to_thread(
+            extract_lines, units, summarise.window - price(prompt), price
+        )
+        # Not by format(): the lines may hold braces.
         try:
-            said = (await summarise(asked.replace("{lines}", lines), room)).strip()
+            text = (await summarise(prompt.replace("{lines}", lines), available)).strip()
         except PolicyFailed:
-            said = ""
-        made = node(said, "model")
-        if said and made.tokens <= share and made.tokens < sum(unit.tokens for unit in units):
+            text = ""
+        made = node(text, "model")
+        if text and made.tokens <= share and made.tokens < sum(unit.tokens for unit in units):
             return made
-    return node(await asyncio.to_thread(extract, units, room, price), "extract")
+    return node(await asyncio.to_thread(extract_lines, units, available, price), "extract")
 
 
-def extract(units: Sequence[Unit], room: int, price: Price) -> str:
-    """The most telling lines of the steps, in their order, in at most `room` tokens.
+def extract_lines(units: Sequence[Unit], available: int, price: Price) -> str:
+    """The most informative lines of the steps, in their order, in at most `available` tokens.
 
-    A line tells the more the rarer its words are among these lines; each only once.
+    A line is the more informative the rarer its terms are among these lines; equal lines count once.
     """
     lines: dict[str, str] = {}  # content -> as it is written
     for unit in units:
         for step in unit.steps:
             for line in step.text.splitlines():
-                text = " ".join(line.split())[:LONGEST_LINE]
+                text = " ".join(line.split())[:MAX_LINE]
                 if text:
                     lines.setdefault(text, f"{step.cursor} {step.role}: {text}")
     found = {text: terms(text) for text in lines}
     among = Counter(term for counts in found.values() for term in counts)
 
-    def tells(text: str) -> float:
+    def informativeness(text: str) -> float:
         rare = sum(math.log(1 + len(lines) / among[term]) for term in found[text])
         return rare / math.sqrt(8 + found[text].total())
 
     chosen: set[str] = set()
     refused = 0
-    for text in sorted(lines, key=lambda text: (-tells(text), text)):
+    for text in sorted(lines, key=lambda text: (-informativeness(text), text)):
         cost = price(lines[text]) + 2
-        if cost <= room:
+        if cost <= available:
             chosen.add(text)
-            room -= cost
+            available -= cost
         elif (refused := refused + 1) > 20:
             break
     return "\n".join(written for text, written in lines.items() if text in chosen)
 
 
-def _chunks(units: Sequence[Unit], most: int) -> list[list[Unit]]:
-    """Neighbours together, `CHUNK` tokens at a time; while there are too many, the two
-    neighbours that are smallest together become one, the older ones first."""
-    if most < 1:
+def _chunks(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
+    """Consecutive units, `CHUNK` tokens at a time; while there are more than `limit` chunks, the two
+    neighbours that are smallest together are merged, older ones first."""
+    if limit < 1:
         return []
     chunks: list[list[Unit]] = []
     sizes: list[int] = []
@@ -135,7 +145,7 @@ def _chunks(units: Sequence[Unit], most: int) -> list[list[Unit]]:
         else:
             chunks.append([unit])
             sizes.append(unit.tokens)
-    while len(chunks) > most:
+    while len(chunks) > limit:
         place = min(range(len(sizes) - 1), key=lambda i: sizes[i] + sizes[i + 1])
         chunks[place : place + 2] = [chunks[place] + chunks[place + 1]]
         sizes[place : place + 2] = [sizes[place] + sizes[place + 1]]

@@ -1,0 +1,1 @@
+"""Records: facts that outlive a session; extracting, searching and forgetting them; memory files."""

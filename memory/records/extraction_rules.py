@@ -1,4 +1,4 @@
-"""The words and shapes that tell a fact from what only looks like one, for patterns.py."""
+"""Rules of patterns.py: the words and forms that distinguish facts from text that resembles them."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Files of an end user under /memories, changed by the commands of Anthropic's memory tool.
+"""Memory files: an end user's files under /memories, for Anthropic's memory tool.
 
 `run` takes the input of a tool call and answers in the texts that models trained on the tool
 expect (Anthropic's documentation, "Memory tool"). Folders exist by the files in them. Every change is a
@@ -19,10 +19,10 @@ from burnish.memory.sessions.steps import clean
 from redis.asyncio import Redis
 
 ROOT = "/memories"
-MOST_BYTES = 1024 * 1024  # of one end user's files together
-LARGEST = 256 * 1024
-MOST_LINES = 999_999
-LONGEST_PATH = 512
+MAX_BYTES = 1024 * 1024  # of one end user's files together
+MAX_FILE_BYTES = 256 * 1024
+MAX_LINES = 999_999
+MAX_PATH = 512
 SNIPPET = 4  # lines shown on each side of an edit
 ATTEMPTS = 20
 
@@ -38,26 +38,26 @@ COMMANDS: Mapping[str, Mapping[str, tuple[type, bool]]] = {
 
 
 @dataclass(frozen=True)
-class Said:
-    """What the tool answers, as a tool_result carries it."""
+class ToolReply:
+    """The content of a tool_result."""
 
     content: str
     is_error: bool = False
 
 
-class Refused(Exception):
-    """Caught by `run`: the answer is this text, as an error of the tool."""
+class CommandRefused(Exception):
+    """Caught by `run`, which answers this text as the tool's error."""
 
 
 class Files:
-    """The tenant comes from the caller's key; `user` None is a shelf all its users share."""
+    """The tenant comes from the caller's key; `user` None are files that all its users share."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
         script = (resources("burnish.memory.records") / "files.lua").read_text()
         self._change = redis.register_script(script)
 
-    async def run(self, tenant: str, user: str | None, command: Mapping[str, Any]) -> Said:
+    async def run(self, tenant: str, user: str | None, command: Mapping[str, Any]) -> ToolReply:
         """One command. Raises BadStep for a command or parameter there is not, TooLarge."""
         name, given = _checked(command)
         key = TenantKeys(tenant).files_of(label("user", user) or "")
@@ -65,20 +65,21 @@ class Files:
             held = await self._redis.hgetall(key)
             try:
                 text, after = _COMMANDS[name](held, **given)
-            except Refused as refused:
-                return Said(str(refused), is_error=True)
-            done = 1 if after == held else await self._commit(key, held, after)
-            if done == 1:
-                return Said(text)
-            if done < 0:
-                return Said(f"Error: Files hold at most {MOST_BYTES} bytes together", True)
+            except CommandRefused as refused:
+                return ToolReply(str(refused), is_error=True)
+            outcome = 1 if after == held else await self._commit(key, held, after)
+            if outcome == 1:
+                return ToolReply(text)
+            if outcome < 0:
+                return ToolReply(f"Error: Files hold at most {MAX_BYTES} bytes together", True)
         raise Stale("these files are being changed by others all the time: try again")
 
     async def all(self, tenant: str, user: str | None) -> dict[str, str]:
+        """Path -> content."""
         return await self._redis.hgetall(TenantKeys(tenant).files_of(user or ""))
 
     async def forget_user(self, tenant: str, user: str) -> int:
-        """Erase them all; how many there were."""
+        """Erase all files of this end user; how many there were."""
         key = TenantKeys(tenant).files_of(user)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hlen(key)
@@ -90,7 +91,7 @@ class Files:
         touched = [p for p in {**held, **after} if held.get(p) != after.get(p)]
         expected = [part for path in touched for part in _entry(path, held)]
         writes = [part for path in touched for part in _entry(path, after)]
-        args = [MOST_BYTES, len(touched), *expected, *writes]
+        args = [MAX_BYTES, len(touched), *expected, *writes]
         return int(await self._change(keys=[key], args=args))
 
 
@@ -98,14 +99,14 @@ def _view(held: dict[str, str], path: str, view_range: list[int] | None = None):
     path = _path(path)
     if path in held:
         lines = held[path].split("\n")
-        if len(lines) > MOST_LINES:
-            raise Refused(f"File {path} exceeds maximum line limit of 999,999 lines.")
+        if len(lines) > MAX_LINES:
+            raise CommandRefused(f"File {path} exceeds maximum line limit of 999,999 lines.")
         first, last = _range(view_range, len(lines))
         shown = _numbered(lines, first, last)
         return f"Here's the content of {path} with line numbers:\n{shown}", held
     inside = _inside(held, path)
     if not inside and path != ROOT:
-        raise Refused(f"The path {path} does not exist. Please provide a valid path.")
+        raise CommandRefused(f"The path {path} does not exist. Please provide a valid path.")
     sizes: dict[str, int] = {}
     for file in inside:
         parts = file[len(path) + 1 :].split("/")
@@ -122,24 +123,24 @@ def _view(held: dict[str, str], path: str, view_range: list[int] | None = None):
 def _create(held: dict[str, str], path: str, file_text: str):
     path = _path(path)
     if path in held or _inside(held, path) or path == ROOT:
-        raise Refused(f"Error: File {path} already exists")
-    _check_room(held, path)
+        raise CommandRefused(f"Error: File {path} already exists")
+    _check_no_file_above(held, path)
     return f"File created successfully at: {path}", {**held, path: file_text}
 
 
 def _str_replace(held: dict[str, str], path: str, old_str: str, new_str: str = ""):
     path = _path(path)
     if path not in held:
-        raise Refused(f"Error: The path {path} does not exist. Please provide a valid path.")
+        raise CommandRefused(f"Error: The path {path} does not exist. Please provide a valid path.")
     text = held[path]
     places = [found.start() for found in re.finditer(re.escape(old_str), text)] if old_str else []
     if not places:
-        raise Refused(
+        raise CommandRefused(
             f"No replacement was performed, old_str `{old_str}` did not appear verbatim in {path}."
         )
     if len(places) > 1:
         numbers = ", ".join(str(text.count("\n", 0, place) + 1) for place in places)
-        raise Refused(
+        raise CommandRefused(
             f"No replacement was performed. Multiple occurrences of old_str `{old_str}` in lines:"
             f" {numbers}. Please ensure it is unique"
         )
@@ -153,40 +154,40 @@ def _str_replace(held: dict[str, str], path: str, old_str: str, new_str: str = "
 def _insert(held: dict[str, str], path: str, insert_line: int, insert_text: str):
     path = _path(path)
     if path not in held:
-        raise Refused(f"Error: The path {path} does not exist")
+        raise CommandRefused(f"Error: The path {path} does not exist")
     lines = held[path].splitlines(keepends=True)
     if not 0 <= insert_line <= len(lines):
-        raise Refused(
+        raise CommandRefused(
             f"Error: Invalid `insert_line` parameter: {insert_line}. It should be within the range"
             f" of lines of the file: [0, {len(lines)}]"
         )
-    before, behind = "".join(lines[:insert_line]), "".join(lines[insert_line:])
+    before, after = "".join(lines[:insert_line]), "".join(lines[insert_line:])
     if before and not before.endswith("\n"):
         before += "\n"
-    if behind and not insert_text.endswith("\n"):
+    if after and not insert_text.endswith("\n"):
         insert_text += "\n"
-    return f"The file {path} has been edited.", {**held, path: before + insert_text + behind}
+    return f"The file {path} has been edited.", {**held, path: before + insert_text + after}
 
 
 def _delete(held: dict[str, str], path: str):
     path = _path(path)
-    doomed = {path} & set(held) or set(_inside(held, path))
-    if not doomed:
-        raise Refused(f"Error: The path {path} does not exist")
-    return f"Successfully deleted {path}", {p: t for p, t in held.items() if p not in doomed}
+    deleted = {path} & set(held) or set(_inside(held, path))
+    if not deleted:
+        raise CommandRefused(f"Error: The path {path} does not exist")
+    return f"Successfully deleted {path}", {p: t for p, t in held.items() if p not in deleted}
 
 
 def _rename(held: dict[str, str], old_path: str, new_path: str):
     old, new = _path(old_path), _path(new_path)
     moved = {old} & set(held) or set(_inside(held, old))
     if not moved or old == ROOT:
-        raise Refused(f"Error: The path {old} does not exist")
+        raise CommandRefused(f"Error: The path {old} does not exist")
     if new in held or _inside(held, new) or new == ROOT:
-        raise Refused(f"Error: The destination {new} already exists")
+        raise CommandRefused(f"Error: The destination {new} already exists")
     rest = {path: text for path, text in held.items() if path not in moved}
     if new.startswith(f"{old}/"):
-        raise Refused(f"Error: The destination {new} lies inside {old}")
-    _check_room(rest, new)
+        raise CommandRefused(f"Error: The destination {new} lies inside {old}")
+    _check_no_file_above(rest, new)
     after = rest | {_path(new + path[len(old) :]): held[path] for path in moved}
     return f"Successfully renamed {old} to {new}", after
 
@@ -216,7 +217,7 @@ def _checked(command: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         if key in given and (not isinstance(given[key], kind) or isinstance(given[key], bool)):
             raise BadStep(f"{key} must be of type {kind.__name__}")
         if key in given and kind is str:
-            clean(key, given[key], LARGEST)
+            clean(key, given[key], MAX_FILE_BYTES)
     return name, given
 
 
@@ -224,38 +225,44 @@ def _path(path: str) -> str:
     """The path without a final slash. Refused unless it plainly lies in /memories."""
     plain = path.rstrip("/") or "/"
     parts = plain.split("/")[1:]
-    strange = "\\" in path or "%" in path or not path.isprintable() or len(path) > LONGEST_PATH
+    strange = "\\" in path or "%" in path or not path.isprintable() or len(path) > MAX_PATH
     if strange or parts[0] != ROOT[1:] or any(part in ("", ".", "..") for part in parts):
-        raise Refused(
+        raise CommandRefused(
             f"Error: The path {path[:100]} is not allowed: use plain paths below {ROOT},"
             " without '..', '%' or backslashes"
         )
     return plain
 
 
-def _check_room(held: Mapping[str, str], path: str) -> None:
-    """No file may stand where a folder would have to be."""
+def _check_no_file_above(held: Mapping[str, str], path: str) -> None:
+    """Refuse a path below an existing file."""
     parts = path.split("/")
     for depth in range(3, len(parts)):
         if (folder := "/".join(parts[:depth])) in held:
-            raise Refused(f"Error: {folder} is a file, so {path} cannot lie below it")
+            raise CommandRefused(f"Error: {folder} is a file, so {path} cannot lie below it")
 
 
 def _inside(held: Iterable[str], path: str) -> list[str]:
     return [file for file in held if file.startswith(f"{path}/")]
 
 
-def _range(asked: list[int] | None, lines: int) -> tuple[int, int]:
-    if asked is None:
+def _range(view_range: list[int] | None, lines: int) -> tuple[int, int]:
+    if view_range is None:
         return 1, lines
-    whole = len(asked) == 2 and all(isinstance(n, int) for n in asked)
-    last = lines if whole and asked[1] == -1 else min(asked[1], lines) if whole else 0
-    if not whole or not 1 <= asked[0] <= last:
-        raise Refused(
-            f"Error: Invalid `view_range` parameter: {asked}. It should be [first, last] within"
+    well_formed = len(view_range) == 2 and all(isinstance(n, int) for n in view_range)
+    last = (
+        lines
+        if well_formed and view_range[1] == -1
+        else min(view_range[1], lines)
+        if well_formed
+        else 0
+    )
+    if not well_formed or not 1 <= view_range[0] <= last:
+        raise CommandRefused(
+            f"Error: Invalid `view_range` parameter: {view_range}. It should be [first, last] within"
             f" the lines of the file: [1, {lines}]"
         )
-    return asked[0], last
+    return view_range[0], last
 
 
 def _numbered(lines: list[str], first: int, last: int) -> str:

@@ -1,4 +1,4 @@
-"""What to forget: policies that choose records, each with its reason.
+"""Forgetting policies: which records to erase, each with the reason.
 
 superseded  its window ended (its slot has a newer value), at least `older_than_s` ago
 expired     past its expires_at
@@ -15,25 +15,31 @@ from enum import StrEnum
 from typing import Any
 
 from burnish.memory.errors import BadStep, RecordNotFound, StaleRecord
-from burnish.memory.records.record import Filter, Record
+from burnish.memory.records.record import Record, RecordFilter
 from burnish.memory.records.records import Records
 
 DAY = 86400.0
 LISTED = 100
 
 
-class Forgetting(StrEnum):
+class ForgettingPolicy(StrEnum):
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     USELESS = "useless"
     UNLIKELY = "unlikely"
 
 
-DEFAULT_AGE = {Forgetting.SUPERSEDED: 0.0, Forgetting.EXPIRED: 0.0, Forgetting.USELESS: 30 * DAY}
+DEFAULT_AGE = {
+    ForgettingPolicy.SUPERSEDED: 0.0,
+    ForgettingPolicy.EXPIRED: 0.0,
+    ForgettingPolicy.USELESS: 30 * DAY,
+}
 
 
 @dataclass(frozen=True)
-class Chosen:
+class DueRecord:
+    """A record that a policy would forget, and why."""
+
     record: Record
     why: str
 
@@ -44,35 +50,35 @@ class Chosen:
 async def choose(
     records: Records,
     tenant: str,
-    policy: Forgetting,
+    policy: ForgettingPolicy,
     *,
     user: str | None = None,
     older_than_s: float | None = None,
     keep: int | None = None,
-) -> Sequence[Chosen]:
+) -> Sequence[DueRecord]:
     """The records this policy would forget, oldest first. Raises BadStep."""
-    if (policy is Forgetting.UNLIKELY) != (keep is not None):
+    if (policy is ForgettingPolicy.UNLIKELY) != (keep is not None):
         raise BadStep(
             "keep (how many records stay) belongs to the policy 'unlikely', which needs it"
         )
-    everything = Filter(user=user, include_superseded=True, include_expired=True)
-    if policy is Forgetting.UNLIKELY:
+    everything = RecordFilter(user=user, include_superseded=True, include_expired=True)
+    if policy is ForgettingPolicy.UNLIKELY:
         rows = [row async for row in records.scan(tenant, everything)]
         return _least_likely(rows, keep or 0)
     now = records.now()
     age = DEFAULT_AGE[policy] if older_than_s is None else older_than_s
-    chosen: list[Chosen] = []
+    chosen: list[DueRecord] = []
     async for record, _ in records.scan(tenant, everything):
         if not record["pinned"] and (why := _reason(policy, record, now, age)):
-            chosen.append(Chosen(record, why))
+            chosen.append(DueRecord(record, why))
     return chosen
 
 
-async def forget_chosen(records: Records, tenant: str, chosen: Sequence[Chosen]) -> int:
-    """Erase them, but none that was pinned, recalled or rewritten since; how many went."""
+async def forget_chosen(records: Records, tenant: str, chosen: Sequence[DueRecord]) -> int:
+    """Erase them, but none that was pinned, recalled or rewritten since; how many were erased."""
     erased = 0
-    for one in chosen:
-        seen = one.record
+    for due in chosen:
+        seen = due.record
         try:
             now = await records.get(tenant, seen["id"])
             if any(now[name] != seen[name] for name in ("pinned", "recalls", "updated_at")):
@@ -84,21 +90,21 @@ async def forget_chosen(records: Records, tenant: str, chosen: Sequence[Chosen])
 
 
 async def forget_by_policy(
-    records: Records, tenant: str, policy: Forgetting, *, dry_run: bool, **options: Any
+    records: Records, tenant: str, policy: ForgettingPolicy, *, dry_run: bool, **options: Any
 ) -> dict[str, Any]:
     """Choose and, unless it is a dry run, erase. Raises BadStep."""
     chosen = await choose(records, tenant, policy, **options)
     gone = len(chosen) if dry_run else await forget_chosen(records, tenant, chosen)
-    listed = [one.public() for one in chosen[:LISTED]] if dry_run else []
+    listed = [due.public() for due in chosen[:LISTED]] if dry_run else []
     return {"records": gone, "policy": policy.value, "dry_run": dry_run, "listed": listed}
 
 
-def _reason(policy: Forgetting, record: Record, now: float, age: float) -> str:
-    """Why this record goes, '' if it stays."""
-    if policy is Forgetting.EXPIRED:
+def _reason(policy: ForgettingPolicy, record: Record, now: float, age: float) -> str:
+    """Why this policy would forget the record, '' if it would not."""
+    if policy is ForgettingPolicy.EXPIRED:
         ended = record["expires_at"]
         return f"expired {_ago(now - ended)} ago" if ended and ended + age <= now else ""
-    if policy is Forgetting.SUPERSEDED:
+    if policy is ForgettingPolicy.SUPERSEDED:
         ended = record["valid_until"]
         if ended is None or ended + age > now:
             return ""
@@ -113,14 +119,14 @@ def _reason(policy: Forgetting, record: Record, now: float, age: float) -> str:
     return ""
 
 
-def _least_likely(rows: Sequence[tuple[Record, float]], keep: int) -> Sequence[Chosen]:
-    """All but the pinned and the `keep` warmest of the rest."""
-    loose = [(heat, record) for record, heat in rows if not record["pinned"]]
-    ranked = sorted(enumerate(loose), key=lambda one: (-one[1][0], -one[0]))
-    doomed = sorted((place, *pair) for place, pair in ranked[keep:])
+def _least_likely(rows: Sequence[tuple[Record, float]], keep: int) -> Sequence[DueRecord]:
+    """All but the pinned and the `keep` of the highest heat among the rest."""
+    unpinned = [(heat, record) for record, heat in rows if not record["pinned"]]
+    ranked = sorted(enumerate(unpinned), key=lambda due: (-due[1][0], -due[0]))
+    least = sorted((place, *pair) for place, pair in ranked[keep:])
     return [
-        Chosen(record, f"need estimate {heat:.3f}, below the {keep} most likely")
-        for _, heat, record in doomed
+        DueRecord(record, f"need estimate {heat:.3f}, below the {keep} most likely")
+        for _, heat, record in least
     ]
 
 

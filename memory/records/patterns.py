@@ -1,9 +1,9 @@
-"""Facts in plain sentences, by pattern, without a model.
+"""Rule-based extraction of facts from plain sentences, without a model.
 
 What counts as a fact: something stated as true now about a named thing, whose value is
 specific. Questions, guesses, conditions, wishes, the past, negations, remarks about
-"it" or "this", code and chatter are left alone: a store full of junk is worse than one
-with gaps. English only; other languages need the served model (extraction.py).
+"it" or "this", code and small talk are left out: precision counts for more than recall here.
+English only; other languages need the served model (extraction.py).
 
 Attitudes have a slot per object ("opinion of jazz": "likes"), because one may like many
 things, but may like or dislike each one only once at a time. The same for what one uses,
@@ -55,14 +55,14 @@ def facts(content: str) -> Iterator[Fact]:
         if not line or line[0] in "<>|{}[" or len(line) > 4000:
             continue
         setting = SETTING.fullmatch(line)
-        if setting and (found := _setting(setting, line)):
+        if setting and (found := _setting_fact(setting, line)):
             yield found
             continue
         for sentence in SENTENCE_END.split(line):
-            yield from _of_sentence(sentence.strip(" -*•\t"))
+            yield from _sentence_facts(sentence.strip(" -*•\t"))
 
 
-def _of_sentence(sentence: str) -> Iterator[Fact]:
+def _sentence_facts(sentence: str) -> Iterator[Fact]:
     if not 6 <= len(sentence) <= MAX_SENTENCE or sentence.endswith("?"):
         return
     if DOUBT.search(sentence) or QUESTION.match(sentence):
@@ -74,12 +74,12 @@ def _of_sentence(sentence: str) -> Iterator[Fact]:
             if match:
                 subject, predicate, value = build(match)
                 fact = Fact(_name(subject), _name(predicate), _value(value), sentence)
-                if _sound(fact):
+                if _is_valid(fact):
                     yield fact
                 break
 
 
-def _sound(fact: Fact) -> bool:
+def _is_valid(fact: Fact) -> bool:
     subject, value = fact.subject.casefold(), fact.value.casefold()
     return (
         bool(subject and fact.predicate and value)
@@ -93,7 +93,7 @@ def _sound(fact: Fact) -> bool:
     )
 
 
-def _setting(match: re.Match[str], line: str) -> Fact | None:
+def _setting_fact(match: re.Match[str], line: str) -> Fact | None:
     """`key: value`, `key = value`, `export KEY=value`."""
     key, sign, value = match["key"], match["sign"], _value(match["value"])
     words = key.split()
@@ -104,7 +104,7 @@ def _setting(match: re.Match[str], line: str) -> Fact | None:
     if not value or value.startswith("//") or words[0].casefold() in POINTING | NO_KEY:
         return None
     fact = Fact(_name(key), "is", value, line)
-    return fact if _sound(fact) and not DOUBT.search(line) else None
+    return fact if _is_valid(fact) and not DOUBT.search(line) else None
 
 
 def _value(text: str) -> str:
@@ -121,8 +121,8 @@ def _name(text: str) -> str:
 
 
 def _specific(noun: str, value: str) -> bool:
-    """Is "the <noun> is <value>" worth keeping? A name, a number, an identifier; or the noun is
-    of a kind that has values rather than qualities."""
+    """Whether "the <noun> is <value>" states a fact: the value is a name, number or identifier, or the
+    noun is an attribute that has values rather than qualities."""
     last = noun.casefold().split()[-1]
     return bool(IDENTIFIER.search(value)) or last in ATTRIBUTES
 
@@ -140,34 +140,34 @@ def _opinion(match: re.Match[str]) -> tuple[str, str, str]:
     return "user", f"opinion of {_value(match['value'])}", verb
 
 
-def _the(match: re.Match[str]) -> tuple[str, str, str]:
+def _named_fact(match: re.Match[str]) -> tuple[str, str, str]:
     noun, value = match["noun"], match["value"]
     return (noun, "is", value) if _specific(noun, _value(value)) else ("", "", "")
 
 
-def _owned(match: re.Match[str]) -> tuple[str, str, str]:
+def _possession(match: re.Match[str]) -> tuple[str, str, str]:
     noun, value = match["noun"], match["value"]
     good = _specific(noun, _value(value)) or match["fav"]
     return ("user", (match["fav"] or "") + noun, value) if good else ("", "", "")
 
 
-def _part(match: re.Match[str]) -> tuple[str, str, str]:
+def _part_fact(match: re.Match[str]) -> tuple[str, str, str]:
     noun, value = match["noun"], match["value"]
     return (match["whole"], noun, value) if _specific(noun, _value(value)) else ("", "", "")
 
 
-def _job(match: re.Match[str]) -> tuple[str, str, str]:
+def _occupation(match: re.Match[str]) -> tuple[str, str, str]:
     value = match["value"]
     vague = value.split()[0].casefold() in NOT_A_JOB or value.casefold().endswith("ing")
     return ("", "", "") if vague else ("user", "is a", value)
 
 
-def _said(subject: str, predicate: str):
+def _fixed_predicate(subject: str, predicate: str):
     return lambda match: (subject or match["who"], predicate, match["value"])
 
 
-def _many(predicate: str, verb: str):
-    """Predicates with many values at a time: a slot for each, so that none ends another."""
+def _slot_per_value(predicate: str, verb: str):
+    """A predicate that holds for several values at a time: a slot for each, so none ends another."""
     return lambda match: ("user", f"{predicate} {_value(match['value'])}", match[verb])
 
 
@@ -180,66 +180,75 @@ _I = r"I(?:'ve| have)?(?:\s+(?:just|now|recently|currently|really|still|mostly|a
 _PATTERNS = (
     (
         _compiled(rf"{_I}\s+(?:live|moved|relocated)(?:\s+(?:in|to|over to))\s+(?P<value>.+)"),
-        _said("user", "lives in"),
+        _fixed_predicate("user", "lives in"),
     ),
     (
         _compiled(rf"{_I}\s+(?:work|started|got a job)\s+(?:at|for|with)\s+(?P<value>.+)"),
-        _said("user", "works at"),
+        _fixed_predicate("user", "works at"),
     ),
-    (_compiled(rf"{_I}\s+work\s+as\s+an?\s+(?P<value>.+)"), _said("user", "is a")),
-    (_compiled(r"(?:you can |please )?call me\s+(?P<value>[\w' -]{1,40})"), _said("user", "name")),
-    (_compiled(r"(?:I am|I'm)\s+(?P<value>\d{1,3})\s+years old"), _said("user", "age")),
-    (_compiled(r"(?:I am|I'm)\s+from\s+(?P<value>.+)"), _said("user", "is from")),
+    (_compiled(rf"{_I}\s+work\s+as\s+an?\s+(?P<value>.+)"), _fixed_predicate("user", "is a")),
+    (
+        _compiled(r"(?:you can |please )?call me\s+(?P<value>[\w' -]{1,40})"),
+        _fixed_predicate("user", "name"),
+    ),
+    (_compiled(r"(?:I am|I'm)\s+(?P<value>\d{1,3})\s+years old"), _fixed_predicate("user", "age")),
+    (_compiled(r"(?:I am|I'm)\s+from\s+(?P<value>.+)"), _fixed_predicate("user", "is from")),
     (
         _compiled(r"(?:I am|I'm)\s+(?P<how>allergic)\s+to\s+(?P<value>.+)"),
-        _many("reaction to", "how"),
+        _slot_per_value("reaction to", "how"),
     ),
-    (_compiled(r"(?:I am|I'm)\s+an?\s+(?P<value>(?:\w+\s+){0,2}\w+)"), _job),
-    (_compiled(rf"{_I}\s+(?P<how>speak)\s+(?P<value>[A-Z]\w+)"), _many("knowledge of", "how")),
+    (_compiled(r"(?:I am|I'm)\s+an?\s+(?P<value>(?:\w+\s+){0,2}\w+)"), _occupation),
+    (
+        _compiled(rf"{_I}\s+(?P<how>speak)\s+(?P<value>[A-Z]\w+)"),
+        _slot_per_value("knowledge of", "how"),
+    ),
     (
         _compiled(
             rf"{_I}\s+(?P<verb>like|love|enjoy|prefer|adore|hate|dislike|detest|avoid)\s+(?P<value>[^,]+?)(?:\s+(?:over|to|more than|rather than)\s+.+)?"
         ),
         _opinion,
     ),
-    (_compiled(rf"my\s+(?P<fav>favou?rite\s+)?(?P<noun>{_NOUN})\s+{_BE}\s+(?P<value>.+)"), _owned),
+    (
+        _compiled(rf"my\s+(?P<fav>favou?rite\s+)?(?P<noun>{_NOUN})\s+{_BE}\s+(?P<value>.+)"),
+        _possession,
+    ),
     (
         _compiled(rf"my\s+(?P<fav>favou?rite\s+)?(?P<noun>{_NOUN})\s+{_CHANGE}\s+(?P<value>.+)"),
-        _owned,
+        _possession,
     ),
     (
         _compiled(
             rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+(?:of|for)\s+(?P<whole>(?:the\s+|our\s+)?{_NOUN})\s+{_BE}\s+(?P<value>.+)"
         ),
-        _part,
+        _part_fact,
     ),
     (
         _compiled(
             rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+(?:of|for)\s+(?P<whole>(?:the\s+|our\s+)?{_NOUN})\s+{_CHANGE}\s+(?P<value>.+)"
         ),
-        _part,
+        _part_fact,
     ),
     (
         re.compile(
             rf"(?P<whole>(?:[Tt]he\s+|[Oo]ur\s+)?[\w-]+)'s\s+(?P<noun>{_NOUN})\s+{_BE}\s+(?P<value>.+)"
         ),
-        _part,
+        _part_fact,
     ),
-    (_compiled(rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+{_BE}\s+(?P<value>.+)"), _the),
-    (_compiled(rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+{_CHANGE}\s+(?P<value>.+)"), _the),
+    (_compiled(rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+{_BE}\s+(?P<value>.+)"), _named_fact),
+    (_compiled(rf"(?:the|our)\s+(?P<noun>{_NOUN})\s+{_CHANGE}\s+(?P<value>.+)"), _named_fact),
     (
         _compiled(
             rf"(?:we\s+|I\s+)?(?:have\s+)?(?:set|changed|switched|renamed|bumped|moved|raised|lowered|updated)\s+(?:the|our|my)\s+(?P<noun>{_NOUN})(?:\s+from\s+.{{1,60}}?)?\s+to\s+(?P<value>.+)"
         ),
-        _the,
+        _named_fact,
     ),
     (
         re.compile(rf"{_WHO}\s+(?:now\s+)?(?:lives|moved)\s+(?:in|to)\s+(?P<value>[A-Z].+)"),
-        _said("", "lives in"),
+        _fixed_predicate("", "lives in"),
     ),
     (
         re.compile(rf"{_WHO}\s+(?:now\s+)?works\s+(?:at|for)\s+(?P<value>[A-Z].+)"),
-        _said("", "works at"),
+        _fixed_predicate("", "works at"),
     ),
     (
         re.compile(

@@ -1,4 +1,4 @@
-"""A record: one fact, when it holds, where it comes from, and how it did since.
+"""A record: one fact, when it holds, where it comes from, and how useful it was.
 
 `parse` checks what a client sent; `from_row` turns a stored row back. The slot of a
 record is its user, subject and predicate: one value at a time. Left out: storing
@@ -47,12 +47,12 @@ class Record(TypedDict):
 
 
 PUBLIC = tuple(Record.__annotations__)
-# What policies and updates need besides: the claimed end, and the decaying count of recalls.
+# What forgetting and updates need besides: the stated end, and the decaying count of recalls.
 INNER = (*PUBLIC, "ends", "heat", "heat_at")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class RecordDraft:
     """A record as a client sends it, checked."""
 
     id: str | None
@@ -71,7 +71,7 @@ class Draft:
     @property
     def slot(self) -> str:
         """The key of its timeline below the records' prefix, '' without a slot. A digest,
-        so that no key's name tells what the record says."""
+        so that no key's name reveals what the record says."""
         if self.subject is None:
             return ""
         names = [self.user, normal(self.subject), normal(self.predicate or "")]
@@ -83,7 +83,7 @@ class Draft:
         return [*found, session_index(self.session_id)] if self.session_id else found
 
     def fields(self, now: float) -> dict[str, str]:
-        """The row to store; what the script computes is not among it."""
+        """The row to store, without what the script computes."""
         return {
             "text": self.text,
             "user": self.user or "",
@@ -104,12 +104,12 @@ class Draft:
         }
 
 
-FIELDS = frozenset(field.name for field in fields(Draft))
+FIELDS = frozenset(field.name for field in fields(RecordDraft))
 
 
 @dataclass(frozen=True)
-class Filter:
-    """Which records a read is about. By default: what holds now.
+class RecordFilter:
+    """Which records a read returns; by default those that hold now.
 
     `as_of` (seconds since 1970) asks for what held then; `include_superseded` for every
     value a slot ever had. What has expired is not shown, unless it is asked for too.
@@ -124,6 +124,7 @@ class Filter:
     include_expired: bool = False
 
     def admits(self, record: Record, now: float) -> bool:
+        """Whether the record passes, at the time `now`."""
         expires = record["expires_at"]
         if expires is not None and expires <= now and not self.include_expired:
             return False
@@ -131,8 +132,8 @@ class Filter:
             if getattr(self, name) is not None and getattr(self, name) != record[name]:
                 return False
         for name in ("subject", "predicate"):
-            asked = getattr(self, name)
-            if asked is not None and normal(asked) != normal(record[name] or ""):
+            wanted = getattr(self, name)
+            if wanted is not None and normal(wanted) != normal(record[name] or ""):
                 return False
         if self.include_superseded:
             return True
@@ -141,7 +142,7 @@ class Filter:
         return record["valid_from"] <= at < until
 
 
-def parse(record: Mapping[str, Any], now: float) -> Draft:
+def parse(record: Mapping[str, Any], now: float) -> RecordDraft:
     """Check a record as a client sent it. Raises BadStep or TooLarge, naming the field."""
     unknown = set(record) - FIELDS
     if unknown:
@@ -164,11 +165,11 @@ def parse(record: Mapping[str, Any], now: float) -> Draft:
     cursors = record.get("cursors") or ()
     if isinstance(cursors, str) or not isinstance(cursors, Sequence) or len(cursors) > MAX_CURSORS:
         raise BadStep(f"cursors must be a list of at most {MAX_CURSORS} cursors")
-    valid_from = _moment("valid_from", record.get("valid_from"))
-    valid_until = _moment("valid_until", record.get("valid_until"))
+    valid_from = _timestamp("valid_from", record.get("valid_from"))
+    valid_until = _timestamp("valid_until", record.get("valid_until"))
     if valid_until is not None and valid_until <= (now if valid_from is None else valid_from):
         raise BadStep("valid_until must be later than valid_from (by default: now)")
-    return Draft(
+    return RecordDraft(
         id=label("id", record.get("id")),
         text=text,
         user=label("user", record.get("user")),
@@ -179,7 +180,7 @@ def parse(record: Mapping[str, Any], now: float) -> Draft:
         cursors=tuple(str(parse_cursor(cursor)) for cursor in cursors),
         valid_from=valid_from,
         valid_until=valid_until,
-        expires_at=_moment("expires_at", record.get("expires_at")),
+        expires_at=_timestamp("expires_at", record.get("expires_at")),
         pinned=record.get("pinned") is True,
     )
 
@@ -222,7 +223,7 @@ def session_index(session: str) -> str:
     return "session:" + quote(session, safe="")
 
 
-def _moment(name: str, value: object) -> float | None:
+def _timestamp(name: str, value: object) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -230,5 +231,5 @@ def _moment(name: str, value: object) -> float | None:
     return float(value)
 
 
-def _stored(moment: float | None) -> str:
-    return "" if moment is None else repr(moment)
+def _stored(seconds: float | None) -> str:
+    return "" if seconds is None else repr(seconds)

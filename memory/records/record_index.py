@@ -1,10 +1,10 @@
-"""One tenant's records as an index in this process, kept in step with Redis by its list of
-changes: posting lists for BM25, vectors, and what filters ask for.
+"""One tenant's records as an index in this process, kept in step with Redis by its stream of
+changes: posting lists for BM25, vectors, and the columns that filters compare.
 
-Ranking ten thousand records here takes a millisecond or two; a Redis script took ten times
-as long, during which nobody else is served, and shipping scores or vectors costs as much.
-A search first reads the records changed since the last one; the first in a process loads
-them all. Left out: approximate neighbours, records beyond the newest MOST_ROWS.
+Ranking ten thousand records here takes a millisecond or two; a Redis script took ten times as long
+and blocked the server, and sending it scores or vectors costs as much. A search first reads the
+records changed since the last one; the first in a process loads them all. Left out: approximate
+nearest neighbours, records beyond the newest MAX_ROWS.
 """
 
 import base64
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from burnish.memory.records.record import Filter, normal
+from burnish.memory.records.record import RecordFilter, normal
 from burnish.memory.search.bm25 import Postings
 from burnish.memory.search.terms import query_terms, terms
 from burnish.memory.sessions.keys import TenantKeys
@@ -22,18 +22,18 @@ NAMES = ("user", "session_id", "subject_key", "predicate_key")
 FIELDS = ("text", "vector", *NAMES, "valid_from", "valid_until", "expires_at")
 PAGE = 200
 Fetch = Callable[[Sequence[int], Sequence[str]], Awaitable[Sequence[Sequence[str]]]]
-MOST_ROWS = 200_000
+MAX_ROWS = 200_000
 
 
 def encode(name: str, vector: np.ndarray) -> str:
-    """A vector as it is stored: who made it, and half-precision numbers."""
+    """A vector as it is stored: the embedder's name, and half-precision numbers in base64."""
     return f"{name}:{base64.b64encode(vector.astype('<f2').tobytes()).decode()}"
 
 
 def decode(name: str, stored: str) -> np.ndarray | None:
     """[d] float32, or None for nothing stored or another embedder's vector."""
-    maker, _, packed = stored.rpartition(":")
-    if maker != name or not packed:
+    embedder, _, packed = stored.rpartition(":")
+    if embedder != name or not packed:
         return None
     return np.frombuffer(base64.b64decode(packed), "<f2").astype(np.float32)
 
@@ -43,13 +43,13 @@ class RecordIndex:
 
     def __init__(self, embedder: str) -> None:
         self._embedder = embedder
-        self._empty()
+        self._reset()
 
     def __len__(self) -> int:
         return len(self._place)
 
     async def catch_up(self, redis: Any, keys: TenantKeys, fetch: Fetch) -> None:
-        """Take over what changed since the last time; `fetch` reads rows by their numbers."""
+        """Read what changed since the last time; `fetch` reads rows by their numbers."""
         changes = int(await redis.hget(keys.record_meta, "changes") or 0)
         if changes == self._seen:
             return
@@ -60,49 +60,49 @@ class RecordIndex:
                 await self._load(fetch, {int(entry[1]["seq"]) for entry in entries})
                 self._seen = numbers[-1]
                 return
-        # Too far behind, or Redis went back in time: from the start.
-        self._empty()
-        newest = await redis.zrevrange(keys.record_order, 0, MOST_ROWS - 1)
+        # Too far behind, or Redis lost changes: read everything anew.
+        self._reset()
+        newest = await redis.zrevrange(keys.record_order, 0, MAX_ROWS - 1)
         await self._load(fetch, map(int, reversed(newest)))
         self._seen = changes
 
-    def admitted(self, asked: Filter, now: float) -> np.ndarray:
+    def admitted(self, where: RecordFilter, now: float) -> np.ndarray:
         """[n] bool: the rows that Filter.admits, all at once."""
         count = len(self._postings)
         valid_from, valid_until, expires_at = self._times[:count].T
-        wanted = self._alive[:count].copy()
-        if not asked.include_expired:
-            wanted &= expires_at > now
-        if not asked.include_superseded:
-            at = now if asked.as_of is None else asked.as_of
-            wanted &= (valid_from <= at) & (at < valid_until)
-        names = (asked.user, asked.session_id, asked.subject, asked.predicate)
+        admitted = self._alive[:count].copy()
+        if not where.include_expired:
+            admitted &= expires_at > now
+        if not where.include_superseded:
+            at = now if where.as_of is None else where.as_of
+            admitted &= (valid_from <= at) & (at < valid_until)
+        names = (where.user, where.session_id, where.subject, where.predicate)
         for column, name in enumerate(names):
             if name is not None:
                 key = name if column < 2 else normal(name)
-                wanted &= self._names[:count, column] == self._codes.get(key, -1)
-        return wanted
+                admitted &= self._names[:count, column] == self._codes.get(key, -1)
+        return admitted
 
-    def matching(self, query: str, wanted: np.ndarray, limit: int) -> list[int]:
-        """The numbers of the wanted records that match best by BM25, best first."""
-        scores = self._postings.scores(query_terms(query), self._alive[: len(wanted)])
-        return self._best(np.where(wanted, scores, 0), limit, above=0)
+    def matching(self, query: str, admitted: np.ndarray, limit: int) -> list[int]:
+        """The numbers of the admitted records that match best by BM25, best first."""
+        scores = self._postings.scores(query_terms(query), self._alive[: len(admitted)])
+        return self._best(np.where(admitted, scores, 0), limit, above=0)
 
     def nearest(
-        self, query: np.ndarray, wanted: np.ndarray, limit: int, *, above: float
+        self, query: np.ndarray, admitted: np.ndarray, limit: int, *, above: float
     ) -> list[int]:
-        """The numbers of the wanted records most like `query` [d], best first."""
-        places = np.flatnonzero(wanted)
+        """The numbers of the admitted records most similar to `query` [d], best first."""
+        places = np.flatnonzero(admitted)
         if not len(places) or not query.any() or len(query) != self._vectors.shape[1]:
             return []
-        likeness = np.full(len(wanted), -1, np.float32)
-        # Not `@`: BLAS would wake threads, and wait for each, on cores that a model keeps busy.
-        if len(places) < len(wanted) / 4:
-            likeness[places] = np.einsum("nd,d->n", self._vectors[places], query)
+        similarity = np.full(len(admitted), -1, np.float32)
+        # Not `@`: BLAS would start threads, and wait for each, on cores that a model keeps busy.
+        if len(places) < len(admitted) / 4:
+            similarity[places] = np.einsum("nd,d->n", self._vectors[places], query)
         else:
-            all_rows = np.einsum("nd,d->n", self._vectors[: len(wanted)], query)
-            likeness[places] = all_rows[places]
-        return self._best(likeness, limit, above)
+            all_rows = np.einsum("nd,d->n", self._vectors[: len(admitted)], query)
+            similarity[places] = all_rows[places]
+        return self._best(similarity, limit, above)
 
     def _best(self, scores: np.ndarray, limit: int, above: float) -> list[int]:
         found = np.flatnonzero(scores > above)
@@ -118,12 +118,12 @@ class RecordIndex:
         for start in range(0, len(wanted), PAGE):
             page = wanted[start : start + PAGE]
             for number, row in zip(page, await fetch(page, FIELDS), strict=True):
-                self._take(number, row)
+                self._add_row(number, row)
         dead = len(self._postings) - len(self)
         if dead > max(len(self), PAGE):
-            self._compact()
+            self._drop_dead()
 
-    def _take(self, number: int, row: Sequence[str]) -> None:
+    def _add_row(self, number: int, row: Sequence[str]) -> None:
         old = self._place.pop(number, None)
         if old is not None:
             self._alive[old] = False
@@ -138,26 +138,26 @@ class RecordIndex:
         if vector is not None:
             self._vectors[place] = vector
         self._names[place] = [self._codes.setdefault(name, len(self._codes)) for name in names]
-        ends = (float(moment) if moment else math.inf for moment in row[-2:])
+        ends = (float(seconds) if seconds else math.inf for seconds in row[-2:])
         self._times[place] = (float(row[-3] or 0), *ends)
         self._postings.add(terms(text))
 
     def _reserve(self, rows: int, dimensions: int) -> None:
-        """Room for so many rows and dimensions, with what was there kept and the rest zero."""
-        more = rows > len(self._alive)
+        """Grow the arrays to so many rows and dimensions; new cells are zero."""
+        grow = rows > len(self._alive)
         dimensions = max(dimensions, self._vectors.shape[1])
-        if not more and dimensions == self._vectors.shape[1]:
+        if not grow and dimensions == self._vectors.shape[1]:
             return
-        room = max(2 * rows, PAGE) if more else len(self._alive)
+        capacity = max(2 * rows, PAGE) if grow else len(self._alive)
         self._numbers, self._alive, self._names, self._times, self._vectors = (
-            _grown(self._numbers, (room,)),
-            _grown(self._alive, (room,)),
-            _grown(self._names, (room, len(NAMES))),
-            _grown(self._times, (room, 3)),
-            _grown(self._vectors, (room, dimensions)),
+            _grown(self._numbers, (capacity,)),
+            _grown(self._alive, (capacity,)),
+            _grown(self._names, (capacity, len(NAMES))),
+            _grown(self._times, (capacity, 3)),
+            _grown(self._vectors, (capacity, dimensions)),
         )
 
-    def _compact(self) -> None:
+    def _drop_dead(self) -> None:
         alive = self._alive[: len(self._postings)].copy()
         self._postings.keep(alive)
         count = len(alive)
@@ -166,8 +166,8 @@ class RecordIndex:
         self._alive = np.ones(len(self._numbers), np.bool_)
         self._place = {int(number): place for place, number in enumerate(self._numbers)}
 
-    def _empty(self) -> None:
-        self._seen = 0  # the last change taken over
+    def _reset(self) -> None:
+        self._seen = 0  # the last change that was read
         self._place: dict[int, int] = {}
         self._codes: dict[str, int] = {}
         self._postings = Postings()

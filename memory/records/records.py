@@ -1,18 +1,15 @@
-"""Records: facts that outlive a session, with the time they hold, one shelf per tenant.
+"""Records: facts that outlive a session, with the time in which they hold.
 
 A record in a slot (user, subject, predicate) closes the window of the value before it and
 links both; nothing is overwritten, so `as_of` can ask what held at any time. Every write
-is one script call, and `if_version` makes it a compare-and-set. Search fuses BM25 and
-embeddings, both ranked in this process (record_index.py). `delete` undoes a record; `forget`
-leaves a tombstone that refuses its id. Left out: getting facts out of steps
-(extraction.py), choosing what to forget (forgetting.py).
+is one script call, and `if_version` makes it a compare-and-set. `delete` undoes a record; `forget`
+leaves a tombstone that refuses its id. Left out: ranking (record_search.py), getting facts out of
+steps (extraction.py), choosing what to forget (forgetting.py).
 """
 
-import asyncio
 import json
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -25,31 +22,30 @@ from burnish.memory.records.record import (
     FIELDS,
     INNER,
     PUBLIC,
-    Draft,
-    Filter,
     Record,
+    RecordDraft,
+    RecordFilter,
     from_row,
     parse,
     session_index,
     user_index,
 )
-from burnish.memory.records.record_index import RecordIndex, encode
+from burnish.memory.records.record_search import RecordSearch
 from burnish.memory.search.embedding import Embedder, HashingEmbedder
-from burnish.memory.search.fusion import fuse
 from burnish.memory.sessions.keys import TenantKeys
 from redis.asyncio import Redis
 
 HALF_LIFE = 14 * 86400.0  # of a recall's weight in `heat`
 PAGE = 200
-MOST_SHELVES = 32  # tenants whose vectors this process keeps
 ATTEMPTS = 20
 
 
 class Records:
     """The tenant comes from the caller's key, never from the record.
 
-    `floor` is the likeness below which two of the embedder's vectors have nothing in common;
-    for the hashing embedder that is some four standard deviations of unrelated texts.
+    `floor` is the cosine similarity up to which two of the embedder's vectors have nothing in
+    common; the default is about four standard deviations of unrelated texts with the hashing
+    embedder.
     """
 
     def __init__(
@@ -63,9 +59,7 @@ class Records:
         scripts = files("burnish.memory.records")
         self._redis: Any = redis  # replies are typed for bytes and text alike; ours are text
         self._clock = clock
-        self._embedder = embedder or HashingEmbedder()
-        self._floor = floor
-        self._shelves: OrderedDict[str, tuple[RecordIndex, asyncio.Lock]] = OrderedDict()
+        self._search = RecordSearch(redis, embedder or HashingEmbedder(), floor)
         self._write, self._fetch = (
             redis.register_script((scripts / name).read_text())
             for name in ("record.lua", "record_fetch.lua")
@@ -91,7 +85,7 @@ class Records:
         return (await self._put(tenant, draft, if_version, draft.id is None))[1]
 
     async def learn(self, tenant: str, record: Mapping[str, Any]) -> tuple[str, Record]:
-        """Store what may be known: 'created', 'confirmed' (its slot holds that value) or 'known'
+        """Store what may be stored already: 'created', 'confirmed' (its slot holds that value) or 'known'
         (that id is there, and stays as it is), and the record. Raises BadStep, Forgotten."""
         return await self._put(tenant, parse(record, self._clock()), None, True)
 
@@ -121,7 +115,7 @@ class Records:
         raise AssertionError("the last attempt returns or raises")
 
     async def judge(self, tenant: str, record_id: str, value: float) -> None:
-        """Was it of use where it was recalled? From -1 to 1; judgements add up."""
+        """Count whether it helped where it was recalled, from -1 to 1. Raises BadStep, RecordNotFound."""
         if not -1 <= value <= 1:
             raise BadStep("value must be from -1 (harmful) to 1 (helpful)")
         if not await self._change(TenantKeys(tenant), "judge", record_id, args=[value]):
@@ -137,7 +131,7 @@ class Records:
     async def list(
         self,
         tenant: str,
-        asked: Filter | None = None,
+        where: RecordFilter | None = None,
         *,
         user: str | None = None,
         after: str | None = None,
@@ -146,7 +140,7 @@ class Records:
         """Oldest first; `after` is the last id of the page before. Raises RecordNotFound."""
         start = 0 if after is None else await self._number(tenant, after)
         found: list[Record] = []
-        async with aclosing(self.scan(tenant, asked or Filter(user=user), start)) as records:
+        async with aclosing(self.scan(tenant, where or RecordFilter(user=user), start)) as records:
             async for record, _ in records:
                 found.append(record)
                 if len(found) == limit:
@@ -154,22 +148,22 @@ class Records:
         return found
 
     async def scan(
-        self, tenant: str, asked: Filter, after: int = 0
+        self, tenant: str, where: RecordFilter, after: int = 0
     ) -> AsyncGenerator[tuple[Record, float], None]:
-        """All that is asked for, oldest first, each with its heat now: how likely it is to be
+        """All that the filter admits, oldest first, each with its heat now: how likely it is to be
         needed, as recency and frequency of recalls tell (record_fetch.lua)."""
         keys = TenantKeys(tenant)
         index = "order"
-        if asked.user is not None:
-            index = user_index(asked.user)
-        elif asked.session_id is not None:
-            index = session_index(asked.session_id)
+        if where.user is not None:
+            index = user_index(where.user)
+        elif where.session_id is not None:
+            index = session_index(where.session_id)
         while numbers := await self._redis.zrangebyscore(
             keys.records + index, f"({after}", "+inf", start=0, num=PAGE
         ):
             now = self._clock()
             for row in await self._raw(tenant, numbers, INNER):
-                if row and asked.admits(record := from_row(row), now):
+                if row and where.admits(record := from_row(row), now):
                     heat, at = row[-2:]
                     age = max(now - float(at), 0) if at else 0
                     yield record, float(heat or 0) * 2 ** (-age / HALF_LIFE)
@@ -179,26 +173,22 @@ class Records:
         self,
         tenant: str,
         query: str,
-        asked: Filter | None = None,
+        where: RecordFilter | None = None,
         *,
         user: str | None = None,
         limit: int = 10,
         recall: bool = True,
     ) -> Sequence[dict[str, Any]]:
-        """Best first, each record with its `score`; counted as recalled unless told not to."""
-        asked, depth = asked or Filter(user=user), max(4 * limit, 40)
-        [vector] = await self._embedder.embed([query])
-        shelf, lock = self._shelf(tenant)
-        async with lock:
-            await shelf.catch_up(self._redis, TenantKeys(tenant), partial(self._raw, tenant))
+        """Best first, each record with its `score`; counted as recalled unless `recall` is off."""
+        where = where or RecordFilter(user=user)
+        vector = await self._search.embed(query)
+        index = await self._search.index(tenant, partial(self._raw, tenant))
         now = self._clock()
-        wanted = shelf.admitted(asked, now)
-        near = shelf.nearest(vector, wanted, depth, above=self._floor)
-        best = fuse([shelf.matching(query, wanted, depth), near], limit)
+        best = self._search.rank(index, query, vector, where, limit, now)
         rows = await self._raw(tenant, [number for number, _ in best], recall=recall)
         found = []
         for row, (_, score) in zip(rows, best, strict=True):
-            if row and asked.admits(record := from_row(row), now):  # it may just have changed
+            if row and where.admits(record := from_row(row), now):  # it may just have changed
                 found.append({**record, "score": round(score, 6)})
         return found
 
@@ -230,17 +220,16 @@ class Records:
         return erased
 
     async def _put(
-        self, tenant: str, draft: Draft, if_version: int | None, confirm: bool
+        self, tenant: str, draft: RecordDraft, if_version: int | None, confirm: bool
     ) -> tuple[str, Record]:
         now, record_id = self._clock(), draft.id or f"rec-{uuid.uuid4().hex}"
-        [vector] = await self._embedder.embed([draft.text])
         fields = [part for pair in draft.fields(now).items() for part in pair]
-        fields += ["id", record_id, "vector", encode(self._embedder.name, vector)]
+        fields += ["id", record_id, "vector", await self._search.encoded(draft.text)]
         args = ["1" if confirm else "", draft.slot, "\n".join(draft.indexes)]
-        for many in (PUBLIC, fields):
-            args += [len(many), *many]
-        how, *row = await self._change(TenantKeys(tenant), "put", record_id, if_version, args)
-        return how, from_row(row)
+        for names in (PUBLIC, fields):
+            args += [len(names), *names]
+        outcome, *row = await self._change(TenantKeys(tenant), "put", record_id, if_version, args)
+        return outcome, from_row(row)
 
     async def _change(
         self,
@@ -284,14 +273,6 @@ class Records:
             keys=[keys.record_meta], args=[*head, len(fields), *fields, *numbers]
         )
         return [json.loads(row) for row in rows]
-
-    def _shelf(self, tenant: str) -> tuple[RecordIndex, asyncio.Lock]:
-        if tenant not in self._shelves:
-            self._shelves[tenant] = RecordIndex(self._embedder.name), asyncio.Lock()
-        self._shelves.move_to_end(tenant)
-        while len(self._shelves) > MOST_SHELVES:
-            self._shelves.popitem(last=False)
-        return self._shelves[tenant]
 
 
 def _unknown(record_id: str) -> RecordNotFound:

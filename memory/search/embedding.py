@@ -1,9 +1,9 @@
-"""Embeddings: what search compares besides words.
+"""Text embeddings for search.
 
-`Embedder` is what the store needs; whoever wires it may inject one made from the served
-model. `HashingEmbedder` needs no model at all: words and their character n-grams, hashed
-with signs into a fixed number of dimensions. It knows no synonyms; it does find the other
-forms of a word, misspellings, and text written without spaces, all of which BM25 misses.
+`Embedder` is the protocol; one made from the served model may be injected. `HashingEmbedder` needs no
+model: words and their character n-grams, hashed with signs into a fixed number of dimensions. It
+knows no synonyms, but finds other forms of a word, misspellings, and text written without spaces,
+all of which BM25 misses.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ class HashingEmbedder:
 
 
 def _features(text: str) -> Counter[bytes]:
-    """Feature -> weight. Nothing is known of how rare a word is, but frequent words are
+    """Feature -> weight. Document frequencies are unknown, but frequent words are
     short (Zipf's law of abbreviation), so short ones weigh less; numbers count in full."""
     weights: Counter[bytes] = Counter()
     for word, count in terms(text).items():

@@ -2,7 +2,7 @@
 
 Cormack, Clarke and Buettcher 2009 (SIGIR): each list gives an item 1 / (K + rank), and the
 sums decide. Only ranks count, so BM25 scores and cosines need no common scale; an item
-that one list has and the other lacks is still in, so each rescues what the other misses.
+that only one list has still counts.
 """
 
 from collections import defaultdict

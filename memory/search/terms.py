@@ -1,4 +1,4 @@
-"""Text to search terms: what BM25 counts.
+"""Tokenisation for search: text to the terms that BM25 counts.
 
 Words are case-folded runs of letters, digits and underscores; an identifier also
 counts by its parts (`max_batch_size` is found by "batch"). Left out on purpose:

@@ -1,0 +1,1 @@
+"""Sessions: append-only logs of steps in Redis, with their pins, deletions and compaction plans."""

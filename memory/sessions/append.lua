@@ -67,7 +67,7 @@ for _, step in ipairs(steps) do
       redis.call('HDEL', open, step.answers)
       local group = redis.call('HGET', groups, call)
       redis.call('HSET', groups, call, (group and group .. ',' or '') .. seq)
-      -- The result of a deleted call is deleted with it: half a pair helps nobody.
+      -- The result of a deleted call is deleted with it, so that no half of a pair is left.
       local gone = redis.call('HGET', deleted, call)
       if gone then redis.call('HSET', deleted, seq, gone) end
       table.insert(entry, 'group')

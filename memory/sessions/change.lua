@@ -6,13 +6,13 @@
 -- ARGV  now, undoes ('' or the version whose change this takes back), kind, then by kind:
 --   pin seq reason | unpin seq | delete until seq... | restore seq...
 --   switch from to                  the plan in force; '' is none
---   compact seen header verdicts keep (node json)...
+--   compact seen header decisions keep (node json)...
 --                                   a new plan, refused when the view changed after version `seen`
 -- Returns {'ok', version, ...} or {problem, what}.
 local meta, log, pins, groups = KEYS[1], KEYS[2], KEYS[4], KEYS[6]
-local plans, verdicts, nodes, changes, deleted = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
+local plans, decisions, nodes, changes, deleted = KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12]
 local now, undoes, kind = ARGV[1], ARGV[2], ARGV[3]
-local MOST_CHANGES = 10000
+local MAX_CHANGES = 10000
 
 if redis.call('EXISTS', meta) == 0 then return {'unknown', ''} end
 if redis.call('HEXISTS', meta, 'forgotten_at') == 1 then return {'forgotten', ''} end
@@ -20,7 +20,7 @@ if redis.call('HEXISTS', meta, 'forgotten_at') == 1 then return {'forgotten', ''
 local function settle(...)
   local version = redis.call('HINCRBY', meta, 'version', 1)
   redis.call('HSET', meta, 'changed', version, 'updated_at', now)
-  redis.call('XADD', changes, 'MAXLEN', '~', MOST_CHANGES, version .. '-0',
+  redis.call('XADD', changes, 'MAXLEN', '~', MAX_CHANGES, version .. '-0',
     'kind', kind, 'at', now, 'undoes', undoes, ...)
   return version
 end
@@ -103,13 +103,13 @@ end
 local number = redis.call('HINCRBY', meta, 'plans', 1)
 local plan = 'p' .. number
 redis.call('HSET', plans, plan, ARGV[5])
-redis.call('HSET', verdicts, plan, ARGV[6])
+redis.call('HSET', decisions, plan, ARGV[6])
 redis.call('HSET', meta, 'plan', plan)
 for i = 8, #ARGV, 2 do redis.call('HSET', nodes, ARGV[i], ARGV[i + 1]) end
 
 local old = 'p' .. (number - tonumber(ARGV[7]))
 if redis.call('HDEL', plans, old) == 1 then
-  redis.call('HDEL', verdicts, old)
+  redis.call('HDEL', decisions, old)
   local used = {}
   for _, header in ipairs(redis.call('HVALS', plans)) do
     for _, node in ipairs(cjson.decode(header).nodes) do used[node] = true end

@@ -1,9 +1,9 @@
-"""What people change in a session, and taking it back: pins, deletions, compactions.
+"""Changes to a session and their undo: pins, deletions, compactions.
 
-Every change is written down with the session's version it made, so it can be listed and undone. A
-deletion hides steps at once from views, search and the log, and becomes an erasure when its grace is
-over; until then it can be undone, and the steps are still stored. Who needs them gone now forgets
-them: that is immediate and final (store.py).
+Every change is recorded with the session's version it made, so it can be listed and undone. A
+deletion hides steps at once from views, search and the log, and becomes an erasure when its grace
+period is over; until then the steps are stored and it can be undone. Left out: erasing at once,
+which is `MemoryStore.forget`.
 """
 
 import time
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from burnish.memory.errors import BadCursor, BadStep, UnknownPlan
-from burnish.memory.sessions import snapshot as moments
 from burnish.memory.sessions.keys import DUE, SessionKeys, due_member, of_due_member
 from burnish.memory.sessions.scripts import Scripts, refusal, session_keys
+from burnish.memory.sessions.snapshot import check_exists
 from burnish.memory.sessions.steps import parse_cursor
 
-GRACE = 24 * 3600.0
-LONGEST_GRACE = 30 * 24 * 3600.0
+DELETION_GRACE = 24 * 3600.0
+MAX_DELETION_GRACE = 30 * 24 * 3600.0
 UNDOABLE = ("pin", "unpin", "delete", "compact", "switch")
 
 
@@ -37,23 +37,23 @@ class Changes:
         return reply[0]
 
     async def delete(
-        self, tenant: str, session: str, cursors: Iterable[str | int], grace: float = GRACE
+        self, tenant: str, session: str, cursors: Iterable[str | int], grace: float = DELETION_GRACE
     ) -> dict[str, Any]:
         """Hide these steps, whole tool exchanges with them, and erase them after `grace` seconds.
 
         Raises BadStep for a grace out of range, BadCursor.
         """
         keys = session_keys(tenant, session)
-        if not 0 < grace <= LONGEST_GRACE:
+        if not 0 < grace <= MAX_DELETION_GRACE:
             raise BadStep(
-                f"grace is above 0 and at most {LONGEST_GRACE:.0f} seconds;"
+                f"grace is above 0 and at most {MAX_DELETION_GRACE:.0f} seconds;"
                 " to erase at once, use forget"
             )
         places = [parse_cursor(cursor) for cursor in cursors]
         if not places:
             raise BadCursor("name at least one cursor")
         until = round(self._clock() + grace, 3)
-        # Before the steps are hidden, so that none is hidden that nobody would erase; and after,
+        # Before the steps are hidden, so that none is hidden and never erased; and after,
         # in case a sweep of this session ended in between.
         await self._redis.zadd(DUE, {due_member(keys): until}, lt=True)
         reply = await self._change(keys, "delete", until, *places)
@@ -81,13 +81,13 @@ class Changes:
     async def history(self, tenant: str, session: str, limit: int = 100) -> list[dict[str, Any]]:
         """The changes, newest first. Appends are in the log, with the version each made."""
         keys = session_keys(tenant, session)
-        moments.check(await self._redis.hgetall(keys.meta), keys)
+        check_exists(await self._redis.hgetall(keys.meta), keys)
         return [_public(change) for change in await self._entries(keys, limit)]
 
-    async def sweep(self, most: int = 100) -> int:
+    async def sweep(self, limit: int = 100) -> int:
         """Erase what was deleted and is due, in any session; how many steps. Call it regularly."""
         now = self._clock()
-        due = await self._redis.zrangebyscore(DUE, "-inf", now, start=0, num=most)
+        due = await self._redis.zrangebyscore(DUE, "-inf", now, start=0, num=limit)
         erased = 0
         for member in due:
             keys = of_due_member(member)

@@ -1,5 +1,5 @@
--- Erase single steps. A call and its results go together: half a pair helps nobody. With
--- them goes what was made from them: summary nodes that told of them, and embeddings.
+-- Erase single steps. A call and its results are erased together. With
+-- them goes what was made from them: summary nodes and embeddings.
 -- The stream is written anew without them, because XDEL only marks an entry and leaves
 -- its bytes in memory and snapshots. Cost: the session's length; erasure is rare.
 --
@@ -73,11 +73,11 @@ for seq in pairs(doomed) do
   for _, key in ipairs({pins, groups, deleted, vectors}) do redis.call('HDEL', key, seq) end
 end
 
-local told = redis.call('HGETALL', nodes)
-for i = 1, #told, 2 do
-  for _, seq in ipairs(cjson.decode(told[i + 1]).sources) do
+local held = redis.call('HGETALL', nodes)
+for i = 1, #held, 2 do
+  for _, seq in ipairs(cjson.decode(held[i + 1]).sources) do
     if doomed[tostring(seq)] then
-      redis.call('HDEL', nodes, told[i])
+      redis.call('HDEL', nodes, held[i])
       break
     end
   end

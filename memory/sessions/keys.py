@@ -48,12 +48,12 @@ class SessionKeys:
 
     @property
     def plans(self) -> str:
-        """Plan id -> what a compaction left, see plan.py."""
+        """Plan id -> its header, see plan.py."""
         return self.base + "plans"
 
     @property
-    def verdicts(self) -> str:
-        """Plan id -> the verdict on every step it looked at."""
+    def unit_decisions(self) -> str:
+        """Plan id -> what it decided on every unit, packed."""
         return self.base + "verdicts"
 
     @property
@@ -82,8 +82,8 @@ class SessionKeys:
         return self.base + "lease"
 
     @property
-    def rest(self) -> str:
-        """How long background compaction leaves the session alone."""
+    def backoff(self) -> str:
+        """Background passes without gain, and the log size at which to try again."""
         return self.base + "rest"
 
     @property
@@ -103,12 +103,12 @@ class SessionKeys:
             self.groups,
             self.base + "terms",
             self.plans,
-            self.verdicts,
+            self.unit_decisions,
             self.nodes,
             self.changes,
             self.deleted,
             self.vectors,
-            self.rest,
+            self.backoff,
         ]
 
 
@@ -156,10 +156,6 @@ class TenantKeys:
     @property
     def record_changes(self) -> str:
         return self.records + "changes"
-
-    @property
-    def record_postings(self) -> str:
-        return self.records + "t:"
 
     @property
     def record_fixed(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Reading one session's log: by place, from the newest, by relevance, whole, and in whole units.
 
-A `SessionLog` shows the log as of one moment: up to `upto`, and without the steps in `hidden`,
+A `SessionLog` shows the log of one snapshot: up to `upto`, and without the steps in `hidden`,
 whose deletion can still be undone.
 """
 
@@ -12,7 +12,7 @@ from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.scripts import Scripts
 from burnish.memory.sessions.steps import Step, from_entry
 from burnish.memory.sessions.units import Unit
-from burnish.memory.sessions.vectors import Vectors
+from burnish.memory.sessions.vectors import VectorCache
 
 PAGE = 32
 LONG_PAGE = 500
@@ -20,7 +20,7 @@ FOREVER = 10**15
 
 
 class SessionLog:
-    """Plain stream reading, and the ranking script."""
+    """Reads the stream and calls the ranking script; of what is `hidden` it returns nothing."""
 
     def __init__(
         self,
@@ -37,8 +37,8 @@ class SessionLog:
         self._hidden = frozenset(hidden)
 
     @property
-    def vectors(self) -> Vectors:
-        return Vectors(self._redis, self._scripts, self._keys)
+    def vectors(self) -> VectorCache:
+        return VectorCache(self._redis, self._scripts, self._keys)
 
     async def after(self, seq: int, limit: int) -> list[Step]:
         page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)
@@ -55,7 +55,7 @@ class SessionLog:
         return self._seen(entry for page in pages for entry in page)
 
     async def rank(self, query: str, limit: int) -> list[tuple[Step, float]]:
-        """The best matches with their scores."""
+        """The `limit` steps that match best, with their BM25 scores."""
         scores = await self.places(query, limit)
         found = await self.steps(list(scores))
         return [(step, scores[step.seq]) for step in found[:limit]]
@@ -91,7 +91,7 @@ class SessionLog:
         return list(units.values())
 
     async def newest_first(self, after: int = 0) -> AsyncGenerator[Unit, None]:
-        """The log backwards down to the step behind `after`, a page at a time."""
+        """The log backwards down to the step after `after`, a page at a time."""
         end, seen = str(self._upto), set()
         while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", PAGE):
             for unit in await self.units(self._seen(page)):
@@ -100,7 +100,7 @@ class SessionLog:
                     yield unit
             end = f"({page[-1][0]}"
 
-    async def whole(self) -> list[Unit]:
+    async def all_units(self) -> list[Unit]:
         """Every unit, in the order of the log. Linear in its length."""
         steps: list[Step] = []
         start = "-"

@@ -1,8 +1,8 @@
-"""A plan: what one compaction decided, as it is stored beside the log.
+"""A compaction plan: what one compaction decided, as it is stored beside the log.
 
 The header is small and read with every view: which units are shown and in which form, and which
-summary nodes. The verdicts on all units, with score and reason, are read only by those who ask
-what left and why; they are kept compressed.
+summary nodes. The decisions on all units, with score and reason, are read only to tell what left
+and why; they are kept compressed.
 """
 
 import base64
@@ -14,24 +14,26 @@ from enum import StrEnum
 from typing import Any
 
 
-class Verdict(StrEnum):
+class Action(StrEnum):
+    """What a compaction does with a unit."""
+
     KEEP = "keep"
     SHORTEN = "shorten"  # its first and last lines, see memory/views/shorten.py
     CLEAR = "clear"  # the call stays, its results become a placeholder
-    SUMMARISE = "summarise"  # stands behind a summary node, together with its neighbours
+    SUMMARISE = "summarise"  # a summary node stands for it and its neighbours
     DROP = "drop"  # out of the view; search, recall and expand still reach it
 
 
-SHOWN = (Verdict.KEEP, Verdict.SHORTEN, Verdict.CLEAR)
+SHOWN_ACTIONS = (Action.KEEP, Action.SHORTEN, Action.CLEAR)
 
 
 @dataclass(frozen=True)
-class Ruling:
-    """One unit's fate; `seq` is its first step, `tokens` its whole size."""
+class UnitDecision:
+    """The decision on one unit; `seq` is its first step, `tokens` its size when shown whole."""
 
     seq: int
     tokens: int
-    verdict: Verdict
+    action: Action
     score: float
     why: str
 
@@ -39,22 +41,24 @@ class Ruling:
         return {
             "cursor": str(self.seq),
             "tokens": self.tokens,
-            "verdict": self.verdict.value,
+            "verdict": self.action.value,
             "score": self.score,
             "why": self.why,
         }
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownUnit:
+    """A unit that the plan shows, by its first step, and in which form."""
+
     seq: int
-    verdict: Verdict
+    action: Action
     score: float
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Steps up to `upto` are shown as it says; those after it are the tail."""
+class CompactionPlan:
+    """Steps up to `upto` are shown as the plan says; those after it are the tail."""
 
     id: str
     parent: str  # the plan in force when this was made, or ""
@@ -70,17 +74,17 @@ class Plan:
     created_at: float
     seconds: float
     counts: dict[str, int]
-    shown: tuple[Shown, ...]
+    shown: tuple[ShownUnit, ...]
     nodes: tuple[str, ...]
 
     def to_json(self) -> str:
-        shown = [[s.seq, s.verdict.value, s.score] for s in self.shown]
+        shown = [[s.seq, s.action.value, s.score] for s in self.shown]
         return json.dumps({**asdict(self), "shown": shown}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, plan: str, text: str) -> "Plan":
+    def from_json(cls, plan: str, text: str) -> "CompactionPlan":
         header = json.loads(text)
-        shown = tuple(Shown(seq, Verdict(v), score) for seq, v, score in header["shown"])
+        shown = tuple(ShownUnit(seq, Action(v), score) for seq, v, score in header["shown"])
         return cls(**{**header, "id": plan, "shown": shown, "nodes": tuple(header["nodes"])})
 
     def public(self) -> dict[str, Any]:
@@ -102,20 +106,20 @@ class Plan:
         }
 
 
-def pack_rulings(rulings: Sequence[Ruling], trace: str = "") -> str:
-    """`trace` is what a learned policy needs to learn from this plan later, on lines of its own."""
-    whys = {why: i for i, why in enumerate(dict.fromkeys(r.why for r in rulings))}
-    rows = [[r.seq, r.tokens, r.verdict.value, r.score, whys[r.why]] for r in rulings]
+def pack_decisions(decisions: Sequence[UnitDecision], trace: str = "") -> str:
+    """Compressed and in base64; `trace` follows on lines of its own (policies/learned.py)."""
+    whys = {why: i for i, why in enumerate(dict.fromkeys(r.why for r in decisions))}
+    rows = [[r.seq, r.tokens, r.action.value, r.score, whys[r.why]] for r in decisions]
     text = json.dumps([list(whys), rows], separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(text.encode())).decode()
     return f"{packed}\n{trace}" if trace else packed
 
 
-def unpack_rulings(packed: str) -> list[Ruling]:
+def unpack_decisions(packed: str) -> list[UnitDecision]:
     whys, rows = json.loads(zlib.decompress(base64.b64decode(packed.partition("\n")[0])))
-    return [Ruling(seq, n, Verdict(v), score, whys[why]) for seq, n, v, score, why in rows]
+    return [UnitDecision(seq, n, Action(v), score, whys[why]) for seq, n, v, score, why in rows]
 
 
 def trace_of(packed: str) -> str:
-    """The trace beside packed rulings, or ""."""
+    """The sampling trace packed with the decisions, or ""."""
     return packed.partition("\n")[2]

@@ -1,11 +1,12 @@
 -- BM25 over one session's steps, ranked where the postings are: only the best few leave.
+-- The formula is that of search/bm25.py; a test holds the two to the same scores.
 --
 -- KEYS  meta (fields docs, length), then one posting list per query term (see append.lua)
 -- ARGV  limit, before: only steps with a smaller number count (0: all)
 -- Returns {step, score, ...}, best first; equal scores: the newer step first.
 local K1, B = 1.2, 0.75
 local SIZE = 8
-local MOST_POSTINGS = 5000 -- bounds the time of a query made of common words
+local MAX_POSTINGS = 5000 -- bounds the time of a query made of common words
 
 local limit, before = tonumber(ARGV[1]), tonumber(ARGV[2])
 local totals = redis.call('HMGET', KEYS[1], 'docs', 'length')
@@ -27,10 +28,10 @@ end)
 local scores, read = {}, 0
 for i, list in ipairs(lists) do
   read = read + list.n
-  if i > 1 and read > MOST_POSTINGS then break end
+  if i > 1 and read > MAX_POSTINGS then break end
   local idf = math.log(1 + (docs - list.n + 0.5) / (list.n + 0.5))
   -- A list longer than the bound counts by its newest part.
-  local from = math.max(0, list.n - MOST_POSTINGS) * SIZE
+  local from = math.max(0, list.n - MAX_POSTINGS) * SIZE
   local postings = redis.call('GETRANGE', list.key, from, -1)
   for at = 1, #postings, SIZE do
     local step, tf, size = struct.unpack('>I4I2I2', postings, at)

@@ -44,7 +44,7 @@ class Scripts:
 
 
 def session_keys(tenant: str, session: str) -> SessionKeys:
-    """Raises BadStep for a name no session can have."""
+    """The keys of a session. Raises BadStep for a name no session can have."""
     clean("session_id", session, 256)
     if not session or not session.isprintable():
         raise BadStep("a session id is 1 to 256 printable characters")
@@ -52,6 +52,7 @@ def session_keys(tenant: str, session: str) -> SessionKeys:
 
 
 def refusal(problem: str, what: str, session: str) -> Exception:
+    """The error for a script's reply {problem, what}."""
     match problem:
         case "forgotten":
             return Forgotten(f"session {session!r} was forgotten: start one with another id")

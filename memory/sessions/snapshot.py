@@ -1,7 +1,7 @@
-"""A session at one moment: how far the log went, what was pinned, which plan was in force.
+"""A snapshot of a session at one version: the log's length, pins, deletions, the plan in force.
 
-`now` reads it, `at` works out that of an earlier version by walking the changes backwards. What
-was erased since does not come back: an earlier moment is shown without it.
+`current_snapshot` reads it, `snapshot_at` works out that of an earlier version by walking the changes backwards. What
+was erased since does not come back: an earlier snapshot is without it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,18 +10,20 @@ from typing import Any
 
 from burnish.memory.errors import Forgotten, SessionNotFound, Stale, UnknownPlan
 from burnish.memory.sessions.keys import SessionKeys
-from burnish.memory.sessions.plan import Plan
+from burnish.memory.sessions.plan import CompactionPlan
 from burnish.memory.sessions.steps import from_entry
 
 
 @dataclass(frozen=True)
 class SessionSnapshot:
+    """What a view depends on besides the steps themselves."""
+
     version: int
     seq: int  # the newest step's place
     tokens: int  # of the whole log
     floor: tuple[int, ...]  # pinned steps and open tool calls
     hidden: frozenset[int]  # deleted, for as long as that can be undone
-    plan: Plan | None
+    plan: CompactionPlan | None
 
     @property
     def used(self) -> int:
@@ -34,15 +36,15 @@ class SessionSnapshot:
         return self.tokens - (self.plan.log_tokens if self.plan else 0)
 
 
-async def now(redis: Any, keys: SessionKeys) -> SessionSnapshot:
-    """Raises SessionNotFound, Forgotten."""
+async def current_snapshot(redis: Any, keys: SessionKeys) -> SessionSnapshot:
+    """The session as it is. Raises SessionNotFound, Forgotten."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
         pipe.hkeys(keys.pins)
         pipe.hvals(keys.open)
         pipe.hkeys(keys.deleted)
         meta, pins, waiting, deleted = await pipe.execute()
-    check(meta, keys)
+    check_exists(meta, keys)
     hidden = frozenset(map(int, deleted))
     return SessionSnapshot(
         version=int(meta["version"]),
@@ -50,12 +52,12 @@ async def now(redis: Any, keys: SessionKeys) -> SessionSnapshot:
         tokens=int(meta["tokens"]),
         floor=_floor(map(int, [*pins, *waiting]), hidden),
         hidden=hidden,
-        plan=await plan_of(redis, keys, meta.get("plan", "")),
+        plan=await load_plan(redis, keys, meta.get("plan", "")),
     )
 
 
-async def at(redis: Any, keys: SessionKeys, version: int) -> SessionSnapshot:
-    """The moment of that version. Raises Stale when it is no version the session had."""
+async def snapshot_at(redis: Any, keys: SessionKeys, version: int) -> SessionSnapshot:
+    """The session at that version. Raises Stale when it is no version the session had."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
         pipe.hkeys(keys.pins)
@@ -64,7 +66,7 @@ async def at(redis: Any, keys: SessionKeys, version: int) -> SessionSnapshot:
         pipe.hkeys(keys.deleted)
         pipe.xrevrange(keys.changes, "+", f"{version + 1}-0")
         meta, pins, groups, waiting, deleted, later = await pipe.execute()
-    check(meta, keys)
+    check_exists(meta, keys)
     if not 0 < version <= int(meta["version"]):
         raise Stale(f"the session has versions 1 to {meta['version']}, not {version}")
     pinned, hidden, plan = set(map(int, pins)), set(map(int, deleted)), meta.get("plan", "")
@@ -96,21 +98,21 @@ async def at(redis: Any, keys: SessionKeys, version: int) -> SessionSnapshot:
         tokens=int(meta["tokens"]),
         floor=_floor(floor, hidden),
         hidden=frozenset(hidden),
-        plan=await plan_of(redis, keys, plan),
+        plan=await load_plan(redis, keys, plan),
     )
 
 
-async def plan_of(redis: Any, keys: SessionKeys, plan: str) -> Plan | None:
-    """Raises UnknownPlan for one too old to be kept."""
+async def load_plan(redis: Any, keys: SessionKeys, plan: str) -> CompactionPlan | None:
+    """The plan of that id, None for "". Raises UnknownPlan for one too old to be kept."""
     if not plan:
         return None
     header = await redis.hget(keys.plans, plan)
     if header is None:
         raise UnknownPlan(f"no plan {plan!r} (any more) in session {keys.session!r}")
-    return Plan.from_json(plan, header)
+    return CompactionPlan.from_json(plan, header)
 
 
-def check(meta: Mapping[str, str], keys: SessionKeys) -> None:
+def check_exists(meta: Mapping[str, str], keys: SessionKeys) -> None:
     if not meta:
         raise SessionNotFound(f"no session {keys.session!r}: append a step to begin it")
     if "forgotten_at" in meta:
@@ -122,7 +124,7 @@ def _floor(places: Iterable[int], hidden: Iterable[int]) -> tuple[int, ...]:
 
 
 async def _last_step(redis: Any, keys: SessionKeys, version: int, newest: int) -> int:
-    """The newest step that was there at `version`: by halves, since versions only grow."""
+    """The newest step that was there at `version`: by bisection, since versions only grow."""
     low, high = 0, newest
     while low < high:
         middle = (low + high + 1) // 2

@@ -1,6 +1,6 @@
-"""A step: one message, tool call or tool result, the unit that is kept or left out whole.
+"""A step: one message, tool call or tool result.
 
-`parse` turns what a client sent into a `Draft`; the log gives it a cursor and it
+`parse` turns what a client sent into a `StepDraft`; the log gives it a cursor and it
 becomes a `Step`. Content parts are joined to text; images and audio are refused.
 """
 
@@ -24,7 +24,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class StepDraft:
     """A step as a client sends it; the id makes sending it again harmless."""
 
     id: str
@@ -62,7 +62,7 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step(Draft):
+class Step(StepDraft):
     """A step in the log. `group` is the call a tool result answers, 0 for none; `version` is
     the session's when the step came."""
 
@@ -97,7 +97,7 @@ class Step(Draft):
         return {**facts, **self.message(), "tokens": self.tokens, "at": self.time}
 
 
-def parse(event: Mapping[str, Any]) -> Draft:
+def parse(event: Mapping[str, Any]) -> StepDraft:
     """Check one event as a client sent it. Raises BadStep or TooLarge, saying which field."""
     unknown = set(event) - _FIELDS
     if unknown:
@@ -115,7 +115,7 @@ def parse(event: Mapping[str, Any]) -> Draft:
     content = _content(event.get("content"))
     if not content and not calls and role != "tool":
         raise BadStep("content is empty")
-    return Draft(
+    return StepDraft(
         id=_id(event.get("id")),
         role=role,
         content=content,
@@ -127,7 +127,7 @@ def parse(event: Mapping[str, Any]) -> Draft:
     )
 
 
-def to_json(draft: Draft, tokens: int, length: int, at: float) -> str:
+def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
     """The step as it is stored, in one piece; `length` is its number of terms, for BM25."""
     step: dict[str, Any] = {
         "id": draft.id,

@@ -1,7 +1,7 @@
-"""Embeddings of a session's units, worked out once and kept beside the log.
+"""A cache of the embeddings of a session's units, kept beside the log.
 
-A cache: it may be lost at any time. A vector tells of its step, so it is stored only while the
-step is there, and erased with it.
+It may be lost at any time. A vector reveals what its step says, so it is stored only while the step
+is, and erased with it.
 """
 
 import base64
@@ -17,32 +17,34 @@ from burnish.memory.sessions.units import Unit
 BATCH = 64
 
 
-class Vectors:
+class VectorCache:
+    """Of one session."""
+
     def __init__(self, redis: Any, scripts: Scripts, keys: SessionKeys) -> None:
         self._redis = redis
         self._scripts = scripts
         self._keys = keys
 
-    async def of(self, units: Sequence[Unit], embedder: Embedder) -> np.ndarray:
-        """[n, d] in the order given. A unit that gained a result is embedded anew."""
+    async def get(self, units: Sequence[Unit], embedder: Embedder) -> np.ndarray:
+        """Embeddings [n, d] of the units, in order. A unit that gained a result is embedded anew."""
         if not units:
             return await embedder.embed([])
         rows = await self._redis.hmget(self._keys.vectors, [str(unit.last) for unit in units])
-        mark = f"{embedder.name}|"
+        prefix = f"{embedder.name}|"
         found = {
-            unit.last: _unpack(row[len(mark) :])
+            unit.last: _unpack(row[len(prefix) :])
             for unit, row in zip(units, rows, strict=True)
-            if row and row.startswith(mark)
+            if row and row.startswith(prefix)
         }
         missing = [unit for unit in units if unit.last not in found]
         for start in range(0, len(missing), BATCH):
-            some = missing[start : start + BATCH]
-            fresh = await embedder.embed([unit.text for unit in some])
-            # Halves, so that a vector is the same whether it comes from here or from the cache.
+            batch = missing[start : start + BATCH]
+            fresh = await embedder.embed([unit.text for unit in batch])
+            # Rounded, so that a vector is the same whether it comes from here or from the cache.
             halves = fresh.astype(np.float16)
-            args = [x for u, row in zip(some, halves, strict=True) for x in (u.last, _pack(row))]
-            await self._scripts.keep_vectors(keys=self._keys.fixed, args=[mark, *args])
-            found |= {u.last: row for u, row in zip(some, halves, strict=True)}
+            args = [x for u, row in zip(batch, halves, strict=True) for x in (u.last, _pack(row))]
+            await self._scripts.keep_vectors(keys=self._keys.fixed, args=[prefix, *args])
+            found |= {u.last: row for u, row in zip(batch, halves, strict=True)}
         return np.stack([found[unit.last] for unit in units]).astype(np.float32)
 
 

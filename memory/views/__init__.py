@@ -1,0 +1,1 @@
+"""Views: the messages of a session that fit a token budget."""

@@ -1,11 +1,10 @@
-"""What was said earlier, as quoted data: recalled steps and summaries.
+"""Quoting recalled steps and summaries as data, against prompt injection.
 
-What was said earlier may hold instructions meant to mislead. So a recalled step never
-becomes a message of its own, least of all a system one: it is quoted inside a block
-whose every quoted line begins with "> ", and whose closing tag carries a mark that
-occurs nowhere in what is quoted. Content cannot imitate a provenance line, nor close
-the block. A summary is made from such content and is quoted the same way. Whoever turns
-messages into token ids must still encode content with special tokens off, as for any message.
+Earlier steps may hold instructions meant to mislead. So a recalled step never becomes a message of
+its own: it is quoted inside a block whose every quoted line begins with "> ", and whose closing tag
+carries a digest that occurs nowhere in the quote. Content cannot imitate a provenance line, nor
+close the block. A summary is made from such content and is quoted the same way. Left out: special
+tokens, which must be off when messages are encoded, as for any message.
 """
 
 from collections.abc import Sequence
@@ -41,10 +40,10 @@ def _prefixed(text: str) -> str:
 
 
 def _tagged(kind: str, note: str, body: str) -> str:
-    """The same body gives the same tag; its mark is never part of the body."""
-    mark = body
+    """The same body gives the same tag; its digest never occurs in the body."""
+    digest = body
     while True:
-        mark = blake2s(mark.encode(), digest_size=4).hexdigest()
-        if mark not in body:
+        digest = blake2s(digest.encode(), digest_size=4).hexdigest()
+        if digest not in body:
             inside = f"{note}\n{body}" if body else note
-            return f"<{kind}-{mark}>\n{inside}\n</{kind}-{mark}>"
+            return f"<{kind}-{digest}>\n{inside}\n</{kind}-{digest}>"

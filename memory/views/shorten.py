@@ -1,7 +1,7 @@
-"""A long step made short: its first and last lines, and a note of what is missing and where.
+"""Shortening a long step: its first and last lines, and a note of what is missing.
 
-Deterministic and without a model. Calls stay as they are, since a cut call is no call any more.
-What is left out is one `expand` away, and the note says so.
+Deterministic and without a model. Tool calls stay whole, since a cut one would be invalid. The note
+says how to read what is left out (`expand`).
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ def shorten(step: Step) -> Step:
     """The step with its content made short, or as it is where that would save nothing."""
     lines = step.content.splitlines()
     head = "\n".join(lines[:HEAD_LINES])[:HEAD_CHARACTERS]
-    rest = step.content[len(head) :] if len(lines) <= HEAD_LINES else _last(lines)
+    rest = step.content[len(head) :] if len(lines) <= HEAD_LINES else _tail(lines)
     tail = rest[-TAIL_CHARACTERS:]
     missing = len(step.content) - len(head) - len(tail)
     note = f"[{missing} characters left out; expand step {step.cursor} to read them]"
@@ -30,7 +30,7 @@ def clear(step: Step) -> Step:
     return _if_shorter(step, f"[result cleared; expand step {step.cursor} to read it]")
 
 
-def _last(lines: list[str]) -> str:
+def _tail(lines: list[str]) -> str:
     return "\n".join(lines[HEAD_LINES:][-TAIL_LINES:])
 
 

@@ -1,10 +1,10 @@
-"""Which steps an agent sees within a token budget: floor, what the plan shows, recalled, tail.
+"""A view: which steps an agent sees within a token budget.
 
 A `View` is filled in order of importance and rendered in the order of the log: the pinned
 floor (system and task steps, open tool calls, pins), what a compaction kept and its summary
-nodes, one block that quotes recalled steps, the recent tail. It is plain arithmetic on steps
-it is handed; fetching, ranking and deciding are others'. Steps enter whole or in a form that
-says what it leaves out, and a tool call only together with its result.
+nodes, one block that quotes recalled steps, the recent tail. Steps enter whole or in a form that
+says what it leaves out, and a tool call only together with its result. Left out: fetching,
+ranking and deciding.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +44,7 @@ class ContextView(TypedDict):
 
 
 @dataclass(frozen=True)
-class Node:
+class SummaryNode:
     """A summary, made from raw steps only. `tokens` is what its message costs."""
 
     id: str
@@ -66,12 +66,12 @@ class View:
         self.tokens = 0
         self._cost = cost
         self._shown: dict[int, Unit] = {}
-        self._nodes: list[Node] = []
+        self._nodes: list[SummaryNode] = []
         self._recalled: list[Unit] = []
 
     @property
     def seqs(self) -> set[int]:
-        """The steps that are shown."""
+        """Places of the steps that are shown, summaries and quotes apart."""
         return {step.seq for unit in self._shown.values() for step in unit.steps}
 
     @property
@@ -82,44 +82,44 @@ class View:
         return unit.first in self._shown or any(u.first == unit.first for u in self._recalled)
 
     def add_floor(self, units: Iterable[Unit]) -> None:
-        """Take what must be there. Raises BudgetTooSmall, which names the floor's size."""
+        """Show what must be shown. Raises BudgetTooSmall, which names the floor's size."""
         for unit in units:
             if unit not in self:
                 self._show(unit)
         if self.tokens > self.budget:
             raise BudgetTooSmall(floor=self.tokens, budget=self.budget)
 
-    def add(self, unit: Unit, room: int) -> int | None:
-        """Take a unit, if it costs at most `room`. Its cost, or None: no room."""
+    def add(self, unit: Unit, available: int) -> int | None:
+        """Show a unit if it costs at most `available` tokens. Its cost, or None if it does not fit."""
         if unit in self:
             return 0
-        if unit.tokens > min(room, self.left):
+        if unit.tokens > min(available, self.left):
             return None
         self._show(unit)
         return unit.tokens
 
-    def add_node(self, node: Node, room: int) -> int | None:
-        """Take a summary, if it costs at most `room`. Its cost, or None: no room."""
-        if node.tokens > min(room, self.left):
+    def add_node(self, node: SummaryNode, available: int) -> int | None:
+        """Show a summary if it costs at most `available` tokens. Its cost, or None if not."""
+        if node.tokens > min(available, self.left):
             return None
         self._nodes.append(node)
         self.tokens += node.tokens
         return node.tokens
 
-    def recall(self, ranked: Sequence[Unit], room: int) -> None:
-        """Quote the best of `ranked` that fit `room`, in the order of the log, in one block."""
-        most = min(room, self.left)
-        room = most - self._cost(quote_block(()))
+    def recall(self, ranked: Sequence[Unit], available: int) -> None:
+        """Quote the best of `ranked` that fit `available` tokens, in log order, in one block."""
+        limit = min(available, self.left)
+        remaining = limit - self._cost(quote_block(()))
         chosen: list[Unit] = []
-        # About what quoting adds to a step: a line of provenance, and a mark per line.
+        # What quoting adds to a step, estimated: a provenance line, and a mark per line.
         origin = self._cost("[10000 assistant 2026-01-01T00:00:00Z]\n> ") - 2 * self._cost("")
         for unit in ranked:
             price = sum(step.tokens + origin + step.text.count("\n") for step in unit.steps)
-            if unit not in self and unit not in chosen and price <= room:
+            if unit not in self and unit not in chosen and price <= remaining:
                 chosen.append(unit)
-                room -= price
+                remaining -= price
         # Token counts do not add up exactly; the block as a whole is what counts.
-        while chosen and (cost := self._cost(_block(chosen))) > most:
+        while chosen and (cost := self._cost(_block(chosen))) > limit:
             chosen.pop()
         if chosen:
             self.tokens += cost
@@ -156,7 +156,7 @@ def _message(step: Step, form: str) -> ViewMessage:
     return message
 
 
-def _summary(node: Node) -> ViewMessage:
+def _summary(node: SummaryNode) -> ViewMessage:
     return ViewMessage(
         role="user",
         content=node.content,

@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from burnish.learner.compactor.figures import Point
-from burnish.learner.compactor.worlds import HORIZON
+from burnish.learner.compactor.evaluation import BudgetPoint
+from burnish.learner.compactor.world_generator import HORIZON
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.base import Policy
-from burnish.memory.compaction.policies.bm25 import Bm25
-from burnish.memory.compaction.policies.clear_tools import ClearTools
-from burnish.memory.compaction.policies.indexer import Indexer
-from burnish.memory.compaction.policies.learned import Learned
-from burnish.memory.compaction.policies.recent import Recent
-from burnish.memory.compaction.policies.summary import Summary
-from burnish.ops.bench.lib import memory_report as report
+from burnish.memory.compaction import (
+    Bm25Policy,
+    ClearToolsPolicy,
+    CompactionPolicies,
+    CompactionPolicy,
+    IndexerPolicy,
+    LearnedPolicy,
+    RecentPolicy,
+    SummaryPolicy,
+)
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib import memory_speed as speed
 from burnish.ops.bench.lib.memory_goals import check_goals
@@ -77,33 +78,40 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
-    learned = Learned()
-    indexer = Indexer(scores.CachedEmbedder(EngineEmbedder(engine)))
-    own: list[Policy] = [Recent(), ClearTools(), Bm25(), indexer, Summary(), learned]
+    learned = LearnedPolicy()
+    indexer = IndexerPolicy(scores.CachedEmbedder(EngineEmbedder(engine)))
+    own: list[CompactionPolicy] = [
+        RecentPolicy(),
+        ClearToolsPolicy(),
+        Bm25Policy(),
+        indexer,
+        SummaryPolicy(),
+        learned,
+    ]
     figures: dict[str, Any] = {}
 
     log_progress("score kept on held-out worlds")
-    arenas = scores.worlds(0, worlds, HORIZON, 12)
-    found = asyncio.run(scores.curves(own, arenas, SHARES, log_progress))
+    environments = scores.worlds(0, worlds, HORIZON, 12)
+    found = asyncio.run(scores.curves(own, environments, SHARES, log_progress))
     figures["score"] = _points(found)
     figures["enough"] = scores.least_shares(found)
     log_progress("the same at ten times the horizon")
-    arenas = scores.worlds(100, long_worlds, scores.LONG, 27)
-    few: list[Policy] = [Bm25(), learned]
-    found = asyncio.run(scores.curves(few, arenas, LONG_SHARES, log_progress))
+    environments = scores.worlds(100, long_worlds, scores.LONG, 27)
+    few: list[CompactionPolicy] = [Bm25Policy(), learned]
+    found = asyncio.run(scores.curves(few, environments, LONG_SHARES, log_progress))
     figures["score_long"] = _points(found)
     figures["enough_long"] = scores.least_shares(found)
-    del arenas
+    del environments
 
     log_progress("needles and variables")
     size, budget = (16_000, 1000) if quick else (128_000, 4000)
     seeds = range(1 if quick else 3)
     figures["ruler"] = asyncio.run(
-        scores.ruler([Recent(), Bm25(), learned], size, budget, count, seeds)
+        scores.ruler([RecentPolicy(), Bm25Policy(), learned], size, budget, count, seeds)
     )
     log_progress("a second reader")
     figures["second_reader"] = second.second_reader(
-        engine, [Recent(), Bm25(), learned], count, 10 if quick else second.QUESTIONS
+        engine, [RecentPolicy(), Bm25Policy(), learned], count, 10 if quick else second.QUESTIONS
     )
     with speed.redis_server() as url:
         figures |= asyncio.run(_on_redis(url, count, learned, quick))
@@ -118,12 +126,12 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
     return figures
 
 
-async def _on_redis(url: str, count: Any, learned: Policy, quick: bool) -> dict[str, Any]:
+async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool) -> dict[str, Any]:
     from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
     try:
-        store = MemoryStore(client, count, policies=Policies([Summary(), learned]))
+        store = MemoryStore(client, count, policies=CompactionPolicies([SummaryPolicy(), learned]))
         log_progress("ten re-compactions")
         seeds = range(1 if quick else 4)
         names = ("recent", "bm25", "summary", "learned")
@@ -167,7 +175,75 @@ def _peers(worlds: int) -> dict[str, Any]:
         return {**found, "versions": {name: installed.get(name) for name in PEERS[:3]}}
 
 
-def _points(found: dict[str, list[Point]]) -> dict[str, list[dict[str, float]]]:
+def judge(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each promise, what was measured, and whether it was kept."""
+    least, long = figures["enough"], figures["enough_long"]
+    ours = least["learned"] or 1.0
+    best = min((share or 1.0 for name, share in least.items() if name != "learned"), default=1.0)
+    for points in _peer_scores(figures).values():
+        best = min(best, _enough_of(points) or 1.0)
+    ruler = min(figures["ruler"]["learned"].values())
+    latency = figures["latency"]
+    small, large = latency[min(latency, key=int)], latency[max(latency, key=int)]
+    grown = large["append_ms"]["p95"] / small["append_ms"]["p95"]
+    goals = [
+        _goal("tokens for 98% of the score, learned", ours, "<= 0.10", ours <= 0.1),
+        _goal("... against the best other", ours / best, "<= 0.5", ours <= 0.5 * best),
+        _goal(
+            "... at 10x the horizon, against 1x",
+            (long["learned"] or 1.0) / ours,
+            "<= 1.5",
+            (long["learned"] or 1.0) <= 1.5 * ours,
+        ),
+        _goal("needles and variables", ruler, ">= 0.99", ruler >= 0.99),
+        _goal(
+            "facts lost by ten compactions, learned",
+            figures["recompacted"]["learned"]["lost_by_10"],
+            "0",
+            figures["recompacted"]["learned"]["lost_by_10"] == 0,
+        ),
+        _goal("append p95, ms", large["append_ms"]["p95"], "<= 5", large["append_ms"]["p95"] <= 5),
+        _goal("... against 100 steps", grown, "<= 1.2", grown <= 1.2),
+        _goal(
+            "context p95, ms", large["context_ms"]["p95"], "<= 25", large["context_ms"]["p95"] <= 25
+        ),
+        _goal("texts of other tenants", figures["tenants"]["crossed"], "0", True)
+        | {"met": figures["tenants"]["crossed"] == 0},
+    ]
+    mem0 = figures.get("peers", {}).get("mem0", {}).get("search_ms_at_300")
+    if mem0:
+        mine = figures["records"]["search_ms"]["p50"]
+        bound = f"< {mem0['p50']:.2f} (Mem0 at 300)"
+        goals.append(_goal("record search p50 at 10k, ms", mine, bound, mine < mem0["p50"]))
+    if writers := figures.get("writers"):
+        bad = sum(writers[k] for k in ("missing", "twice", "out_of_order", "at_another_place"))
+        whole = writers["acknowledged"] == writers["sent"]
+        goals.append(_goal("steps lost, doubled or moved", bad, "0", bad == 0 and whole))
+    return goals
+
+
+def _goal(what: str, value: float, bound: str, met: bool) -> dict[str, Any]:
+    return {"what": what, "value": round(float(value), 4), "goal": bound, "met": bool(met)}
+
+
+def _peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
+    peers = figures.get("peers", {})
+    return {
+        name: peer["score"]
+        for name, peer in peers.items()
+        if isinstance(peer, dict) and "score" in peer
+    }
+
+
+def _enough_of(points: dict[str, float]) -> float | None:
+    from burnish.learner.compactor.evaluation import least_budget
+
+    return least_budget(
+        [BudgetPoint(float(share), score, float(share)) for share, score in points.items()]
+    )
+
+
+def _points(found: dict[str, list[BudgetPoint]]) -> dict[str, list[dict[str, float]]]:
     return {
         name: [{k: round(v, 4) for k, v in asdict(point).items()} for point in points]
         for name, points in found.items()

@@ -100,6 +100,7 @@ class Load:
 def add_versions(service: RunningService, model: Path, count: int) -> tuple[list[int], list[int]]:
     """Register adapters of small noise; returns their versions and the model's end-of-sequence ids."""
     import torch
+    from burnish.kernels.loading import load_model
     from burnish.kernels.lora import (
         AdapterWeights,
         LoraSpec,
@@ -107,7 +108,6 @@ def add_versions(service: RunningService, model: Path, count: int) -> tuple[list
         init_adapter,
         save_adapter,
     )
-    from burnish.kernels.loading import load_model
     from burnish.serving.registry import PolicyRegistry
 
     loaded = load_model(model)

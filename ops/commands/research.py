@@ -111,8 +111,10 @@ def train_compactor(
         if online:
             command.learn_online(LearnerSettings())
         else:
-            recipe = command.Recipe(seed, imitation, reward, worlds, threads=threads)
-            command.run(out, recipe, fresh=fresh)
+            training = command.CompactorTrainingConfig(
+                seed, imitation, reward, worlds, threads=threads
+            )
+            command.run(out, training, fresh=fresh)
             if register:
                 command.register(out, LearnerSettings())
     except command.CompactorError as error:

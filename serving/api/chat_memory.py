@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.feedback.events import MemoryUsed
-from burnish.memory import BudgetTooSmall, ContextView, MemoryStore, StoreError
-from burnish.memory.store import MAX_BATCH
+from burnish.memory import MAX_BATCH, BudgetTooSmall, ContextView, MemoryStore, StoreError
 from burnish.serving.api.chat_template import text_of
 from burnish.serving.api.errors import ApiError
 from redis.exceptions import RedisError

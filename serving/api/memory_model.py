@@ -12,11 +12,8 @@ from contextlib import aclosing
 from typing import Any
 
 import numpy as np
-from burnish.memory import PolicyFailed
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.base import Policy
-from burnish.memory.compaction.policies.indexer import Indexer
-from burnish.memory.search.embedding import Embedder, HashingEmbedder
+from burnish.memory import Embedder, HashingEmbedder, PolicyFailed
+from burnish.memory.compaction import CompactionPolicies, CompactionPolicy, IndexerPolicy
 from burnish.serving.api.chat_template import AnswerParser, render
 from burnish.serving.engine import (
     Engine,
@@ -29,16 +26,16 @@ from burnish.serving.engine import (
 from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
 
 MAX_JSON_TOKENS = 1024
-TENANT = "memory"  # upkeep is a tenant of its own, as the engine is fair among tenants
+TENANT = "memory"  # background is a tenant of its own, as the engine is fair among tenants
 
 
 def embedder_of(engine: Engine) -> Embedder:
     return EngineEmbedder(engine) if isinstance(engine, LocalEngine) else HashingEmbedder()
 
 
-def policies_of(engine: Engine, *more: Policy) -> Policies:
+def policies_of(engine: Engine, *more: CompactionPolicy) -> CompactionPolicies:
     """All compaction policies this engine can serve, and `more`."""
-    return Policies([Indexer(embedder_of(engine)), *more])
+    return CompactionPolicies([IndexerPolicy(embedder_of(engine)), *more])
 
 
 class EngineEmbedder:

@@ -97,7 +97,7 @@ class Service:
                 policies=policies_of(engine, compactor.policy),
                 summarise=model,
                 ask=model.in_schema,
-                upkeep_policy=settings.memory_policy,
+                background_policy=settings.memory_policy,
             ),
             secret=load_secret(data),
         )
@@ -108,11 +108,11 @@ class Service:
         self.forwarder.start()
         await self.policies.start()
         self.compactor.start()
-        self.memory.upkeep.start()
+        self.memory.background.start()
 
     async def stop(self) -> None:
         """Finish and record what was accepted; events not yet on the stream are sent at the next start."""
-        await self.memory.upkeep.stop()
+        await self.memory.background.stop()
         await self.compactor.stop()
         await self.policies.stop()
         await self.engine.stop(drain=True)

@@ -93,7 +93,9 @@ class ModelRunner:
             params=self.sampler.how[rows],
             skip=special,
             num_generated=counts.astype(np.uint64),
-            max_new_tokens=np.minimum(self._max_tokens[rows] - counts, self.sampler.free_draws[rows]),
+            max_new_tokens=np.minimum(
+                self._max_tokens[rows] - counts, self.sampler.free_draws[rows]
+            ),
             is_eos=self.sampler.ends,
             ignore_eos=self.sampler.endless[rows],
             steps=steps,

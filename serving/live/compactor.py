@@ -11,8 +11,7 @@ import asyncio
 import logging
 from pathlib import Path
 
-from burnish.memory.compaction.policies.learned import Learned
-from burnish.memory.compaction.scorer import POLICY, Scorer, ScorerError
+from burnish.memory.compaction import POLICY, LearnedPolicy, Scorer, ScorerError
 from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, RegistryError
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ class LiveCompactor:
     def __init__(
         self, registry: PolicyRegistry, cache: Path, *, poll_s: float = 5.0, explore: float = 0.0
     ) -> None:
-        self.policy = Learned(explore=explore)
+        self.policy = LearnedPolicy(explore=explore)
         self.problem: str | None = None
         self._registry, self._cache = registry, cache
         self._poll_s = max(poll_s, MIN_POLL_S)

@@ -12,6 +12,21 @@ def count_words(text: str) -> int:
     return len(text.split())
 
 
+class Clock:
+    """Seconds since 1970 that pass only when a test says so."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 async def store(redis_url: str) -> AsyncIterator[MemoryStore]:
     client = connect(redis_url)

@@ -1,6 +1,5 @@
 """In cluster mode Redis refuses a command or script that spans slots: ours never do."""
 
-import asyncio
 import contextlib
 import shutil
 import subprocess
@@ -11,12 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.indexer import Indexer
+from burnish.memory.compaction import CompactionPolicies, IndexerPolicy
 from burnish.memory.search.embedding import HashingEmbedder
 
 from tests.conftest import free_port, missing
-from tests.memory.conftest import count_words
+from tests.memory.conftest import Clock, count_words
 from tests.memory.sessions.test_sessions import called, result, said
 
 
@@ -48,14 +46,14 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-async def cluster(cluster_url: str) -> AsyncIterator[MemoryStore]:
+async def cluster(cluster_url: str, clock: Clock) -> AsyncIterator[MemoryStore]:
     client = connect(cluster_url)
-    policies = Policies([Indexer(HashingEmbedder(16))])
-    yield MemoryStore(client, count_words, policies=policies)
+    policies = CompactionPolicies([IndexerPolicy(HashingEmbedder(16))])
+    yield MemoryStore(client, count_words, policies=policies, clock=clock)
     await client.aclose()
 
 
-async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
+async def test_everything_works_in_cluster_mode(cluster: MemoryStore, clock: Clock):
     tenant = "t{x}"
     await cluster.append(
         tenant, "s", [said("find the otter"), called("c"), result("c")], user="ana"
@@ -73,9 +71,9 @@ async def test_everything_works_in_cluster_mode(cluster: MemoryStore):
     view = await cluster.context(tenant, "s", 400)
     node = next(message["node"] for message in view["messages"] if "node" in message)
     assert (await cluster.compaction.expand(tenant, "s", node=node))["steps"]
-    await cluster.changes.delete(tenant, "s", ["10"], grace=0.001)
-    assert (await cluster.upkeep.look(tenant, "s", 150)).outcome == "compacted"
-    await asyncio.sleep(0.01)
+    await cluster.changes.delete(tenant, "s", ["10"], grace=60)
+    assert (await cluster.background.compact_if_due(tenant, "s", 150)).outcome == "compacted"
+    clock.now += 61
     assert await cluster.changes.sweep() == 1
     await cluster.records.put(tenant, {"id": "a", "text": "a fact", "user": "ana"})
     await cluster.records.put(tenant, {"id": "a", "text": "another fact", "user": "ana"})

@@ -1,9 +1,8 @@
-"""What every compaction policy takes and gives: candidates and a budget in, a verdict on each out.
+"""The interface of compaction policies: candidates and a budget in, a decision on each out.
 
 A policy sees whole units (a step, or a tool call with its results), never tokens: cutting inside
-steps breaks agents (AGORA, arXiv 2605.26596). It only decides; fetching, building the summaries
-it asks for, storing the plan and drawing the view are others' work. Left out: the pinned floor,
-which no policy is asked about.
+steps breaks agents (AGORA, arXiv 2605.26596). Left out: fetching the steps, writing the summaries a
+policy asks for, storing the plan, building the view, and the pinned floor, on which none decides.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 from burnish.memory.search.embedding import Embedder
-from burnish.memory.sessions.plan import Verdict
+from burnish.memory.sessions.plan import Action
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.forms import Price, form
 
@@ -26,14 +25,14 @@ class Candidate:
     short: int
     cleared: int
 
-    def cost(self, verdict: Verdict) -> int:
+    def cost(self, action: Action) -> int:
         """Tokens in the view; a summarised unit is paid for by its node, not here."""
-        match verdict:
-            case Verdict.KEEP:
+        match action:
+            case Action.KEEP:
                 return self.tokens
-            case Verdict.SHORTEN:
+            case Action.SHORTEN:
                 return self.short
-            case Verdict.CLEAR:
+            case Action.CLEAR:
                 return self.cleared
             case _:
                 return 0
@@ -41,14 +40,16 @@ class Candidate:
 
 def candidate(unit: Unit, price: Price) -> Candidate:
     """The unit priced in each form."""
-    short, cleared = (form(unit, v, price).tokens for v in (Verdict.SHORTEN, Verdict.CLEAR))
+    short, cleared = (form(unit, v, price).tokens for v in (Action.SHORTEN, Action.CLEAR))
     return Candidate(unit, unit.tokens, short, cleared)
 
 
 @dataclass(frozen=True)
-class Task:
+class CompactionTask:
+    """What a policy is asked: which candidates to show, for this query, within this budget."""
+
     candidates: Sequence[Candidate]  # in the order of the log
-    query: str  # what the next prompt is about: asked for, else the newest user step
+    query: str  # what the next prompt is about; by default the newest user step
     budget: int  # tokens for all candidates together; the floor is already paid
     vectors: Callable[[Sequence[Unit], Embedder], Awaitable[np.ndarray]] | None = None  # a cache
 
@@ -62,32 +63,36 @@ class Task:
 
 @dataclass(frozen=True)
 class Decision:
-    verdict: Verdict
+    """What becomes of one candidate, and why."""
+
+    action: Action
     score: float  # higher: more worth keeping
     why: str  # a few words for people, never words of the step: "BM25 3.1", "older than the tail"
 
 
-class Policy(Protocol):
+class CompactionPolicy(Protocol):
+    """Decides what a view shows. May raise PolicyFailed: another policy decides then."""
+
     @property
     def name(self) -> str: ...
 
-    async def decide(self, task: Task) -> Sequence[Decision]:
+    async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         """One decision per candidate, in order; what stays costs at most `task.budget`."""
         ...
 
 
-def spent(task: Task, decisions: Sequence[Decision]) -> int:
+def spent(task: CompactionTask, decisions: Sequence[Decision]) -> int:
     """What these decisions cost, summaries apart."""
     pairs = zip(task.candidates, decisions, strict=True)
-    return sum(candidate.cost(decision.verdict) for candidate, decision in pairs)
+    return sum(candidate.cost(decision.action) for candidate, decision in pairs)
 
 
-def newest(task: Task, room: int) -> set[int]:
-    """Places of the newest candidates that fit `room` one after the other, without a gap."""
+def newest(task: CompactionTask, available: int) -> set[int]:
+    """Indexes of the newest candidates that fit `available` tokens, without a gap."""
     kept: set[int] = set()
     for place in range(len(task.candidates) - 1, -1, -1):
-        room -= task.candidates[place].tokens
-        if room < 0:
+        available -= task.candidates[place].tokens
+        if available < 0:
             break
         kept.add(place)
     return kept

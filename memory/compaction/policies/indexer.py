@@ -1,4 +1,4 @@
-"""`indexer`: what the served model itself finds near the query.
+"""`indexer`: steps by the similarity of the served model's embeddings to the query.
 
 Scored as DeepSeek's lightning indexer scores tokens (DeepSeek-V3.2, 2025), one level up: keys are
 steps, pooled into one vector each, and a query's heads are its clauses. A step's score is
@@ -12,25 +12,27 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from burnish.memory.compaction.policies.base import Decision, Task
+from burnish.memory.compaction.policies.base import CompactionTask, Decision
 from burnish.memory.compaction.policies.bm25 import fill
 from burnish.memory.search.embedding import Embedder
 
-MOST_HEADS = 8
+MAX_HEADS = 8
 COMMON_PART = 100  # dimensions for each main direction taken out
 SAMPLE = 2000  # steps the projection is worked out from
 
 _CLAUSE = re.compile(r"[.!?;:,\n]+")
 
 
-class Indexer:
+class IndexerPolicy:
+    """`tail` is the share of the budget that the newest units get first."""
+
     name = "indexer"
 
     def __init__(self, embedder: Embedder, tail: float = 0.25) -> None:
         self.embedder = embedder
-        self.tail = tail  # of the budget
+        self.tail = tail
 
-    async def decide(self, task: Task) -> Sequence[Decision]:
+    async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         if not task.candidates:
             return []
         texts = heads(task.query)
@@ -46,7 +48,7 @@ def heads(query: str) -> list[str]:
     """The query, then its clauses where it has more than one."""
     clauses = [clause.strip() for clause in _CLAUSE.split(query)]
     clauses = list(dict.fromkeys(clause for clause in clauses if clause))
-    return [query, *(clauses[: MOST_HEADS - 1] if len(clauses) > 1 else ())]
+    return [query, *(clauses[: MAX_HEADS - 1] if len(clauses) > 1 else ())]
 
 
 def score(queries: np.ndarray, weights: np.ndarray, keys: np.ndarray) -> np.ndarray:

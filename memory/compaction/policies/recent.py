@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import Decision, Task, newest
-from burnish.memory.sessions.plan import Verdict
+from burnish.memory.compaction.policies.base import CompactionTask, Decision, newest
+from burnish.memory.sessions.plan import Action
 
 
-class Recent:
+class RecentPolicy:
+    """Spends the whole budget on the newest units."""
+
     name = "recent"
 
-    async def decide(self, task: Task) -> Sequence[Decision]:
+    async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         kept = newest(task, task.budget)
         total = max(len(task.candidates), 1)
         return [
-            Decision(Verdict.KEEP, place / total, "in the recent tail")
+            Decision(Action.KEEP, place / total, "in the recent tail")
             if place in kept
-            else Decision(Verdict.DROP, place / total, "older than the tail")
+            else Decision(Action.DROP, place / total, "older than the tail")
             for place in range(len(task.candidates))
         ]

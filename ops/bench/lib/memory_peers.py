@@ -20,19 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from burnish.learner.compactor import reader
-from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.logs import OVERHEAD, Question, rough_count
-from burnish.learner.compactor.worlds import make_world
-from burnish.memory.compaction.summaries import extract
-from burnish.memory.search.embedding import HashingEmbedder
-from burnish.memory.sessions.steps import Step
-from burnish.memory.sessions.units import Unit
+from burnish.learner.compactor.environment import Environment
+from burnish.learner.compactor.world import OVERHEAD, WorldQuestion, rough_count
+from burnish.learner.compactor.world_generator import make_world
+from burnish.memory import HashingEmbedder, Step, Unit
 
 ITEMS = 300  # of the latency figures
-Ranked = Callable[[Question], list[int]]
+Ranked = Callable[[WorldQuestion], list[int]]
 
 
-def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
+def mem0(worlds: Sequence[Environment], shares: Sequence[float]) -> dict[str, Any]:
     """Score kept by share of tokens, and latencies of add and search."""
     os.environ |= {"MEM0_TELEMETRY": "False", "OPENAI_API_KEY": "unused"}
     from mem0 import Memory  # pyright: ignore[reportMissingImports]
@@ -50,14 +47,16 @@ def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
                 "history_db_path": f"{folder}/history.db",
             }
         )
-        for arena in worlds:
-            user = f"world-{arena.world.seed}"
-            stored = [step for step in arena.world.steps if not step.pin_reason and step.content]
+        for environment in worlds:
+            user = f"world-{environment.world.seed}"
+            stored = [
+                step for step in environment.world.steps if not step.pin_reason and step.content
+            ]
             for step in stored:
                 began = time.perf_counter()
                 memory.add(step.content, user_id=user, infer=False, metadata={"seq": step.seq})
                 adds.append(time.perf_counter() - began)
-            for question in arena.world.questions:
+            for question in environment.world.questions:
                 began = time.perf_counter()
                 found = memory.search(
                     question.text, filters={"user_id": user}, top_k=len(stored), threshold=0.0
@@ -65,7 +64,7 @@ def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
                 finds.append(time.perf_counter() - began)
                 places = [int(hit["metadata"]["seq"]) for hit in found["results"]]
                 for share in shares:
-                    right[share].append(_right(arena, question, places, share))
+                    right[share].append(_right(environment, question, places, share))
         search = _search_at(memory, worlds[0])
     return {
         "score": {f"{share:g}": statistics.mean(done) for share, done in right.items()},
@@ -74,14 +73,14 @@ def mem0(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _search_at(memory: Any, arena: Arena) -> dict[str, float]:
+def _search_at(memory: Any, environment: Environment) -> dict[str, float]:
     """Latency of a top-10 search among ITEMS records."""
-    texts = [step.content[:400] for step in arena.world.steps if step.content]
+    texts = [step.content[:400] for step in environment.world.steps if step.content]
     for i in range(ITEMS):
         memory.add(f"{i}: {texts[i % len(texts)]}", user_id="latency", infer=False)
     taken = []
     for _ in range(5):
-        for question in arena.world.questions:
+        for question in environment.world.questions:
             began = time.perf_counter()
             memory.search(question.text, filters={"user_id": "latency"}, top_k=10)
             taken.append(time.perf_counter() - began)
@@ -102,10 +101,14 @@ class _Embedder:
         return [self.embed(text) for text in texts]
 
 
-def _right(arena: Arena, question: Question, places: Sequence[int], share: float) -> bool:
+def _right(
+    environment: Environment, question: WorldQuestion, places: Sequence[int], share: float
+) -> bool:
     """Whether the best records that fit the budget answer the question."""
-    by_place = {step.seq: step for step in arena.world.steps}
-    remaining = int(share * arena.world.tokens) - sum(step.tokens for step in arena.floor)
+    by_place = {step.seq: step for step in environment.world.steps}
+    remaining = int(share * environment.world.tokens) - sum(
+        step.tokens for step in environment.floor
+    )
     kept: list[Step] = []
     for place in places:
         step = by_place[place]
@@ -115,14 +118,14 @@ def _right(arena: Arena, question: Question, places: Sequence[int], share: float
     return _answered(question, kept)
 
 
-def _answered(question: Question, steps: Sequence[Step], more: str = "") -> bool:
+def _answered(question: WorldQuestion, steps: Sequence[Step], more: str = "") -> bool:
     shown = [{**s.message(), "cursors": [s.cursor]} for s in sorted(steps, key=lambda s: s.seq)]
     if more:
         shown.insert(0, {"role": "system", "content": more, "cursors": ["0"]})
     return reader.answer(question.text, shown) == question.answer
 
 
-def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
+def langmem(worlds: Sequence[Environment], shares: Sequence[float]) -> dict[str, Any]:
     """Score kept by share."""
     from langchain_core.messages import (  # pyright: ignore[reportMissingImports]
         AIMessage,
@@ -136,10 +139,12 @@ def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
         return sum(rough_count(str(m.content)) + OVERHEAD for m in messages)
 
     right: dict[float, list[bool]] = {share: [] for share in shares}
-    for arena in worlds:
+    for environment in worlds:
         for share in shares:
-            budget = int(share * arena.world.tokens)
-            steps = [step for step in arena.world.steps if step.content and not step.pin_reason]
+            budget = int(share * environment.world.tokens)
+            steps = [
+                step for step in environment.world.steps if step.content and not step.pin_reason
+            ]
             messages: list[BaseMessage] = [
                 (HumanMessage if step.role == "user" else AIMessage)(
                     content=step.content, id=str(step.seq)
@@ -167,7 +172,7 @@ def langmem(worlds: Sequence[Arena], shares: Sequence[float]) -> dict[str, Any]:
             by_place = {str(step.seq): step for step in steps}
             kept = [by_place[m.id] for m in result.messages if m.id in by_place]
             summary = "\n".join(str(m.content) for m in result.messages if m.id not in by_place)
-            for question in arena.world.questions:
+            for question in environment.world.questions:
                 right[share].append(_answered(question, kept, summary))
     return {"score": {f"{share:g}": statistics.mean(done) for share, done in right.items()}}
 
@@ -188,14 +193,14 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def main() -> None:
     """Arguments: a JSON file with seeds, questions and shares; the file for figures or failures."""
     request = json.loads(Path(sys.argv[1]).read_text())
-    arenas = [
-        Arena(make_world(seed, "heldout", questions=request["questions"]))
+    environments = [
+        Environment(make_world(seed, "heldout", questions=request["questions"]))
         for seed in request["seeds"]
     ]
     done: dict[str, Any] = {}
     for name, run in (("mem0", mem0), ("langmem", langmem)):
         try:
-            done[name] = run(arenas, request["shares"])
+            done[name] = run(environments, request["shares"])
         except (ImportError, RuntimeError, ValueError, TypeError, OSError) as error:
             done[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
     Path(sys.argv[2]).write_text(json.dumps(done))

@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 from burnish.learner.compactor import reader
-from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.figures import Point, enough
-from burnish.learner.compactor.logs import Count, Question
-from burnish.learner.compactor.ruler import needles, variables
-from burnish.learner.compactor.worlds import HORIZON, make_world
-from burnish.memory import MemoryStore
-from burnish.memory.compaction.policies.base import Policy, Task, spent
-from burnish.memory.compaction.summaries import build
-from burnish.memory.search.embedding import Embedder
-from burnish.memory.sessions.plan import Verdict
+from burnish.learner.compactor.environment import Environment
+from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
+from burnish.learner.compactor.ruler_worlds import needles, variables
+from burnish.learner.compactor.world import Count, WorldQuestion
+from burnish.learner.compactor.world_generator import HORIZON, make_world
+from burnish.memory import Embedder, MemoryStore
+from burnish.memory.compaction import (
+    Action,
+    CompactionPolicy,
+    CompactionTask,
+    build_summaries,
+    spent,
+)
 
 LogProgress = Callable[[str], None]
 LONG = 10 * HORIZON
@@ -45,37 +48,46 @@ class CachedEmbedder:
 
 
 async def curves(
-    policies: Sequence[Policy],
-    arenas: Sequence[Arena],
+    policies: Sequence[CompactionPolicy],
+    environments: Sequence[Environment],
     shares: Sequence[float],
     log_progress: LogProgress,
-) -> dict[str, list[Point]]:
+) -> dict[str, list[BudgetPoint]]:
     """By policy: one point per share of tokens."""
-    found: dict[str, list[Point]] = {}
+    found: dict[str, list[BudgetPoint]] = {}
     for policy in policies:
         points = []
         for share in shares:
             done = [
-                await trial(policy, arena, question, arena.task(question, share))
-                for arena in arenas
-                for question in arena.world.questions
+                await evaluate_question(
+                    policy, environment, question, environment.task(question, share)
+                )
+                for environment in environments
+                for question in environment.world.questions
             ]
             right, used = zip(*done, strict=True)
-            points.append(Point(share, sum(right) / len(right), sum(used) / len(used)))
+            points.append(BudgetPoint(share, sum(right) / len(right), sum(used) / len(used)))
         found[policy.name] = points
         log_progress(f"{policy.name}: " + "  ".join(f"{p.share:.0%} {p.score:.3f}" for p in points))
     return found
 
 
-async def trial(policy: Policy, arena: Arena, question: Question, task: Task) -> tuple[bool, float]:
+async def evaluate_question(
+    policy: CompactionPolicy,
+    environment: Environment,
+    question: WorldQuestion,
+    task: CompactionTask,
+) -> tuple[bool, float]:
     """(answered correctly, the view's share of the log's tokens, summaries included)"""
     decisions = await policy.decide(task)
-    messages = list(arena.messages(decisions))
-    tokens = arena.tokens(decisions)
+    messages = list(environment.messages(decisions))
+    tokens = environment.tokens(decisions)
     pairs = zip(task.candidates, decisions, strict=True)
-    behind = [c.unit for c, d in pairs if d.verdict is Verdict.SUMMARISE]
-    if behind:
-        nodes = await build(behind, task.budget - spent(task, decisions), arena.price, None, {})
+    summarised = [c.unit for c, d in pairs if d.action is Action.SUMMARISE]
+    if summarised:
+        nodes = await build_summaries(
+            summarised, task.budget - spent(task, decisions), environment.price, None, {}
+        )
         tokens += sum(node.tokens for node in nodes)
         for node in nodes:
             # Extracted lines carry their step's cursor, by which the reader orders them.
@@ -83,35 +95,41 @@ async def trial(policy: Policy, arena: Arena, question: Question, task: Task) ->
                 place, _, text = line.partition(": ")
                 cursor = place.split()[0] if place else "0"
                 messages.append({"role": "user", "content": text, "cursors": [cursor]})
-    return reader.answer(question.text, messages) == question.answer, tokens / arena.world.tokens
+    return reader.answer(
+        question.text, messages
+    ) == question.answer, tokens / environment.world.tokens
 
 
-def worlds(first: int, n: int, horizon: int, questions: int) -> list[Arena]:
+def worlds(first: int, n: int, horizon: int, questions: int) -> list[Environment]:
     return [
-        Arena(make_world(seed, "heldout", horizon=horizon, questions=questions))
+        Environment(make_world(seed, "heldout", horizon=horizon, questions=questions))
         for seed in range(first, first + n)
     ]
 
 
-def least_shares(found: Mapping[str, Sequence[Point]]) -> dict[str, float | None]:
+def least_shares(found: Mapping[str, Sequence[BudgetPoint]]) -> dict[str, float | None]:
     """By policy: the smallest share that keeps 98 % of the score; None: outside the range."""
-    return {name: enough(points) for name, points in found.items()}
+    return {name: least_budget(points) for name, points in found.items()}
 
 
 async def ruler(
-    policies: Sequence[Policy], tokens: int, budget: int, count: Count, seeds: Sequence[int]
+    policies: Sequence[CompactionPolicy],
+    tokens: int,
+    budget: int,
+    count: Count,
+    seeds: Sequence[int],
 ) -> dict[str, dict[str, float]]:
     """By policy: share of needles and of variable chains answered, at `budget` of `tokens`."""
     found: dict[str, dict[str, float]] = {}
     for kind, make in (("needles", needles), ("variables", variables)):
-        arenas = [Arena(make(seed, tokens, count), count) for seed in seeds]
+        environments = [Environment(make(seed, tokens, count), count) for seed in seeds]
         for policy in policies:
             done = []
-            for arena in arenas:
-                remaining = budget - sum(step.tokens for step in arena.floor)
-                for question in arena.world.questions:
-                    task = Task(arena.candidates, question.text, remaining)
-                    done.append((await trial(policy, arena, question, task))[0])
+            for environment in environments:
+                remaining = budget - sum(step.tokens for step in environment.floor)
+                for question in environment.world.questions:
+                    task = CompactionTask(environment.candidates, question.text, remaining)
+                    done.append((await evaluate_question(policy, environment, question, task))[0])
             found.setdefault(policy.name, {})[kind] = sum(done) / len(done)
     return found
 

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from burnish.learner.compactor.episodes import Arena
-from burnish.learner.compactor.logs import Count, Log, Question, World
+from burnish.learner.compactor.environment import Environment
+from burnish.learner.compactor.world import Count, LogBuilder, World, WorldQuestion
 from burnish.learner.tasks import Task as Exercise
 from burnish.learner.tasks import is_correct, sample
-from burnish.memory.compaction.policies.base import Policy
+from burnish.memory.compaction import CompactionPolicy
 from burnish.serving.api.chat_template import render
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
@@ -23,19 +23,22 @@ NOTES, KEPT, QUESTIONS = 16, 0.4, 60
 
 
 def second_reader(
-    engine: LocalEngine, policies: Sequence[Policy], count: Count, questions: int = QUESTIONS
+    engine: LocalEngine,
+    policies: Sequence[CompactionPolicy],
+    count: Count,
+    questions: int = QUESTIONS,
 ) -> dict[str, float]:
     """Share of questions answered correctly, by policy and with everything kept."""
     logs = [_log(seed, count) for seed in range(questions)]
     found: dict[str, float] = {}
     for policy in (None, *policies):
         prompts = []
-        for arena, _ in logs:
-            question = arena.world.questions[0]
-            notes = [step.content for step in arena.world.steps]
+        for environment, _ in logs:
+            question = environment.world.questions[0]
+            notes = [step.content for step in environment.world.steps]
             if policy is not None:
-                decided = asyncio.run(_decide(policy, arena, question))
-                notes = [str(message["content"]) for message in decided]
+                messages = asyncio.run(_decide(policy, environment, question))
+                notes = [str(message["content"]) for message in messages]
             text = "Known facts:\n" + "\n".join(f"- {note}" for note in notes)
             prompts.append(
                 [{"role": "system", "content": text}, {"role": "user", "content": question.text}]
@@ -59,11 +62,13 @@ def load(model: Path, threads: int = 2) -> LocalEngine:
     return LocalEngine(model, max_running=16, max_model_len=768, threads=threads)
 
 
-async def _decide(policy: Policy, arena: Arena, question: Question) -> list:
-    return list(arena.messages(await policy.decide(arena.task(question, KEPT))))
+async def _decide(
+    policy: CompactionPolicy, environment: Environment, question: WorldQuestion
+) -> list:
+    return list(environment.messages(await policy.decide(environment.task(question, KEPT))))
 
 
-def _log(seed: int, count: Count) -> tuple[Arena, Exercise]:
+def _log(seed: int, count: Count) -> tuple[Environment, Exercise]:
     """NOTES facts about different subjects in random order, and the exercise about one of them."""
     rng = Random(f"second/{seed}")
     while True:
@@ -78,14 +83,14 @@ def _log(seed: int, count: Count) -> tuple[Arena, Exercise]:
                 if not about <= set(note.rstrip(".").split()):
                     notes.append(note)
         rng.shuffle(notes)
-        log = Log(rng, count)
+        log = LogBuilder(rng, count)
         for note in notes[:NOTES]:
             log.say("user", note)
         if fact not in notes[:NOTES]:
             continue
         asked = exercise.messages[-1]["content"].split(". ")[-1]
-        question = Question("lookup", asked, exercise.answer, (notes.index(fact) + 1,))
-        return Arena(World(seed, tuple(log.steps), (question,)), count), exercise
+        question = WorldQuestion("lookup", asked, exercise.answer, (notes.index(fact) + 1,))
+        return Environment(World(seed, tuple(log.steps), (question,)), count), exercise
 
 
 def _notes(exercise: Exercise) -> list[str]:

@@ -16,7 +16,7 @@ from random import Random
 from typing import Any
 
 import redis
-from burnish.learner.compactor.ruler import needles
+from burnish.learner.compactor.ruler_worlds import needles
 from burnish.memory import MemoryStore
 from burnish.ops.bench.lib.memory_score import append_all
 from burnish.ops.settings import free_port

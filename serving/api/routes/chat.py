@@ -219,7 +219,7 @@ async def _remember(service: Service, generation: Generation) -> None:
             generation_request.user,
         )
         if generation_request.view_budget:
-            service.memory.upkeep.consider(
+            service.memory.background.schedule(
                 generation_request.tenant,
                 generation_request.session_id or "",
                 generation_request.view_budget,

@@ -9,31 +9,39 @@ import torch
 from burnish.feedback.events import MemoryUsed, encode
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.compactor import online, reader, versions
-from burnish.learner.compactor.gate import CompactorReport, Limits, examine
-from burnish.learner.compactor.logs import rough_count
+from burnish.learner.compactor.gate import CompactorGateLimits, CompactorGateReport, evaluate
 from burnish.learner.compactor.network import Network
-from burnish.learner.compactor.worlds import make_world
+from burnish.learner.compactor.world import rough_count
+from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.learned import Learned, Trace
-from burnish.memory.compaction.scorer import POLICY, Scorer
+from burnish.memory.compaction import (
+    POLICY,
+    CompactionPolicies,
+    DecisionTrace,
+    LearnedPolicy,
+    Scorer,
+)
 from burnish.serving.live import LiveCompactor
 from burnish.serving.registry import PolicyRegistry
 
 from tests.learner.conftest import interaction, thumbs
 
-TERMS = online.Terms(least=4, steps=2, practice=0, limits=Limits(worlds=1))
+CONFIG = online.OnlineUpdateConfig(
+    least=4, steps=2, imitation_worlds=0, limits=CompactorGateLimits(worlds=1)
+)
 
 
 async def judged_sessions(url: str, stream: RedisStream, questions: int = 6) -> int:
     """A session compacted for each question by drawn decisions; answers are judged by the reader.
     How many answers were right."""
     client, right = connect(url), 0
-    store = MemoryStore(client, rough_count, policies=Policies([Learned(explore=1.0, seed=5)]))
+    store = MemoryStore(
+        client, rough_count, policies=CompactionPolicies([LearnedPolicy(explore=1.0, seed=5)])
+    )
     world = make_world(31, horizon=50)
     events = [
         {"id": s.id, **s.message(), **({"kind": "task"} if s.kind == "task" else {})}
@@ -77,9 +85,9 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
     assert all(episode.trace.version == "shipped" for episode in found)
 
     settings = LearnerSettings(redis_url=redis_url, data_dir=tmp_path)
-    told = online.tick(settings, sqlite, TERMS)
-    assert told is not None
-    assert "learnt from 6 judgements and registered compactor@2" in told.did
+    tick = online.update_compactor(settings, sqlite, CONFIG)
+    assert tick is not None
+    assert "learnt from 6 judgements and registered compactor@2" in tick.did
     registry = PolicyRegistry(settings.registry)
     version = registry.get(POLICY, 2)
     assert version.parent == 1
@@ -88,7 +96,7 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
     assert POLICY not in registry.policies()  # no model that anyone could chat with
 
     # What was learnt from once is not learnt from again.
-    again = online.tick(settings, sqlite, TERMS)
+    again = online.update_compactor(settings, sqlite, CONFIG)
     assert again is not None
     assert again.did == "trained nothing"
 
@@ -120,7 +128,9 @@ def episode(action: int, reward: float, rows: np.ndarray, logp: np.ndarray) -> o
     n = len(rows)
     actions = np.full(n, action, np.uint8)
     chosen = logp[np.arange(n), action]
-    trace = Trace("shipped", 0.1, rows.astype(np.float16), actions, chosen.astype(np.float16))
+    trace = DecisionTrace(
+        "shipped", 0.1, rows.astype(np.float16), actions, chosen.astype(np.float16)
+    )
     return online.Episode(trace, reward, 1.0, 0.0)
 
 
@@ -131,7 +141,9 @@ def test_an_update_makes_rewarded_choices_likelier() -> None:
     with torch.no_grad():
         before = network(inputs, mask).log_softmax(-1)[0].numpy()
     judged = [episode(2, 1.0, rows, before), episode(0, -1.0, rows, before)]
-    figures = online.improve(network, judged, online.Terms(steps=4, practice=0))
+    figures = online.improve(
+        network, judged, online.OnlineUpdateConfig(steps=4, imitation_worlds=0)
+    )
     with torch.no_grad():
         after = network(inputs, mask).log_softmax(-1)[0].numpy()
     assert figures["episodes"] == 2
@@ -142,10 +154,10 @@ def test_an_update_makes_rewarded_choices_likelier() -> None:
 def test_the_gate_refuses_a_scorer_that_keeps_the_wrong_things() -> None:
     shipped = Scorer.load()
     spoilt = Scorer({**shipped.weights, "out.weight": -shipped.weights["out.weight"]}, "spoilt")
-    report: CompactorReport = examine(spoilt, shipped, Limits(worlds=1))
+    report: CompactorGateReport = evaluate(spoilt, shipped, CompactorGateLimits(worlds=1))
     assert not report.passed
     assert "against the champion" in (report.why_not or "")
-    assert examine(shipped, shipped, Limits(worlds=1)).passed
+    assert evaluate(shipped, shipped, CompactorGateLimits(worlds=1)).passed
 
 
 def test_a_trained_checkpoint_may_become_the_shipped_one_only_if_it_loads(tmp_path: Path) -> None:

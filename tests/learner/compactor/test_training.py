@@ -5,28 +5,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from burnish.learner.compactor.examples import make_examples
 from burnish.learner.compactor.network import Network, pad, save
-from burnish.learner.compactor.practice import examples
 from burnish.learner.compactor.training import (
     WEIGHTS,
-    Progress,
-    Recipe,
+    CompactorTrainingConfig,
+    CompactorTrainingProgress,
     TrainingError,
     policy_loss,
     sample,
     train,
 )
-from burnish.memory.compaction.policies.base import Decision
-from burnish.memory.compaction.scorer import CHOICES, Scorer, picked
-from burnish.memory.sessions.plan import Verdict
+from burnish.memory.compaction import CHOICES, Action, Decision, Scorer, pick_within_budget
 
-TINY = Recipe(imitation_rounds=2, reward_rounds=1, worlds=2, passes=4, samples=4, threads=1)
+TINY = CompactorTrainingConfig(
+    imitation_rounds=2, reward_rounds=1, worlds=2, passes=4, samples=4, threads=1
+)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Progress]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[CompactorTrainingProgress]]:
     folder, seen = tmp_path_factory.mktemp("run"), []
-    train(folder, TINY, told=lambda recipe, progress: seen.append(Progress(**vars(progress))))
+    train(
+        folder,
+        TINY,
+        on_round=lambda config, progress: seen.append(CompactorTrainingProgress(**vars(progress))),
+    )
     return folder, seen
 
 
@@ -41,12 +45,12 @@ def test_a_run_cut_short_ends_with_the_same_weights(run, tmp_path: Path) -> None
     class Killed(Exception):
         pass
 
-    def kill(recipe: Recipe, progress: Progress) -> None:
+    def kill(config: CompactorTrainingConfig, progress: CompactorTrainingProgress) -> None:
         if progress.round == 2:
             raise Killed
 
     with pytest.raises(Killed):
-        train(tmp_path, TINY, told=kill)
+        train(tmp_path, TINY, on_round=kill)
     train(tmp_path, TINY)
     whole, again = Scorer.load(run[0] / WEIGHTS), Scorer.load(tmp_path / WEIGHTS)
     for name, weight in whole.weights.items():
@@ -55,13 +59,13 @@ def test_a_run_cut_short_ends_with_the_same_weights(run, tmp_path: Path) -> None
 
 def test_a_folder_with_another_recipe_is_refused(run) -> None:
     with pytest.raises(TrainingError, match="--fresh"):
-        train(run[0], Recipe(seed=1))
+        train(run[0], CompactorTrainingConfig(seed=1))
 
 
 def test_numpy_and_torch_give_the_same_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = Network(32)
-    example = next(examples(network.scorer(), 5))
+    example = next(make_examples(network.scorer(), 5))
     network.fit_scale([example.features.rows])
     save(network, tmp_path / WEIGHTS)
     with torch.no_grad():
@@ -72,25 +76,25 @@ def test_numpy_and_torch_give_the_same_logits(tmp_path: Path) -> None:
     np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
-def test_the_quick_referee_agrees_with_the_reader_of_views() -> None:
-    from burnish.learner.compactor.episodes import Arena
-    from burnish.learner.compactor.worlds import make_world
+def test_the_fast_reward_agrees_with_the_reader_of_views() -> None:
+    from burnish.learner.compactor.environment import Environment
+    from burnish.learner.compactor.world_generator import make_world
 
     scorer = Network(16).scorer()
-    arena = Arena(make_world(21, horizon=60))
+    environment = Environment(make_world(21, horizon=60))
     rng = np.random.default_rng(0)
     agreed = set()
-    for example in examples(scorer, 21, horizon=60):
+    for example in make_examples(scorer, 21, horizon=60):
         # Labels with some spoilt: right and wrong answers both occur.
         for spoil in (0.0, 0.5):
             wanted = np.where(rng.random(len(example.labels[-1])) < spoil, 0, example.labels[-1])
-            verdicts, _ = picked(example.task, example.features, wanted, wanted)
+            actions, _ = pick_within_budget(example.task, example.features, wanted, wanted)
             decisions = [
-                Decision(verdicts.get(place, Verdict.DROP), 0.0, "")
-                for place in range(len(arena.candidates))
+                Decision(actions.get(place, Action.DROP), 0.0, "")
+                for place in range(len(environment.candidates))
             ]
-            right = arena.right(example.question, decisions)
-            assert example.right(verdicts) == right
+            right = environment.is_correct(example.question, decisions)
+            assert example.is_correct(actions) == right
             agreed.add(right)
     assert agreed == {True, False}
 

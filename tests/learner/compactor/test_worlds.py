@@ -2,23 +2,31 @@
 
 import pytest
 from burnish.learner.compactor import phrases, reader
-from burnish.learner.compactor.episodes import Arena, labels
-from burnish.learner.compactor.logs import World
-from burnish.learner.compactor.ruler import needles, variables
-from burnish.learner.compactor.worlds import make_world
-from burnish.memory.compaction.policies.base import Decision
-from burnish.memory.sessions.plan import Verdict
+from burnish.learner.compactor.environment import Environment, leave_one_out
+from burnish.learner.compactor.ruler_worlds import needles, variables
+from burnish.learner.compactor.vocabulary import (
+    ATTRS,
+    KEYS,
+    PEOPLE,
+    SERVICES,
+    SPLITS,
+    TASKS,
+    names,
+)
+from burnish.learner.compactor.world import World
+from burnish.learner.compactor.world_generator import make_world
+from burnish.memory.compaction import Action, Decision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-KEEP, DROP = Decision(Verdict.KEEP, 1.0, ""), Decision(Verdict.DROP, 0.0, "")
+KEEP, DROP = Decision(Action.KEEP, 1.0, ""), Decision(Action.DROP, 0.0, "")
 
 
 def messages(world: World) -> list[dict]:
     return [{**step.message(), "cursors": [step.cursor]} for step in world.steps]
 
 
-@given(seed=st.integers(0, 10**9), split=st.sampled_from(phrases.SPLITS))
+@given(seed=st.integers(0, 10**9), split=st.sampled_from(SPLITS))
 @settings(max_examples=20)
 def test_on_the_whole_log_the_reader_answers_everything(seed: int, split: str) -> None:
     world = make_world(seed, split)
@@ -58,22 +66,22 @@ def test_held_out_words_are_never_trained_on() -> None:
     train, heldout = make_world(0), make_world(0, "heldout")
     asked = {q.text.split()[-1] for q in train.questions}
     assert asked.isdisjoint({q.text.split()[-1] for q in heldout.questions})
-    for table in (phrases.SERVICES, phrases.PEOPLE, phrases.ATTRS, phrases.TASKS, phrases.KEYS):
-        trained = set(phrases.names(table, "train"))
-        assert trained.isdisjoint(phrases.names(table, "heldout"))
+    for table in (SERVICES, PEOPLE, ATTRS, TASKS, KEYS):
+        trained = set(names(table, "train"))
+        assert trained.isdisjoint(names(table, "heldout"))
     for kind in phrases.QUESTION_KINDS:
         trained = {p.text for p in phrases.questions("train", kind)}
         assert trained.isdisjoint(p.text for p in phrases.questions("heldout", kind))
 
 
 def test_what_a_view_leaves_out_the_reader_does_not_know() -> None:
-    arena = Arena(make_world(4))
-    for question in arena.world.questions:
+    environment = Environment(make_world(4))
+    for question in environment.world.questions:
         gone = [
             DROP if {s.seq for s in c.unit.steps} & set(question.evidence) else KEEP
-            for c in arena.candidates
+            for c in environment.candidates
         ]
-        assert not arena.right(question, gone)
+        assert not environment.is_correct(question, gone)
 
 
 def test_a_quoted_step_is_read_like_any_other_and_in_the_order_of_the_log() -> None:
@@ -89,11 +97,13 @@ def test_a_quoted_step_is_read_like_any_other_and_in_the_order_of_the_log() -> N
 def test_labels_want_what_the_answer_needs_and_little_else() -> None:
     right = []
     for seed in range(4):
-        arena = Arena(make_world(seed))
-        for question in arena.world.questions:
-            decisions = [Decision(verdict, 1.0, "") for verdict in labels(arena, question)]
-            right.append(arena.right(question, decisions))
-            assert arena.tokens(decisions) < 0.2 * arena.world.tokens
+        environment = Environment(make_world(seed))
+        for question in environment.world.questions:
+            decisions = [
+                Decision(action, 1.0, "") for action in leave_one_out(environment, question)
+            ]
+            right.append(environment.is_correct(question, decisions))
+            assert environment.tokens(decisions) < 0.2 * environment.world.tokens
     # Not all: of a fact stated twice neither statement is missed.
     assert sum(right) / len(right) > 0.85
 

@@ -14,7 +14,7 @@ from burnish.memory import (
 )
 
 from tests.memory.sessions.test_sessions import called, result, said
-from tests.memory.views.test_context import long_session
+from tests.memory.views.test_default_view import long_session
 
 
 def cursors(view) -> list[str]:
@@ -134,13 +134,13 @@ async def test_revert_goes_back_and_any_kept_plan_can_be_restored(store: MemoryS
     assert [(p["plan"], p["in_force"]) for p in plans] == [("p2", True), ("p1", False)]
 
 
-async def test_the_verdict_on_every_step_can_be_read(store: MemoryStore, tenant: str):
+async def test_the_decision_on_every_unit_can_be_read(store: MemoryStore, tenant: str):
     await long_session(store, tenant)
     made = await store.compaction.compact(tenant, "s", "bm25", 150, query="launch code")
-    page = await store.compaction.verdicts(tenant, "s", made.plan.id, after=8, limit=1)
-    (verdict,) = page["verdicts"]
-    assert (verdict["cursor"], verdict["verdict"]) == ("9", "keep")
-    assert verdict["why"].startswith("BM25 ")
+    page = await store.compaction.decisions(tenant, "s", made.plan.id, after=8, limit=1)
+    (row,) = page["verdicts"]
+    assert (row["cursor"], row["verdict"]) == ("9", "keep")
+    assert row["why"].startswith("BM25 ")
     assert page["policy"] == "bm25"
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import redis
 from burnish.memory import MemoryStore, PolicyFailed, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.indexer import Indexer, heads, score
+from burnish.memory.compaction.policies import CompactionPolicies
+from burnish.memory.compaction.policies.indexer import IndexerPolicy, heads, score
 from burnish.memory.search.embedding import HashingEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 from tests.memory.conftest import count_words
 from tests.memory.sessions.test_sessions import called, result
-from tests.memory.views.test_context import long_session
+from tests.memory.views.test_default_view import long_session
 
 
 class Counting(HashingEmbedder):
@@ -37,7 +37,7 @@ def embedder() -> Counting:
 @pytest.fixture
 async def indexed(redis_url: str, embedder: Counting):
     client = connect(redis_url)
-    yield MemoryStore(client, count_words, policies=Policies([Indexer(embedder)]))
+    yield MemoryStore(client, count_words, policies=CompactionPolicies([IndexerPolicy(embedder)]))
     await client.aclose()
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from burnish.memory import BadStep, MemoryStore, PolicyFailed, connect
 from burnish.memory.records.patterns import facts
-from burnish.memory.records.record import Filter
+from burnish.memory.records.record import RecordFilter
 
 from tests.memory.conftest import count_words
 from tests.memory.records.sentences import made, measure
 
-EVER = Filter(include_superseded=True)
+EVER = RecordFilter(include_superseded=True)
 
 
 def said(*texts: str, role: str = "user") -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ async def test_facts_supersede_in_the_order_they_were_said(store: MemoryStore, t
     await store.append(tenant, "s", said("I moved to Porto."))
     report = await store.extraction.extract(tenant, "s", user="ana")
     assert (report["created"], report["by"], report["cursor"]) == (2, "patterns", "3")
-    [now] = await store.records.list(tenant, Filter(user="ana"))
+    [now] = await store.records.list(tenant, RecordFilter(user="ana"))
     assert (now["value"], now["session_id"], now["cursors"]) == ("Porto", "s", ["3"])
     assert [r["value"] for r in await store.records.list(tenant, EVER)] == ["Lisbon", "Porto"]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from burnish.memory import BadStep, MemoryStore, TooLarge
-from burnish.memory.records.files import LARGEST
+from burnish.memory.records.files import MAX_FILE_BYTES
 
 NOTES = "/memories/notes.txt"
 
@@ -159,10 +159,10 @@ async def test_users_and_tenants_have_files_of_their_own(store: MemoryStore, ten
 
 async def test_there_is_a_limit_to_what_files_hold(store: MemoryStore, tenant: str):
     with pytest.raises(TooLarge):
-        await run(store, tenant, "create", path=NOTES, file_text="x" * (LARGEST + 1))
+        await run(store, tenant, "create", path=NOTES, file_text="x" * (MAX_FILE_BYTES + 1))
     for n in range(4):
         path = f"/memories/{n}"
-        await said(store, tenant, "create", path=path, file_text="x" * LARGEST)
+        await said(store, tenant, "create", path=path, file_text="x" * MAX_FILE_BYTES)
     more = await refused(store, tenant, "create", path="/memories/more", file_text="x")
     assert "at most" in more
 

@@ -5,27 +5,19 @@ from typing import Any
 
 import pytest
 import redis
-from burnish.memory import BadStep, MemoryStore, connect
-from burnish.memory.export import export_user
-from burnish.memory.records.forgetting import Forgetting, choose, forget_by_policy, forget_chosen
-from burnish.memory.records.record import Filter
+from burnish.memory import BadStep, MemoryStore, connect, export_user
+from burnish.memory.records.forgetting import (
+    ForgettingPolicy,
+    choose,
+    forget_by_policy,
+    forget_chosen,
+)
+from burnish.memory.records.record import RecordFilter
 
-from tests.memory.conftest import count_words
+from tests.memory.conftest import Clock, count_words
 
 DAY = 86400.0
-EVER = Filter(include_superseded=True, include_expired=True)
-
-
-class Clock:
-    now = 1000 * DAY
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+EVER = RecordFilter(include_superseded=True, include_expired=True)
 
 
 @pytest.fixture
@@ -35,7 +27,9 @@ async def timed(redis_url: str, clock: Clock) -> AsyncIterator[MemoryStore]:
     await client.aclose()
 
 
-async def chosen(store: MemoryStore, tenant: str, policy: Forgetting, **options) -> dict[str, str]:
+async def chosen(
+    store: MemoryStore, tenant: str, policy: ForgettingPolicy, **options
+) -> dict[str, str]:
     found = await choose(store.records, tenant, policy, **options)
     return {one.record["id"]: one.why for one in found}
 
@@ -52,16 +46,16 @@ async def test_superseded_values_go_and_the_last_stays(
         await timed.records.put(tenant, {**slot, "id": place, "value": place})
         clock.now += DAY
     await timed.records.update(tenant, "Porto", {"pinned": True})
-    why = await chosen(timed, tenant, Forgetting.SUPERSEDED)
+    why = await chosen(timed, tenant, ForgettingPolicy.SUPERSEDED)
     assert why == {
         "Lisbon": "superseded by Porto since 3.0 days",
         "Braga": "superseded by Faro since 1.0 days",
     }
-    assert set(await chosen(timed, tenant, Forgetting.SUPERSEDED, older_than_s=2 * DAY)) == {
+    assert set(await chosen(timed, tenant, ForgettingPolicy.SUPERSEDED, older_than_s=2 * DAY)) == {
         "Lisbon"
     }
     await timed.records.update(tenant, "Porto", {"pinned": False})
-    done = await forget_by_policy(timed.records, tenant, Forgetting.SUPERSEDED, dry_run=False)
+    done = await forget_by_policy(timed.records, tenant, ForgettingPolicy.SUPERSEDED, dry_run=False)
     assert done["records"] == 3
     assert await left(timed, tenant) == {"Faro"}
 
@@ -70,7 +64,7 @@ async def test_expired_records_go(timed: MemoryStore, tenant: str, clock: Clock)
     await timed.records.put(tenant, {"id": "old", "text": "code 1", "expires_at": clock.now + 60})
     await timed.records.put(tenant, {"id": "new", "text": "code 2", "expires_at": clock.now + 600})
     clock.now += 120
-    assert await chosen(timed, tenant, Forgetting.EXPIRED) == {"old": "expired 60 s ago"}
+    assert await chosen(timed, tenant, ForgettingPolicy.EXPIRED) == {"old": "expired 60 s ago"}
 
 
 async def test_useless_ones_were_never_recalled_or_did_harm(
@@ -82,9 +76,9 @@ async def test_useless_ones_were_never_recalled_or_did_harm(
     await timed.records.search(tenant, "recalled harmful", limit=2)
     await timed.records.judge(tenant, "harmful", 0.5)
     await timed.records.judge(tenant, "harmful", -1)
-    assert set(await chosen(timed, tenant, Forgetting.USELESS)) == {"harmful"}
+    assert set(await chosen(timed, tenant, ForgettingPolicy.USELESS)) == {"harmful"}
     clock.now += 40 * DAY
-    why = await chosen(timed, tenant, Forgetting.USELESS)
+    why = await chosen(timed, tenant, ForgettingPolicy.USELESS)
     assert why == {
         "never": "never recalled in 40.0 days",
         "harmful": "judged harmful on balance (-0.5)",
@@ -101,19 +95,19 @@ async def test_the_least_likely_to_be_needed_go_first(
         await timed.records.search(tenant, "often", limit=1)
     clock.now += 28 * DAY  # two half-lives: eight recalls count as two
     await timed.records.search(tenant, "lately", limit=1)
-    assert set(await chosen(timed, tenant, Forgetting.UNLIKELY, keep=3)) == {"never"}
-    assert set(await chosen(timed, tenant, Forgetting.UNLIKELY, keep=2)) == {"never", "once"}
-    assert "often" not in await chosen(timed, tenant, Forgetting.UNLIKELY, keep=1)
+    assert set(await chosen(timed, tenant, ForgettingPolicy.UNLIKELY, keep=3)) == {"never"}
+    assert set(await chosen(timed, tenant, ForgettingPolicy.UNLIKELY, keep=2)) == {"never", "once"}
+    assert "often" not in await chosen(timed, tenant, ForgettingPolicy.UNLIKELY, keep=1)
     clock.now += 100 * DAY
-    assert set(await chosen(timed, tenant, Forgetting.UNLIKELY, keep=4)) == set()
+    assert set(await chosen(timed, tenant, ForgettingPolicy.UNLIKELY, keep=4)) == set()
     with pytest.raises(BadStep, match="keep"):
-        await chosen(timed, tenant, Forgetting.UNLIKELY)
+        await chosen(timed, tenant, ForgettingPolicy.UNLIKELY)
 
 
 async def test_a_dry_run_lists_what_would_go_and_keeps_it(timed: MemoryStore, tenant: str):
     await timed.records.put(tenant, {"id": "n", "text": "harm"})
     await timed.records.judge(tenant, "n", -1)
-    trial = await forget_by_policy(timed.records, tenant, Forgetting.USELESS, dry_run=True)
+    trial = await forget_by_policy(timed.records, tenant, ForgettingPolicy.USELESS, dry_run=True)
     assert (trial["records"], trial["dry_run"]) == (1, True)
     assert trial["listed"][0]["id"] == "n"
     assert await left(timed, tenant) == {"n"}
@@ -125,7 +119,7 @@ async def test_what_was_pinned_or_recalled_since_it_was_chosen_stays(
     for name in ("pinned", "recalled", "left"):
         await timed.records.put(tenant, {"id": name, "text": f"note {name}"})
         await timed.records.judge(tenant, name, -1)
-    doomed = await choose(timed.records, tenant, Forgetting.USELESS)
+    doomed = await choose(timed.records, tenant, ForgettingPolicy.USELESS)
     await timed.records.update(tenant, "pinned", {"pinned": True})
     await timed.records.search(tenant, "recalled", limit=1)
     assert await forget_chosen(timed.records, tenant, doomed) == 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 from burnish.memory import MemoryStore, connect
-from burnish.memory.records.record import Filter
+from burnish.memory.records.record import RecordFilter
 from burnish.memory.records.records import Records
 from burnish.memory.search.bm25 import Postings
 from burnish.memory.search.embedding import HashingEmbedder
@@ -74,9 +74,13 @@ async def test_filters_narrow_what_is_ranked(store: MemoryStore, tenant: str):
     await store.records.put(tenant, {"id": "slot", "text": "tea it is", "user": "ana", **source})
     found = await store.records.search(tenant, "tea", user="ana")
     assert {row["id"] for row in found} == {"tea", "slot"}
-    for asked in (Filter(session_id="s"), Filter(subject="ANA"), Filter(predicate="drink")):
-        assert await first(store.records, tenant, "tea", asked=asked) == "slot"
-    assert await store.records.search(tenant, "tea", Filter(user="nobody")) == []
+    for asked in (
+        RecordFilter(session_id="s"),
+        RecordFilter(subject="ANA"),
+        RecordFilter(predicate="drink"),
+    ):
+        assert await first(store.records, tenant, "tea", where=asked) == "slot"
+    assert await store.records.search(tenant, "tea", RecordFilter(user="nobody")) == []
 
 
 async def test_a_recall_is_counted_and_a_look_is_not(store: MemoryStore, tenant: str):

@@ -5,7 +5,7 @@ import uuid
 
 from burnish.memory import MemoryStore, connect
 from burnish.memory.export import export_user
-from burnish.memory.records.record import Filter
+from burnish.memory.records.record import RecordFilter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def test_no_read_ever_crosses(redis_url: str, history: list[tuple[str, str, str]
             kept[tenant, user] += 1
         for tenant, user in {(t, u) for t in NAMES[:4] for u in NAMES[:4]} | set(kept):
             at, mark = f"{run}/{tenant}", f"secret of {NAMES.index(tenant)} and {NAMES.index(user)}"
-            ever = Filter(user=user, include_superseded=True, include_expired=True)
+            ever = RecordFilter(user=user, include_superseded=True, include_expired=True)
             found = await store.records.search(at, "secret door code", ever)
             listed = await store.records.list(at, ever, limit=1000)
             everything = [one async for one in export_user(store, at, user)]

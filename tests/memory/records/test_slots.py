@@ -16,14 +16,14 @@ from burnish.memory import (
     StaleRecord,
     connect,
 )
-from burnish.memory.records.record import Filter
+from burnish.memory.records.record import RecordFilter
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.memory.conftest import count_words
 
 NOW = 100.0
-EVER = Filter(include_superseded=True)
+EVER = RecordFilter(include_superseded=True)
 LIVES = {"user": "ana", "subject": "ana", "predicate": "lives in"}
 
 
@@ -110,9 +110,11 @@ def test_any_history_leaves_windows_that_never_overlap(redis_url: str, history: 
             name: (row["value"], row["valid_from"], until(row)) for name, row in rows.items()
         } == {name: (row.value, row.start, row.until) for name, row in model.timeline()}
         for moment in (0, 0.5, 3, 5, 9, 12, 100, 1000):
-            held = await store.list(tenant, Filter(as_of=moment))
+            held = await store.list(tenant, RecordFilter(as_of=moment))
             assert [row["value"] for row in held] == model.at(moment)
-            found = await store.search(tenant, "ana lives in", Filter(as_of=moment), recall=False)
+            found = await store.search(
+                tenant, "ana lives in", RecordFilter(as_of=moment), recall=False
+            )
             assert [row["id"] for row in found] == [row["id"] for row in held]
         await client.aclose()
 
@@ -149,7 +151,7 @@ async def test_a_new_value_closes_the_old_window_and_keeps_it(store: MemoryStore
         old["id"],
     )
     assert [r["value"] for r in await records.search(tenant, "where does ana live")] == ["Porto"]
-    then = await records.search(tenant, "where does ana live", Filter(as_of=15))
+    then = await records.search(tenant, "where does ana live", RecordFilter(as_of=15))
     assert [r["value"] for r in then] == ["Lisbon"]
     assert len(await records.list(tenant, EVER)) == 2
 
@@ -168,7 +170,7 @@ async def test_names_of_a_slot_differ_by_more_than_case(store: MemoryStore, tena
     assert new["supersedes"] is not None
     ben = await store.records.put(tenant, {**LIVES, "user": "ben", "value": "Braga"})
     assert ben["supersedes"] is None
-    asked = Filter(subject="Ana", predicate="LIVES IN", user="ana")
+    asked = RecordFilter(subject="Ana", predicate="LIVES IN", user="ana")
     assert [r["value"] for r in await store.records.list(tenant, asked)] == ["Porto"]
 
 

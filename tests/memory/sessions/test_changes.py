@@ -7,22 +7,10 @@ import redis
 from burnish.memory import BadCursor, BadStep, Forgotten, MemoryStore, Stale, UnknownPlan, connect
 
 from tests.memory.compaction.test_compaction import cursors
-from tests.memory.conftest import count_words
+from tests.memory.conftest import Clock, count_words
 from tests.memory.sessions.test_forget import SECRET, everything
 from tests.memory.sessions.test_sessions import called, result, said
-from tests.memory.views.test_context import long_session
-
-
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+from tests.memory.views.test_default_view import long_session
 
 
 @pytest.fixture

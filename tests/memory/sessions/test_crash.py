@@ -69,8 +69,8 @@ async def test_kill_of_redis_loses_no_acknowledged_step(tmp_path: Path):
         view = await store.context("t", "s", 300)
         assert view["tokens"] <= 300
         if view["plan"]:
-            rulings = await store.compaction.verdicts("t", "s", view["plan"], limit=1000)
-            assert sum(rulings["counts"].values()) == len(rulings["verdicts"])
+            report = await store.compaction.decisions("t", "s", view["plan"], limit=1000)
+            assert sum(report["counts"].values()) == len(report["verdicts"])
     finally:
         compacting.cancel()
         await client.aclose()

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import pytest
 from burnish.memory import BudgetTooSmall, MemoryStore, connect
-from burnish.memory.compaction.policies import Policies
-from burnish.memory.compaction.policies.indexer import Indexer
+from burnish.memory.compaction.policies import CompactionPolicies
+from burnish.memory.compaction.policies.indexer import IndexerPolicy
 from burnish.memory.search.embedding import HashingEmbedder
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ class Session(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.run = self.runner.run
         self.client = connect(self.url)
-        policies = Policies([Indexer(HashingEmbedder(32))])
+        policies = CompactionPolicies([IndexerPolicy(HashingEmbedder(32))])
         self.store = MemoryStore(self.client, count_words, policies=policies)
         self.tenant = uuid.uuid4().hex
         self.texts: dict[str, str] = {}  # cursor -> content, of every step not erased

@@ -3,18 +3,16 @@
 from copy import deepcopy
 
 import pytest
-from burnish.learner.compactor.figures import Point, enough
-from burnish.learner.compactor.logs import rough_count
-from burnish.learner.compactor.worlds import make_world
-from burnish.memory.compaction.policies.bm25 import Bm25
-from burnish.memory.compaction.policies.recent import Recent
-from burnish.memory.compaction.policies.summary import Summary
+from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
+from burnish.learner.compactor.world import rough_count
+from burnish.learner.compactor.world_generator import make_world
+from burnish.memory.compaction import Bm25Policy, RecentPolicy, SummaryPolicy
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib.memory_goals import check_goals
 
 LATENCY = {"append_ms": {"p50": 1.0, "p95": 2.0}, "context_ms": {"p50": 3.0, "p95": 9.0}}
 GOOD = {
-    "enough": {"learned": 0.05, "bm25": 0.2, "recent": None},
+    "least_budget": {"learned": 0.05, "bm25": 0.2, "recent": None},
     "enough_long": {"learned": 0.06, "bm25": 0.3},
     "ruler": {"learned": {"needles": 1.0, "variables": 1.0}},
     "recompacted": {"learned": {"lost_by_10": 0}},
@@ -41,8 +39,8 @@ def test_figures_that_meet_every_goal_pass() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("enough", "learned"), 0.14),
-        (("enough", "bm25"), 0.07),
+        (("least_budget", "learned"), 0.14),
+        (("least_budget", "bm25"), 0.07),
         (("enough_long", "learned"), None),
         (("ruler", "learned", "variables"), 0.9),
         (("recompacted", "learned", "lost_by_10"), 1),
@@ -64,15 +62,17 @@ def test_a_missed_goal_is_reported(path: tuple[str, ...], value: float | None) -
 
 
 def test_enough_is_where_the_score_stays_not_where_it_first_reaches() -> None:
-    points = [Point(0.1, 0.99, 0.1), Point(0.2, 0.9, 0.2), Point(0.3, 0.98, 0.3)]
-    assert enough(points) == 0.3
-    assert enough(points[:2]) is None
+    points = [BudgetPoint(0.1, 0.99, 0.1), BudgetPoint(0.2, 0.9, 0.2), BudgetPoint(0.3, 0.98, 0.3)]
+    assert least_budget(points) == 0.3
+    assert least_budget(points[:2]) is None
 
 
 async def test_more_tokens_never_cost_more_than_was_asked_for() -> None:
-    arenas = scores.worlds(40, 1, 50, 9)
+    environments = scores.worlds(40, 1, 50, 9)
     said: list[str] = []
-    found = await scores.curves([Recent(), Bm25(), Summary()], arenas, (0.1, 1.1), said.append)
+    found = await scores.curves(
+        [RecentPolicy(), Bm25Policy(), SummaryPolicy()], environments, (0.1, 1.1), said.append
+    )
     assert len(said) == 3
     for points in found.values():
         assert points[0].tokens <= 0.1
@@ -81,7 +81,7 @@ async def test_more_tokens_never_cost_more_than_was_asked_for() -> None:
 
 
 async def test_needles_are_found_by_bm25_and_not_by_the_tail() -> None:
-    found = await scores.ruler([Recent(), Bm25()], 6000, 800, rough_count, [0])
+    found = await scores.ruler([RecentPolicy(), Bm25Policy()], 6000, 800, rough_count, [0])
     assert found["bm25"]["needles"] == 1.0
     assert found["recent"]["needles"] < 0.5
 

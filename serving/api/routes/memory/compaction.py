@@ -6,8 +6,12 @@ compact, revert, expand, compactions; pin, delete, undo, changes. Nothing here r
 from collections.abc import Callable
 from typing import Annotated, Any
 
+<<<<<<< HEAD:serving/api/routes/memory/compaction.py
 from burnish.memory import MemoryStore
 from burnish.memory.sessions.changes import GRACE
+from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
+=======
+from burnish.memory import DELETION_GRACE, MemoryStore
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends
 from pydantic import Field, model_validator
@@ -49,7 +53,7 @@ class Pin(Body):
 
 class Delete(Body):
     cursors: Annotated[list[str], Field(min_length=1, max_length=256)]
-    grace_s: float = GRACE
+    grace_s: float = DELETION_GRACE
 
 
 class Undo(Body):
@@ -94,7 +98,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         who: Caller = caller,
     ) -> dict[str, Any]:
         """One plan, with its verdict, score and reason for each step it looked at."""
-        return await store.compaction.verdicts(who.tenant, session_id, plan, after, limit)
+        return await store.compaction.decisions(who.tenant, session_id, plan, after, limit)
 
     @api.post("/revert")
     async def revert(

@@ -4,9 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from burnish.memory import MemoryStore
-from burnish.memory.export import export_user
-from burnish.memory.records.forgetting import Forgetting, forget_by_policy
+from burnish.memory import ForgettingPolicy, MemoryStore, export_user, forget_by_policy
 from burnish.serving.api.routes.memory.route import Body, Caller, Route
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
@@ -23,7 +21,7 @@ class Forget(Body):
     user: str | None = None
     record_id: str | None = None
     cursors: list[str] | None = None
-    policy: Forgetting | None = None
+    policy: ForgettingPolicy | None = None
     older_than_s: float | None = Field(None, ge=0)
     keep: int | None = Field(None, ge=0)
     dry_run: bool = False

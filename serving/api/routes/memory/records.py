@@ -8,8 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from burnish.memory import MemoryStore
-from burnish.memory.records.record import Filter
+from burnish.memory import MemoryStore, RecordFilter
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from pydantic import BeforeValidator, Field
@@ -85,11 +84,11 @@ def record_filter(
     predicate: str | None = None,
     as_of: Annotated[Time | None, Query()] = None,
     include_superseded: bool = False,
-) -> Filter:
-    return Filter(user, session_id, subject, predicate, as_of, include_superseded)
+) -> RecordFilter:
+    return RecordFilter(user, session_id, subject, predicate, as_of, include_superseded)
 
 
-RecordFilter = Annotated[Filter, Depends(record_filter)]
+Wanted = Annotated[RecordFilter, Depends(record_filter)]
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
@@ -108,7 +107,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/records")
     async def list_records(
-        criteria: RecordFilter,
+        criteria: Wanted,
         after: str | None = None,
         limit: Limit = 50,
         store: MemoryStore = store_dependency,
@@ -120,7 +119,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     @api.get("/records/search")
     async def search_records(
         query: str,
-        criteria: RecordFilter,
+        criteria: Wanted,
         limit: Limit = 10,
         recall: bool = True,
         store: MemoryStore = store_dependency,

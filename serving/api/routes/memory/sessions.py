@@ -78,7 +78,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         if view["version"] == 0:
             raise SessionNotFound(f"no session {session_id!r}: append a step to begin it")
         if policy is None and version is None:
-            store.upkeep.consider(who.tenant, session_id, budget)
+            store.background.schedule(who.tenant, session_id, budget)
         return view
 
     @api.get("/search")

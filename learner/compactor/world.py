@@ -1,4 +1,4 @@
-"""What a practice world is made of: a log in the store's shape, and questions about it."""
+"""A simulated world: a log in the store's shape, and questions about it."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from burnish.memory.sessions.steps import Step
+from burnish.memory import Step
 
 Count = Callable[[str], int]
 OVERHEAD = 6  # tokens that framing adds to a message, as the store counts them
 
 
 @dataclass(frozen=True)
-class Question:
+class WorldQuestion:
+    """A question with its one right answer."""
+
     kind: str
     text: str
     answer: str
-    evidence: tuple[int, ...]  # places of the steps that say it
+    evidence: tuple[int, ...]  # places of the steps that state it
 
 
 @dataclass(frozen=True)
 class World:
+    """What happened, and what may be asked about it."""
+
     seed: int
     steps: tuple[Step, ...]
-    questions: tuple[Question, ...]
+    questions: tuple[WorldQuestion, ...]
 
     @property
     def tokens(self) -> int:
@@ -33,12 +37,12 @@ class World:
 
 
 def rough_count(text: str) -> int:
-    """Tokens, roughly: training needs no tokenizer's exact figure."""
+    """An estimate of the tokens; training needs no exact count."""
     return 1 + len(text) // 4
 
 
-class Log:
-    """Steps in the making, in the store's shape: places from 1 on, calls paired with results."""
+class LogBuilder:
+    """Builds a log in the store's shape: places from 1 on, calls paired with results."""
 
     def __init__(self, rng: Random, count: Count) -> None:
         self._rng, self._count = rng, count

@@ -1,14 +1,21 @@
 """RULER-style logs (arXiv 2404.06654): needles among other needles, and chains of variables.
 
-Written anew in the shape of agent logs: steps of plain filler with single lines that matter.
+Rewritten as agent logs: steps of plain filler with single lines that matter.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-from burnish.learner.compactor.logs import OVERHEAD, Count, Log, Question, World, rough_count
-from burnish.learner.compactor.phrases import Pattern
+from burnish.learner.compactor.pattern import Pattern
+from burnish.learner.compactor.world import (
+    OVERHEAD,
+    Count,
+    LogBuilder,
+    World,
+    WorldQuestion,
+    rough_count,
+)
 
 RULER_FACTS = (
     Pattern("needle", "One of the special magic numbers for {key} is: {value}."),
@@ -64,15 +71,15 @@ def needles(seed: int, tokens: int, count: Count = rough_count, keys: int = 40) 
     lines = {key: str(rng.randrange(10**6, 10**7)) for key in pairs}
     texts = [RULER_FACTS[0].fill({"key": key, "value": value}) for key, value in lines.items()]
     steps, places = _spread(rng, tokens, count, texts)
-    asked = rng.sample(range(keys), 10)
+    chosen = rng.sample(range(keys), 10)
     questions = [
-        Question(
+        WorldQuestion(
             "needle",
             RULER_QUESTIONS[0].fill({"key": pairs[i]}),
             lines[pairs[i]],
             (places[i],),
         )
-        for i in asked
+        for i in chosen
     ]
     return World(seed, steps, tuple(questions))
 
@@ -92,10 +99,10 @@ def variables(
     values = [str(v) for v in rng.sample(range(10000, 99999), chains)]
     links = [[names.pop() for _ in range(hops + 1)] for _ in range(chains)]
     # Chains are interleaved, and each keeps its own order.
-    turns = [chain for chain in range(chains) for _ in range(hops + 1)]
-    rng.shuffle(turns)
+    order = [chain for chain in range(chains) for _ in range(hops + 1)]
+    rng.shuffle(order)
     done, texts = [0] * chains, []
-    for chain in turns:
+    for chain in order:
         at, done[chain] = done[chain], done[chain] + 1
         variable = links[chain][at]
         if at == 0:
@@ -105,11 +112,11 @@ def variables(
             texts.append(RULER_FACTS[2].fill(slots))
     steps, places = _spread(rng, tokens, count, texts)
     questions = [
-        Question(
+        WorldQuestion(
             "variables",
             RULER_QUESTIONS[1].fill({"value": values[chain]}),
             ", ".join(sorted(links[chain])),
-            tuple(place for place, turn in zip(places, turns, strict=True) if turn == chain),
+            tuple(place for place, of in zip(places, order, strict=True) if of == chain),
         )
         for chain in range(chains)
     ]
@@ -118,14 +125,14 @@ def variables(
 
 def _spread(rng: Random, tokens: int, count: Count, texts: list[str]) -> tuple[tuple, list[int]]:
     """Filler of about `tokens` with `texts` in order at random places."""
-    log = Log(rng, count)
+    log = LogBuilder(rng, count)
     log.say("system", "Read along; questions come at the end.")
     log.say("user", "Remember what matters.", kind="task")
     fillers: list[str] = []
-    room = tokens - sum(count(text) + OVERHEAD for text in texts)
-    while room > 0:
+    available = tokens - sum(count(text) + OVERHEAD for text in texts)
+    while available > 0:
         filler = " ".join(rng.choices(_FILLER, k=rng.randrange(1, 9)))
-        room -= count(filler) + OVERHEAD
+        available -= count(filler) + OVERHEAD
         fillers.append(filler)
     slots = sorted(rng.choices(range(len(fillers) + 1), k=len(texts)))
     places: list[int] = []

@@ -1,20 +1,21 @@
-"""The view of a session that a compaction policy decides. Unlike the usual view it reads every step."""
+"""The view of a session that a compaction policy decides; unlike the default view it reads every
+step."""
 
 from collections.abc import Mapping
 
 from burnish.memory.compaction.policy_runner import PolicyOutcome, PolicyRunner
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.snapshot import SessionSnapshot
-from burnish.memory.views.context import newest_question
+from burnish.memory.views.default_view import default_query
 from burnish.memory.views.forms import Price, form
-from burnish.memory.views.view import Node, View
+from burnish.memory.views.view import SummaryNode, View
 
 
-async def decided_view(
+async def policy_view(
     log: SessionLog,
-    moment: SessionSnapshot,
-    decider: PolicyRunner,
-    nodes: Mapping[str, Node],
+    snapshot: SessionSnapshot,
+    runner: PolicyRunner,
+    nodes: Mapping[str, SummaryNode],
     budget: int,
     query: str | None,
     policy: str,
@@ -22,29 +23,29 @@ async def decided_view(
 ) -> View:
     """Raises BudgetTooSmall, UnknownPolicy. Linear in the log."""
     view = View(budget, price)
-    decided = await decide(log, moment, decider, nodes, view, query, policy)
-    shown = {s.seq: s.verdict for s in decided.shown}
-    for candidate in decided.task.candidates:
+    outcome = await run_policy(log, snapshot, runner, nodes, view, query, policy)
+    shown = {s.seq: s.action for s in outcome.shown}
+    for candidate in outcome.task.candidates:
         if candidate.unit.first in shown:
             view.add(form(candidate.unit, shown[candidate.unit.first], price), view.left)
-    for node in decided.nodes:
+    for node in outcome.nodes:
         view.add_node(node, view.left)
     return view
 
 
-async def decide(
+async def run_policy(
     log: SessionLog,
-    moment: SessionSnapshot,
-    decider: PolicyRunner,
-    nodes: Mapping[str, Node],
+    snapshot: SessionSnapshot,
+    runner: PolicyRunner,
+    nodes: Mapping[str, SummaryNode],
     view: View,
     query: str | None,
     policy: str,
 ) -> PolicyOutcome:
     """Ask the policy about everything but the floor, which is put into `view`."""
-    units = await log.whole()
-    pinned = set(moment.floor)
+    units = await log.all_units()
+    pinned = set(snapshot.floor)
     view.add_floor(u for u in units if any(step.seq in pinned for step in u.steps))
     rest = [unit for unit in units if unit not in view]
-    about = query or newest_question(units[::-1])
-    return await decider.decide(policy, rest, about, view.left, nodes, log.vectors)
+    query = query or default_query(units[::-1])
+    return await runner.decide(policy, rest, query, view.left, nodes, log.vectors)
