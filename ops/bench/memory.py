@@ -32,6 +32,7 @@ from burnish.memory.compaction import (
     RecentPolicy,
     SummaryPolicy,
 )
+from burnish.ops.bench.lib import memory_report as report
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib import memory_speed as speed
 from burnish.ops.bench.lib.memory_goals import check_goals

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from burnish.learner.compactor.figures import Point, enough
+from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
 
 
 def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -68,4 +68,6 @@ def peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _enough_of(points: dict[str, float]) -> float | None:
-    return enough([Point(float(share), score, float(share)) for share, score in points.items()])
+    return least_budget(
+        [BudgetPoint(float(share), score, float(share)) for share, score in points.items()]
+    )

@@ -156,7 +156,7 @@ def langmem(worlds: Sequence[Environment], shares: Sequence[float]) -> dict[str,
             def summarise(prompt: Any, limit: int = summary_budget) -> AIMessage:
                 messages = prompt.to_messages() if hasattr(prompt, "to_messages") else prompt
                 units = [_unit(i, str(m.content)) for i, m in enumerate(messages)]
-                text = extract(units, limit, lambda text: rough_count(text))
+                text = extract_lines(units, limit, lambda text: rough_count(text))
                 # Without the cursor that extraction puts before each line.
                 return AIMessage(content="\n".join(x.partition(": ")[2] for x in text.split("\n")))
 

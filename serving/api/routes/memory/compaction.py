@@ -6,11 +6,6 @@ compact, revert, expand, compactions; pin, delete, undo, changes. Nothing here r
 from collections.abc import Callable
 from typing import Annotated, Any
 
-<<<<<<< HEAD:serving/api/routes/memory/compaction.py
-from burnish.memory import MemoryStore
-from burnish.memory.sessions.changes import GRACE
-from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
-=======
 from burnish.memory import DELETION_GRACE, MemoryStore
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends
