@@ -15,7 +15,8 @@ from functools import lru_cache
 from burnish.learner.compactor.episodes import Arena
 from burnish.learner.compactor.figures import trial
 from burnish.learner.compactor.worlds import make_world
-from burnish.learner.gate.gate import ONE_SIDED_95, Check, paired_difference
+from burnish.learner.gate.checks import ONE_SIDED_95, paired_difference
+from burnish.learner.gate.report import Check
 from burnish.memory.compaction.policies.learned import Learned
 from burnish.memory.compaction.scorer import Scorer
 from pydantic import BaseModel
