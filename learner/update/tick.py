@@ -1,6 +1,12 @@
 """The update tick: from new judgements to a version in the registry, and perhaps to the champion.
 
-    begin -> load -> train -> evaluate -> register -> promote -> summarise
+    begin      an `Attempt`, if enough `Judgement`s are new       attempts.py
+    load       `TrainingData`                                     data.py
+    train      a finished `Checkpoint`                            loop.py
+    evaluate   a `GateReport`                                     gate/gate.py
+    register   a `PolicyVersion`, its lineage                     registration.py
+    promote    the alias `champion` or `challenger`               registration.py
+    summarise  the `Tick`                                         summary.py
 
 A killed tick is taken up where its attempt (attempts.py) and its checkpoint stand; each part can be
 repeated without harm. One process keeps model, engine and suite loaded between ticks.
