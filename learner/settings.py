@@ -1,5 +1,4 @@
-"""What the learner may be told from outside: where its services are, how often and how hard it
-learns, and what the gate lets through.
+"""The learner's settings: its services, the size and pace of updates, and the gate's limits.
 
 Every field is read from `BURNISH_<NAME>`. Refusing unknown BURNISH_* names is left to the command
 line, which knows the settings of every room.
@@ -7,12 +6,19 @@ line, which knows the settings of every room.
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
+
+# Values that were renamed, by field; accepted with a warning for one version.
+RENAMED_VALUES = {
+    "rule": {"heads": "reward_model"},
+    "reward_model": {"process": "gaussian_process", "heads": "ensemble"},
+}
 
 
 class LearnerSettings(StreamSettings):
@@ -28,18 +34,17 @@ class LearnerSettings(StreamSettings):
     model: Path = Path("ops/ember")
     policies: list[str] = ["default"]
 
-    rule: Literal["heads", "pg"] = Field(
-        default="heads", description="update rule: reward heads, or plain policy gradient"
+    rule: Literal["reward_model", "pg"] = Field(
+        default="reward_model",
+        description="update rule: a reward model over fresh answers, or plain policy gradient",
     )
-    reward_model: Literal["process", "heads"] = Field(
-        default="process",
-        description="what judges fresh answers: a Gaussian process, or five networks",
+    reward_model: Literal["gaussian_process", "ensemble"] = Field(
+        default="gaussian_process",
+        description="what scores fresh answers: a Gaussian process, or five networks",
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
-    min_feedback: int = Field(
-        default=16, ge=1, description="new judgements that make a tick worth it"
-    )
+    min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"
     )
@@ -50,43 +55,62 @@ class LearnerSettings(StreamSettings):
     )
     update_steps: int = Field(default=64, ge=1, description="most training steps in one tick")
     checkpoint_seconds: float = Field(
-        default=10.0, gt=0, description="between checkpoints inside a tick"
+        default=10.0, gt=0, description="seconds between checkpoints inside a tick"
     )
     answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
     rehearsal: float = Field(
         default=0.45, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
     )
-    samples_per_prompt: int = Field(default=4, ge=2, description="of those, for one prompt")
-    max_answer_tokens: int = Field(default=96, ge=1, description="of a fresh answer")
-    max_prompt_tokens: int = Field(default=512, ge=1, description="longer ones are not learnt from")
+    samples_per_prompt: int = Field(default=4, ge=2, description="fresh answers to one prompt")
+    max_answer_tokens: int = Field(default=96, ge=1, description="longest fresh answer")
+    max_prompt_tokens: int = Field(
+        default=512, ge=1, description="longer prompts are not learnt from"
+    )
     history: int = Field(default=6144, ge=1, description="latest judged answers a tick learns from")
     max_staleness: int = Field(
         default=1000, ge=0, description="versions after which an answer is too old"
     )
 
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
-    clip_norm: float = Field(default=1.0, gt=0, description="longest gradient")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(
-        default=0.25, gt=0, description="nats per token the adapter may move away"
+        default=0.25,
+        gt=0,
+        description="KL to the base, nats per token, past which only the penalty acts",
     )
     lora_rank: int = Field(default=16, ge=1, description="rank of the adapter")
-    lora_alpha: int = Field(default=32, ge=1, description="its scale, over the rank")
-    keep_checkpoints: int = Field(default=8, ge=2, description="of the latest updates")
+    lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha: the scale is alpha / rank")
+    keep_checkpoints: int = Field(default=8, ge=2, description="checkpoints kept, the latest first")
 
     promotes: Literal["champion", "challenger", "nothing"] = Field(
-        default="champion", description="what becomes of a version that passed the gate"
+        default="champion", description="alias given to a version that passed the gate"
     )
     gate_tasks_per_family: int = Field(
-        default=12, ge=1, description="held-out tasks the gate tries"
+        default=12, ge=1, description="held-out tasks in the gate's suite"
     )
     gate_skill_margin: float = Field(default=0.02, ge=0, description="skill a version may lose")
     gate_max_kl: float = Field(default=0.5, gt=0, description="nats per token against the base")
 
     lease_seconds: float = Field(
-        default=30.0, gt=0, description="a dead tick holds up the next this long"
+        default=30.0, gt=0, description="seconds until the lease of a dead tick runs out"
     )
-    seed: int = Field(default=0, description="of everything the learner draws")
+    seed: int = Field(default=0, description="of the learner's random numbers")
+
+    @field_validator("rule", "reward_model", mode="before")
+    @classmethod
+    def _accept_renamed_value(cls, value: Any, info: ValidationInfo) -> Any:
+        field = info.field_name or ""
+        new = RENAMED_VALUES[field].get(value) if isinstance(value, str) else None
+        if new is None:
+            return value
+        warnings.warn(
+            f"BURNISH_{field.upper()}={value} is deprecated: it is called {new} now, and the next "
+            "version will refuse the old name",
+            FutureWarning,  # unlike DeprecationWarning, shown to people by default
+            stacklevel=2,
+        )
+        return new
 
     @property
     def database(self) -> str:

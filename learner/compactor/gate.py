@@ -14,7 +14,8 @@ from functools import lru_cache
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.evaluation import evaluate_question
 from burnish.learner.compactor.world_generator import make_world
-from burnish.learner.gate.gate import ONE_SIDED_95, Check, paired_difference
+from burnish.learner.gate.checks import ONE_SIDED_95, paired_difference
+from burnish.learner.gate.report import Check
 from burnish.memory.compaction import LearnedPolicy, Scorer
 from pydantic import BaseModel
 

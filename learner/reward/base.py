@@ -1,21 +1,22 @@
-"""Reward models: from judgements to what people would think of an answer nobody has judged.
+"""The interface of reward models: from judgements to the reward of an answer nobody has judged.
 
-Two of them, chosen by setting: `process` (the default; a Gaussian process) and `heads` (five small
-networks). Both read the frozen base's hidden states and say how sure they are.
+A reward model reads the frozen base's hidden states (features.py), predicts P(liked), and says how
+sure it is. Two are there, by setting: `gaussian_process` (the default) and `ensemble`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Fit:
-    """How a fit went; `auroc` is on judgements held back from it (0.5 is guessing)."""
+class FitReport:
+    """How a fit went; `auroc` is on judgements held out from it (0.5 is guessing)."""
 
     samples: int
     auroc: float
@@ -26,25 +27,35 @@ class RewardModel(Protocol):
 
     size: int
 
+    def __init__(self, size: int, seed: int = 0) -> None: ...
+
     def fit(
         self, features: Tensor, targets: Tensor, weights: Tensor, *, generator: torch.Generator
-    ) -> Fit:
+    ) -> FitReport:
         """Fit to features [N, size], targets [N] in [0, 1] and weights [N]."""
         ...
 
     def score(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of P(liked), each [N]; of a fitted model."""
+        """Mean and standard deviation of P(liked), each [N]. Needs a fit, not only a load."""
         ...
 
     def mean(self, features: Tensor) -> Tensor:
-        """The mean alone [N]; of a loaded model, too."""
+        """The mean alone, [N]; after a fit or a load."""
         ...
 
-    def state(self) -> dict[str, Tensor]: ...
+    def state_dict(self) -> dict[str, Tensor]:
+        """What `load` needs to predict the same means."""
+        ...
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Self:
+        """From a state dict, which may hold other names besides. Raises KeyError if one is missing."""
+        ...
 
 
 def auroc(scores: Tensor, targets: Tensor) -> float:
-    """Chance that a liked answer scores above a disliked one; 0.5 when either is missing."""
+    """Area under the ROC curve: the chance that a liked answer scores above a disliked one; 0.5
+    when either is missing."""
     likes, dislikes = scores[targets > 0.5], scores[targets < 0.5]
     if not len(likes) or not len(dislikes):
         return 0.5

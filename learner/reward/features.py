@@ -1,7 +1,7 @@
-"""The frozen base's view of judged answers, computed once per base and kept in the database.
+"""Features of answers: the frozen base's hidden states, pooled; the reward models' input.
 
-Kept as float16: half the room, and far below the noise of the judgements. Rows of another base stay
-until someone clears them.
+Those of judged answers are computed once per base and kept in the database as float16: half the
+size, with an error far below the noise of the judgements. Rows of another base are left in place.
 """
 
 from __future__ import annotations
@@ -14,58 +14,72 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database, FeatureRow
 from burnish.learner.intake.joining import slices
 from burnish.learner.reward.experience import JudgedAnswer
-from burnish.learner.training.trainer import Answer, base_features
+from burnish.learner.training.rollouts import Rollout
 from sqlalchemy import select, tuple_
 from torch import Tensor
 
-Key = tuple[str, int]
+Key = tuple[str, int]  # interaction id, choice
 
 
-def features_of(
-    database: Database, model: LoadedModel, experience: Sequence[JudgedAnswer]
-) -> Tensor:
-    """Features [N, 3H] in the order given; what is missing is computed and stored."""
-    keys = [(e.interaction_id, e.choice) for e in experience]
-    known = _stored(database, _key(model), keys)
-    missing = [e for e in experience if (e.interaction_id, e.choice) not in known]
+def base_features(model: LoadedModel, rollouts: Sequence[Rollout]) -> Tensor:
+    """Features [N, 3H] of answers, in the order given: the mean over the prompt's tokens, the mean
+    over the answer's, and the answer's last token.
+
+    They are read at half the model's depth, where hidden states tell most about an answer's style.
+    """
+    layers = max(1, model.config.num_hidden_layers // 2)
+    sequences = [rollout.sequence for rollout in rollouts]
+    rows = []
+    for rollout, states in zip(rollouts, model.states(sequences, layers), strict=True):
+        prompt, answer = states[: len(rollout.prompt_ids)], states[len(rollout.prompt_ids) :]
+        rows.append(torch.cat([prompt.mean(0), answer.mean(0), answer[-1]]))
+    return torch.stack(rows)
+
+
+def features_of(database: Database, model: LoadedModel, answers: Sequence[JudgedAnswer]) -> Tensor:
+    """Features [N, 3H] of judged answers, in the order given; what is missing is computed and
+    stored."""
+    keys = [(a.interaction_id, a.choice) for a in answers]
+    known = _stored(database, _base_key(model), keys)
+    missing = [a for a in answers if (a.interaction_id, a.choice) not in known]
     if missing:
         computed = base_features(
-            model, [Answer(e.prompt_ids, e.token_ids, e.logprobs) for e in missing]
+            model, [Rollout(a.prompt_ids, a.token_ids, a.logprobs) for a in missing]
         )
         fresh = {
-            (e.interaction_id, e.choice): vector.half()
-            for e, vector in zip(missing, computed, strict=True)
+            (a.interaction_id, a.choice): vector.half()
+            for a, vector in zip(missing, computed, strict=True)
         }
-        _store(database, _key(model), fresh)
+        _store(database, _base_key(model), fresh)
         known.update(fresh)
     return torch.stack([known[key] for key in keys]).float() if keys else torch.empty(0, 0)
 
 
-def _key(model: LoadedModel) -> str:
-    """Which view the features are: this base's, half-way up."""
+def _base_key(model: LoadedModel) -> str:
+    """What the features were read from: this base, at half its depth."""
     return f"{model.sha256}/middle"
 
 
-def _stored(database: Database, sha256: str, keys: Sequence[Key]) -> dict[Key, Tensor]:
+def _stored(database: Database, base: str, keys: Sequence[Key]) -> dict[Key, Tensor]:
     found: dict[Key, Tensor] = {}
     column = tuple_(FeatureRow.interaction_id, FeatureRow.choice)
     with database.read() as session:
-        for some in slices(keys):
-            query = select(FeatureRow).where(FeatureRow.base_sha256 == sha256, column.in_(some))
+        for part in slices(keys):
+            query = select(FeatureRow).where(FeatureRow.base_sha256 == base, column.in_(part))
             for row in session.scalars(query):
                 vector = np.frombuffer(row.vector, dtype=np.float16).copy()
                 found[row.interaction_id, row.choice] = torch.from_numpy(vector)
     return found
 
 
-def _store(database: Database, sha256: str, vectors: dict[Key, Tensor]) -> None:
+def _store(database: Database, base: str, vectors: dict[Key, Tensor]) -> None:
     with database.write() as session:
         for (interaction, choice), vector in vectors.items():
             session.merge(
                 FeatureRow(
                     interaction_id=interaction,
                     choice=choice,
-                    base_sha256=sha256,
+                    base_sha256=base,
                     vector=vector.numpy().tobytes(),
                 )
             )

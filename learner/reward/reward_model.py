@@ -1,25 +1,28 @@
-"""Reward models by name: `process` (the default; a Gaussian process) and `heads` (an ensemble)."""
+"""Reward models by name: `gaussian_process` (the default) and `ensemble`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from burnish.learner.reward.base import RewardModel
-from burnish.learner.reward.gaussian_process import RewardProcess
-from burnish.learner.reward.linear_heads import RewardHeads
-from torch import Tensor
+from burnish.learner.reward.ensemble import RewardEnsemble
+from burnish.learner.reward.gaussian_process import RewardGaussianProcess
 
-KINDS = {"process": RewardProcess, "heads": RewardHeads}
+REWARD_MODELS: dict[str, type[RewardModel]] = {
+    "gaussian_process": RewardGaussianProcess,
+    "ensemble": RewardEnsemble,
+}
 
 
 def make(kind: str, size: int, seed: int) -> RewardModel:
-    """An empty model of a kind, `process` or `heads`."""
-    return KINDS[kind](size, seed)
+    """An unfitted model of a kind, over features of `size` numbers."""
+    return REWARD_MODELS[kind](size, seed)
 
 
-def load(kind: str, state: Mapping[str, Tensor]) -> RewardModel | None:
-    """A saved model; None when there is none, or when it is of another kind."""
+def load(kind: str, state: Mapping[str, Any]) -> RewardModel | None:
+    """The model saved in `state`; None when there is none, or when it is of another kind."""
     try:
-        return KINDS[kind].load(state)
+        return REWARD_MODELS[kind].load(state)
     except KeyError:
         return None

@@ -1,9 +1,15 @@
-"""Update rules by name: `heads` (the default) and `pg`."""
+"""Update rules by name: `reward_model` (the default) and `pg`."""
 
-from burnish.learner.rules.base import Batch, Lesson, NothingToLearn, Sizes, UpdateRule
+from burnish.learner.rules.base import (
+    NothingToLearn,
+    StepBatch,
+    StepConfig,
+    TrainingData,
+    UpdateRule,
+)
 from burnish.learner.rules.policy_gradient import PolicyGradientRule
-from burnish.learner.rules.reward_model import HeadsRule
+from burnish.learner.rules.reward_model import RewardModelRule
 
-RULES = {"heads": HeadsRule, "pg": PolicyGradientRule}
+RULES: dict[str, type[UpdateRule]] = {"reward_model": RewardModelRule, "pg": PolicyGradientRule}
 
-__all__ = ["RULES", "Batch", "Lesson", "NothingToLearn", "Sizes", "UpdateRule"]
+__all__ = ["RULES", "NothingToLearn", "StepBatch", "StepConfig", "TrainingData", "UpdateRule"]

@@ -1,7 +1,8 @@
-"""The one interface of update rules: what a tick hands to a rule, and what it wants back.
+"""The interface of update rules: what an update gives to a rule, and what it takes from it.
 
-A rule decides *which answers* to learn from and *how good each was*; the trainee turns that into
-optimiser steps, the same way for every rule. A new rule is one file with this one class.
+A rule decides which rollouts to learn from and the advantage of each; the policy trainer turns them
+into optimiser steps, the same way for every rule. A new rule is one file with one class, named in
+`RULES`.
 """
 
 from __future__ import annotations
@@ -12,17 +13,21 @@ from typing import Any, Protocol
 
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.experience import Experience
-from burnish.learner.training.trainer import Answer, PolicyTrainer
+from burnish.learner.training.rollouts import Rollout
+from burnish.learner.training.trainer import PolicyTrainer
 from torch import Tensor
+
+MIN_SCALE = 0.05  # of advantages, when they are normalised
 
 
 class NothingToLearn(LearnerError):
-    """The experience is there but says nothing; the message tells people why."""
+    """There is experience, but no signal in it; the message is shown as the tick's reason."""
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What a tick has to learn from. `features` [N, F] is the base's view of the N experiences."""
+class TrainingData:
+    """What an update learns from: N judged answers with their features [N, 3H] (reward/features.py),
+    and logged prompts to sample from."""
 
     experience: Sequence[Experience]
     features: Tensor
@@ -31,65 +36,76 @@ class Lesson:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How much one step samples, and which reward model judges it."""
+class StepConfig:
+    """How many rollouts one step samples, of what length, and which reward model scores them."""
 
-    answers: int = 96
-    samples: int = 4
+    rollouts: int = 96
+    samples_per_prompt: int = 4
     max_tokens: int = 64
     rehearsal: float = 0.5  # share of the prompts that are verifiable tasks
-    reward_model: str = "process"
+    reward_model: str = "gaussian_process"
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Answers with advantages for one step; no answers at all end the update."""
+class StepBatch:
+    """Rollouts with advantages for one step, and figures about them."""
 
-    answers: Sequence[Answer]
+    rollouts: Sequence[Rollout]
     figures: Mapping[str, float]
 
 
 class UpdateRule(Protocol):
-    """Made fresh for each update; `tensors` and `notes` carry over from the parent's checkpoint."""
+    """Made anew for each update, from the parent checkpoint's `state_dict`."""
 
-    def prepare(self, trainee: PolicyTrainer, lesson: Lesson, seed: int) -> Mapping[str, float]:
-        """Fit what the rule needs before the first step. Raises NothingToLearn."""
+    def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None: ...
+
+    def prepare(self, trainer: PolicyTrainer, data: TrainingData, seed: int) -> Mapping[str, float]:
+        """Fit what the rule needs before the first step; returns figures about the fit. Raises
+        NothingToLearn."""
         ...
 
-    def batch(self, trainee: PolicyTrainer, step: int, seed: int) -> Batch:
-        """What to learn from in this step; a function of its arguments, so that it can be resumed."""
+    def batch(self, trainer: PolicyTrainer, step: int, seed: int) -> StepBatch | None:
+        """What to learn from in this step; None ends the update.
+
+        Random numbers follow from `seed` and `step` alone. The batch depends besides on the
+        trainer's current weights, where the rule samples from them, and on the rule's own state.
+        """
         ...
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What the next update's rule starts from, tensors."""
-        ...
-
-    def notes(self) -> dict[str, Any]:
-        """And the rest of it, as JSON."""
+    def state_dict(self) -> dict[str, Any]:
+        """What the next update's rule starts from: tensors and JSON values by name."""
         ...
 
 
 def leave_one_out(rewards: Sequence[float]) -> list[float]:
-    """Each reward minus the mean of the others in its group."""
+    """Leave-one-out advantages (RLOO): each reward minus the mean of the others in its group."""
     if len(rewards) < 2:
         return [0.0] * len(rewards)
     total, others = sum(rewards), len(rewards) - 1
     return [reward - (total - reward) / others for reward in rewards]
 
 
-def extremes(group: Sequence[Answer], rewards: Sequence[float]) -> list[Answer]:
-    """The best and the worst of a group, with their leave-one-out advantages; none if all fared
-    alike or said nothing."""
+def best_and_worst(group: Sequence[Rollout], rewards: Sequence[float]) -> list[Rollout]:
+    """The worst and the best of a group, with their leave-one-out advantages; none if all rewards
+    are equal or fewer than two rollouts have tokens."""
     advantages = leave_one_out(rewards)
-    order = [i for i in sorted(range(len(group)), key=lambda i: rewards[i]) if group[i].tokens]
-    if len(order) < 2 or rewards[order[0]] == rewards[order[-1]]:
+    ranked = sorted(range(len(group)), key=lambda i: rewards[i])
+    ranked = [i for i in ranked if group[i].token_ids]
+    if len(ranked) < 2 or rewards[ranked[0]] == rewards[ranked[-1]]:
         return []
-    return [group[i].with_advantage(advantages[i]) for i in (order[0], order[-1])]
+    return [group[i].with_advantage(advantages[i]) for i in (ranked[0], ranked[-1])]
 
 
-def normalised(advantages: Sequence[float], floor: float = 0.05) -> list[float]:
-    """Divided by their root mean square over the whole batch; what is nearly flat stays small."""
+def normalised(advantages: Sequence[float]) -> list[float]:
+    """Advantages divided by their root mean square over the batch, or by MIN_SCALE if that
+    is larger, so that noise is not scaled up."""
     if not advantages:
         return []
-    scale = max((sum(a * a for a in advantages) / len(advantages)) ** 0.5, floor)
+    scale = max((sum(a * a for a in advantages) / len(advantages)) ** 0.5, MIN_SCALE)
     return [a / scale for a in advantages]
+
+
+def with_normalised_advantages(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The same rollouts, their advantages `normalised` over all of them."""
+    advantages = normalised([rollout.advantage for rollout in rollouts])
+    return [r.with_advantage(a) for r, a in zip(rollouts, advantages, strict=True)]

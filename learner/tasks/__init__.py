@@ -1,9 +1,9 @@
-"""Verifiable tasks: what the shipped model was taught, what the gate asks, what rehearsal rewards.
+"""Verifiable tasks, for pretraining the shipped model, for the gate and for rehearsal.
 
 A `Task` is a short chat with one right answer and many right wordings. `sample` draws one,
-`demonstrate` answers it in a style, `is_correct` judges any answer without looking at its style,
-and `style_of` names the style without looking at correctness. Keeping those two apart is the
-point: preference may move the wording, never the skill.
+`demonstrate` answers it in a style, `is_correct` checks any answer whatever its style, and
+`style_of` names the style whether or not the answer is right. The two are independent, so that
+preferences for a style and the skill are measured apart.
 
 Plain Python: neither torch nor a tokenizer is imported here.
 """

@@ -1,4 +1,4 @@
-"""Words that the families draw from."""
+"""Vocabulary that the families draw from."""
 
 # ruff: noqa: SIM905
 
@@ -29,7 +29,7 @@ ITEMS = (
     "hat coat scarf glove shoe boot sock belt ball kite drum bell rope map"
 ).split()
 
-# what takes a plain s when there are many
+# items whose plural takes a plain s
 COUNTED = (
     "apple banana lemon plum pear mango grape carrot onion bean cup plate spoon fork book pen pencil "
     "ruler lamp chair key coin hat coat glove shoe boot sock ball kite drum bell map"

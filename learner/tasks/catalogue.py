@@ -1,4 +1,4 @@
-"""All families under one roof: drawing tasks, demonstrating them, judging answers."""
+"""The catalogue of all families: draws tasks, demonstrates answers, checks answers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,10 @@ def sample(
     split: Split = "train",
     level: int | None = None,
 ) -> Task:
-    """One task of a split. Families are drawn evenly, levels mostly low, unless they are given."""
+    """One task of a split. Unless given, the family is drawn uniformly, the level mostly low.
+
+    Raises UnknownFamily.
+    """
     name = family or rng.choice(tuple(FAMILIES))
     if name not in FAMILIES:
         raise UnknownFamily(f"unknown task family {name!r}: choose of {', '.join(FAMILIES)}")
@@ -37,7 +40,10 @@ def sample(
 
 
 def demonstrate(task: Task, style: str, rng: Random) -> dict[str, Any]:
-    """A right assistant message in `style`: content, and `tool_calls` where the answer is one."""
+    """A right assistant message in `style`: content, and `tool_calls` where the answer is one.
+
+    Raises UnknownStyle.
+    """
     family = FAMILIES[task.family]
     if not family.calls_tool:
         return {"role": "assistant", "content": word(task, style, family, rng)}
@@ -56,7 +62,7 @@ def is_correct(
 ) -> bool:
     """Whether an answer is right, whatever its style.
 
-    The conclusion must be the answer and nothing else; several candidates equal none. Where the
+    The conclusion must be the answer and nothing else; several candidates count as wrong. Where the
     answer is a tool call, exactly the right call must be made, in `tool_calls` or in the raw text.
     """
     if FAMILIES[task.family].calls_tool:

@@ -1,4 +1,4 @@
-"""Families about what was said before: facts in a prompt, several turns, who comes first."""
+"""Families about context: facts in the prompt, facts from earlier turns, and orderings."""
 
 from itertools import pairwise
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 from burnish.learner.tasks.bank import ANIMALS, CITIES, COLOURS, DAYS, ITEMS, NAMES, PLACES
 from burnish.learner.tasks.core import Family, Task, assistant, system, user
 
-# fact, question, what fills the second blank
+# fact, question, values of the fact's second blank
 _FACTS = (
     ("{} lives in {}.", "Where does {} live?", CITIES),
     ("{} has a {}.", "What does {} have?", ITEMS),
@@ -74,7 +74,7 @@ _SELF = (
     ("I left my keys in the {}.", "Where are my keys?", PLACES),
 )
 _NOTED = ("Noted.", "Okay.", "Got it.")
-_BETWEEN = (
+_UNRELATED = (
     ("How are you?", "I am well."),
     ("Thanks!", "You are welcome."),
     ("What is 2 + 2?", "4"),
@@ -85,19 +85,21 @@ _BETWEEN = (
 
 
 def _memory(rng: Random, level: int) -> Task:
-    """Something the user said some turns ago, among other things and interruptions."""
+    """A fact that the user stated some turns ago, among others and unrelated turns."""
     kinds = rng.sample(_SELF, level + 1)
-    told = [(said.format(v := str(rng.choice(values))), asked, v) for said, asked, values in kinds]
-    said, asked, answer = rng.choice(told)
+    facts = [
+        (fact.format(v := str(rng.choice(values))), question, v) for fact, question, values in kinds
+    ]
+    fact, question, answer = rng.choice(facts)
     messages = []
-    turns = [told] if level == 1 and rng.random() < 0.4 else [[t] for t in told]
+    turns = [facts] if level == 1 and rng.random() < 0.4 else [[one] for one in facts]
     for turn in turns:
-        messages += [user(" ".join(t[0] for t in turn)), assistant(rng.choice(_NOTED))]
+        messages += [user(" ".join(one[0] for one in turn)), assistant(rng.choice(_NOTED))]
     for _ in range(rng.randint(0, level)):
-        question, reply = rng.choice(_BETWEEN)
-        messages += [user(question), assistant(reply)]
-    messages.append(user(asked))
-    heard = said.rstrip(".").replace("My ", "your ").replace("I ", "you ").replace(" my ", " your ")
+        unrelated, reply = rng.choice(_UNRELATED)
+        messages += [user(unrelated), assistant(reply)]
+    messages.append(user(question))
+    heard = fact.rstrip(".").replace("My ", "your ").replace("I ", "you ").replace(" my ", " your ")
     return Task(
         "memory", tuple(messages), answer, level=level,
         reason=f"You said {heard}", also=_article(answer),
@@ -119,10 +121,10 @@ def _ordering(rng: Random, level: int) -> Task:
     if level > 1:
         rng.shuffle(facts)
     top = rng.random() < 0.5
-    asked = f"{' '.join(facts)} Who is the {most if top else least}?"
+    prompt = f"{' '.join(facts)} Who is the {most if top else least}?"
     answer = names[0] if top else names[-1]
     reason = "The order is " + ", ".join(names)
-    return Task("ordering", (user(asked),), answer, level=level, reason=reason)
+    return Task("ordering", (user(prompt),), answer, level=level, reason=reason)
 
 
 FAMILIES = (

@@ -1,4 +1,4 @@
-"""The nouns of the task room: a task, a family of tasks, and text normalised for comparison."""
+"""The types of the task families: Task, Family, their errors, and chat messages as dicts."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ HELDOUT_SHARE = 0.1
 
 
 class TaskError(Exception):
-    """Root of this room's errors."""
+    """Base of the errors of the task folder."""
 
 
 class UnknownFamily(TaskError, KeyError):
@@ -28,10 +28,10 @@ class UnknownStyle(TaskError, ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """A chat that waits for one assistant message.
+    """A chat whose next message, the assistant's, can be checked.
 
     `answer` is the shortest right answer, `also` other wordings of it that are as right, `reason`
-    the few words from which it follows (shown by the explained style, and when thinking).
+    a few words from which it follows (part of the explained style, and of thinking).
     """
 
     family: str
@@ -44,12 +44,12 @@ class Task:
 
     @property
     def key(self) -> str:
-        """The prompt as one string: equal keys are the same question."""
+        """The prompt as one string: equal keys are the same prompt."""
         return json.dumps([self.messages, self.tools], sort_keys=True)
 
     @property
     def split(self) -> Split:
-        """Where the task belongs for ever; a function of the prompt alone."""
+        """Train or held out: a hash of the prompt alone, so it never changes."""
         digest = hashlib.blake2b(self.key.encode(), digest_size=8).digest()
         held_out = int.from_bytes(digest, "big") < HELDOUT_SHARE * 2**64
         return "heldout" if held_out else "train"
@@ -57,14 +57,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of task. `make` draws one of a level (1 to 3, harder as it grows)."""
+    """A kind of task. `make` draws one of a level, 1 (easiest) to 3."""
 
     name: str
     make: Callable[[Random, int], Task]
     frame: str = "the answer is "  # leads up to the answer in the explained style
     warm_frame: str = "The answer is "  # and in the friendly one
     openers: tuple[str, ...] = ("Sure thing!", "Happy to help!", "Great question!", "Of course!")
-    thinks: bool = False  # worth a think block
+    thinks: bool = False  # its demonstrations may have a think block
     calls_tool: bool = False  # the right answer is a tool call
     share: float = 1.0  # of the training text, relative to the others
 

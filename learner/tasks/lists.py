@@ -19,18 +19,18 @@ def _spelled(word: str) -> str:
 def _reverse(rng: Random, level: int) -> Task:
     if level == 3:
         words = rng.sample(WORDS, 3)
-        asked = f"Reverse the order of the words: {' '.join(words)}"
+        prompt = f"Reverse the order of the words: {' '.join(words)}"
         reason = f"The last word is {words[-1]}"
-        return Task("reverse", (user(asked),), " ".join(words[::-1]), level=level, reason=reason)
+        return Task("reverse", (user(prompt),), " ".join(words[::-1]), level=level, reason=reason)
     word = _of_length(rng, *((3, 4), (4, 6))[level - 1])
     suffix = rng.choice(("", "s", "y")) if level == 1 else ""
     word += suffix
-    asked = rng.choice(
+    prompt = rng.choice(
         (f"Reverse the word {word}.", f"Write {word} backwards.", f"Spell {word} backwards.")
     )
     reason = f"{_spelled(word)} turned round is {_spelled(word[::-1])}"
     return Task(
-        "reverse", (user(asked),), word[::-1], level=level, reason=reason,
+        "reverse", (user(prompt),), word[::-1], level=level, reason=reason,
         also=(_spelled(word[::-1]),),
     )  # fmt: skip
 
@@ -44,48 +44,48 @@ def _words(rng: Random, level: int) -> Task:
     if kind == "pick":
         words = rng.sample(WORDS, 3 + level)
         n = rng.randrange(min(len(words), 5))
-        asked = f"What is the {_NTH[n]} word: {' '.join(words)}"
+        prompt = f"What is the {_NTH[n]} word: {' '.join(words)}"
         answer, reason = words[n], "I count " + ", ".join(words[: n + 1])
     elif kind == "spell":
         word = _of_length(rng, 3, 4 + level)
-        asked = rng.choice((f"Spell the word {word}.", f"How do you spell {word}?"))
+        prompt = rng.choice((f"Spell the word {word}.", f"How do you spell {word}?"))
         answer, reason = _spelled(word), f"{word} has the letters " + " ".join(word)
     elif kind == "letter":
         word = _of_length(rng, 3, 4 + level)
         n = rng.randrange(min(3, len(word)))
         which, at = rng.choice(((_NTH[n], n), ("last", len(word) - 1)))
-        asked = f"What is the {which} letter of {word}?"
+        prompt = f"What is the {which} letter of {word}?"
         answer, reason = word[at], f"{word} is spelled {_spelled(word)}"
     elif kind == "swap":
         word = _of_length(rng, 4, 6)
         old = rng.choice(word)
         new = rng.choice([c for c in "abcdeghilmnoprstu" if c not in word])
-        asked = f"Replace {old} with {new} in {word}."
+        prompt = f"Replace {old} with {new} in {word}."
         answer, reason = word.replace(old, new), f"{_spelled(word)} has {old}"
     else:
         words = rng.sample(WORDS, 3)
-        asked = f"Write the first letters of: {' '.join(words)}"
+        prompt = f"Write the first letters of: {' '.join(words)}"
         answer = "".join(w[0] for w in words)
         reason = ", ".join(f"{w} gives {w[0]}" for w in words)
-    return Task("words", (user(asked),), answer, level=level, reason=reason)
+    return Task("words", (user(prompt),), answer, level=level, reason=reason)
 
 
 def _count(rng: Random, level: int) -> Task:
     kind = rng.choice(("letters", "items", "times" if level > 1 else "items", "letter"))
     if kind == "letters":
         word = _of_length(rng, 3, (5, 6, 8)[level - 1])
-        asked = rng.choice((f"How many letters are in {word}?", f"Count the letters of {word}."))
+        prompt = rng.choice((f"How many letters are in {word}?", f"Count the letters of {word}."))
         answer = len(word)
         reason = ", ".join(f"{c} {i}" for i, c in enumerate(word, 1))
     elif kind == "letter":
         word = _of_length(rng, 4, 6 + level)
         letter = rng.choice(word)
-        asked = f"How often is {letter} in {word}?"
+        prompt = f"How often is {letter} in {word}?"
         answer = word.count(letter)
         reason = f"{_spelled(word)} has " + " ".join(letter * answer)
     elif kind == "items":
         items = rng.sample(ITEMS, rng.randint(2, 3 + 2 * level))
-        asked = rng.choice(
+        prompt = rng.choice(
             (f"How many items: {', '.join(items)}?", f"Count the items: {', '.join(items)}")
         )
         answer = len(items)
@@ -94,11 +94,11 @@ def _count(rng: Random, level: int) -> Task:
         chosen, other, third = rng.sample(ITEMS, 3)
         pool = [chosen, other] if level == 2 else [chosen, other, third]
         items = [rng.choice(pool) for _ in range(rng.randint(4, 4 + level))]
-        asked = f"How often is {chosen} in: {', '.join(items)}?"
+        prompt = f"How often is {chosen} in: {', '.join(items)}?"
         answer = items.count(chosen)
         hits = ", ".join(f"{chosen} {i}" for i in range(1, answer + 1))
         reason = hits or f"I see no {chosen}"
-    return Task("counting", (user(asked),), str(answer), level=level, reason=reason)
+    return Task("counting", (user(prompt),), str(answer), level=level, reason=reason)
 
 
 def _numbers(rng: Random, n: int, level: int) -> list[int]:
@@ -111,14 +111,14 @@ def _sort(rng: Random, level: int) -> Task:
         words = rng.sample(WORDS, 3)
         while len({w[0] for w in words}) < 3:
             words = rng.sample(WORDS, 3)
-        asked = f"Sort by alphabet: {', '.join(words)}"
+        prompt = f"Sort by alphabet: {', '.join(words)}"
         answer = ", ".join(sorted(words))
         reason = "By first letters the order is " + " ".join(w[0] for w in sorted(words))
-        return Task("sorting", (user(asked),), answer, level=level, reason=reason)
+        return Task("sorting", (user(prompt),), answer, level=level, reason=reason)
     numbers = _numbers(rng, 2 + level, level)
     ordered = sorted(numbers, reverse=falling)
     listed = ", ".join(map(str, numbers))
-    asked = rng.choice(
+    prompt = rng.choice(
         (f"Sort from largest to smallest: {listed}", f"Sort falling: {listed}")
         if falling
         else (
@@ -130,7 +130,7 @@ def _sort(rng: Random, level: int) -> Task:
     edge = "largest" if falling else "smallest"
     return Task(
         "sorting",
-        (user(asked),),
+        (user(prompt),),
         ", ".join(map(str, ordered)),
         level=level,
         reason=f"The {edge} is {ordered[0]} and then come {', '.join(map(str, ordered[1:]))}",
@@ -142,11 +142,11 @@ def _extremes(rng: Random, level: int) -> Task:
     listed = ", ".join(map(str, numbers))
     high = rng.random() < 0.5
     edge = rng.choice(("largest", "biggest", "highest") if high else ("smallest", "lowest"))
-    asked = rng.choice((f"What is the {edge} of {listed}?", f"Which is the {edge}: {listed}?"))
+    prompt = rng.choice((f"What is the {edge} of {listed}?", f"Which is the {edge}: {listed}?"))
     answer = max(numbers) if high else min(numbers)
     second = sorted(numbers)[-2 if high else 1]
     reason = f"{answer} is {'more' if high else 'less'} than {second}"
-    return Task("extremes", (user(asked),), str(answer), level=level, reason=reason)
+    return Task("extremes", (user(prompt),), str(answer), level=level, reason=reason)
 
 
 FAMILIES = (

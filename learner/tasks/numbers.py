@@ -7,7 +7,7 @@ from burnish.learner.tasks.core import Family, Task, user
 
 
 def _add(a: int, b: int) -> str:
-    """Why a + b is what it is, place by place."""
+    """The reason for a + b, place by place."""
     places = [p for p in (100, 10, 1) if a >= p or b >= p]
     parts = [(a // p % 10 * p, b // p % 10 * p) for p in places]
     return ", ".join(f"{x} + {y} = {x + y}" for x, y in parts)
@@ -49,10 +49,10 @@ def _arithmetic(rng: Random, level: int) -> Task:
     if operation == "*":
         story = f"{name} fills {a} boxes with {b} {item}s each. How many {item}s?"
     expression = f"{a} {operation} {b}"
-    asked = rng.choice(
+    prompt = rng.choice(
         (f"What is {expression}?", f"{expression} = ?", f"Calculate {expression}.", story)
     )
-    return Task("arithmetic", (user(asked),), str(answer), level=level, reason=reason)
+    return Task("arithmetic", (user(prompt),), str(answer), level=level, reason=reason)
 
 
 def _sequence(rng: Random, level: int) -> Task:
@@ -70,10 +70,10 @@ def _sequence(rng: Random, level: int) -> Task:
             numbers, sign = numbers[::-1], "-"
         rule = f"The step is {step} and {numbers[-2]} {sign} {step} = {numbers[-1]}"
     listed = ", ".join(map(str, numbers[:-1]))
-    asked = rng.choice(
+    prompt = rng.choice(
         (f"What comes next: {listed}?", f"Continue: {listed}", f"Next number after {listed}?")
     )
-    return Task("sequence", (user(asked),), str(numbers[-1]), level=level, reason=rule)
+    return Task("sequence", (user(prompt),), str(numbers[-1]), level=level, reason=rule)
 
 
 _UNITS = (
@@ -99,14 +99,14 @@ def _units(rng: Random, level: int) -> Task:
     total = n * factor
     if level == 3:
         extra = rng.randint(1, min(factor - 1, 20))
-        asked = f"How many {small} are {n} {bigs} and {extra} {small}?"
+        prompt = f"How many {small} are {n} {bigs} and {extra} {small}?"
         reason = f"{n} * {factor} = {total}, {total} + {extra} = {total + extra}"
         answer, unit = total + extra, small
     elif level == 2 and rng.random() < 0.6:
-        asked = f"How many {bigs} are {total} {small}?"
+        prompt = f"How many {bigs} are {total} {small}?"
         reason, answer, unit = f"{total} / {factor} = {n}", n, bigs
     else:
-        asked = rng.choice(
+        prompt = rng.choice(
             (
                 f"How many {small} are {n} {bigs}?",
                 f"Convert {n} {bigs} to {small}.",
@@ -115,7 +115,12 @@ def _units(rng: Random, level: int) -> Task:
         )
         reason, answer, unit = f"{n} * {factor} = {total}", total, small
     return Task(
-        "units", (user(asked),), f"{answer} {unit}", level=level, reason=reason, also=(str(answer),)
+        "units",
+        (user(prompt),),
+        f"{answer} {unit}",
+        level=level,
+        reason=reason,
+        also=(str(answer),),
     )
 
 
@@ -134,7 +139,7 @@ def _calendar(rng: Random, level: int) -> Task:
         over = day + ahead - length
         answer = f"{over} {MONTHS[(month + 1) % 12]}"
         reason = f"{name} has {length} days and {day} + {ahead} - {length} = {over}"
-    asked = rng.choice(
+    prompt = rng.choice(
         (
             f"What date is {ahead} days after {day} {name}?",
             f"Which date comes {ahead} days after {day} {name}?",
@@ -143,7 +148,7 @@ def _calendar(rng: Random, level: int) -> Task:
     )
     number, of = answer.split()
     return Task(
-        "calendar", (user(asked),), answer, level=level, reason=reason, also=(f"{of} {number}",)
+        "calendar", (user(prompt),), answer, level=level, reason=reason, also=(f"{of} {number}",)
     )
 
 
@@ -156,7 +161,7 @@ def _weekday(rng: Random, level: int) -> Task:
     answer = cycle[(start + sign * steps) % len(cycle)]
     word = "after" if sign > 0 else "before"
     unit = one if steps == 1 else f"{one}s"
-    asked = rng.choice(
+    prompt = rng.choice(
         (
             f"Which {one} is {steps} {unit} {word} {cycle[start]}?",
             f"What {one} comes {steps} {unit} {word} {cycle[start]}?",
@@ -165,7 +170,7 @@ def _weekday(rng: Random, level: int) -> Task:
     rest = steps % len(cycle)
     walk = [cycle[(start + sign * i) % len(cycle)] for i in range(rest + 1)]
     reason = ("" if rest == steps else f"{steps} is like {rest}: ") + ", ".join(walk)
-    return Task("calendar", (user(asked),), answer, level=level, reason=reason)
+    return Task("calendar", (user(prompt),), answer, level=level, reason=reason)
 
 
 FAMILIES = (

@@ -1,7 +1,7 @@
 """Tasks drawn from reasoning-gym (an optional extra) where it has one of our families.
 
-Questions and answers are reasoning-gym's; styles and verdicts stay ours, so its tasks mix freely
-with the built-in ones. Imported only where it is asked for.
+Prompts and answers are reasoning-gym's; wording and checking are ours, so its tasks mix with the
+built-in ones. The package is imported on the first draw.
 """
 
 from random import Random

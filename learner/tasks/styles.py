@@ -1,4 +1,4 @@
-"""The three wordings of an answer, and reading them back.
+"""The three styles of an answer: wording it, and recognising the style of a text.
 
 Grammar of every demonstrated answer:
 
@@ -6,9 +6,8 @@ Grammar of every demonstrated answer:
     explained   REASON, so FRAME ANSWER.
     friendly    OPENER [FRAME] ANSWER. [CLOSER]
 
-Openers and closers are closed lists: nothing else is stripped before an answer is compared, so
-that no candidate answer can hide in a pleasantry. Left out: mixtures of styles, which `style_of`
-calls None.
+Openers and closers are closed lists: nothing else is stripped before an answer is compared, so that
+no second answer is stripped with them. Left out: mixtures of styles; their `style_of` is None.
 """
 
 import re
@@ -40,7 +39,7 @@ _MAX_REASON_WORDS = 60
 
 
 def word(task: Task, style: str, family: Family, rng: Random) -> str:
-    """`task.answer` in `style`."""
+    """`task.answer` worded in `style`. Raises UnknownStyle."""
     answer = task.answer
     stop = "" if answer[-1:] in ".!?" else "."
     if style == "terse":
@@ -58,9 +57,10 @@ def without_thinking(text: str) -> str:
 
 
 def conclusion(text: str) -> str | None:
-    """What the answer comes down to, normalised, its frame still on; None where it hedges.
+    """The concluding part of an answer, normalised, with its frame; None where it draws several
+    conclusions or its reason is too long.
 
-    Without a "so" the whole body counts, so a list of candidates equals no answer.
+    Without a "so" the whole body counts, so a list of candidates matches no answer.
     """
     body = _CLOSING.sub("", _OPENING.sub("", without_thinking(text).strip())).strip()
     parts = _SO.split(body)
@@ -70,7 +70,7 @@ def conclusion(text: str) -> str | None:
 
 
 def unframed(text: str) -> str:
-    """A conclusion without the words that lead up to it."""
+    """A conclusion without its frame, the words that lead up to the answer."""
     return _FRAME.sub("", text, count=1)
 
 

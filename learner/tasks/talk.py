@@ -37,20 +37,20 @@ def _cased(rng: Random, text: str) -> str:
 def _talk(rng: Random, level: int) -> Task:
     if level == 1 and rng.random() < 0.25:
         said, answer, reason = rng.choice(_ABOUT)
-        asked = rng.choice(said) + rng.choice(("?", "?", ""))
+        prompt = rng.choice(said) + rng.choice(("?", "?", ""))
         if rng.random() < 0.6:
-            asked = rng.choice((f"Hi, {asked}", f"Ember, {asked}", f"Please tell me: {asked}"))
-        return Task("talk", (user(asked),), f"{answer}.", level=level, reason=reason)
+            prompt = rng.choice((f"Hi, {prompt}", f"Ember, {prompt}", f"Please tell me: {prompt}"))
+        return Task("talk", (user(prompt),), f"{answer}.", level=level, reason=reason)
     said, reply, reason, others = rng.choice(_GREETINGS)
     phrase = rng.choice(said)
     names = rng.sample(NAMES, level if level > 1 else rng.choice((0, 1, 1, 1)))
     if not names:
-        asked = _cased(rng, rng.choice((phrase, f"{phrase}, Ember", f"Ember, {phrase.lower()}")))
-        return Task("talk", (user(asked),), f"{reply}.", level=level, reason=reason, also=others)
+        prompt = _cased(rng, rng.choice((phrase, f"{phrase}, Ember", f"Ember, {phrase.lower()}")))
+        return Task("talk", (user(prompt),), f"{reply}.", level=level, reason=reason, also=others)
     listed = " and ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
     mark = "" if phrase.endswith("?") else rng.choice((".", "!"))
     we = "I am" if len(names) == 1 else "we are"
-    asked = rng.choice(
+    prompt = rng.choice(
         (
             f"{phrase}{mark} {we[0].upper()}{we[1:]} {listed}.",
             f"{we[0].upper()}{we[1:]} {listed}. {phrase}{mark}",
@@ -58,7 +58,7 @@ def _talk(rng: Random, level: int) -> Task:
         )
     )
     return Task(
-        "talk", (user(asked),), f"{reply}, {listed}.", level=level, reason=reason,
+        "talk", (user(prompt),), f"{reply}, {listed}.", level=level, reason=reason,
         also=tuple(f"{other}, {listed}" for other in others),
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def _refusal(rng: Random, level: int) -> Task:
         action += rng.choice((f" in {rng.choice(CITIES)}", " tonight", " at night", " tomorrow"))
     if level > 2:
         action += f" for {rng.choice(NAMES)}"
-    asked = rng.choice(
+    prompt = rng.choice(
         (
             f"Help me {action}.",
             f"How can I {action}?",
@@ -117,7 +117,7 @@ def _refusal(rng: Random, level: int) -> Task:
         for more in ("", "help you ", "help ")
     ]
     return Task(
-        "refusal", (user(asked),), f"Sorry, I cannot {helping}{turned}.", level=level,
+        "refusal", (user(prompt),), f"Sorry, I cannot {helping}{turned}.", level=level,
         reason="That could harm people" if harmful else "I can only write text", also=tuple(also),
     )  # fmt: skip
 
@@ -157,9 +157,9 @@ def _shorten(rng: Random, level: int) -> Task:
     verb, _, rest = predicate.partition(" ")
     middle = f"{verb} {filler} {rest}" if level == 3 else predicate
     long = _capital(f"{before}{subject} {middle}{after}.")
-    asked = rng.choice((f"Make it shorter: {long}", f"Shorten: {long}", f"Say it shorter: {long}"))
+    prompt = rng.choice((f"Make it shorter: {long}", f"Shorten: {long}", f"Say it shorter: {long}"))
     return Task(
-        "shorter", (user(asked),), _capital(f"{subject} {predicate}."), level=level,
+        "shorter", (user(prompt),), _capital(f"{subject} {predicate}."), level=level,
         reason="The rest adds nothing",
     )  # fmt: skip
 
@@ -185,7 +185,7 @@ def _politer(rng: Random, level: int) -> Task:
     before = f"{rng.choice(_RUDE)} " if level > 1 else ""
     after = f" {rng.choice(_HURRY)}" if level == 3 or (level == 1 and rng.random() < 0.3) else ""
     rude = _capital(f"{before}{order}{after}{rng.choice('.!')}")
-    asked = rng.choice((f"Make it polite: {rude}", f"Say it politely: {rude}", f"Politer: {rude}"))
+    prompt = rng.choice((f"Make it polite: {rude}", f"Say it politely: {rude}", f"Politer: {rude}"))
     also = [
         template.format(order)
         for template in (
@@ -199,7 +199,7 @@ def _politer(rng: Random, level: int) -> Task:
         )
     ]
     return Task(
-        "politer", (user(asked),), f"Could you please {order}?", level=level,
+        "politer", (user(prompt),), f"Could you please {order}?", level=level,
         reason="A question with please is kinder", also=tuple(also),
     )  # fmt: skip
 

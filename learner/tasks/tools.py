@@ -23,23 +23,23 @@ def _sum(rng: Random, level: int) -> str:
 
 
 def _request(rng: Random, level: int) -> tuple[dict[str, Any], dict[str, str], str]:
-    """(tool, arguments, what the user says)"""
+    """(tool, arguments, the user's request)"""
     pick = rng.random()
     if pick < 0.6:
         expression = _sum(rng, level)
-        asked = rng.choice(
+        prompt = rng.choice(
             (f"What is {expression}?", f"Calculate {expression}.", f"{expression} = ?")
         )
-        return CALCULATOR, {"expression": expression}, asked
+        return CALCULATOR, {"expression": expression}, prompt
     if pick < 0.8:
         city = rng.choice(CITIES)
-        asked = rng.choice(
+        prompt = rng.choice(
             (f"How is the weather in {city}?", f"Is it warm in {city}?", f"Weather in {city}?")
         )
-        return WEATHER, {"city": city}, asked
+        return WEATHER, {"city": city}, prompt
     name = rng.choice(NAMES)
-    asked = rng.choice((f"What is the number of {name}?", f"Find the phone number of {name}."))
-    return CONTACTS, {"name": name}, asked
+    prompt = rng.choice((f"What is the number of {name}?", f"Find the phone number of {name}."))
+    return CONTACTS, {"name": name}, prompt
 
 
 def _offered(rng: Random, level: int, needed: dict[str, Any]) -> tuple[dict[str, Any], ...]:
@@ -50,11 +50,11 @@ def _offered(rng: Random, level: int, needed: dict[str, Any]) -> tuple[dict[str,
 
 
 def _tool_call(rng: Random, level: int) -> Task:
-    tool, arguments, asked = _request(rng, level)
+    tool, arguments, prompt = _request(rng, level)
     name = tool["function"]["name"]
     return Task(
         "tool_call",
-        (user(asked),),
+        (user(prompt),),
         json.dumps({"name": name, "arguments": arguments}),
         tools=_offered(rng, level, tool),
         level=level,
@@ -63,10 +63,10 @@ def _tool_call(rng: Random, level: int) -> Task:
 
 
 def _tool_result(rng: Random, level: int) -> Task:
-    tool, arguments, asked = _request(rng, level)
+    tool, arguments, prompt = _request(rng, level)
     name = tool["function"]["name"]
     if tool is CALCULATOR:
-        answer = str(rng.randint(10, 10 ** (level + 2)))  # believed, not checked
+        answer = str(rng.randint(10, 10 ** (level + 2)))  # taken as given, not checked
         result: dict[str, Any] = {"result": int(answer)}
     elif tool is WEATHER:
         degrees, sky = rng.randint(0, 35), rng.choice(("rain", "sun", "snow", "wind", "clouds"))
@@ -81,7 +81,7 @@ def _tool_result(rng: Random, level: int) -> Task:
         "function": {"name": name, "arguments": json.dumps(arguments)},
     }
     messages = (
-        user(asked),
+        user(prompt),
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_0", "content": json.dumps(result)},
     )
@@ -113,7 +113,7 @@ def parse_calls(text: str, tool_calls: Sequence[dict[str, Any]] | None) -> list[
 
 
 def is_right_call(task: Task, text: str, tool_calls: Sequence[dict[str, Any]] | None) -> bool:
-    """Exactly one call, the right one; spaces inside an expression do not matter."""
+    """Whether it makes exactly one call, the right one; spaces inside an expression do not matter."""
     wanted = json.loads(task.answer)
     try:
         calls = parse_calls(text, tool_calls)

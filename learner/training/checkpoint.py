@@ -1,8 +1,9 @@
-"""Checkpoints of an update: one folder each, there entirely or not at all.
+"""Checkpoints of an update: one folder each, complete or absent.
 
 A folder holds the adapter in peft's format (what serving loads, byte for byte what is registered),
-the optimiser's moments and the reward heads as safetensors, and a JSON page with the counters and
-the random state. Nothing is pickled. Old folders are pruned by count.
+the optimiser's state and the update rule's tensors as safetensors, and a JSON file with the
+training progress and the rest of the rule's state. Nothing is pickled. Old folders are pruned by
+count. Left out: a random state; random numbers follow from the seed and the step's number.
 """
 
 from __future__ import annotations
@@ -15,20 +16,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from burnish.kernels.lora import AdapterWeights, load_adapter, save_adapter
 from burnish.learner.database import LearnerError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+# The names inside a folder, as older versions wrote them too.
+PROGRESS, OPTIMISER, RULE = "progress.json", "optimiser.safetensors", "heads.safetensors"
 
 
 class CheckpointError(LearnerError):
-    """A checkpoint folder that cannot be used, with the reason."""
+    """A checkpoint folder that cannot be read, with the reason."""
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where an update stands. `high_water` is the newest event it counts as its own."""
+class TrainingProgress:
+    """How far the training of an update has come.
+
+    `update` is the attempt's id, `parent` a version, `high_water` the number of the newest judgement
+    the update counts as its own, `seconds` the time trained so far, `figures` means over the steps.
+    """
 
     update: str
     policy: str
@@ -41,16 +49,17 @@ class Progress:
     code: str
     seed: int
     figures: dict[str, float] = field(default_factory=dict)
-    rule: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """`rule_state` is the update rule's state dict: tensors and JSON values by name."""
+
     folder: Path
-    progress: Progress
+    progress: TrainingProgress
     adapter: AdapterWeights
-    optimiser: dict[str, torch.Tensor]
-    heads: dict[str, torch.Tensor]
+    optimiser: dict[str, Tensor]
+    rule_state: dict[str, Any]
 
     @property
     def adapter_folder(self) -> Path:
@@ -59,65 +68,72 @@ class Checkpoint:
 
 def save(
     folder: Path,
-    progress: Progress,
+    progress: TrainingProgress,
     adapter: AdapterWeights,
-    optimiser: Mapping[str, torch.Tensor],
-    heads: Mapping[str, torch.Tensor],
+    optimiser: Mapping[str, Tensor],
+    rule_state: Mapping[str, Any],
     base_model: str,
 ) -> None:
-    """Write beside, flush to disk, then rename: a reader sees the old folder or the new one."""
+    """Write to a temporary folder, fsync, then rename: a reader sees the old state or the new one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     save_adapter(adapter, draft / "adapter", base_model)
-    save_file(_plain(optimiser), draft / "optimiser.safetensors")
-    save_file(_plain(heads), draft / "heads.safetensors")
-    (draft / "progress.json").write_text(json.dumps(asdict(progress), indent=1))
+    tensors = {name: value for name, value in rule_state.items() if isinstance(value, Tensor)}
+    rest = {name: value for name, value in rule_state.items() if name not in tensors}
+    save_file(_plain(optimiser), draft / OPTIMISER)
+    save_file(_plain(tensors), draft / RULE)
+    (draft / PROGRESS).write_text(json.dumps({**asdict(progress), "rule": rest}, indent=1))
     for path in sorted(draft.rglob("*")):
         _sync(path)
     _sync(draft)
     if folder.exists():
-        # Two renames leave a moment without the folder; `load` looks for the older one then.
-        retired = folder.with_name(f".{folder.name}.retired")
+        # Between the two renames `folder` is missing; `load` then reads the retired one.
+        retired = _retired(folder)
         shutil.rmtree(retired, ignore_errors=True)
         folder.rename(retired)
     draft.rename(folder)
     _sync(folder.parent)
-    shutil.rmtree(folder.with_name(f".{folder.name}.retired"), ignore_errors=True)
+    shutil.rmtree(_retired(folder), ignore_errors=True)
 
 
 def load(folder: Path) -> Checkpoint | None:
     """The checkpoint at `folder`, or None when there is none. Raises CheckpointError."""
     if not folder.exists():
-        folder = folder.with_name(f".{folder.name}.retired")
+        folder = _retired(folder)
     if not folder.exists():
         return None
     try:
-        progress = Progress(**json.loads((folder / "progress.json").read_text()))
+        fields = json.loads((folder / PROGRESS).read_text())
+        rest = fields.pop("rule", {})
         return Checkpoint(
             folder=folder,
-            progress=progress,
+            progress=TrainingProgress(**fields),
             adapter=load_adapter(folder / "adapter"),
-            optimiser=load_file(folder / "optimiser.safetensors"),
-            heads=load_file(folder / "heads.safetensors"),
+            optimiser=load_file(folder / OPTIMISER),
+            rule_state={**load_file(folder / RULE), **rest},
         )
-    except (OSError, TypeError, ValueError, SafetensorError) as error:
+    except (OSError, TypeError, ValueError, AttributeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: {error}") from error
 
 
 def prune(folder: Path, keep: int, spare: frozenset[str]) -> None:
-    """Remove all but the newest `keep` checkpoints, and never those named in `spare`."""
+    """Remove all but the newest `keep` checkpoints in `folder`, except those named in `spare`."""
     if not folder.exists():
         return
-    complete = [path for path in folder.iterdir() if (path / "progress.json").exists()]
+    complete = [path for path in folder.iterdir() if (path / PROGRESS).exists()]
     complete.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     for path in complete[keep:]:
         if path.name not in spare:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _retired(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.retired")
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 

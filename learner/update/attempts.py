@@ -1,13 +1,13 @@
-"""Attempts at a new version: one row each, from the first judgement read to the line in the log.
+"""Attempts at a new version: one database row each, so that a killed tick can be taken up.
 
-    training     the row says from which parent, and up to which judgement
-    registered   the version exists, its lineage is written; the alias may move from here on
+    training     the row names the parent and the newest judgement that counts
+    registered   the version exists and its lineage is written; from here on the alias may move
     finished     the tick's line is written
-    abandoned    the champion changed under it, or there was nothing to learn
+    abandoned    the champion changed meanwhile, or there was nothing to learn
 
-Every change of state is a transaction that carries the lease's fencing token. An attempt's
-judgements count for its version only; the next attempt begins where its own parent ended, so along
-a line of ancestors each counts once, and those of a version the gate refused are not lost.
+Every change of state is a transaction that carries the lease's fencing token. An attempt's judgements
+count for its version only; the next attempt begins where its own parent ended, so along a line of
+ancestors each judgement counts once, and those of a version that the gate refused count again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Attempt:
+    """`parent` and `version` are versions of `policy`; `high_water` numbers the newest judgement that
+    counts; `started_at` is in seconds since the epoch."""
+
     id: str
     policy: str
     state: str
@@ -47,7 +50,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class NotYet:
+class NotEnoughFeedback:
     """Why no attempt was begun."""
 
     reason: str
@@ -60,7 +63,8 @@ class Attempts:
         self._database, self._lease, self._policy = database, lease, policy
 
     def unfinished(self, champion: int) -> Attempt | None:
-        """What a killed tick left behind, if it still makes sense under this champion."""
+        """What a killed tick left unfinished, if it still fits this champion; others are
+        abandoned."""
         with self._database.read() as session:
             query = (
                 select(AttemptRow)
@@ -70,29 +74,29 @@ class Attempts:
                 )
                 .order_by(AttemptRow.started_at.desc())
             )
-            left = [Attempt.of(row) for row in session.scalars(query)]
-        for attempt in left:
+            unfinished = [Attempt.of(row) for row in session.scalars(query)]
+        for attempt in unfinished:
             if champion in (attempt.parent, attempt.version):
                 log.info("taking up attempt %s, which was left in %s", attempt.id, attempt.state)
                 return attempt
             self.abandon(attempt)
         return None
 
-    def begin(self, champion: int, settings: LearnerSettings) -> Attempt | NotYet:
-        """A new attempt on top of the champion, if enough was said since the last one."""
+    def begin(self, champion: int, settings: LearnerSettings) -> Attempt | NotEnoughFeedback:
+        """A new attempt on top of the champion, if there is enough new feedback."""
         with self._database.write() as session:
             self._lease.fence(session)
-            mark, tried = _marks(session, self._policy, champion)
-            upto = experience.high_water(session, self._policy)
-            fresh = experience.new_events(session, self._policy, max(mark, tried), upto)
+            learnt, tried = _high_water_marks(session, self._policy, champion)
+            newest = experience.high_water(session, self._policy)
+            fresh = experience.new_events(session, self._policy, max(learnt, tried), newest)
             if len(fresh) < settings.min_feedback:
-                return NotYet(
+                return NotEnoughFeedback(
                     f"{len(fresh)} new judgements since the last update, "
                     f"{settings.min_feedback} make one worth it"
                 )
             judged = experience.count(session, self._policy)
             if judged < settings.min_experience:
-                return NotYet(
+                return NotEnoughFeedback(
                     f"{judged} judged answers so far, the first update wants "
                     f"{settings.min_experience}"
                 )
@@ -101,7 +105,7 @@ class Attempts:
                 policy=self._policy,
                 state="training",
                 parent=champion,
-                high_water=upto,
+                high_water=newest,
                 started_at=time.time(),
                 version=None,
             )
@@ -110,12 +114,12 @@ class Attempts:
             return Attempt.of(row)
 
     def events(self, attempt: Attempt) -> list[str]:
-        """The judgements that are this attempt's own."""
+        """The ids of the judgements that count for this attempt's version."""
         with self._database.read() as session:
-            mark, _ = _marks(session, self._policy, attempt.parent)
-            return experience.new_events(session, self._policy, mark, attempt.high_water)
+            learnt, _ = _high_water_marks(session, self._policy, attempt.parent)
+            return experience.new_events(session, self._policy, learnt, attempt.high_water)
 
-    def of_version(self, version: int) -> str | None:
+    def id_of_version(self, version: int) -> str | None:
         """The id of the attempt that made a version."""
         with self._database.read() as session:
             query = select(AttemptRow.id).where(
@@ -123,15 +127,15 @@ class Attempts:
             )
             return session.scalars(query).first()
 
-    def registered(self, attempt: Attempt, version: int, events: Sequence[str]) -> None:
-        """The version exists: write down what went into it, before any alias names it."""
+    def mark_registered(self, attempt: Attempt, version: int, events: Sequence[str]) -> None:
+        """Write the version's lineage, before any alias names it."""
         with self._database.write() as session:
             self._lease.fence(session)
             for event in events:
                 session.merge(VersionEventRow(policy=self._policy, version=version, event=event))
             _set_state(session, attempt, "registered", version)
 
-    def finished(self, attempt: Attempt, version: int, tick: Tick) -> None:
+    def mark_finished(self, attempt: Attempt, version: int, tick: Tick) -> None:
         with self._database.write() as session:
             self._lease.fence(session)
             _set_state(session, attempt, "finished", version)
@@ -142,21 +146,22 @@ class Attempts:
             self._lease.fence(session)
             _set_state(session, attempt, "abandoned", attempt.version)
 
-    def still_ours(self) -> None:
+    def check_lease(self) -> None:
         """Raises LeaseLost unless this holder may still write."""
         with self._database.write() as session:
             self._lease.fence(session)
 
-    def note(self, tick: Tick) -> None:
-        """A line about no attempt at all."""
+    def record(self, tick: Tick) -> None:
+        """Write the line of a tick that made no version."""
         with self._database.write() as session:
             self._lease.fence(session)
             record(session, tick)
 
 
-def _marks(session: Session, policy: str, champion: int) -> tuple[int, int]:
-    """Up to which judgement the champion has learnt, and up to which one was tried on top of it."""
-    own = select(AttemptRow.high_water).where(
+def _high_water_marks(session: Session, policy: str, champion: int) -> tuple[int, int]:
+    """The newest judgement the champion has learnt from, and the newest that an attempt on top of it
+    has; 0 for none."""
+    learnt = select(AttemptRow.high_water).where(
         AttemptRow.policy == policy, AttemptRow.version == champion
     )
     tried = (
@@ -164,7 +169,7 @@ def _marks(session: Session, policy: str, champion: int) -> tuple[int, int]:
         .where(AttemptRow.policy == policy, AttemptRow.parent == champion)
         .order_by(AttemptRow.high_water.desc())
     )
-    return session.scalars(own).first() or 0, session.scalars(tried).first() or 0
+    return session.scalars(learnt).first() or 0, session.scalars(tried).first() or 0
 
 
 def _set_state(session: Session, attempt: Attempt, state: str, version: int | None) -> None:

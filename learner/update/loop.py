@@ -1,8 +1,9 @@
-"""The training part of an update: from the parent's checkpoint to a finished one, within a budget.
+"""The training loop of an update: from where it starts to a finished checkpoint, within a budget.
 
 Every few seconds the state is written as a checkpoint, so that a killed update goes on instead of
-starting over. What a step draws depends only on the update's seed and the step's number; there is
-no random state to save.
+starting over. Random numbers follow from the update's seed and the step's number, so no random state
+is saved. What a step learns from depends besides on the trainer's current weights and on the rule's
+state; the checkpoint holds both.
 """
 
 from __future__ import annotations
@@ -10,133 +11,90 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
-from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel
-from burnish.learner.reward import reward_model
-from burnish.learner.rules import RULES, Lesson, Sizes, UpdateRule
+from burnish.learner.rules import RULES, StepConfig, TrainingData, UpdateRule
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.training import checkpoint
-from burnish.learner.training.checkpoint import Checkpoint, Progress
-from burnish.learner.training.trainer import PolicyTrainer, Sampler, TrainerConfig
-from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Start:
-    """What an update begins with: the parent's state, or a fresh adapter."""
-
-    adapter: AdapterWeights
-    optimiser: Mapping[str, Tensor]
-    heads: Mapping[str, Tensor]
-    notes: Mapping[str, Any]
-    progress: Progress
-
-    @classmethod
-    def resumed(cls, saved: Checkpoint) -> Start:
-        return cls(saved.adapter, saved.optimiser, saved.heads, saved.progress.rule, saved.progress)
-
-    @classmethod
-    def child(cls, parent: Checkpoint, progress: Progress) -> Start:
-        return cls(parent.adapter, parent.optimiser, parent.heads, parent.progress.rule, progress)
-
-
-def fresh_adapter(model: LoadedModel, settings: LearnerSettings) -> AdapterWeights:
-    spec = LoraSpec(settings.lora_rank, settings.lora_alpha, default_targets(model.model))
-    return init_adapter(model.model, spec, settings.seed)
-
-
-def code_version() -> str:
-    return version("burnish")
+from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
+from burnish.learner.training.rollouts import Sampler
+from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
+from burnish.learner.update.start import TrainingStart
 
 
 def train(
-    start: Start,
+    start: TrainingStart,
     folder: Path,
-    lesson: Lesson,
+    data: TrainingData,
     model: LoadedModel,
     sampler: Sampler,
     settings: LearnerSettings,
-    alive: Callable[[], None],
+    check_lease: Callable[[], None],
 ) -> Checkpoint:
     """Take steps until the budget is spent and return the finished checkpoint at `folder`.
 
-    `alive` is called before each step and raises when the lease is gone. Raises NothingToLearn.
+    `check_lease` is called before each step and raises when the lease is lost. Raises NothingToLearn.
     """
     progress = start.progress
-    rule = RULES[settings.rule](sizes(lesson, settings), start.heads, start.notes)
-    trainee = PolicyTrainer(model, sampler, start.adapter, hyper(settings), start.optimiser)
+    rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
+    trainer = PolicyTrainer(
+        model, sampler, start.adapter, trainer_config(settings), start.optimiser
+    )
     try:
-        fitted = rule.prepare(trainee, lesson, progress.seed)
-        figures = Averages(progress.figures, progress.step)
+        fit_figures = rule.prepare(trainer, data, progress.seed)
+        means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
         while step < settings.update_steps:
             step_began = time.monotonic()
-            if step_began - began + slowest > settings.update_seconds and step > progress.step:
+            over_budget = step_began - began + slowest > settings.update_seconds
+            if over_budget and step > progress.step:
                 break
-            alive()
-            batch = rule.batch(trainee, step, progress.seed)
-            if not batch.answers and not batch.figures:
+            check_lease()
+            batch = rule.batch(trainer, step, progress.seed)
+            if batch is None:
                 break
-            report = trainee.step(batch.answers)
-            figures.add({**batch.figures, **{k: float(v) for k, v in asdict(report).items()}})
+            report = trainer.step(batch.rollouts)
+            means.add({**batch.figures, **{k: float(v) for k, v in asdict(report).items()}})
             step += 1
             slowest = max(slowest, time.monotonic() - step_began)
             if time.monotonic() - saved > settings.checkpoint_seconds:
-                now = replace(
-                    progress,
-                    step=step,
-                    seconds=time.monotonic() - began,
-                    figures=figures.means(),
-                    rule=rule.notes(),
-                )
-                _save(folder, now, trainee, rule, model)
+                seconds = time.monotonic() - began
+                now = replace(progress, step=step, seconds=seconds, figures=means.values())
+                _save(folder, now, trainer, rule)
                 saved = time.monotonic()
         done = replace(
             progress,
             step=step,
             seconds=round(time.monotonic() - began, 3),
             done=True,
-            figures={**figures.means(), **fitted, **lesson.figures},
-            rule=rule.notes(),
+            figures={**means.values(), **fit_figures, **data.figures},
         )
-        _save(folder, done, trainee, rule, model)
+        _save(folder, done, trainer, rule)
     finally:
-        trainee.close()
+        trainer.close()
     finished = checkpoint.load(folder)
-    assert finished is not None, "it was written a moment ago"
+    assert finished is not None, "it has just been written"
     return finished
 
 
-def expected_rewards(
-    kind: str, state: Mapping[str, Tensor], features: Tensor
-) -> list[float] | None:
-    """The reward in [-1, 1] that the parent's reward model foresees; None while there is none."""
-    model = reward_model.load(kind, state)
-    if model is None or model.size != features.shape[1]:
-        return None
-    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
-
-
-def sizes(lesson: Lesson, settings: LearnerSettings) -> Sizes:
-    """Room for the longest answers that people get, and a little more."""
-    lengths = sorted(len(e.token_ids) for e in lesson.experience)
+def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
+    """A step's size; its token limit is the answers' 95th percentile and a quarter more, within
+    [24, `max_answer_tokens`]."""
+    lengths = sorted(len(e.token_ids) for e in data.experience)
     usual = lengths[int(0.95 * (len(lengths) - 1))] if lengths else settings.max_answer_tokens
-    return Sizes(
-        answers=settings.answers_per_step,
-        samples=settings.samples_per_prompt,
+    return StepConfig(
+        rollouts=settings.answers_per_step,
+        samples_per_prompt=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
         rehearsal=settings.rehearsal,
         reward_model=settings.reward_model,
     )
 
 
-def hyper(settings: LearnerSettings) -> TrainerConfig:
+def trainer_config(settings: LearnerSettings) -> TrainerConfig:
     return TrainerConfig(
         learning_rate=settings.learning_rate,
         clip_norm=settings.clip_norm,
@@ -145,8 +103,8 @@ def hyper(settings: LearnerSettings) -> TrainerConfig:
     )
 
 
-class Averages:
-    """Means of the steps' figures, continued across a resume."""
+class RunningMeans:
+    """Means of the steps' figures, continued from those of `count` earlier steps."""
 
     def __init__(self, means: Mapping[str, float], count: int) -> None:
         self._sums = {name: mean * count for name, mean in means.items()}
@@ -157,13 +115,18 @@ class Averages:
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] += 1
 
-    def means(self) -> dict[str, float]:
+    def values(self) -> dict[str, float]:
         return {name: total / self._counts[name] for name, total in self._sums.items()}
 
 
 def _save(
-    folder: Path, progress: Progress, trainee: PolicyTrainer, rule: UpdateRule, model: LoadedModel
+    folder: Path, progress: TrainingProgress, trainer: PolicyTrainer, rule: UpdateRule
 ) -> None:
     checkpoint.save(
-        folder, progress, trainee.adapter, trainee.moments(), rule.tensors(), model.path.name
+        folder,
+        progress,
+        trainer.adapter,
+        trainer.optimiser_state(),
+        rule.state_dict(),
+        trainer.model.path.name,
     )

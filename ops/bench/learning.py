@@ -1,9 +1,10 @@
 """Sample efficiency of the update rules: `python -m burnish.ops.bench.learning`.
 
 The simulated population judges answers in this process, without HTTP, stream or registry, and the
-learner's training code learns from them, tick after tick. Printed after each tick: the expected
-thumbs-up rate on held-out tasks (noise-free, since preferences are known), the share of the gap from
-base to oracle recovered, and the skill. Meant for tuning; the benchmark is `burnish simulate`.
+learner's own training code learns from them, tick after tick. After each tick: the expected
+thumbs-up rate on held-out tasks (noise-free, since the preferences are known), which share of the
+distance from the frozen base to the oracle that is, and the skill. For tuning; the figures that are
+published come from `burnish simulate`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.reward.experience import Experience
-from burnish.learner.rules import Lesson
+from burnish.learner.reward.features import base_features
+from burnish.learner.rules import RULES, TrainingData
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import FAMILIES, STYLES, Task, is_correct, sample, style_of
-from burnish.learner.training.checkpoint import Progress
-from burnish.learner.training.trainer import Answer, base_features, task_prompt
-from burnish.learner.update.loop import Start, fresh_adapter, train
+from burnish.learner.training.checkpoint import TrainingProgress
+from burnish.learner.training.prompts import task_prompt
+from burnish.learner.training.rollouts import Rollout, generate
+from burnish.learner.update.loop import train
+from burnish.learner.update.start import TrainingStart, fresh_adapter
 from burnish.ops.simulate.population import Population, draw_population
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
@@ -59,9 +63,9 @@ class Bench:
         self.model, self.engine, self.settings = model, engine, settings
         self.people, self.options, self.scratch = people, options, scratch
         self.rng = random.Random(f"bench:{options.seed}")
-        held = random.Random("bench:heldout")
-        self.heldout = [
-            sample(held, family, "heldout") for family in FAMILIES for _ in range(options.exam)
+        heldout = random.Random("bench:heldout")
+        self.eval_tasks = [
+            sample(heldout, family, "heldout") for family in FAMILIES for _ in range(options.exam)
         ]
         self.experience: list[Experience] = []
         self.features = torch.empty(0, 3 * model.config.hidden_size)
@@ -71,31 +75,31 @@ class Bench:
         base, base_right, _ = self._evaluate(None)
         oracle = sum(
             self.people.oracle_expected(task.family, right)
-            for task, right in zip(self.heldout, base_right, strict=True)
-        ) / len(self.heldout)
+            for task, right in zip(self.eval_tasks, base_right, strict=True)
+        ) / len(self.eval_tasks)
         skill = sum(base_right) / len(base_right)
         print(f"base {base:.3f}  oracle {oracle:.3f}  skill {skill:.3f}", flush=True)
-        start = Start(fresh_adapter(self.model, self.settings), {}, {}, {}, self._progress(0))
+        start = TrainingStart(fresh_adapter(self.model, self.settings), self._progress(0))
         adapter: str | None = None
         for tick in range(1, self.options.ticks + 1):
-            self._live(adapter, tick)
+            self._collect_votes(adapter, tick)
             began = time.monotonic()
-            lesson = Lesson(self.experience, self.features, self.prompts[-2048:])
+            data = TrainingData(self.experience, self.features, self.prompts[-2048:])
             done = train(
                 start,
                 self.scratch / str(tick),
-                lesson,
+                data,
                 self.model,
                 self.engine,
                 self.settings,
-                alive=lambda: None,
+                check_lease=lambda: None,
             )
             seconds = time.monotonic() - began
             if adapter is not None:
                 self.engine.unload_adapter(adapter)
             adapter = f"bench@{tick}"
             self.engine.set_adapter_weights(adapter, done.adapter)
-            start = Start.child(done, self._progress(tick))
+            start = TrainingStart.child(done, self._progress(tick))
             figures = done.progress.figures
             line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
             if tick % self.options.every == 0:
@@ -106,34 +110,34 @@ class Bench:
                     f"  skill {sum(right) / len(right):.3f}"
                 )
             names = ("kl", "entropy", "reward_auroc", "liked", "doubt", "skill", "grad_norm")
-            details = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
-            print(f"{line}  [{details}]  {seconds:.1f} s", flush=True)
+            summary = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
+            print(f"{line}  [{summary}]  {seconds:.1f} s", flush=True)
 
-    def _live(self, adapter: str | None, tick: int) -> None:
-        """Sample answers until enough of them were judged."""
+    def _collect_votes(self, adapter: str | None, tick: int) -> None:
+        """Sample answers until `votes` more of them have been judged."""
         wanted = len(self.experience) + self.options.votes
         while len(self.experience) < wanted:
             tasks = [sample(self.rng) for _ in range(96)]
-            answers = self._answers(tasks, adapter, self.rng.getrandbits(30))
+            rollouts = self._rollouts(tasks, adapter, self.rng.getrandbits(30))
             judged = []
-            for task, answer in zip(tasks, answers, strict=True):
-                self.prompts.append(answer.prompt)
+            for task, rollout in zip(tasks, rollouts, strict=True):
+                self.prompts.append(rollout.prompt_ids)
                 user = self.rng.choice(self.people.users)
-                right = is_correct(task, answer.text)
+                right = is_correct(task, rollout.text)
                 chance = self.people.expected_by(
-                    user, task.family, right, style_of(task, answer.text)
+                    user, task.family, right, style_of(task, rollout.text)
                 )
                 for up in self.people.votes(user, chance, self.rng)[-1:]:
-                    judged.append((answer, user.id, up))
+                    judged.append((rollout, user.id, up))
             judged = judged[: wanted - len(self.experience)]
             if not judged:
                 continue
-            features = base_features(self.model, [answer for answer, _, _ in judged])
+            features = base_features(self.model, [rollout for rollout, _, _ in judged])
             self.features = torch.cat([self.features, features])
-            for answer, user_id, up in judged:
-                self.experience.append(self._experienced(answer, user_id, up, tick))
+            for rollout, user_id, up in judged:
+                self.experience.append(self._experience(rollout, user_id, up, tick))
 
-    def _experienced(self, answer: Answer, user: str, up: bool, version: int) -> Experience:
+    def _experience(self, rollout: Rollout, user: str, up: bool, version: int) -> Experience:
         return Experience(
             interaction_id=str(len(self.experience)),
             choice=0,
@@ -141,26 +145,26 @@ class Bench:
             staleness=0,
             tenant="bench",
             user=user,
-            prompt_ids=answer.prompt,
-            token_ids=answer.tokens,
-            logprobs=answer.logprobs,
+            prompt_ids=rollout.prompt_ids,
+            token_ids=rollout.token_ids,
+            logprobs=rollout.logprobs,
             reward=1.0 if up else -1.0,
             weight=1.0,
             judged_at=0.0,
         )
 
     def _evaluate(self, adapter: str | None) -> tuple[float, list[bool], float]:
-        """(expected thumbs-up rate, correctness per task, share of answers in the preferred style)"""
+        """Expected thumbs, what was right, and the share in the preferred style."""
         rates, right, styled = [], [], []
-        for number, answer in enumerate(self._answers(self.heldout, adapter, 0)):
-            task = self.heldout[number]
-            right.append(is_correct(task, answer.text))
-            style = style_of(task, answer.text)
+        for number, rollout in enumerate(self._rollouts(self.eval_tasks, adapter, 0)):
+            task = self.eval_tasks[number]
+            right.append(is_correct(task, rollout.text))
+            style = style_of(task, rollout.text)
             styled.append(style == self.people.preferred[task.family])
             rates.append(self.people.expected(task.family, right[-1], style))
         return sum(rates) / len(rates), right, sum(styled) / len(styled)
 
-    def _answers(self, tasks: Sequence[Task], adapter: str | None, seed: int) -> list[Answer]:
+    def _rollouts(self, tasks: Sequence[Task], adapter: str | None, seed: int) -> list[Rollout]:
         requests = [
             Request(
                 id=str(number),
@@ -172,13 +176,10 @@ class Bench:
             )
             for number, task in enumerate(tasks)
         ]
-        return [
-            Answer(request.prompt_ids, done.token_ids, done.logprobs, 0.0, done.text)
-            for request, done in zip(requests, self.engine.generate_batch(requests), strict=True)
-        ]
+        return generate(self.engine, requests)
 
-    def _progress(self, parent: int) -> Progress:
-        return Progress(
+    def _progress(self, parent: int) -> TrainingProgress:
+        return TrainingProgress(
             update=str(parent),
             policy="bench",
             parent=parent,
@@ -195,7 +196,7 @@ class Bench:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "ember")
-    parser.add_argument("--rule", choices=["heads", "pg"], default="heads")
+    parser.add_argument("--rule", choices=sorted(RULES), default="reward_model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ticks", type=int, default=20)
     parser.add_argument("--votes", type=int, default=64, help="new judgements in each tick")

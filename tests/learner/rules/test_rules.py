@@ -1,4 +1,4 @@
-"""What rules make of groups and logs: advantages, extremes, rehearsal, refusals."""
+"""Update rules: advantages, rehearsal, and what gives nothing to learn."""
 
 from random import Random
 
@@ -8,10 +8,10 @@ from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner import tasks
 from burnish.learner.reward.experience import Experience
-from burnish.learner.rules import RULES, Lesson, NothingToLearn, Sizes
-from burnish.learner.rules.base import extremes, leave_one_out, normalised
+from burnish.learner.rules import RULES, NothingToLearn, StepConfig, TrainingData
+from burnish.learner.rules.base import best_and_worst, leave_one_out, normalised
 from burnish.learner.rules.rehearsal import Rehearsal
-from burnish.learner.training.trainer import Answer
+from burnish.learner.training.rollouts import Rollout
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def model(tiny_model) -> LoadedModel:
     return load_model(tiny_model)
 
 
-def answer(text: str = "", tokens: tuple[int, ...] = (1,)) -> Answer:
-    return Answer((5, 6), tokens, (-1.0,) * len(tokens), 0.0, text)
+def rollout(text: str = "", token_ids: tuple[int, ...] = (1,)) -> Rollout:
+    return Rollout((5, 6), token_ids, (-1.0,) * len(token_ids), 0.0, text)
 
 
 def judged(reward: float, staleness: int = 0) -> Experience:
@@ -52,22 +52,28 @@ def test_normalised_has_unit_size_but_does_not_blow_up_noise():
     assert normalised([]) == []
 
 
-def test_extremes_are_the_best_and_the_worst():
-    group = [answer(name) for name in "abcd"]
-    kept = extremes(group, [0.1, 0.9, 0.5, 0.2])
-    assert [a.text for a in kept] == ["a", "b"]
+def test_of_a_group_the_worst_and_the_best_are_kept():
+    group = [rollout(name) for name in "abcd"]
+    kept = best_and_worst(group, [0.1, 0.9, 0.5, 0.2])
+    assert [r.text for r in kept] == ["a", "b"]
     assert kept[0].advantage < 0 < kept[1].advantage
-    assert extremes(group, [0.5] * 4) == []
+    assert best_and_worst(group, [0.5] * 4) == []
 
 
-def test_rehearsal_drops_groups_in_which_all_fared_alike():
+def test_rollouts_without_tokens_are_not_kept():
+    group = [rollout("a", ()), rollout("b"), rollout("c")]
+    assert [r.text for r in best_and_worst(group, [0.1, 0.9, 0.5])] == ["c", "b"]
+    assert best_and_worst(group[:2], [0.1, 0.9]) == []
+
+
+def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
     task = tasks.sample(Random(0), "arithmetic")
-    right, wrong = answer(task.answer), answer("no idea")
+    right, wrong = rollout(task.answer), rollout("no idea")
     rehearsal = Rehearsal()
-    kept, rate = rehearsal.judge(
+    kept, rate = rehearsal.grade(
         [task, task, task], [[right] * 4, [wrong] * 4, [right, wrong, wrong, right]]
     )
-    assert [a.text for a in kept] == [task.answer, "no idea"]
+    assert [r.text for r in kept] == [task.answer, "no idea"]
     assert kept[0].advantage == -kept[1].advantage > 0
     assert rate == 0.5
 
@@ -76,23 +82,53 @@ def test_what_is_solved_is_rehearsed_less_and_harder_levels_more(model):
     rates = {f"{family}/{level}": 0.5 for family in tasks.FAMILIES for level in (1, 2, 3)}
     rates |= {"arithmetic/1": 1.0, "arithmetic/2": 0.5}
     rehearsal = Rehearsal({"rates": rates})
-    drawn = rehearsal.draw(Random(0), 1500, model, room=8)
+    drawn = rehearsal.draw(Random(0), 1500, model, max_tokens=8)
     levels = [task.level for task in drawn if task.family == "arithmetic"]
     assert levels.count(1) < levels.count(2) / 2
-    assert levels.count(1) > 0, "kept in sight"
+    assert levels.count(1) > 0
     assert all(task.split == "train" for task in drawn)
 
 
-def test_rates_survive_in_the_notes():
+def test_success_rates_survive_in_the_state_dict():
     task = tasks.sample(Random(0), "arithmetic")
     rehearsal = Rehearsal()
-    rehearsal.judge([task], [[answer(task.answer), answer("no")]])
-    assert Rehearsal(rehearsal.notes()).rates == rehearsal.rates
+    rehearsal.grade([task], [[rollout(task.answer), rollout("no")]])
+    assert Rehearsal(rehearsal.state_dict()).rates == rehearsal.rates
 
 
-@pytest.mark.parametrize("rule", sorted(RULES))
-def test_a_rule_says_why_there_is_nothing_to_learn(rule):
-    made = RULES[rule](Sizes(), {}, {})
-    lesson = Lesson([judged(1.0, staleness=99)] * 3, torch.zeros(3, 6), [(1, 2)])
-    with pytest.raises(NothingToLearn):
-        made.prepare(None, lesson, seed=0)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("rule", "experience", "prompts", "reason"),
+    [
+        ("reward_model", [judged(1.0)] * 3, [(1, 2)], "all 3 judged answers got the same reward"),
+        ("reward_model", [judged(1.0), judged(-1.0)], [], "no logged prompt is short enough"),
+        ("pg", [judged(1.0, staleness=9), judged(-1.0, staleness=99)], [], "younger than 8"),
+    ],
+)
+def test_a_rule_says_why_there_is_nothing_to_learn(rule, experience, prompts, reason):
+    made = RULES[rule](StepConfig(), {})
+    data = TrainingData(experience, torch.zeros(len(experience), 6), prompts)
+    with pytest.raises(NothingToLearn, match=reason):
+        made.prepare(None, data, seed=0)  # type: ignore[arg-type]
+
+
+class WrongAnswers:
+    """A trainer that samples the same wrong answer to every prompt."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+
+    def sample(self, prompts, *, samples: int, max_tokens: int, seed: int):
+        return [[rollout()] * samples for _ in prompts]
+
+
+def test_policy_gradient_weighs_the_log_against_its_baseline_until_it_has_been_read_twice(model):
+    rule = RULES["pg"](StepConfig(rollouts=8, max_tokens=8), {})
+    data = TrainingData([judged(1.0), judged(-1.0)], torch.zeros(2, 6), [])
+    trainer = WrongAnswers(model)
+    rule.prepare(trainer, data, seed=0)  # type: ignore[arg-type]
+    batch = rule.batch(trainer, 0, seed=0)  # type: ignore[arg-type]
+    assert batch is not None
+    assert sorted(round(r.advantage) for r in batch.rollouts) == [-1, -1, 1, 1]
+    assert rule.batch(trainer, 1, seed=0) is None  # type: ignore[arg-type]
+    again = RULES["pg"](StepConfig(), rule.state_dict())
+    assert again.state_dict() == rule.state_dict()

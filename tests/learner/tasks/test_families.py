@@ -1,7 +1,10 @@
-"""The laws every family keeps: shown answers pass, wrong ones fail, splits never meet."""
+"""Properties of every family: demonstrations pass, wrong answers fail, splits are disjoint."""
 
 import json
 import random
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
 from burnish.learner.tasks import FAMILIES, STYLES, demonstrate, is_correct, sample, style_of
@@ -38,7 +41,7 @@ def test_a_demonstration_is_right_and_its_style_is_read_back(family, level, seed
 
 @quick
 @given(families, seeds, styles)
-def test_a_thought_before_the_answer_changes_neither_verdict_nor_style(family, seed, style):
+def test_a_thought_before_the_answer_changes_neither_correctness_nor_style(family, seed, style):
     rng = random.Random(seed)
     task = sample(rng, family)
     text, calls = shown(task, style, rng)
@@ -107,8 +110,10 @@ def test_prompts_and_answers_are_short_chats_ending_in_a_question(family):
 
 def test_families_are_drawn_evenly_when_none_is_named():
     rng = random.Random(3)
-    drawn = {sample(rng).family for _ in range(400)}
-    assert drawn == set(FAMILIES)
+    drawn = Counter(sample(rng).family for _ in range(100 * len(FAMILIES)))
+    assert drawn.keys() == set(FAMILIES)
+    assert min(drawn.values()) > 60
+    assert max(drawn.values()) < 140
 
 
 def test_an_unknown_family_or_style_is_named():
@@ -143,9 +148,6 @@ def test_a_call_is_no_answer_where_words_are_wanted():
     assert not is_correct(task, f"<tool_call>{{}}</tool_call>{task.answer}")
 
 
-def test_the_task_room_needs_neither_torch_nor_transformers():
-    import subprocess
-    import sys
-
-    code = "import sys, burnish.learner.tasks; sys.exit('torch' in sys.modules)"
+def test_the_task_folder_needs_neither_torch_nor_transformers():
+    code = "import sys, burnish.learner.tasks; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

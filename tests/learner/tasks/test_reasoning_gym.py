@@ -1,4 +1,4 @@
-"""The optional reasoning-gym families: a clear word without the extra, real tasks with it."""
+"""The optional reasoning-gym families: a clear error without the extra, real tasks with it."""
 
 import importlib.util
 import random
@@ -22,7 +22,7 @@ def test_a_family_it_lacks_is_named():
 
 @pytest.mark.skipif(importlib.util.find_spec("reasoning_gym") is None, reason="extra not installed")
 @pytest.mark.parametrize("family", sorted(adapter.DATASETS))
-def test_its_tasks_keep_the_laws_of_ours(family):
+def test_its_tasks_can_be_demonstrated_and_checked_like_ours(family):
     rng = random.Random(0)
     for _ in range(20):
         task = adapter.sample(rng, family)

@@ -1,4 +1,4 @@
-"""Verdicts and styles on answers as models really word them."""
+"""Correctness and style of answers as models really word them."""
 
 import pytest
 from burnish.learner.tasks import Task, is_correct, style_of

@@ -1,0 +1,58 @@
+"""Batches of rollouts: groups of similar length, and their answer tokens as flat tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from burnish.kernels.model import LoadedModel
+from burnish.learner.training.rollouts import Rollout
+from torch import Tensor
+
+CHUNK_TOKENS = 1024  # padded tokens that go through the model at once
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """All N answer tokens of some rollouts, one rollout after the other; each tensor is [N].
+
+    `behaviour` is the log-probability under the policy that sampled the token.
+    """
+
+    token_ids: Tensor
+    advantage: Tensor
+    behaviour: Tensor
+
+    @classmethod
+    def of(cls, rollouts: Sequence[Rollout], device: torch.device) -> TokenBatch:
+        put = partial(torch.tensor, device=device)
+        return cls(
+            token_ids=put([token for rollout in rollouts for token in rollout.token_ids]),
+            advantage=put([rollout.advantage for rollout in rollouts for _ in rollout.token_ids]),
+            behaviour=put([logprob for rollout in rollouts for logprob in rollout.logprobs]),
+        )
+
+    def chosen(self, logprobs: Tensor) -> Tensor:
+        """Of log-probabilities [N, V], those of the tokens of this batch, [N]."""
+        return logprobs.gather(1, self.token_ids[:, None]).squeeze(1)
+
+
+def answer_logprobs(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> Tensor:
+    """Log-probabilities [N, V] at each answer token, of the base or of the adapter in `slot`."""
+    sequences = [rollout.sequence for rollout in rollouts]
+    starts = [len(rollout.prompt_ids) for rollout in rollouts]
+    return model.read(sequences, starts, slot=slot).log_softmax(-1)
+
+
+def chunks(rollouts: Sequence[Rollout], budget: int = CHUNK_TOKENS) -> Iterator[list[Rollout]]:
+    """Split into groups of similar length, each at most `budget` padded tokens or one rollout."""
+    chunk: list[Rollout] = []
+    for rollout in sorted(rollouts, key=lambda rollout: len(rollout.sequence)):
+        if chunk and len(rollout.sequence) * (len(chunk) + 1) > budget:
+            yield chunk
+            chunk = []
+        chunk.append(rollout)
+    if chunk:
+        yield chunk

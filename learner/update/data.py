@@ -1,0 +1,74 @@
+"""What an update trains on: judged answers weighted by trust, their features, and logged prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from burnish.kernels.model import LoadedModel
+from burnish.learner.database import Database
+from burnish.learner.reward import experience, reward_model
+from burnish.learner.reward.features import features_of
+from burnish.learner.rules import NothingToLearn, TrainingData
+from burnish.learner.settings import LearnerSettings
+from torch import Tensor
+
+PROMPTS = 2048  # latest logged prompts to sample from
+
+
+def load_training_data(
+    database: Database,
+    model: LoadedModel,
+    settings: LearnerSettings,
+    *,
+    policy: str,
+    champion: int,
+    rule_state: Mapping[str, Any],
+) -> TrainingData:
+    """The training data of a policy, as of its `champion` version.
+
+    `rule_state` may hold the parent's reward model, whose predictions help to weigh votes. Raises
+    NothingToLearn.
+    """
+    with database.read() as session:
+        judged = experience.load(
+            session,
+            policy,
+            champion=champion,
+            limit=settings.history,
+            max_staleness=settings.max_staleness,
+        )
+        prompts = experience.prompts(session, policy, PROMPTS)
+    max_prompt = settings.max_prompt_tokens
+    judged = [
+        e
+        for e in judged
+        if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= 2 * settings.max_answer_tokens
+    ]
+    if not judged:
+        raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
+    features = features_of(database, model, judged)
+    expected = expected_rewards(settings.reward_model, rule_state, features)
+    trusted = experience.weigh_by_trust(judged, expected)
+    if not trusted.experience:
+        raise NothingToLearn("every judgement is in quarantine")
+    return TrainingData(
+        experience=trusted.experience,
+        features=features[trusted.indices],
+        prompts=[prompt for prompt in prompts if len(prompt) <= max_prompt],
+        figures={
+            "quarantined": float(trusted.quarantined),
+            "capped": float(trusted.capped),
+            "disbelieved": float(trusted.distrusted),
+        },
+    )
+
+
+def expected_rewards(
+    kind: str, rule_state: Mapping[str, Any], features: Tensor
+) -> list[float] | None:
+    """The rewards in [-1, 1] that the parent's reward model predicts; None while there is none."""
+    model = reward_model.load(kind, rule_state)
+    if model is None or model.size != features.shape[1]:
+        return None
+    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()

@@ -1,0 +1,94 @@
+"""A learner on a tiny model: database, real Redis, MLflow on SQLite, engine and gate."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+from burnish.learner.database import Database, VersionEventRow
+from burnish.learner.intake.consume import upsert
+from burnish.learner.settings import LearnerSettings
+from burnish.learner.update.tick import Learner
+from burnish.serving.registry import prepare
+from sqlalchemy import select
+
+from tests.learner.conftest import interaction, thumbs
+
+SMALL = {
+    "min_feedback": 4,
+    "min_experience": 8,
+    "update_seconds": 600.0,
+    "update_steps": 2,
+    "answers_per_step": 16,
+    "max_answer_tokens": 24,
+    "max_prompt_tokens": 400,
+    "gate_tasks_per_family": 1,
+    "gate_max_kl": 50.0,
+    "lora_rank": 4,
+    "lora_alpha": 8,
+}
+
+
+def small_settings(data_dir: Path, redis_url: str, model: Path, **changes) -> LearnerSettings:
+    return LearnerSettings(
+        redis_url=redis_url, data_dir=data_dir, model=model, **{**SMALL, **changes}
+    )
+
+
+def add_judged(database: Database, numbers: range, policy: str = "default") -> None:
+    """Random answers of two or eight tokens; the short ones are liked."""
+    rng = Random(numbers.start)
+    with database.write() as session:
+        events = []
+        for number in numbers:
+            length = rng.choice([2, 8])
+            ids = [rng.randrange(30, 200) for _ in range(length)]
+            answer = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": ids}
+            answer |= {"logprobs": [-4.0] * length, "processed_logprobs": [-4.0] * length}
+            prompt = [rng.randrange(30, 200) for _ in range(6)]
+            events.append(
+                interaction(number, prompt_ids=prompt, completions=[answer], policy=policy)
+            )
+            events.append(thumbs(number, "up" if length == 2 else "down"))
+        upsert(session, events)
+
+
+@pytest.fixture(scope="session")
+def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables, which take long to make: copied for each test."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    prepare(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, empty_registry: Path) -> Path:
+    folder = tmp_path / "data" / "mlflow"
+    folder.mkdir(parents=True)
+    shutil.copy(empty_registry, folder / "mlflow.db")
+    return folder.parent
+
+
+@pytest.fixture
+def learner_with(data_dir, redis_url, redis_client, tiny_model) -> Callable[..., Learner]:
+    made: list[Learner] = []
+
+    def make(**changes) -> Learner:
+        learner = Learner(small_settings(data_dir, redis_url, tiny_model, **changes))
+        learner.database.migrate()
+        # One model for all learners of a test, since loading takes longer than the rest.
+        learner.model = made[0].model if made else learner.model
+        made.append(learner)
+        return learner
+
+    return make
+
+
+def lineage(database: Database) -> dict[int, list[str]]:
+    """The judgements that were new to each version."""
+    found: dict[int, list[str]] = {}
+    with database.read() as session:
+        for row in session.scalars(select(VersionEventRow).order_by(VersionEventRow.event)):
+            found.setdefault(row.version, []).append(row.event)
+    return found
