@@ -24,6 +24,7 @@ from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.world import OVERHEAD, WorldQuestion, rough_count
 from burnish.learner.compactor.world_generator import make_world
 from burnish.memory import HashingEmbedder, Step, Unit
+from burnish.memory.compaction import extract_lines
 
 ITEMS = 300  # of the latency figures
 Ranked = Callable[[WorldQuestion], list[int]]

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import upsert
 from burnish.learner.reward import experience

@@ -4,7 +4,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from burnish.kernels.model import LoadedModel, load_model
+from burnish.kernels.loading import load_model
+from burnish.kernels.model import LoadedModel
 from burnish.learner.training.rollouts import Rollout
 
 
