@@ -1,0 +1,1 @@
+"""The learner: from judgements to gated policy versions."""

@@ -234,7 +234,7 @@ def as_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `make settings`. A flag of `burnish up` is the same variable written shorter.",
+        "Written by `make docs`. A flag of `burnish up` is the same variable written shorter.",
         "An empty default: unset, and found or chosen by `burnish up`.",
         "",
         "| variable | default | read by | |",

@@ -1,0 +1,1 @@
+"""Serving: the HTTP tier, from a request to tokens, from an alias to served weights."""

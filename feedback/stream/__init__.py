@@ -1,0 +1,1 @@
+"""The event stream: Kafka or Redis Streams behind one protocol."""

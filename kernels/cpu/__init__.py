@@ -1,0 +1,1 @@
+"""The CPU's kernels: decoder steps and their gradients in C++, packed and called here."""

@@ -1,0 +1,1 @@
+"""Intake: from the stream into the database, judgements joined to their answers."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import UnknownEvent
@@ -25,7 +24,6 @@ from burnish.feedback.events import (
 from burnish.feedback.stream.deadletters import dead_letter
 from burnish.feedback.stream.event_stream import EventStream, StreamRecord
 from burnish.learner.database import (
-    CompletionRow,
     Database,
     InteractionRow,
     JudgementRow,
@@ -37,6 +35,12 @@ from burnish.learner.intake.joining import (
     judged_sessions,
     refresh,
     slices,
+)
+from burnish.learner.intake.rows import (
+    completion_rows,
+    interaction_row,
+    judgement_row,
+    without_nul,
 )
 from burnish.learner.lease import Lease
 from burnish.learner.ticks import Tick, intake_sentence
@@ -155,8 +159,8 @@ def _interactions(
             continue
         known.add(event.id)
         counts.interactions += 1
-        session.add(_interaction_row(event))
-        session.add_all(_completion_rows(event))
+        session.add(interaction_row(event))
+        session.add_all(completion_rows(event))
         touched.interactions.add(event.id)
         if event.session_id is not None:
             touched.grown.add((event.tenant, without_nul(event.session_id)))
@@ -178,7 +182,7 @@ def _judgements(
         counts.judgements += 1
         if row is not None:
             _touch(touched, row.tenant, row.interaction_id, row.session_id)
-        known[event.tenant, event.id] = session.merge(_judgement_row(event))
+        known[event.tenant, event.id] = session.merge(judgement_row(event))
         _touch(touched, event.tenant, event.interaction_id, event.session_id)
 
 
@@ -243,73 +247,3 @@ def _to_dead_letters(
 ) -> None:
     for record, error in records:
         dead_letter(stream, record, error, attempts=1)
-
-
-def without_nul(value: Any) -> Any:
-    """Without the NUL character, which PostgreSQL's text cannot hold."""
-    match value:
-        case str():
-            return value.replace("\x00", "\ufffd")
-        case list():
-            return [without_nul(item) for item in value]
-        case dict():
-            return {without_nul(key): without_nul(item) for key, item in value.items()}
-        case _:
-            return value
-
-
-def _interaction_row(event: InteractionEvent) -> InteractionRow:
-    return InteractionRow(
-        id=event.id,
-        time=event.time.timestamp(),
-        tenant=event.tenant,
-        user=without_nul(event.user),
-        session_id=without_nul(event.session_id),
-        policy=event.policy,
-        version=event.version,
-        messages=without_nul(event.messages),
-        tools=without_nul(event.tools),
-        prompt_ids=event.prompt_ids,
-        sampling=without_nul(event.sampling),
-        memories=event.memories,
-        meta=without_nul(_metadata(event)),
-    )
-
-
-def _metadata(event: InteractionEvent) -> dict[str, Any]:
-    """The client's, and which view of a session was answered from, so that what people thought of
-    the answer can be counted for the compaction behind it."""
-    return event.metadata | ({"memory": event.memory.model_dump()} if event.memory else {})
-
-
-def _completion_rows(event: InteractionEvent) -> list[CompletionRow]:
-    return [
-        CompletionRow(
-            interaction_id=event.id,
-            choice=completion.index,
-            token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
-            processed_logprobs=completion.processed_logprobs,
-            text=without_nul(completion.text),
-            finish_reason=completion.finish_reason,
-            tool_calls=without_nul(completion.tool_calls),
-        )
-        for completion in event.completions
-    ]
-
-
-def _judgement_row(event: FeedbackEvent) -> JudgementRow:
-    return JudgementRow(
-        tenant=event.tenant,
-        id=event.id,
-        revision=event.revision,
-        time=event.time.timestamp(),
-        user=without_nul(event.user),
-        interaction_id=event.interaction_id,
-        session_id=without_nul(event.session_id),
-        choice=event.choice,
-        name=event.name,
-        value=without_nul(event.value),
-        rationale=without_nul(event.rationale),
-        meta=without_nul(event.metadata),
-    )

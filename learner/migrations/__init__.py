@@ -1,0 +1,1 @@
+"""The experience database's schema, version by version (Alembic)."""

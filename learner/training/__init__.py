@@ -1,0 +1,1 @@
+"""Training: an adapter that is sampled from, read and moved; batches and checkpoints."""

@@ -1,0 +1,1 @@
+"""The update tick, part by part: load, train, evaluate, register, promote."""

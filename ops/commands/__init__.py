@@ -1,0 +1,1 @@
+"""The commands beside `burnish up`; cli.py wires them."""

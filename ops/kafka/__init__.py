@@ -1,0 +1,1 @@
+"""An Apache Kafka node on this machine."""

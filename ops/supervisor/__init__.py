@@ -1,0 +1,1 @@
+"""What `burnish up` runs: child processes started in order, watched, restarted."""

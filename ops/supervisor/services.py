@@ -16,6 +16,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor.child_process import ServiceSpec
@@ -205,7 +206,16 @@ def serving_service(plan: LaunchPlan) -> ServiceSpec:
 
 def worker_service(plan: LaunchPlan) -> ServiceSpec:
     # One process per kind of tick, so that a long update does not block the intake.
-    argv = [*_celery(), "worker", "-Q", "intake,update", "-c", "2", "-n", "learner@%h"]
+    argv = [
+        *_celery(),
+        "worker",
+        "-Q",
+        f"{INTAKE_QUEUE},{UPDATE_QUEUE}",
+        "-c",
+        "2",
+        "-n",
+        "learner@%h",
+    ]
     # Fast shutdown: an interrupted tick returns its task and resumes from its checkpoint.
     env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
     return ServiceSpec("worker", [*argv, "--loglevel", "WARNING"], env, nice=5)

@@ -1,0 +1,78 @@
+"""Events as rows of the experience database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burnish.feedback.events import FeedbackEvent, InteractionEvent
+from burnish.learner.database import CompletionRow, InteractionRow, JudgementRow
+
+
+def without_nul(value: Any) -> Any:
+    """Without the NUL character, which PostgreSQL's text cannot hold."""
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case list():
+            return [without_nul(item) for item in value]
+        case dict():
+            return {without_nul(key): without_nul(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def interaction_row(event: InteractionEvent) -> InteractionRow:
+    return InteractionRow(
+        id=event.id,
+        time=event.time.timestamp(),
+        tenant=event.tenant,
+        user=without_nul(event.user),
+        session_id=without_nul(event.session_id),
+        policy=event.policy,
+        version=event.version,
+        messages=without_nul(event.messages),
+        tools=without_nul(event.tools),
+        prompt_ids=event.prompt_ids,
+        sampling=without_nul(event.sampling),
+        memories=event.memories,
+        meta=without_nul(_metadata(event)),
+    )
+
+
+def _metadata(event: InteractionEvent) -> dict[str, Any]:
+    """The client's, and which view of a session was answered from, so that what people thought of
+    the answer can be counted for the compaction behind it."""
+    return event.metadata | ({"memory": event.memory.model_dump()} if event.memory else {})
+
+
+def completion_rows(event: InteractionEvent) -> list[CompletionRow]:
+    return [
+        CompletionRow(
+            interaction_id=event.id,
+            choice=completion.index,
+            token_ids=completion.token_ids,
+            logprobs=completion.logprobs,
+            processed_logprobs=completion.processed_logprobs,
+            text=without_nul(completion.text),
+            finish_reason=completion.finish_reason,
+            tool_calls=without_nul(completion.tool_calls),
+        )
+        for completion in event.completions
+    ]
+
+
+def judgement_row(event: FeedbackEvent) -> JudgementRow:
+    return JudgementRow(
+        tenant=event.tenant,
+        id=event.id,
+        revision=event.revision,
+        time=event.time.timestamp(),
+        user=without_nul(event.user),
+        interaction_id=event.interaction_id,
+        session_id=without_nul(event.session_id),
+        choice=event.choice,
+        name=event.name,
+        value=without_nul(event.value),
+        rationale=without_nul(event.rationale),
+        meta=without_nul(event.metadata),
+    )
