@@ -67,7 +67,7 @@ def test_a_broken_stream_keeps_its_text_and_says_why_below(page: Page, engine: S
     engine.fails_after = 6
     ask(page)
     expect(page.locator(".answered .text")).to_have_text("Hello")
-    expect(page.locator(".note.error")).to_contain_text("the device was lost")
+    expect(page.locator(".note.error")).to_contain_text("the step failed")
     engine.fails_after = None
     ask(page, "Again")
     expect(page.locator(".answered .text").last).to_have_text("Hello there.")
