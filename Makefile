@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := ops/install.sh
+# Processes that share the tests, a file at a time; WORKERS=0 runs them in one.
+WORKERS := 2
 
 .PHONY: help up test check format docs clean
 help:
@@ -26,7 +28,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 
 test: $(VENV)/.installed-dev
 	@$(INSTALL) servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -4,8 +4,13 @@ Each server is started at most once per run, on a free port, and stopped at the 
 not installed skips its tests on a laptop; with CI=true that skip is a failure (tests/ci_skips.py).
 """
 
-import contextlib
 import os
+
+# Two processes share the tests (`make test`): each thread that another one has to wait for is lost.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -32,6 +37,24 @@ if not torch.cuda.is_available():
 # A busy machine is no failure, and the whole run has to stay quick.
 settings.register_profile("burnish", deadline=None, max_examples=60)
 settings.load_profile("burnish")
+
+
+# Files that take minutes come first, so that no process is left with one of them at the end.
+LONGEST_FILES = (
+    "tests/ops/supervisor/test_up.py",
+    "tests/test_loop.py",
+    "tests/learner/update/test_crashes.py",
+    "tests/kernels/cuda/test_step.py",
+    "tests/learner/update/test_tick.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        file = item.nodeid.partition("::")[0]
+        return LONGEST_FILES.index(file) if file in LONGEST_FILES else len(LONGEST_FILES)
+
+    items.sort(key=rank)
 
 
 def missing(what: str) -> NoReturn:
