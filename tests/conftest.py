@@ -39,12 +39,15 @@ settings.register_profile("burnish", deadline=None, max_examples=60)
 settings.load_profile("burnish")
 
 
-# Files that take minutes come first, so that no process is left with one of them at the end.
+# Files that take minutes come first, so that no process is left with one of them at the end; in an
+# order in which what starts a whole service shares the machine with what only computes.
 LONGEST_FILES = (
     "tests/ops/supervisor/test_up.py",
-    "tests/test_loop.py",
-    "tests/learner/update/test_crashes.py",
     "tests/kernels/cuda/test_step.py",
+    "tests/ops/commands/test_kernels.py",
+    "tests/kernels/cuda/test_compiling.py",
+    "tests/learner/update/test_crashes.py",
+    "tests/test_loop.py",
     "tests/learner/update/test_tick.py",
 )
 
