@@ -16,14 +16,8 @@ from typing import Any, Literal
 import redis
 from burnish.feedback.contract import TICKS_KEY
 from burnish.learner.database import (
-    CompletionRow,
-    Database,
-    ExperienceRow,
-    InteractionRow,
-    JudgementRow,
     TickRow,
 )
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 KEPT = 200
@@ -94,40 +88,3 @@ def intake_sentence(counts: dict[str, int]) -> str:
     if counts.get("unreadable"):
         line += f"; {counts['unreadable']} unreadable went to the dead letters"
     return line
-
-
-def latest_ticks(client: redis.Redis, count: int = 20) -> list[dict[str, Any]]:
-    """The last lines, newest first."""
-    return [json.loads(line) for line in client.lrange(TICKS_KEY, 0, count - 1)]  # type: ignore[union-attr]
-
-
-def overview(database: Database, count: int = 10) -> dict[str, Any]:
-    """What `burnish status` shows of the learner: how much is there, and the last updates."""
-    with database.read() as session:
-        known = select(InteractionRow.id).where(InteractionRow.id == JudgementRow.interaction_id)
-        waiting = (
-            select(func.count())
-            .select_from(JudgementRow)
-            .where(JudgementRow.interaction_id.is_not(None), ~known.exists())
-        )
-        ticks = session.scalars(select(TickRow).order_by(TickRow.at.desc()).limit(count)).all()
-        return {
-            "interactions": session.scalar(select(func.count()).select_from(InteractionRow)),
-            "answers": session.scalar(select(func.count()).select_from(CompletionRow)),
-            "judgements": session.scalar(select(func.count()).select_from(JudgementRow)),
-            "waiting": session.scalar(waiting),
-            "experience": session.scalar(select(func.count()).select_from(ExperienceRow)),
-            "ticks": [
-                {
-                    "id": tick.id,
-                    "kind": tick.kind,
-                    "policy": tick.policy,
-                    "at": tick.at,
-                    "seconds": tick.seconds,
-                    "did": tick.did,
-                    "why_not": tick.why_not,
-                    "counts": tick.counts,
-                }
-                for tick in ticks
-            ],
-        }

@@ -124,13 +124,6 @@ class MlflowStore:
             )
         return int(version.version)
 
-    def add_document(self, name: str, version: int, file: str, content: Mapping[str, Any]) -> None:
-        found = self.version(name, version)
-        with mlflow_errors(f"storing {file} of '{name}' {version}"):
-            self._client.log_dict(found.run_id, dict(content), file)
-            for key, value in document_tags({file: content}).items():
-                self._client.set_model_version_tag(name, str(version), key, value)
-
     def document(self, found: Any, file: str, fetch: bool = True) -> dict[str, Any] | None:
         """A JSON document of a version: from its tag, or where it was too long the artifacts."""
         tag = found.tags.get(_tag_of(file))

@@ -47,10 +47,6 @@ class ModelStore(Protocol):
         """A new version with JSON documents, the adapter's folder, tags and metrics; its number."""
         ...
 
-    def add_document(
-        self, name: str, version: int, file: str, content: Mapping[str, Any]
-    ) -> None: ...
-
     def document(self, found: Any, file: str, fetch: bool = True) -> dict[str, Any] | None:
         """A JSON document of a version; None if there is none, or it is long and `fetch` is false."""
         ...

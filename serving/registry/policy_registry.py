@@ -109,10 +109,6 @@ class PolicyRegistry:
             )
         return self.get(policy, version)
 
-    def set_gate_report(self, policy: str, version: int, report: Mapping[str, Any]) -> None:
-        """Store the gate's verdict with the version, pass or not."""
-        self._store.add_document(policy, version, "gate.json", report)
-
     def promote(self, policy: str, version: int, *, who: str | None = None) -> PolicyVersion:
         """Make `version` champion; the old champion becomes previous."""
         return self._move_champion(policy, version, "promote", who)

@@ -100,9 +100,6 @@ class MemoryModelStore:
             model.versions.append(made)
         return made.version
 
-    def add_document(self, name: str, version: int, file: str, content: Mapping[str, Any]) -> None:
-        self.version(name, version).documents[file] = json.dumps(content)
-
     def document(
         self, found: StoredVersion, file: str, fetch: bool = True
     ) -> dict[str, Any] | None:

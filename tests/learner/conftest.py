@@ -1,17 +1,25 @@
 """Databases, streams and events for the learner's tests."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from burnish.feedback.contract import TICKS_KEY
 from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent, RetractionEvent
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.database import Database
 from burnish.learner.lease import Lease
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def latest_ticks(client: redis.Redis) -> list[dict[str, Any]]:
+    """The lines that serving shows, newest first."""
+    return [json.loads(line) for line in client.lrange(TICKS_KEY, 0, -1)]  # type: ignore[union-attr]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

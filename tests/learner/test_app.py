@@ -12,10 +12,10 @@ from burnish.feedback.events import encode
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.app import make_app
 from burnish.learner.database import Database
+from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.ticks import latest_ticks, overview
 
-from tests.learner.conftest import interaction, thumbs
+from tests.learner.conftest import interaction, latest_ticks, thumbs
 from tests.waiting import eventually
 
 
@@ -92,5 +92,6 @@ def test_worker_and_beat_consume_events(tmp_path: Path, redis_url: str, redis_cl
                 child.wait(60)
     stream.close()
     database = Database(f"sqlite:///{tmp_path}/experience.db")
-    assert overview(database)["experience"] == 1
+    with database.read() as session:
+        assert experience.count(session, "default") == 1
     database.close()

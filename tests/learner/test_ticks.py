@@ -1,17 +1,15 @@
-from burnish.learner.database import Database
-from burnish.learner.intake.consume import upsert
+from burnish.learner.database import Database, TickRow
 from burnish.learner.ticks import (
     KEPT,
     Tick,
     intake_sentence,
-    latest_ticks,
-    overview,
     publish,
     publish_intake,
     record,
 )
+from sqlalchemy import select
 
-from tests.learner.conftest import interaction, thumbs
+from tests.learner.conftest import latest_ticks
 
 
 def test_the_newest_line_comes_first(redis_client):
@@ -44,15 +42,12 @@ def test_a_sentence_names_what_was_odd():
     )
 
 
-def test_the_overview_counts_what_is_there_and_what_waits(database: Database):
+def test_a_line_is_kept_in_the_database(database: Database):
+    tick = Tick("update", "default", "trained nothing", "too little", counts={"steps": 3})
     with database.write() as session:
-        upsert(session, [interaction(1), thumbs(1), thumbs(7)])
-        record(session, Tick("update", "default", "trained nothing", "too little"))
-    found = overview(database)
-    assert {key: found[key] for key in ("interactions", "judgements", "waiting", "experience")} == {
-        "interactions": 1,
-        "judgements": 2,
-        "waiting": 1,
-        "experience": 1,
-    }
-    assert found["ticks"][0]["why_not"] == "too little"
+        record(session, tick)
+    with database.read() as session:
+        (row,) = session.scalars(select(TickRow))
+    assert (row.id, row.did, row.why_not, row.counts) == (
+        tick.id, "trained nothing", "too little", {"steps": 3},
+    )  # fmt: skip

@@ -6,11 +6,10 @@ import pytest
 from burnish.learner.database import AttemptRow
 from burnish.learner.intake.consume import upsert
 from burnish.learner.rules import RULES
-from burnish.learner.ticks import latest_ticks
 from burnish.learner.training import checkpoint
 from sqlalchemy import select
 
-from tests.learner.conftest import interaction, thumbs
+from tests.learner.conftest import interaction, latest_ticks, thumbs
 from tests.learner.update.conftest import add_judged, lineage
 
 
@@ -27,7 +26,7 @@ def test_judgements_become_a_version_that_serves(learner_with, redis_client, rul
     assert len(champion.lineage["feedback_ids"]) == 12
     assert champion.gate_report["passed"]
     assert lineage(learner.database) == {2: [f"local/fb-{n:04}" for n in range(1, 13)]}
-    assert latest_ticks(redis_client, 1)[0]["counts"]["version"] == 2
+    assert latest_ticks(redis_client)[0]["counts"]["version"] == 2
 
 
 def test_the_next_version_goes_on_from_the_last(learner_with):
@@ -61,7 +60,7 @@ def test_too_few_judgements_train_nothing_and_say_so(learner_with, redis_client)
     tick = learner.tick("default")
     assert tick.did == "trained nothing"
     assert "3 new judgements" in tick.why_not
-    assert latest_ticks(redis_client, 1)[0]["why_not"] == tick.why_not
+    assert latest_ticks(redis_client)[0]["why_not"] == tick.why_not
     add_judged(learner.database, range(4, 6))
     assert "first update wants 8" in learner.tick("default").why_not
 

@@ -52,9 +52,10 @@ def test_a_version_keeps_lineage_report_and_metrics(
     assert made.lineage == lineage
     assert made.metrics == {"kl": 0.1}
     assert made.gate_report is None
-    registry.set_gate_report(policy, 2, {"passed": False, "why": "KL"})
-    assert registry.get(policy, 2).gate_report == {"passed": False, "why": "KL"}
-    assert [version.version for version in registry.versions(policy)] == [1, 2]
+    report = {"passed": False, "why": "KL"}
+    registry.register(policy, make_adapter(), parent=2, lineage={}, gate_report=report)
+    assert registry.get(policy, 3).gate_report == report
+    assert [version.version for version in registry.versions(policy)] == [1, 2, 3]
 
 
 def test_promote_and_rollback_leave_a_trace(
