@@ -21,7 +21,6 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from transformers import AttentionInterface
 
 NAME = "burnish_paged"
 
@@ -256,4 +255,6 @@ def attention_forward(
 
 def register() -> None:
     """Make "burnish_paged" known to transformers; harmless to repeat."""
+    from transformers import AttentionInterface  # seconds, and only the model classes need it
+
     AttentionInterface.register(NAME, attention_forward)

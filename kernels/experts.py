@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from burnish.kernels.slots import SlotTable
-from transformers.integrations.moe import ExpertsInterface
 
 if TYPE_CHECKING:
     from burnish.kernels.cuda.experts import GroupedExperts
@@ -92,4 +91,6 @@ def experts_forward(
 
 def register() -> None:
     """Make "burnish_experts" known to transformers; harmless to repeat."""
+    from transformers.integrations.moe import ExpertsInterface  # see attention.py
+
     ExpertsInterface.register(NAME, experts_forward)

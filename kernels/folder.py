@@ -48,10 +48,14 @@ class ModelFolder:
     @cached_property
     def end_token_ids(self) -> frozenset[int]:
         """Every token that ends an answer: generation config, config and tokenizer may differ."""
-        sources = [self.config, self.tokenizer]
-        if (self.path / "generation_config.json").is_file():
-            sources.append(GenerationConfig.from_pretrained(self.path))
-        return end_tokens(*sources)
+        return end_tokens(self.config, self.tokenizer, self.generation_config)
+
+    @cached_property
+    def generation_config(self) -> Any:
+        """Defaults of generation; None if the folder has none."""
+        if not (self.path / "generation_config.json").is_file():
+            return None
+        return GenerationConfig.from_pretrained(self.path)
 
 
 def open_folder(path: Path | str) -> ModelFolder:

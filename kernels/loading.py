@@ -5,16 +5,21 @@ Left out: sharded loading, quantised weights, encoder-decoders.
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from burnish.kernels import attention, experts, recurrent
+from burnish.kernels import attention, experts, outline, recurrent
+from burnish.kernels.cpu import library, packed_file
 from burnish.kernels.cpu.packing import Weights
+from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
-from burnish.kernels.model import LoadedModel
+from burnish.kernels.model import DeferredModel, LoadedModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM
+
+log = logging.getLogger(__name__)
 
 # Parameters below which float32 is as fast as bfloat16 on a CPU; a request's tokens then do not depend
 # on the rest of its batch.
@@ -48,14 +53,68 @@ def load_model(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _resolve_dtype(dtype, device, folder)
+    if device == "cpu" and native:
+        return _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
+    loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
+    if native:
+        loaded.use_cuda(weights)
+    return loaded
+
+
+def _load_packed(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedModel | None:
+    """On the packed weights of an earlier start; None if there are none."""
+    packed = packed_file.read(_packed_path(folder, dtype, weights))
+    if packed is None or library.library() is None:
+        return None
+    described = outline.build(packed.header["outline"], folder.config)
+    step = NativeStep.mapped(packed, folder.config, described)
+    model = DeferredModel(
+        config=folder.config,
+        generation_config=folder.generation_config,
+        outline=described,
+        dtype=step.dtype,
+        device=torch.device("cpu"),
+        load=partial(_load, folder, dtype, "cpu"),
+    )
+    loaded = LoadedModel(model, folder.tokenizer, folder.path, folder.sha256)
+    loaded.native = step
+    return loaded
+
+
+def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedModel:
+    """The first time on this machine: packs the weights, and keeps them for later starts."""
+    model = _load(folder, dtype, "cpu", packing=True)
+    loaded = LoadedModel(model, folder.tokenizer, folder.path, folder.sha256)
+    if loaded.use_native(weights) is not None or loaded.native is None:
+        return loaded
+    try:
+        loaded.native.save(_packed_path(folder, dtype, weights))
+    except OSError as error:
+        log.warning("packed weights are not kept, and later starts pack again: %s", error)
+        return loaded
+    # On the file like later starts, which leaves the weights in memory once.
+    return _load_packed(folder, dtype, weights) or loaded
+
+
+def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
+    config = (folder.path / "config.json").read_text()
+    return packed_file.path_of(folder.sha256, config, dtype, weights)
+
+
+def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -> Any:
+    """The transformers model on our attention and experts. Raises ModelError."""
+    # Importing the model classes takes seconds, which a start on packed weights does not spend.
+    from transformers import AutoModelForCausalLM
+
+    path, config = folder.path, folder.config
     if device == "cpu":
-        _check_memory(folder, chosen, native)
+        _check_memory(folder, dtype, packing)
     attention.register()
     experts.register()
     try:
         loading: Any = AutoModelForCausalLM.from_pretrained(
             path,
-            dtype=chosen,
+            dtype=dtype,
             attn_implementation="sdpa" if recurrent.is_recurrent(config) else attention.NAME,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # `_check_loaded` names them
@@ -65,18 +124,13 @@ def load_model(
         raise ModelError(f"cannot load the model in {path}: {one_line(error)}") from error
     model, info = loading
     _check_loaded(path, model, info)
-    model = model.to(torch.device(device)).eval().requires_grad_(False)
-    loaded = LoadedModel(model, folder.tokenizer, path, folder.sha256)
-    if native:
-        use = loaded.use_native if device == "cpu" else loaded.use_cuda
-        use(weights)
-    return loaded
+    return model.to(torch.device(device)).eval().requires_grad_(False)
 
 
-def _check_memory(folder: ModelFolder, dtype: str, native: bool) -> None:
+def _check_memory(folder: ModelFolder, dtype: str, packing: bool) -> None:
     """ModelError if the weights, and the native library's copy of them, cannot fit."""
     stored = folder.weight_bytes / max(1, folder.parameters)
-    each = (4 if dtype == "float32" else stored) + (min(stored, 4) if native else 0)
+    each = (4 if dtype == "float32" else stored) + (min(stored, 4) if packing else 0)
     wanted, free = each * folder.parameters, available_bytes()
     if free is not None and wanted > free:
         raise ModelError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,20 +41,39 @@ if TYPE_CHECKING:
     from burnish.kernels.cuda.step import CudaStep
 
 
+Pairs = list[tuple[LoraTarget, tuple[torch.Tensor, torch.Tensor]]]
+
+
 @dataclass(frozen=True)
 class PreparedAdapter:
-    """An adapter ready for a slot: A and B of every target, and all of it packed for the native library."""
+    """An adapter ready for a slot: A and B of every target, if the reference is in memory, and all of
+    it packed for the native library."""
 
     weights: AdapterWeights
-    pairs: list[tuple[LoraTarget, tuple[torch.Tensor, torch.Tensor]]]
+    pairs: Pairs | None
     packed: PackedAdapter | None
+
+
+@dataclass(frozen=True)
+class DeferredModel:
+    """A transformers model that is loaded when something first needs it: training in PyTorch, or a
+    forward pass that the native library does not cover. Until then its outline stands for it."""
+
+    config: Any
+    generation_config: Any
+    outline: torch.nn.Module
+    dtype: torch.dtype
+    load: Callable[[], Any]
+    device: torch.device
 
 
 class LoadedModel:
     """A model with its tokenizer and resident adapters."""
 
     def __init__(self, model: Any, tokenizer: Any, path: Path, sha256: str) -> None:
-        self.model = model
+        """`model` is a transformers model, or a `DeferredModel`."""
+        self._described = model
+        self._reference = None if isinstance(model, DeferredModel) else model
         self.tokenizer = tokenizer
         self.config = model.config
         self.path = path
@@ -71,12 +90,28 @@ class LoadedModel:
         self.recurrent = recurrent.is_recurrent(model.config)
 
     @property
+    def model(self) -> Any:
+        """The transformers model."""
+        if self._reference is None:
+            with self._lock:
+                if self._reference is None:
+                    self._reference = self._described.load()
+                    for slot, weights in self._adapters.items():
+                        self._fill_tables(slot, weights, self._place_pairs(weights))
+        return self._reference
+
+    @property
+    def outline(self) -> torch.nn.Module:
+        """Module names and shapes: the transformers model, or what stands for it while it is deferred."""
+        return self._described.outline if self._reference is None else self._reference
+
+    @property
     def dtype(self) -> torch.dtype:
-        return self.model.dtype
+        return self._described.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        return self._described.device
 
     @property
     def max_model_len(self) -> int:
@@ -94,6 +129,15 @@ class LoadedModel:
         Tensors that require gradients are used live: the next forward pass sees what training changes.
         Others are copied. AdapterError if they do not fit the model.
         """
+        deferred = self._reference is None
+        check_fits(self.outline, weights)
+        pairs = None if deferred else self._place_pairs(weights)
+        packs = self.native is not None and not weights.live
+        packed = self.native.pack_adapter(weights) if self.native and packs else None
+        return PreparedAdapter(weights, pairs, packed)
+
+    def _place_pairs(self, weights: AdapterWeights) -> Pairs:
+        """A and B of every target of the transformers model, on its device and in its type."""
         pairs = []
         for target in check_fits(self.model, weights):
             a, b = (self._place(weights.tensors[f"{target.name}.lora_{x}.weight"]) for x in "AB")
@@ -101,9 +145,7 @@ class LoadedModel:
             if self.cuda is not None and not b.requires_grad:
                 b = b.mT.contiguous().mT  # the layout that the CUDA kernels read
             pairs.append((target, (a, b)))
-        packs = self.native is not None and not weights.live
-        packed = self.native.pack_adapter(weights) if self.native and packs else None
-        return PreparedAdapter(weights, pairs, packed)
+        return pairs
 
     def set_adapter(self, slot: int, adapter: AdapterWeights | PreparedAdapter | None) -> None:
         """Fill (or with None clear) an adapter slot >= 1; see `prepare_adapter`."""
@@ -122,15 +164,20 @@ class LoadedModel:
                 self.cuda.bank.clear(slot)
             if adapter is None:
                 return
-            spec = adapter.weights.spec
-            pairs = [(self._table(s.module, s.parameter), pair) for s, pair in adapter.pairs]
-            for table, pair in pairs:
-                table.set(slot, pair)
-            self._filled[slot] = [table for table, _ in pairs]
-            if self.cuda is not None and not adapter.weights.live:
-                self.cuda.bank.fill(slot, pairs, spec.rank, spec.scale)
-            self._adapters[slot] = adapter.weights
-            self._active.scales[slot] = (spec.rank, spec.scale)
+            weights, pairs = adapter.weights, adapter.pairs
+            if self._reference is not None:
+                self._fill_tables(slot, weights, pairs or self._place_pairs(weights))
+            self._adapters[slot] = weights
+            self._active.scales[slot] = (weights.spec.rank, weights.spec.scale)
+
+    def _fill_tables(self, slot: int, weights: AdapterWeights, placed: Pairs) -> None:
+        """Put an adapter where the transformers model, or the CUDA kernels, read it."""
+        pairs = [(self._table(s.module, s.parameter), pair) for s, pair in placed]
+        for table, pair in pairs:
+            table.set(slot, pair)
+        self._filled[slot] = [table for table, _ in pairs]
+        if self.cuda is not None and not weights.live:
+            self.cuda.bank.fill(slot, pairs, weights.spec.rank, weights.spec.scale)
 
     def adapter(self, slot: int) -> AdapterWeights | None:
         """The adapter in a slot, if there is one."""
@@ -228,7 +275,7 @@ class LoadedModel:
         """Native training, where it covers this model; packed on first use."""
         if self.native is None or training_unsupported_reason(self.native) is not None:
             return None
-        return NativeTraining(self.native)
+        return NativeTraining(self.native, self.model)
 
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
@@ -282,7 +329,7 @@ class LoadedModel:
         """Run steps on the native library; returns the reason if it does not cover this model."""
         reason = unsupported_reason(self.model)
         if reason is None:
-            self.native = NativeStep(self.model, weights)
+            self.native = NativeStep.pack(self.model, weights)
             self.__dict__.pop("training", None)
         return reason
 

@@ -8,11 +8,13 @@ tokens. Correct, and slow with many rows. Left out: batching rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from burnish.kernels.forward_batch import ForwardBatch
-from transformers import DynamicCache
+
+if TYPE_CHECKING:
+    from transformers import DynamicCache
 
 RECURRENT = "linear_attention"
 # Layer types that these caches or our pages hold.
@@ -28,6 +30,8 @@ class RowStates:
 
     def of(self, row: int, start: int) -> DynamicCache:
         """The row's cache after `start` tokens; a new one at the start of a sequence."""
+        from transformers import DynamicCache  # see attention.py
+
         if start == 0:
             self._caches[row] = DynamicCache(config=self._config)
         return self._caches[row]

@@ -40,6 +40,12 @@ def library() -> ctypes.CDLL | None:
     return found
 
 
+def cache_folder() -> Path:
+    """Where files are kept that can be made anew: the user's cache folder (XDG Base Directory)."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "burnish"
+
+
 def _compiled(compiler: str) -> Path:
     """Path of the shared library for this source, compiler and CPU."""
     digest = hashlib.sha256()
@@ -47,8 +53,7 @@ def _compiled(compiler: str) -> Path:
         digest.update(source.read_bytes())
     for part in (*FLAGS, str(Path(compiler).resolve()), platform.machine(), _cpu()):
         digest.update(part.encode() + b"\0")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "burnish"
+    folder = cache_folder()
     path = folder / f"native-{digest.hexdigest()[:16]}.so"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,13 +23,13 @@ class Packer:
     """Makes the library's structs, and keeps alive the tensors that they point to."""
 
     def __init__(self) -> None:
-        self._kept: list[Tensor] = []
+        self.tensors: list[Tensor] = []
 
     def keep(self, tensor: Tensor | None) -> int | None:
         """Address of a contiguous tensor; None stays None."""
         if tensor is None:
             return None
-        self._kept.append(tensor)
+        self.tensors.append(tensor)
         return tensor.data_ptr()
 
     def floats(self, tensor: Tensor | None) -> int | None:

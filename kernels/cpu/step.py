@@ -14,20 +14,24 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from burnish.kernels.cpu import library as native
+from burnish.kernels.cpu import packed_file
 from burnish.kernels.cpu.allocation import allocate_zeroed
 from burnish.kernels.cpu.layers import LayerWeights, joined_adapters, router_of, shared_pieces
+from burnish.kernels.cpu.packed_file import PackedFile
 from burnish.kernels.cpu.packing import BLOCK, WIDTH, Packer, Weights, format_of, lossless
 from burnish.kernels.cpu.sequences import whole_sequences
 from burnish.kernels.cpu.structs import POINTER, CLayer, CLora, CModel, CSamplingMetadata, CStep
 from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, window
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
-from torch import Tensor
+from burnish.kernels.outline import describe
+from torch import Tensor, nn
 
 MAX_POSITIONS = 1 << 15  # of the RoPE tables
 
@@ -57,11 +61,11 @@ def _norm(attention: Any, *names: str) -> Tensor | None:
 class NativeStep:
     """A packed model and its resident adapters. One call at a time."""
 
-    def __init__(self, model: Any, weights: Weights = "auto") -> None:
-        self.model = model
-        self.config = config = model.config
-        self.format = format_of(model) if weights == "auto" else weights
-        self._packer = Packer()
+    def __init__(
+        self, config: Any, outline: nn.Module, dtype: torch.dtype, form: Weights, kept: Any
+    ) -> None:
+        """Sizes alone; `pack` and `mapped` add the weights. `kept` stays alive as long as the step."""
+        self.config, self.outline, self.format, self.kept = config, outline, form, kept
         self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
         self.latent = latent_width(config)
@@ -69,16 +73,49 @@ class NativeStep:
             self.width, self.kv_heads = self.latent + config.qk_rope_head_dim, 1
         else:
             self.width, self.kv_heads = head_width(config), config.num_key_value_heads
-        self.kv_dtype = torch.bfloat16 if model.dtype == torch.bfloat16 else torch.float32
+        self.dtype = dtype
+        self.kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
         self.depth = config.num_hidden_layers
         self.vocab = config.vocab_size
-        self._layers = (CLayer * self.depth)(*map(self._pack_layer, model.model.layers))
-        self._model = self._pack_model()
+        self._layers = (CLayer * self.depth)()
+        self._model = CModel()
+
+    @classmethod
+    def pack(cls, model: Any, weights: Weights = "auto") -> NativeStep:
+        """Pack the weights of a transformers model."""
+        form = format_of(model) if weights == "auto" else weights
+        step = cls(model.config, model, model.dtype, form, packer := Packer())
+        for number, layer in enumerate(model.model.layers):
+            step._layers[number] = step._pack_layer(layer, packer)
+        step._model = step._pack_model(model, packer)
+        return step
+
+    @classmethod
+    def mapped(cls, packed: PackedFile, config: Any, outline: nn.Module) -> NativeStep:
+        """The weights that `save` wrote."""
+        header = packed.header
+        dtype = getattr(torch, header["dtype"])
+        step = cls(config, outline, dtype, header["format"], packed)
+        step._layers = type(step._layers).from_buffer(packed.structs["layers"])
+        step._model = CModel.from_buffer(packed.structs["model"])
+        step._model.layers = ctypes.addressof(step._layers)
+        return step
+
+    def save(self, path: Path) -> None:
+        """Write packed weights for `mapped`. OSError if the disk refuses."""
+        assert isinstance(self.kept, Packer)
+        header = {
+            "format": self.format,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "outline": describe(self.outline),
+        }
+        structs = {"layers": self._layers, "model": self._model}
+        packed_file.write(path, header, structs, self.kept.tensors)
 
     # -- packing -------------------------------------------------------------------------------
 
-    def _pack_layer(self, layer: Any) -> CLayer:
-        weights, pack, form = LayerWeights.of(layer), self._packer, self.format
+    def _pack_layer(self, layer: Any, pack: Packer) -> CLayer:
+        weights, form = LayerWeights.of(layer), self.format
         qkv, out, gate_up, down = weights.parts[:4]
         attention = layer.self_attn
         return CLayer(
@@ -102,8 +139,8 @@ class NativeStep:
             ),
         )
 
-    def _pack_model(self) -> CModel:
-        model, config = self.model, self.config
+    def _pack_model(self, model: Any, packer: Packer) -> CModel:
+        config = self.config
         positions = torch.arange(min(MAX_POSITIONS, config.max_position_embeddings))[None]
         cosines, sines = (t[0].float() for t in model.model.rotary_emb(torch.zeros(1), positions))
         table = model.get_input_embeddings().weight.detach()
@@ -140,12 +177,12 @@ class NativeStep:
             routed_scaling=getattr(config, "routed_scaling_factor", None) or 1.0,
             swiglu_alpha=getattr(config, "swiglu_alpha", None) or 0.0,
             swiglu_limit=getattr(config, "swiglu_limit", None) or 0.0,
-            embedding_bf16=self._packer.keep(table) if narrow else None,
-            embedding=None if narrow else self._packer.keep(table),
-            final_norm=self._packer.floats(model.model.norm.weight),
-            head=self._packer.matrix(model.get_output_embeddings().weight, self.format),
-            cosines=self._packer.floats(cosines),
-            sines=self._packer.floats(sines),
+            embedding_bf16=packer.keep(table) if narrow else None,
+            embedding=None if narrow else packer.keep(table),
+            final_norm=packer.floats(model.model.norm.weight),
+            head=packer.matrix(model.get_output_embeddings().weight, self.format),
+            cosines=packer.floats(cosines),
+            sines=packer.floats(sines),
         )
 
     # -- adapters ------------------------------------------------------------------------------
@@ -154,8 +191,8 @@ class NativeStep:
         """Pack the current weights for `set_adapter`; may run while a step runs."""
         packer = Packer()
         loras = [
-            packer.lora(*pair, weights.spec.scale, self.model.dtype == torch.bfloat16)
-            for pair in joined_adapters(self.model, weights)
+            packer.lora(*pair, weights.spec.scale, self.dtype == torch.bfloat16)
+            for pair in joined_adapters(self.outline, weights)
         ]
         return PackedAdapter((CLora * len(loras))(*loras), packer)
 

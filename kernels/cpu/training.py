@@ -39,10 +39,9 @@ def training_unsupported_reason(step: NativeStep) -> str | None:
 class NativeTraining:
     """A packed model's weights, transposed, as the backward pass multiplies by them."""
 
-    def __init__(self, step: NativeStep) -> None:
+    def __init__(self, step: NativeStep, model: Any) -> None:
         self.step = step
         self._packer = Packer()
-        model = step.model
         layers = [LayerWeights.of(layer) for layer in model.model.layers]
         self._parts = [part for layer in layers for part in layer.parts]
         self._transposed = (CLayer * step.depth)(*map(self._transpose, layers))
@@ -70,7 +69,7 @@ class NativeTraining:
     ) -> Tensor:
         """Logits [N, V] under an adapter that predict tokens `start`, ... of each sequence, one
         sequence after the other; differentiable in the adapter's tensors."""
-        pairs = joined_adapters(self.step.model, weights)
+        pairs = joined_adapters(self.step.outline, weights)
         flat = list(itertools.chain.from_iterable(pairs))
         return _Logits.apply(self, sequences, starts, weights.spec.scale, *flat)  # type: ignore[no-any-return]
 

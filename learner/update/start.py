@@ -35,5 +35,5 @@ class TrainingStart:
 
 def fresh_adapter(model: LoadedModel, settings: LearnerSettings) -> AdapterWeights:
     """A LoRA adapter that does not change the base yet."""
-    spec = LoraSpec(settings.lora_rank, settings.lora_alpha, default_targets(model.model))
-    return init_adapter(model.model, spec, settings.seed)
+    spec = LoraSpec(settings.lora_rank, settings.lora_alpha, default_targets(model.outline))
+    return init_adapter(model.outline, spec, settings.seed)

@@ -1,12 +1,14 @@
 """What is wrong with a model folder is one clear error, before anything is served."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from burnish.kernels import loading as module
 from burnish.kernels.cpu import library as native
+from burnish.kernels.cpu import packed_file
 from burnish.kernels.folder import ModelError
 from burnish.kernels.loading import load_model
 from safetensors.torch import load_file, save_file
@@ -16,11 +18,17 @@ NAME = "model.layers.1.self_attn.q_proj.weight"
 
 
 @pytest.fixture
-def folder(tiny_model: Path, tmp_path: Path) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder for packed weights, empty."""
+    monkeypatch.setattr(packed_file, "cache_folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path, cache: Path) -> Path:
     """A copy to spoil."""
-    for file in tiny_model.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    return tmp_path
+    shutil.copytree(tiny_model, tmp_path / "model")
+    return tmp_path / "model"
 
 
 def refused(folder: Path) -> str:

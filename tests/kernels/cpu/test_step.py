@@ -342,7 +342,7 @@ def rounded(weight: torch.Tensor, form: str) -> torch.Tensor:
 @pytest.mark.parametrize("form", ["bfloat16", "int8", "int4"])
 def test_a_format_is_the_same_model_with_rounded_weights(pair, form: str) -> None:
     slow, _ = pair
-    packed = NativeStep(slow.model, form)  # type: ignore[arg-type]
+    packed = NativeStep.pack(slow.model, form)  # type: ignore[arg-type]
     same, _ = build(slow.config, 3)
     with torch.no_grad():
         for name, parameter in same.model.named_parameters():

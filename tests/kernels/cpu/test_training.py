@@ -75,7 +75,7 @@ def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], r
         if backend == "torch":
             logits = by_torch(slow, sequences, starts, live)
         else:
-            logits = NativeTraining(fast.native).logits(sequences, starts, live)
+            logits = NativeTraining(fast.native, fast.model).logits(sequences, starts, live)
         torch.manual_seed(0)
         (logits * torch.randn_like(logits)).sum().backward()
         found.append((logits.detach(), {n: t.grad for n, t in live.tensors.items()}))
@@ -92,7 +92,7 @@ def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], r
 def test_gradients_add_up_over_calls_and_do_not_depend_on_threads(family: str) -> None:
     slow, fast = build(config_for(family), 5)
     assert fast.native is not None
-    training = NativeTraining(fast.native)
+    training = NativeTraining(fast.native, fast.model)
     sequences = [torch.randint(1, 77, (length,)).tolist() for length in (12, 30, 7)]
     weights = adapter_of(slow, 8, 1)
 
