@@ -6,6 +6,9 @@ INSTALL := ops/install.sh
 # Processes that share the tests, a file at a time; WORKERS=0 runs them in one.
 WORKERS := 2
 
+# Or every start compiles every module that it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help up test check format docs clean
 help:
 	@echo "make up       install what is missing, start everything in the foreground"

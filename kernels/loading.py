@@ -66,6 +66,7 @@ def _load_packed(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedMod
     packed = packed_file.read(_packed_path(folder, dtype, weights))
     if packed is None or library.library() is None:
         return None
+    _refuse_beyond_memory(folder, len(packed.mapping))
     described = outline.build(packed.header["outline"], folder.config)
     step = NativeStep.mapped(packed, folder.config, described)
     model = DeferredModel(
@@ -107,8 +108,10 @@ def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -
     from transformers import AutoModelForCausalLM
 
     path, config = folder.path, folder.config
-    if device == "cpu":
-        _check_memory(folder, dtype, packing)
+    if device == "cpu":  # for the weights, and while they are packed for a copy of them
+        stored = folder.weight_bytes / max(1, folder.parameters)
+        each = (4 if dtype == "float32" else stored) + (min(stored, 4) if packing else 0)
+        _refuse_beyond_memory(folder, each * folder.parameters)
     attention.register()
     experts.register()
     try:
@@ -127,11 +130,9 @@ def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -
     return model.to(torch.device(device)).eval().requires_grad_(False)
 
 
-def _check_memory(folder: ModelFolder, dtype: str, packing: bool) -> None:
-    """ModelError if the weights, and the native library's copy of them, cannot fit."""
-    stored = folder.weight_bytes / max(1, folder.parameters)
-    each = (4 if dtype == "float32" else stored) + (min(stored, 4) if packing else 0)
-    wanted, free = each * folder.parameters, available_bytes()
+def _refuse_beyond_memory(folder: ModelFolder, wanted: float) -> None:
+    """ModelError if that many bytes are not free."""
+    free = available_bytes()
     if free is not None and wanted > free:
         raise ModelError(
             f"the model in {folder.path} needs about {wanted / 2**30:.1f} GiB of memory and"

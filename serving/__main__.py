@@ -1,36 +1,20 @@
 """`python -m burnish.serving`: one process, one model, one port.
 
-Exit code 2 and one line for everything a person can put right: a setting, the port, keys, the
-model folder. SIGTERM and SIGINT drain: running answers finish, new requests get 503; a second
-signal ends it at once. Left out: several workers (one engine owns the model and its cache).
+The port listens before anything heavy is imported, so that clients that arrive during a restart wait
+for some seconds and are answered. Exit code 2 and one line for everything a person can put right: a
+setting, the port, keys, the model folder.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import logging
 import socket
 import sys
-import time
-from types import FrameType
 
-import uvicorn
-from burnish.feedback.errors import SpoolError
-from burnish.serving.api.auth import KeyStore, is_loopback
-from burnish.serving.api.service import Service
-from burnish.serving.app import bare_app, load_engine
-from burnish.serving.engine import Engine, EngineError
-from burnish.serving.registry import BaseMismatch
-from burnish.serving.settings import ServingSettings
-from fastapi import FastAPI
+from burnish.serving.settings import CannotStart, ServingSettings
 from pydantic import ValidationError
 
-log = logging.getLogger("burnish.serving")
-
-
-class CannotStart(Exception):
-    """Something to put right; the message is one line."""
+BACKLOG = 2048  # connections that wait to be accepted
 
 
 def read_settings() -> ServingSettings:
@@ -42,21 +26,14 @@ def read_settings() -> ServingSettings:
         raise CannotStart(f"{name}: {first['msg']}") from error
 
 
-def check_keys(settings: ServingSettings) -> None:
-    if not is_loopback(settings.host) and not KeyStore(settings.data_dir / "keys.sqlite"):
-        raise CannotStart(
-            f"BURNISH_HOST={settings.host} is reachable by others and no API key is registered:"
-            " make one with 'burnish keys add', or bind to 127.0.0.1"
-        )
-
-
 def bind(settings: ServingSettings) -> socket.socket:
-    """The listening socket. Taken before the model is loaded, so a port in use is reported at once."""
+    """The listening socket; CannotStart if the port is in use."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise CannotStart(
@@ -66,82 +43,12 @@ def bind(settings: ServingSettings) -> socket.socket:
     return bound
 
 
-class Server(uvicorn.Server):
-    """Uvicorn, but the listening socket stays open while draining, to answer 503 and /readyz."""
-
-    def __init__(self, app: FastAPI, service: Service):
-        # Longer than clients keep an idle connection (httpx: 5 s), or some lose a request to the race.
-        # httptools parses and frames with a sixth less CPU per answer than h11.
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            log_level="warning",
-            access_log=False,
-            lifespan="off",
-            timeout_keep_alive=75,
-        )
-        super().__init__(config)
-        self._service = service
-        self._drain: asyncio.Task[None] | None = None
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        service = self._service
-        if service.draining:
-            self.should_exit = self.force_exit = True
-            return
-        service.draining = True
-        log.info("draining: %d requests are running", service.in_flight)
-        self._drain = asyncio.get_running_loop().create_task(self._exit_when_idle(service))
-
-    async def _exit_when_idle(self, service: Service) -> None:
-        deadline = time.monotonic() + service.settings.drain_s
-        while service.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 (two numbers)
-            await asyncio.sleep(0.05)
-        if service.in_flight:
-            log.warning("%d requests did not finish in time and are cut off", service.in_flight)
-            await service.engine.stop(drain=False)
-        self.should_exit = True
-
-
 def run() -> None:
     settings = read_settings()
-    check_keys(settings)
-    listening = bind(settings)
-    try:
-        engine = load_engine(settings)
-    except ValueError as error:
-        message = f"BURNISH_MODEL={settings.model}: {error}"
-        if isinstance(error, EngineError):
-            message = f"BURNISH_ENGINE_URL={settings.engine_url}: {error}"
-        raise CannotStart(message) from error
-    asyncio.run(serve(settings, engine, listening))
+    with bind(settings) as listening:
+        from burnish.serving import server  # seconds
 
-
-async def serve(settings: ServingSettings, engine: Engine, listening: socket.socket) -> None:
-    """Until a signal. Opened here and not by the application, to refuse in one line."""
-    try:
-        service = Service.build(settings, engine)
-    except SpoolError as error:
-        raise CannotStart(str(error)) from error
-    app = bare_app(settings)
-    app.state.service = service
-    try:
-        await service.start()
-        freeze_gc()
-        host, port = listening.getsockname()[:2]
-        log.info("serving on http://%s:%d", host, port)
-        await Server(app, service).serve([listening])
-    except BaseMismatch as error:
-        raise CannotStart(str(error)) from error
-    finally:
-        await service.stop()
-
-
-def freeze_gc() -> None:
-    """Exclude what has been loaded from garbage collection: half a million objects of libraries
-    take 0.3 s to traverse, in which no other thread runs."""
-    gc.collect()
-    gc.freeze()
+        server.run(settings, listening)
 
 
 def main() -> int:

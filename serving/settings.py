@@ -12,6 +12,10 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
+class CannotStart(Exception):
+    """Something that a person can put right keeps the process from starting; the message is one line."""
+
+
 class ServingSettings(BaseSettings):
     """Defaults suit one machine; `burnish up` fills in what it started itself."""
 

@@ -88,6 +88,7 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         "HF_HUB_OFFLINE": "1",  # models are local folders; nothing may be downloaded silently
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "",  # or a restart compiles every module that it imports anew
         "TQDM_DISABLE": "1",  # no progress bars in logs
         "PYTHONWARNINGS": "ignore",
     }

@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import openai
 import pytest
 from burnish.feedback.spool.spool import Spool
 from burnish.serving import __main__ as entry
+from burnish.serving import server
 from burnish.serving.api.auth import KeyStore
 from burnish.serving.engine import StubEngine
 from burnish.serving.registry import PolicyRegistry, StubRegistry
@@ -85,7 +88,7 @@ def test_a_model_that_does_not_fit(
 def test_a_folder_that_another_process_serves(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(entry, "load_engine", lambda _: StubEngine("Hello there."))
+    monkeypatch.setattr(server, "load_engine", lambda _: StubEngine("Hello there."))
     other = Spool(tmp_path / "data" / "spool.db")
     assert "in use by another process" in refusal(capsys)
     other.close()
@@ -100,20 +103,20 @@ def test_another_base_model_under_old_data(
     registry.ensure_base("default", "other", "f" * 64)
     monkeypatch.setenv("BURNISH_MLFLOW_URI", registry_uri)
     monkeypatch.setenv("BURNISH_REDIS_URL", "redis://127.0.0.1:1/0")
-    monkeypatch.setattr(entry, "load_engine", lambda _: StubEngine("Hello there."))
+    monkeypatch.setattr(server, "load_engine", lambda _: StubEngine("Hello there."))
     assert "stands on another base model" in refusal(capsys)
 
 
 async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process: the signal is real, the start of a second interpreter would test nothing."""
     monkeypatch.setattr(
-        entry.Service, "build", partial(entry.Service.build, registry=StubRegistry())
+        server.Service, "build", partial(server.Service.build, registry=StubRegistry())
     )
     free = settings.model_copy(update={"port": 0})
     listening = entry.bind(free)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}"
     engine = StubEngine(lambda _: "x" * 200, pace_s=0.01)
-    serving = asyncio.create_task(entry.serve(free, engine, listening))
+    serving = asyncio.create_task(server.serve(free, engine, listening))
     async with httpx.AsyncClient(base_url=url) as http:
         while True:
             with contextlib.suppress(httpx.TransportError):
@@ -141,3 +144,16 @@ async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.Mon
     left = Spool(settings.data_dir / "spool.db")  # let go of, and the answer is in it
     assert left.waiting() == 1
     left.close()
+
+
+def test_the_port_listens_before_anything_heavy_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that arrives during a restart waits for it and is not refused."""
+    program = (
+        "import sys; from burnish.serving import __main__ as entry\n"
+        "entry.bind(entry.read_settings())\n"
+        "print(sorted({'torch', 'transformers', 'fastapi', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -41,6 +41,14 @@ class RunningService:
         return f"sqlite:///{self.data_dir}/mlflow/mlflow.db"
 
     @property
+    def mlflow_url(self) -> str:
+        """Of MLflow's page."""
+        state = run_state.read(self.data_dir)
+        if state is None or state.mlflow_url is None:
+            raise BenchError("MLflow's page does not run")
+        return state.mlflow_url
+
+    @property
     def database_url(self) -> str:
         return f"sqlite:///{self.data_dir}/experience.db"
 
