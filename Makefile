@@ -48,6 +48,9 @@ BENCHES := $(filter-out ops/bench/__init__.py, $(wildcard ops/bench/*.py))
 bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)
 
+# These draw what they send with tools of the tests.
+bench-attacks bench-fuzz: $(VENV)/.installed-dev
+
 example-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.examples.$* $(ARGS)
 
