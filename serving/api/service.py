@@ -10,7 +10,8 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from burnish.feedback.ids import load_secret
+from burnish.feedback.ids import id_keyring
+from burnish.feedback.keyring import Keyring, KeyringFile
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
@@ -41,7 +42,7 @@ class Service:
     recorder: Recorder
     redis: Redis
     memory: MemoryStore
-    secret: bytes
+    ids: KeyringFile
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     in_flight: int = 0
@@ -99,7 +100,7 @@ class Service:
                 ask=model.in_schema,
                 background_policy=settings.memory_policy,
             ),
-            secret=load_secret(data),
+            ids=id_keyring(data),
         )
 
     async def start(self) -> None:
@@ -120,6 +121,11 @@ class Service:
         await asyncio.to_thread(self.forwarder.stop)
         await asyncio.to_thread(self.spool.close)
         await self.redis.aclose()
+
+    @property
+    def secret(self) -> Keyring:
+        """What signs interaction ids now, and what still verifies them."""
+        return self.ids.read()
 
     @property
     def stream_lag(self) -> int:
