@@ -22,7 +22,7 @@ from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
 from burnish.serving.engine import Engine
 from burnish.serving.live import LiveCompactor, LivePolicies
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
 from redis.asyncio import Redis
@@ -62,7 +62,7 @@ class Service:
                 data_dir=data,
             )
         )
-        registry = registry or PolicyRegistry(settings.registry_uri)
+        registry = registry or PolicyRegistry(settings.registry_uri, keys=signing_keys(data))
         policies = LivePolicies(
             engine,
             registry,
@@ -76,6 +76,8 @@ class Service:
             registry, data / "adapters", poll_s=settings.poll_s, explore=settings.memory_explore
         )
         redis = connect(settings.redis_url)
+        ids = id_keyring(data)
+        ids.read()  # makes it now, not under the first request
         tokenizer = engine.tokenizer
 
         def count(text: str) -> int:
@@ -100,7 +102,7 @@ class Service:
                 ask=model.in_schema,
                 background_policy=settings.memory_policy,
             ),
-            ids=id_keyring(data),
+            ids=ids,
         )
 
     async def start(self) -> None:

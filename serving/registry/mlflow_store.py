@@ -145,8 +145,12 @@ class MlflowStore:
         return self._all(self._client.search_model_versions, f"name = '{quoted}'")
 
     def models(self, tag: str) -> list[str]:
-        found = self._all(self._client.search_registered_models, f"tags.`{tag}` = 'true'")
+        found = self._all(self._client.search_registered_models, f"tags.`{tag}` LIKE '%'")
         return sorted(model.name for model in found)
+
+    def set_version_tag(self, name: str, version: int, key: str, value: str) -> None:
+        with mlflow_errors(f"tagging '{name}' {version}"):
+            self._client.set_model_version_tag(name, str(version), key, value)
 
     def alias(self, name: str, alias: str) -> int | None:
         """The version an alias names: one indexed read. None without alias or model."""
