@@ -26,7 +26,26 @@ DEMO_UPDATE_EVERY = 20.0
 
 # Read directly from the environment, so no settings class lists them.
 ENVIRONMENT_ONLY = {
-    "SECRET": "signs interaction ids (default: the file `secret` in the data folder)"
+    "SECRET": (
+        "feedback",
+        "signs interaction ids (default: the file `secret` in the data folder)",
+    ),
+    "SECRET_RETIRED": (
+        "feedback",
+        "secrets that signed ids before, separated by blanks; they still verify",
+    ),
+    "SIGNING_KEY": (
+        "serving, learner",
+        "signs policy versions (default: the file `signing-key` in the data folder)",
+    ),
+    "SIGNING_KEY_RETIRED": (
+        "serving, learner",
+        "keys that signed versions before, separated by blanks; they still verify",
+    ),
+    "MLFLOW_PASSWORD": (
+        "ops",
+        "of MLflow's page (default: the file `mlflow/password` in the data folder)",
+    ),
 }
 
 
@@ -125,8 +144,8 @@ def known() -> dict[str, Setting]:
                 found[name] = Setting(name, (*earlier.rooms, room), default, earlier.description)
             else:
                 found[name] = Setting(name, (room,), _default(info), info.description or "")
-    for field, description in ENVIRONMENT_ONLY.items():
-        found[PREFIX + field] = Setting(PREFIX + field, ("feedback",), "", description)
+    for field, (readers, description) in ENVIRONMENT_ONLY.items():
+        found[PREFIX + field] = Setting(PREFIX + field, (readers,), "", description)
     return found
 
 
