@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from burnish.feedback.masking import masked
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -202,7 +203,7 @@ def _check(cls: type[S]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "settings"
-        given = "" if first["type"] == "missing" else f", got {first.get('input')!r}"
+        given = "" if first["type"] == "missing" else f", got {masked(repr(first.get('input')))}"
         raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}{given}") from error
 
 
