@@ -103,7 +103,7 @@ class KeyringFile:
         return self.path.with_name(f"{self.path.name}.retired")
 
     def _create(self, before_use: Callable[[Keyring], None] | None) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
             if not self.path.exists():
                 made = Keyring(_new_secret())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
 from burnish.ops.commands import keys, research, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
@@ -170,13 +171,14 @@ def deadletters_replay(data_dir: DataDir = None) -> None:
 
 def main() -> None:
     """Console script: reports errors that the user can correct in one line."""
+    mask_logs()
     try:
         app()
     except (SettingsError, run_state.FolderInUse) as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         sys.exit(2)
     except ServiceError as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         sys.exit(1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
 import time
@@ -17,6 +18,7 @@ from types import FrameType
 
 import uvicorn
 from burnish.feedback.errors import SpoolError
+from burnish.feedback.masking import mask_logs, masked
 from burnish.serving.api.auth import KeyStore, is_loopback
 from burnish.serving.api.service import Service
 from burnish.serving.app import bare_app, load_engine
@@ -148,15 +150,17 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    mask_logs()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run()
     except CannotStart as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what people write is nobody else's to read
     sys.exit(main())

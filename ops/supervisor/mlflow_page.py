@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from burnish.ops.supervisor.passwords import MLFLOW_USER, mlflow_password
+from burnish.feedback.masking import mask_logs
+from burnish.ops.passwords import MLFLOW_USER, mlflow_password
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -91,6 +92,7 @@ def main() -> None:
         given.artifacts,
         given.artifact_root or "mlflow-artifacts:/",
     )
+    mask_logs()
     password = mlflow_password(Path(os.environ["BURNISH_DATA_DIR"]))
     uvicorn.run(
         Guard(app, password),

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
+from burnish.ops.passwords import KAFKA_USER, kafka_password, redis_password
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor.child_process import ServiceSpec
-from burnish.ops.supervisor.passwords import redis_password
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
     bootstrap = settings.kafka_bootstrap
     if kafka and bootstrap is None:
         kafka_port = config.free_port()
-        bootstrap = f"127.0.0.1:{kafka_port}"
+        password = kafka_password(data_dir / "kafka")
+        bootstrap = f"SASL_PLAINTEXT://{KAFKA_USER}:{password}@127.0.0.1:{kafka_port}"
 
     # Serving and learner share the machine: half of the cores each avoids oversubscription.
     threads = settings.threads or max(1, (os.cpu_count() or 2) // 2)

@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from burnish.feedback.masking import masked
+from burnish.ops import passwords
 from burnish.ops import settings as config
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import passwords, prepare, run_state, services
+from burnish.ops.supervisor import prepare, privacy, run_state, services
 from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec
 from burnish.ops.supervisor.log_tail import LogTail
 from burnish.ops.supervisor.run_state import RunState
@@ -173,7 +175,7 @@ class Supervisor:
         write(f"\n[bold]Burnish is up.[/bold]  Chat and thumbs: [link]{plan.url}/[/link]")
         write(f"  OpenAI API   {plan.url}/v1", highlight=False)
         write(
-            f"  versions     {plan.mlflow_url}  (MLflow{_mlflow_user(plan)})",
+            f"  versions     {masked(plan.mlflow_url)}  (MLflow{_mlflow_user(plan)})",
             highlight=False,
             soft_wrap=True,
         )
@@ -224,6 +226,8 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
 def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = None) -> int:
     """Blocks until stopped; returns the exit code. Raises SettingsError and FolderInUse."""
     console = console or Console()
+    if (problem := privacy.close_to_others(settings.data_dir.resolve())) is not None:
+        console.print(f"[yellow]BURNISH_DATA_DIR: {problem}[/yellow]", soft_wrap=True)
     lock_fd = run_state.lock(settings.data_dir.resolve())
     plan = services.plan_launch(settings, kafka=kafka)
     check(settings, plan)

@@ -137,7 +137,7 @@ class KeyStore:
     @contextmanager
     def _written(self) -> Iterator[sqlite3.Connection]:
         """One transaction, on a file that only its owner may read, from its first byte on."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         with self._opened() as db, db:
             yield db

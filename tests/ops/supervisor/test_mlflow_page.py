@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx2 as httpx
 import pytest
-from burnish.ops.supervisor.passwords import mlflow_password, mlflow_password_file
+from burnish.ops.passwords import mlflow_password, mlflow_password_file
 from burnish.serving.registry import PolicyRegistry, signing_keys
 
 from tests.conftest import free_port

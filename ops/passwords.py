@@ -12,8 +12,12 @@ from pathlib import Path
 
 from burnish.feedback.keyring import write_private
 
-MLFLOW_USER = "burnish"
+KAFKA_USER = MLFLOW_USER = "burnish"
 MLFLOW_VARIABLE = "BURNISH_MLFLOW_PASSWORD"
+
+
+def kafka_password(kafka_dir: Path) -> str:
+    return _made_once(kafka_dir / "password")
 
 
 def redis_password(data_dir: Path) -> str:
