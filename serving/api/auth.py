@@ -63,11 +63,11 @@ class Auth:
         bearer = token.strip() if scheme.lower() == "bearer" else ""
         try:
             who = self.keys.check(bearer) if bearer else None
+            if who is not None:
+                return Principal(who.tenant, frozenset(who.scopes), who.prefix)
             closed, empty = self.keys.in_use, not self.keys
         except KeysUnreadable as error:
             raise ApiError(503, str(error), code="keys_unreadable", retry_after=5) from error
-        if who is not None:
-            return Principal(who.tenant, frozenset(who.scopes), who.prefix)
         if closed or not is_loopback(self.host):
             problem = "Incorrect API key." if bearer else "No API key was sent."
             way = "Send 'Authorization: Bearer <key>'; keys are made with 'burnish keys'."

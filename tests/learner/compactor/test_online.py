@@ -111,7 +111,9 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
 
 
 async def test_a_registry_that_is_away_leaves_the_shipped_scorer_in_place(tmp_path: Path) -> None:
-    live = LiveCompactor(_Away(f"sqlite:///{tmp_path}/mlflow.db"), tmp_path)
+    live = LiveCompactor(
+        _Away(f"sqlite:///{tmp_path}/mlflow.db", keys=signing_keys(tmp_path)), tmp_path
+    )
     await live.poll()
     assert live.problem == "away"
     assert live.policy.scorer.version == "shipped"
