@@ -6,8 +6,8 @@
     registry.promote("default", version, who="ann")
     registry.rollback("default")
 
-Only the store differs: aliases, history, hashes and errors are those of `PolicyRegistry`. Left out:
-persistence, and limits on the length of a tag.
+Only the store and the place of the signing key differ: aliases, history, hashes, signatures and
+errors are those of `PolicyRegistry`. Left out: persistence, and limits on the length of a tag.
 """
 
 from __future__ import annotations
