@@ -7,58 +7,43 @@ signature needs no look-up, so a judgement is refused or accepted before anythin
 """
 
 import base64
-import contextlib
-import hmac
-import os
 import secrets
 from pathlib import Path
+
+from burnish.feedback.keyring import Keyring, KeyringFile
 
 PREFIX = "chatcmpl-"
 _RANDOM_BYTES, _SIGNATURE_BYTES = 15, 10
 _LENGTH = len(PREFIX) + 24 + 1 + 16
 
 
-def new_interaction_id(secret: bytes, tenant: str) -> str:
+def new_interaction_id(keyring: Keyring, tenant: str) -> str:
     body = _base32(secrets.token_bytes(_RANDOM_BYTES))
-    return f"{PREFIX}{body}-{_sign(secret, tenant, body)}"
+    return f"{PREFIX}{body}-{_base32(keyring.sign(_message(tenant, body))[:_SIGNATURE_BYTES])}"
 
 
-def check_interaction_id(secret: bytes, tenant: str, interaction_id: str) -> bool:
+def check_interaction_id(keyring: Keyring, tenant: str, interaction_id: str) -> bool:
     """Whether we gave this id to this tenant. False, never an error, for anything else."""
     if len(interaction_id) != _LENGTH or not interaction_id.startswith(PREFIX):
         return False
-    body, _, signature = interaction_id[len(PREFIX) :].partition("-")
-    expected = _sign(secret, tenant, body)
-    # compare_digest takes text only where it is ASCII.
-    return hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass"))
+    body, _, encoded = interaction_id[len(PREFIX) :].partition("-")
+    try:
+        signature = base64.b32decode(encoded.upper())
+    except ValueError:
+        return False
+    # Base32 has several spellings of the same bytes; ours is one of them.
+    return _base32(signature) == encoded and keyring.verifies(_message(tenant, body), signature)
 
 
-def load_secret(data_dir: Path) -> bytes:
-    """The signing secret: BURNISH_SECRET, or the file `secret`, made at the first call.
-
-    Processes that start together agree on one: whoever links the file first wins.
-    """
-    if given := os.environ.get("BURNISH_SECRET"):
-        return given.encode()
-    path = Path(data_dir) / "secret"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".secret-{secrets.token_hex(8)}")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_hex(32).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(scratch, path)
-        scratch.unlink()
-    return path.read_bytes()
+def id_keyring(data_dir: Path) -> KeyringFile:
+    """What signs a service's ids: BURNISH_SECRET, or the file `secret` of its data folder."""
+    return KeyringFile(Path(data_dir) / "secret", "BURNISH_SECRET")
 
 
-def _sign(secret: bytes, tenant: str, body: str) -> str:
-    message = b"\0".join(
+def _message(tenant: str, body: str) -> bytes:
+    return b"\0".join(
         [b"burnish interaction", tenant.encode(), body.encode("utf-8", "surrogatepass")]
     )
-    return _base32(hmac.digest(secret, message, "sha256")[:_SIGNATURE_BYTES])
 
 
 def _base32(raw: bytes) -> str:

@@ -12,6 +12,7 @@ tick did is told by ticks.py.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
+from burnish.feedback.masking import mask_logs, masked
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
@@ -32,7 +34,12 @@ from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import Celery
-from celery.signals import beat_init, worker_init
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    beat_init,
+    worker_init,
+)
 
 if TYPE_CHECKING:
     from burnish.learner.update.tick import Learner
@@ -112,11 +119,18 @@ def settings() -> LearnerSettings:
 app = make_app(settings())
 
 
+@after_setup_logger.connect
+@after_setup_task_logger.connect
+def mask(logger: logging.Logger, **_: object) -> None:
+    mask_logs(logger)
+
+
 @worker_init.connect
 @beat_init.connect
 def prepare(**_: object) -> None:
-    """Before the first tick: a folder to work in and tables to write to."""
-    settings().data_dir.mkdir(parents=True, exist_ok=True)
+    """Before the first tick: a folder to work in and tables to write to, for its owner alone."""
+    os.umask(0o077)
+    settings().data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database().migrate()
 
 
@@ -161,7 +175,7 @@ def update(policy: str = "default") -> str | None:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of %s failed", policy)
         seconds = round(time.monotonic() - began, 3)
-        why = f"{type(error).__name__}: {error}"
+        why = masked(f"{type(error).__name__}: {error}")
         publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
         raise
     if tick is not None and time.monotonic() - began > settings().update_every:
@@ -181,7 +195,7 @@ def compactor() -> str | None:
     except Exception as error:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of the compactor failed")
-        why = f"{type(error).__name__}: {error}"
+        why = masked(f"{type(error).__name__}: {error}")
         publish(client(), Tick("update", "compactor", "failed", why))
         raise
     return tick.did if tick else None

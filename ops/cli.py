@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import research
-from burnish.ops.commands.client import ServiceClient, ServiceDown, ServiceError
+from burnish.ops.commands import keys, research, versions
+from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.settings import SettingsError, UpSettings
 from burnish.ops.supervisor import run_state
 from rich.console import Console
-from rich.table import Table
 
 console = Console()
 app = typer.Typer(
@@ -27,8 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-keys_app = typer.Typer(help="API keys, needed as soon as the service leaves loopback.")
-app.add_typer(keys_app, name="keys", no_args_is_help=True)
+app.add_typer(keys.app, name="keys", no_args_is_help=True)
 deadletters_app = typer.Typer(help="Events that the learner could not read.")
 app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
@@ -104,45 +103,32 @@ def promote(
     url: Url = None,
 ) -> None:
     """Make a version the champion."""
-    name, _, number = version.rpartition("@")
-    if not number.isdigit():
-        raise SettingsError(f"{version!r} is not a version; write 12 or {policy}@12")
-    _move(config.load({"data_dir": data_dir, "url": url}), name or policy, int(number))
+    policy, number = versions.parse(version, policy)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number)
+    console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
 
 
 @app.command()
 def rollback(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
     """Put the previous champion back."""
-    _move(config.load({"data_dir": data_dir, "url": url}), policy, None)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None)
+    console.print(f"{policy}: the version before is champion now", highlight=False)
 
 
-def _move(settings: UpSettings, policy: str, version: int | None) -> None:
-    """Move the champion alias through the service if it is up, else directly in the registry."""
-    action = "rollback" if version is None else "promote"
-    try:
-        ServiceClient(settings).post(
-            f"/v1/policies/{policy}/{action}", {} if version is None else {"version": version}
-        )
-    except ServiceDown:
-        if settings.url:
-            raise
-        _move_in_registry(settings, policy, version)
-    target = "the version before" if version is None else f"{policy}@{version}"
-    console.print(f"{policy}: {target} is champion now", highlight=False)
+@app.command()
+def sign(
+    version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
+    policy: Policy = "default",
+    data_dir: DataDir = None,
+) -> None:
+    """Vouch for a version that you brought: only what is signed is ever served.
 
-
-def _move_in_registry(settings: UpSettings, policy: str, version: int | None) -> None:
-    from burnish.serving.registry import PolicyRegistry, RegistryError
-
-    data_dir = settings.data_dir.resolve()
-    database = data_dir / "mlflow" / "mlflow.db"
-    if settings.mlflow_uri is None and not database.exists():
-        raise ServiceError(f"there is no registry in {data_dir} yet; `burnish up` makes one")
-    registry = PolicyRegistry(settings.mlflow_uri or f"sqlite:///{database}")
-    try:
-        registry.rollback(policy) if version is None else registry.promote(policy, version)
-    except RegistryError as error:
-        raise ServiceError(str(error)) from error
+    It is an adapter in peft's format (adapter_config.json, adapter_model.safetensors) for this base
+    model, registered in MLflow as a version of the policy.
+    """
+    policy, number = versions.parse(version, policy)
+    sha256 = versions.sign(config.load({"data_dir": data_dir}), policy, number)
+    console.print(f"{policy}@{number} is signed (sha256 {sha256})", highlight=False)
 
 
 @app.command()
@@ -162,51 +148,6 @@ app.command()(research.pretrain)
 app.command()(research.train_compactor)
 app.command()(research.verify)
 app.command()(research.kernels)
-
-
-@keys_app.command("add")
-def keys_add(
-    tenant: Annotated[str, typer.Argument(help="Whose key: letters, digits, - and _.")],
-    scope: Annotated[
-        list[str] | None, typer.Option(help="chat, feedback, memory, admin (repeat).")
-    ] = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Make a key; it is shown once."""
-    try:
-        key = _keys(data_dir).create(tenant, scope or ("chat", "feedback", "memory"))
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-    print(key)
-
-
-@keys_app.command("list")
-def keys_list(data_dir: DataDir = None) -> None:
-    """What may be shown of each key."""
-    import time
-
-    table = Table("key", "tenant", "scopes", "made", box=None)
-    for key in _keys(data_dir).list():
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_at))
-        table.add_row(f"{key.prefix}...", key.tenant, " ".join(key.scopes), made)
-    console.print(table)
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    prefix: Annotated[str, typer.Argument(help="As `keys list` shows it.")],
-    data_dir: DataDir = None,
-) -> None:
-    """Forget a key; its requests are refused from now on."""
-    if not _keys(data_dir).revoke(prefix.removesuffix("...")):
-        raise ServiceError(f"no key starts with {prefix}")
-    console.print("revoked")
-
-
-def _keys(data_dir: Path | None):
-    from burnish.serving.api.auth import KeyStore
-
-    return KeyStore(config.load({"data_dir": data_dir}).data_dir / "keys.sqlite")
 
 
 @deadletters_app.command("list")
@@ -230,13 +171,14 @@ def deadletters_replay(data_dir: DataDir = None) -> None:
 
 def main() -> None:
     """Console script: reports errors that the user can correct in one line."""
+    mask_logs()
     try:
         app()
     except (SettingsError, run_state.FolderInUse) as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         sys.exit(2)
     except ServiceError as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         sys.exit(1)
 
 

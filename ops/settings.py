@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from burnish.feedback.masking import masked
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,7 +27,26 @@ DEMO_UPDATE_EVERY = 20.0
 
 # Read directly from the environment, so no settings class lists them.
 ENVIRONMENT_ONLY = {
-    "SECRET": "signs interaction ids (default: the file `secret` in the data folder)"
+    "SECRET": (
+        "feedback",
+        "signs interaction ids (default: the file `secret` in the data folder)",
+    ),
+    "SECRET_RETIRED": (
+        "feedback",
+        "secrets that signed ids before, separated by blanks; they still verify",
+    ),
+    "SIGNING_KEY": (
+        "serving, learner",
+        "signs policy versions (default: the file `signing-key` in the data folder)",
+    ),
+    "SIGNING_KEY_RETIRED": (
+        "serving, learner",
+        "keys that signed versions before, separated by blanks; they still verify",
+    ),
+    "MLFLOW_PASSWORD": (
+        "ops",
+        "of MLflow's page (default: the file `mlflow/password` in the data folder)",
+    ),
 }
 
 
@@ -125,8 +145,8 @@ def known() -> dict[str, Setting]:
                 found[name] = Setting(name, (*earlier.rooms, room), default, earlier.description)
             else:
                 found[name] = Setting(name, (room,), _default(info), info.description or "")
-    for field, description in ENVIRONMENT_ONLY.items():
-        found[PREFIX + field] = Setting(PREFIX + field, ("feedback",), "", description)
+    for field, (readers, description) in ENVIRONMENT_ONLY.items():
+        found[PREFIX + field] = Setting(PREFIX + field, (readers,), "", description)
     return found
 
 
@@ -183,7 +203,7 @@ def _check(cls: type[S]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "settings"
-        given = "" if first["type"] == "missing" else f", got {first.get('input')!r}"
+        given = "" if first["type"] == "missing" else f", got {masked(repr(first.get('input')))}"
         raise SettingsError(f"{PREFIX}{field.upper()}: {first['msg']}{given}") from error
 
 

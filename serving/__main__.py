@@ -8,9 +8,11 @@ setting, the port, keys, the model folder.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 
+from burnish.feedback.masking import mask_logs, masked
 from burnish.serving.settings import CannotStart, ServingSettings
 from pydantic import ValidationError
 
@@ -55,15 +57,17 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    mask_logs()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         run()
     except CannotStart as error:
-        print(f"burnish: {error}", file=sys.stderr)
+        print(masked(f"burnish: {error}"), file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
+    os.umask(0o077)  # what people write is nobody else's to read
     sys.exit(main())

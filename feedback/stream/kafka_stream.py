@@ -16,6 +16,7 @@ from typing import Any
 
 from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
+from burnish.feedback.stream.kafka_connection import connection
 from burnish.feedback.stream.record import StreamRecord
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
@@ -48,7 +49,7 @@ class KafkaStream:
         self._partitions = partitions
         self._timeout_ms = int(timeout_s * 1000)
         self._common = {
-            "bootstrap_servers": bootstrap.split(","),
+            **connection(bootstrap),
             "bootstrap_timeout_ms": self._timeout_ms,
             "request_timeout_ms": self._timeout_ms,
             "reconnect_backoff_max_ms": 1000,

@@ -24,7 +24,7 @@ from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.database import Database
 from burnish.learner.settings import LearnerSettings
 from burnish.memory.compaction import LearnedPolicy, RecentPolicy, Scorer, ScorerError
-from burnish.serving.registry import PolicyRegistry, RegistryError
+from burnish.serving.registry import PolicyRegistry, RegistryError, signing_keys
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -89,7 +89,9 @@ def register(out: Path, settings: LearnerSettings) -> None:
     """Evaluate the run's weights against the champion and register them with the gate's report."""
     try:
         candidate = Scorer.load(out / WEIGHTS)
-        registry = PolicyRegistry(settings.registry, settings.mlflow_artifacts)
+        registry = PolicyRegistry(
+            settings.registry, settings.mlflow_artifacts, keys=signing_keys(settings.data_dir)
+        )
         acting, scorer = versions.champion(registry, settings.data_dir / "fetched")
         report = gate.evaluate(candidate, scorer)
         version = versions.register(

@@ -28,7 +28,7 @@ from burnish.learner.reward.experience import rewards_of
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish
 from burnish.memory.compaction import DecisionTrace, load_trace
-from burnish.serving.registry import PolicyRegistry, PolicyVersion
+from burnish.serving.registry import PolicyRegistry, PolicyVersion, signing_keys
 from sqlalchemy import select
 
 MAX_EPISODES = 4096  # the latest judged answers
@@ -156,7 +156,12 @@ def _update(
     lease: Lease,
 ) -> Tick:
     began = time.monotonic()
-    registry = PolicyRegistry(settings.registry, settings.mlflow_artifacts, who="learner")
+    registry = PolicyRegistry(
+        settings.registry,
+        settings.mlflow_artifacts,
+        who="learner",
+        keys=signing_keys(settings.data_dir),
+    )
     acting, scorer = versions.champion(registry, settings.data_dir / "fetched")
     judged = episodes(database, client, since=_judged_until(registry))
     if len(judged) < config.least:

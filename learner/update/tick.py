@@ -41,7 +41,7 @@ from burnish.learner.update.registration import promote, register
 from burnish.learner.update.start import TrainingStart, fresh_adapter
 from burnish.learner.update.summary import summarise
 from burnish.serving.engine import LocalEngine
-from burnish.serving.registry import PolicyRegistry, PolicyVersion
+from burnish.serving.registry import PolicyRegistry, PolicyVersion, signing_keys
 
 BLOCK_TOKENS = 16  # of the engine's cache
 
@@ -74,7 +74,12 @@ class Learner:
 
     @cached_property
     def registry(self) -> PolicyRegistry:
-        return PolicyRegistry(self.settings.registry, self.settings.mlflow_artifacts, who="learner")
+        return PolicyRegistry(
+            self.settings.registry,
+            self.settings.mlflow_artifacts,
+            who="learner",
+            keys=signing_keys(self.settings.data_dir),
+        )
 
     @cached_property
     def suite(self) -> Suite:

@@ -184,9 +184,9 @@ def stored(database: Database) -> dict[str, list[str]]:
 
 def learnt(service: RunningService) -> Counter[str]:
     """How often each judgement was new to the champion or one of its ancestors."""
-    from burnish.serving.registry import PolicyRegistry
+    from burnish.serving.registry import PolicyRegistry, signing_keys
 
-    registry = PolicyRegistry(service.mlflow_uri)
+    registry = PolicyRegistry(service.mlflow_uri, keys=signing_keys(service.data_dir))
     parents = {version.version: version.parent for version in registry.versions(POLICY)}
     champion = registry.champion(POLICY)
     step = champion.version if champion else None

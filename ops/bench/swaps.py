@@ -108,11 +108,11 @@ def add_versions(service: RunningService, model: Path, count: int) -> tuple[list
         init_adapter,
         save_adapter,
     )
-    from burnish.serving.registry import PolicyRegistry
+    from burnish.serving.registry import PolicyRegistry, signing_keys
 
     loaded = load_model(model)
     spec = LoraSpec(targets=default_targets(loaded.model))
-    registry = PolicyRegistry(service.mlflow_uri)
+    registry = PolicyRegistry(service.mlflow_uri, keys=signing_keys(service.data_dir))
     versions = []
     for number in range(count):
         torch.manual_seed(number)

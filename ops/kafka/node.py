@@ -4,7 +4,8 @@
 jars are cached outside the package, in a folder named after the hash of ops/kafka/pom.xml, so that an
 installed wheel works and a changed pom does not use old jars.
 
-Left out: security and several brokers. For production, set BURNISH_KAFKA_BOOTSTRAP.
+Clients log in with SASL/PLAIN as one user, whose password lies in the data folder. Left out: TLS and
+several brokers. For production, set BURNISH_KAFKA_BOOTSTRAP.
 """
 
 import base64
@@ -22,6 +23,9 @@ import time
 import uuid
 from pathlib import Path
 
+from burnish.feedback.keyring import write_private
+from burnish.feedback.stream.kafka_connection import connection
+from burnish.ops.passwords import KAFKA_USER, kafka_password
 from kafka import KafkaAdminClient
 from kafka.errors import KafkaError
 
@@ -30,9 +34,17 @@ POM = Path(__file__).with_name("pom.xml")
 PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
+inter.broker.listener.name=CLIENTS
+# Every local user can reach both ports.
+listener.security.protocol.map=CLIENTS:SASL_PLAINTEXT,CONTROLLER:SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+sasl.mechanism.controller.protocol=PLAIN
+listener.name.clients.plain.sasl.jaas.config={login}
+listener.name.controller.plain.sasl.jaas.config={login}
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
 log.dirs={log_dir}
 num.partitions=3
@@ -56,6 +68,13 @@ group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 """
+
+
+# One user, who is broker, controller and client.
+LOGIN = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    ' username="{user}" password="{password}" user_{user}="{password}";'
+)
 
 
 class KafkaNodeError(Exception):
@@ -118,7 +137,12 @@ class KafkaNode:
 
     @property
     def bootstrap(self) -> str:
-        return f"127.0.0.1:{self.port}"
+        """As BURNISH_KAFKA_BOOTSTRAP takes it, password included."""
+        return f"SASL_PLAINTEXT://{KAFKA_USER}:{self._password}@127.0.0.1:{self.port}"
+
+    @property
+    def _password(self) -> str:
+        return kafka_password(self.data_dir)
 
     @property
     def log_file(self) -> Path:
@@ -174,11 +198,13 @@ class KafkaNode:
                 raise KafkaNodeError(f"port {port} on 127.0.0.1 is in use")
         stored.write_text(json.dumps({"port": self.port, "controller_port": controller_port}))
         config = self.data_dir / "server.properties"
-        config.write_text(
-            PROPERTIES.format(
-                port=self.port, controller_port=controller_port, log_dir=self.data_dir / "log"
-            )
+        content = PROPERTIES.format(
+            port=self.port,
+            controller_port=controller_port,
+            log_dir=self.data_dir / "log",
+            login=LOGIN.format(user=KAFKA_USER, password=self._password),
         )
+        write_private(config, content.encode())
         return config
 
     def _format(self, libs: Path, config: Path) -> None:
@@ -206,7 +232,7 @@ class KafkaNode:
     def _answers(self) -> bool:
         try:
             admin = KafkaAdminClient(
-                bootstrap_servers=self.bootstrap,
+                **connection(self.bootstrap),
                 bootstrap_timeout_ms=3000,  # pyright: ignore[reportCallIssue]
             )
         except (KafkaError, OSError):
@@ -227,7 +253,9 @@ def run_kafka(data_dir: Path, port: int) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     node.start()
-    print(f"Kafka at {node.bootstrap} (data in {node.data_dir}); Ctrl-C stops it", flush=True)
+    print(f"Kafka at 127.0.0.1:{node.port} (data in {node.data_dir}); Ctrl-C stops it")
+    login = f"{KAFKA_USER}:$(cat {node.data_dir}/password)"
+    print(f"BURNISH_KAFKA_BOOTSTRAP=SASL_PLAINTEXT://{login}@127.0.0.1:{node.port}", flush=True)
     while not stopped.wait(0.5):
         if node.process is None or node.process.poll() is not None:
             print(f"Kafka ended by itself; see {node.log_file}", flush=True)

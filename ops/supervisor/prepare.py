@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from burnish.feedback.masking import mask_logs
+
 MARKER = "prepared"
 DATABASE_VARIABLES = ("BURNISH_DATABASE_URL", "BURNISH_MLFLOW_URI")
 
@@ -53,4 +55,5 @@ def _fingerprint(env: Mapping[str, str]) -> str:
 
 
 if __name__ == "__main__":
+    mask_logs()
     main()

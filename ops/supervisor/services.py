@@ -7,7 +7,6 @@ child_process.py supervises a process; up.py defines the order.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
+from burnish.ops.passwords import KAFKA_USER, kafka_password, redis_password
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor.child_process import ServiceSpec
 
@@ -64,7 +64,8 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
     bootstrap = settings.kafka_bootstrap
     if kafka and bootstrap is None:
         kafka_port = config.free_port()
-        bootstrap = f"127.0.0.1:{kafka_port}"
+        password = kafka_password(data_dir / "kafka")
+        bootstrap = f"SASL_PLAINTEXT://{KAFKA_USER}:{password}@127.0.0.1:{kafka_port}"
 
     # Serving and learner share the machine: half of the cores each avoids oversubscription.
     threads = settings.threads or max(1, (os.cpu_count() or 2) // 2)
@@ -127,17 +128,7 @@ def redis_binary() -> str:
 
 def redis_url(data_dir: Path, port: int) -> str:
     """URL of the embedded Redis of a data folder, password included."""
-    return f"redis://:{_redis_password(data_dir)}@127.0.0.1:{port}/0"
-
-
-def _redis_password(data_dir: Path) -> str:
-    """The embedded Redis's password, created once: local users can reach loopback ports."""
-    path = data_dir / "redis" / "password"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text().strip()
+    return f"redis://:{redis_password(data_dir)}@127.0.0.1:{port}/0"
 
 
 def redis_service(plan: LaunchPlan) -> ServiceSpec:
@@ -150,7 +141,7 @@ def redis_service(plan: LaunchPlan) -> ServiceSpec:
             [
                 "bind 127.0.0.1",
                 f"port {plan.redis_port}",
-                f"requirepass {_redis_password(plan.data_dir)}",
+                f"requirepass {redis_password(plan.data_dir)}",
                 f'dir "{folder}"',
                 "appendonly yes",
                 "appendfsync always",  # an acknowledged event survives a power failure
@@ -234,17 +225,14 @@ def _celery() -> list[str]:
 
 def mlflow_service(plan: LaunchPlan) -> ServiceSpec:
     """MLflow's web page. The registry client uses the database directly, so it may start late."""
-    artifacts = plan.data_dir / "mlflow" / "artifacts"
-    argv = [sys.executable, "-m", "mlflow", "server"]
-    argv += ["--backend-store-uri", plan.env["BURNISH_MLFLOW_URI"]]
-    argv += ["--default-artifact-root", str(artifacts), "--artifacts-destination", str(artifacts)]
-    argv += ["--host", "127.0.0.1", "--port", str(plan.mlflow_port), "--workers", "1"]
-    # The job runner alone starts eight processes; nothing here uses it.
-    env = {**plan.env, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    artifacts = str(plan.data_dir / "mlflow" / "artifacts")
+    argv = [sys.executable, "-m", "burnish.ops.supervisor.mlflow_page"]
+    argv += ["--port", str(plan.mlflow_port), "--artifacts", artifacts]
+    argv += ["--artifact-root", artifacts]
     return ServiceSpec(
         "mlflow",
         argv,
-        env,
+        plan.env,
         ready=lambda: http_ok(f"{plan.mlflow_url}/health"),
         nice=15,
         stop_timeout_s=5.0,

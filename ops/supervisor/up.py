@@ -16,9 +16,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from burnish.feedback.masking import masked
+from burnish.ops import passwords
 from burnish.ops import settings as config
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import prepare, run_state, services
+from burnish.ops.supervisor import prepare, privacy, run_state, services
 from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec
 from burnish.ops.supervisor.log_tail import LogTail
 from burnish.ops.supervisor.run_state import RunState
@@ -172,7 +174,11 @@ class Supervisor:
         write = self.console.print
         write(f"\n[bold]Burnish is up.[/bold]  Chat and thumbs: [link]{plan.url}/[/link]")
         write(f"  OpenAI API   {plan.url}/v1", highlight=False)
-        write(f"  versions     {plan.mlflow_url}  (MLflow)", highlight=False)
+        write(
+            f"  versions     {masked(plan.mlflow_url)}  (MLflow{_mlflow_user(plan)})",
+            highlight=False,
+            soft_wrap=True,
+        )
         write(f"  data, logs   {plan.data_dir}", highlight=False, soft_wrap=True)
         write("  in another terminal: [bold]burnish chat[/bold], [bold]burnish status[/bold], or")
         body = '{"model":"default","messages":[{"role":"user","content":"What is 12 + 30?"}]}'
@@ -182,6 +188,14 @@ class Supervisor:
             soft_wrap=True,
         )
         write("[dim]Ctrl-C stops everything; the next start goes on from here.[/dim]\n")
+
+
+def _mlflow_user(plan: LaunchPlan) -> str:
+    """Who may enter MLflow's page of ours; an MLflow server elsewhere has users of its own."""
+    if plan.mlflow_port is None:
+        return ""
+    where = passwords.mlflow_password_file(plan.data_dir)
+    return f"; user {passwords.MLFLOW_USER}, password in {where}"
 
 
 def _failure(child: ChildProcess) -> Exception:
@@ -212,6 +226,8 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
 def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = None) -> int:
     """Blocks until stopped; returns the exit code. Raises SettingsError and FolderInUse."""
     console = console or Console()
+    if (problem := privacy.close_to_others(settings.data_dir.resolve())) is not None:
+        console.print(f"[yellow]BURNISH_DATA_DIR: {problem}[/yellow]", soft_wrap=True)
     lock_fd = run_state.lock(settings.data_dir.resolve())
     plan = services.plan_launch(settings, kafka=kafka)
     check(settings, plan)

@@ -1,28 +1,22 @@
-"""Who is asking: API keys with a tenant and scopes, kept as hashes in one SQLite file.
+"""Who is asking: what a request's API key (keys.py) allows it.
 
-While no key is registered, a server bound to loopback takes everyone as tenant "local" with all
-scopes (a bearer token, which OpenAI's clients insist on sending, is accepted unread). The first
-registered key ends that. Without a key the Host header must name loopback too, so that a web page
-elsewhere cannot reach the service through a rebound name.
-Left out: users, passwords, rate limits. A key is shown once, when it is made.
+Until a key is made, a server bound to loopback takes everyone as tenant "local" with all scopes (a
+bearer token, which OpenAI's clients insist on sending, is accepted unread). The first key ends that
+for good: revoking the last one closes the server. Without a key the Host header must name loopback
+too, so that a web page elsewhere cannot reach the service through a rebound name.
+Left out: users, passwords, rate limits.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import secrets
-import sqlite3
-import time
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import closing
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.keys import SCOPES, KeyStore, KeysUnreadable
 from fastapi import Request
 
-SCOPES = ("chat", "feedback", "memory", "admin")
 _LOOPBACK = {"localhost", "::1", "[::1]"}
 _LOOPBACK_V4 = re.compile(r"127(\.\d{1,3}){3}")
 
@@ -37,77 +31,6 @@ class Principal:
 
 
 LOCAL = Principal("local", frozenset(SCOPES))
-
-
-@dataclass(frozen=True)
-class KeyInfo:
-    """What may be shown of a key."""
-
-    prefix: str
-    tenant: str
-    scopes: tuple[str, ...]
-    created_at: float
-
-
-class KeyStore:
-    """Keys at rest: sha256 of a 160-bit random key (nothing to brute-force, so no slow hash)."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def create(self, tenant: str, scopes: Iterable[str] = ("chat", "feedback", "memory")) -> str:
-        """Make a key and return it; this is the only time it can be read."""
-        wanted = tuple(dict.fromkeys(scopes))
-        unknown = [scope for scope in wanted if scope not in SCOPES]
-        if unknown or not wanted:
-            raise ValueError(f"scopes are {', '.join(SCOPES)}; not {', '.join(unknown) or 'none'}")
-        if not tenant or not tenant.replace("-", "").replace("_", "").isalnum():
-            raise ValueError("a tenant is letters, digits, '-' and '_'")
-        key = "bk-" + secrets.token_hex(20)
-        row = (_digest(key), key[:10], tenant, " ".join(wanted), time.time())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(self._open()) as db, db:
-            db.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", row)
-        self.path.chmod(0o600)
-        return key
-
-    def check(self, key: str) -> Principal | None:
-        rows = self._rows(
-            "SELECT prefix, tenant, scopes FROM keys WHERE digest = ?", (_digest(key),)
-        )
-        return Principal(rows[0][1], frozenset(rows[0][2].split()), rows[0][0]) if rows else None
-
-    def list(self) -> list[KeyInfo]:
-        rows = self._rows("SELECT prefix, tenant, scopes, created_at FROM keys ORDER BY created_at")
-        return [KeyInfo(prefix, tenant, tuple(s.split()), at) for prefix, tenant, s, at in rows]
-
-    def revoke(self, prefix: str) -> bool:
-        """Forget the key that is shown as `prefix`; False when there is none."""
-        if not self.path.exists():
-            return False
-        with closing(self._open()) as db, db:
-            return db.execute("DELETE FROM keys WHERE prefix = ?", (prefix,)).rowcount > 0
-
-    def __bool__(self) -> bool:
-        return bool(self._rows("SELECT 1 FROM keys LIMIT 1"))
-
-    def _rows(self, sql: str, values: tuple = ()) -> list[tuple]:
-        if not self.path.exists():
-            return []
-        with closing(self._open()) as db:
-            return db.execute(sql, values).fetchall()
-
-    def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=5)
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS keys"
-            " (digest TEXT PRIMARY KEY, prefix TEXT, tenant TEXT, scopes TEXT, created_at REAL)"
-        )
-        return db
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def is_loopback(host: str) -> bool:
@@ -138,15 +61,19 @@ class Auth:
     def identify(self, request: Request) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         bearer = token.strip() if scheme.lower() == "bearer" else ""
-        who = self.keys.check(bearer) if bearer else None
-        if who is not None:
-            return who
-        if self.keys or not is_loopback(self.host):
+        try:
+            who = self.keys.check(bearer) if bearer else None
+            if who is not None:
+                return Principal(who.tenant, frozenset(who.scopes), who.prefix)
+            closed, empty = self.keys.in_use, not self.keys
+        except KeysUnreadable as error:
+            raise ApiError(503, str(error), code="keys_unreadable", retry_after=5) from error
+        if closed or not is_loopback(self.host):
             problem = "Incorrect API key." if bearer else "No API key was sent."
-            message = (
-                f"{problem} Send 'Authorization: Bearer <key>'; keys are made with 'burnish keys'."
-            )
-            raise ApiError(401, message, code="invalid_api_key")
+            way = "Send 'Authorization: Bearer <key>'; keys are made with 'burnish keys'."
+            if empty:
+                way = "No key is valid any more: make one on the server, 'burnish keys add NAME'."
+            raise ApiError(401, f"{problem} {way}", code="invalid_api_key")
         if not is_loopback(request.url.hostname or ""):
             message = f"Without keys this server answers to loopback names only, not '{request.url.hostname}'."
             raise ApiError(403, message, code="host_not_allowed")

@@ -10,7 +10,8 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-from burnish.feedback.ids import load_secret
+from burnish.feedback.ids import id_keyring
+from burnish.feedback.keyring import Keyring, KeyringFile
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
@@ -21,7 +22,7 @@ from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
 from burnish.serving.engine import Engine
 from burnish.serving.live import LiveCompactor, LivePolicies
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
 from redis.asyncio import Redis
@@ -41,7 +42,7 @@ class Service:
     recorder: Recorder
     redis: Redis
     memory: MemoryStore
-    secret: bytes
+    ids: KeyringFile
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     in_flight: int = 0
@@ -61,7 +62,7 @@ class Service:
                 data_dir=data,
             )
         )
-        registry = registry or PolicyRegistry(settings.registry_uri)
+        registry = registry or PolicyRegistry(settings.registry_uri, keys=signing_keys(data))
         policies = LivePolicies(
             engine,
             registry,
@@ -75,6 +76,8 @@ class Service:
             registry, data / "adapters", poll_s=settings.poll_s, explore=settings.memory_explore
         )
         redis = connect(settings.redis_url)
+        ids = id_keyring(data)
+        ids.read()  # makes it now, not under the first request
         tokenizer = engine.tokenizer
 
         def count(text: str) -> int:
@@ -99,7 +102,7 @@ class Service:
                 ask=model.in_schema,
                 background_policy=settings.memory_policy,
             ),
-            secret=load_secret(data),
+            ids=ids,
         )
 
     async def start(self) -> None:
@@ -120,6 +123,11 @@ class Service:
         await asyncio.to_thread(self.forwarder.stop)
         await asyncio.to_thread(self.spool.close)
         await self.redis.aclose()
+
+    @property
+    def secret(self) -> Keyring:
+        """What signs interaction ids now, and what still verifies them."""
+        return self.ids.read()
 
     @property
     def stream_lag(self) -> int:

@@ -8,10 +8,12 @@ from burnish.serving.registry.errors import (
     BaseMismatch,
     HashMismatch,
     NothingToRollBack,
+    NotSigned,
     RegistryError,
     UnknownVersion,
 )
 from burnish.serving.registry.policy_registry import PolicyRegistry, prepare
+from burnish.serving.registry.signatures import signing_keys
 from burnish.serving.registry.stub import StubRegistry
 from burnish.serving.registry.versions import ADAPTER_FILES, Move, PolicyVersion, adapter_sha256
 
@@ -20,6 +22,7 @@ __all__ = [
     "BaseMismatch",
     "HashMismatch",
     "Move",
+    "NotSigned",
     "NothingToRollBack",
     "PolicyRegistry",
     "PolicyVersion",
@@ -28,4 +31,5 @@ __all__ = [
     "UnknownVersion",
     "adapter_sha256",
     "prepare",
+    "signing_keys",
 ]

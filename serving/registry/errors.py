@@ -4,7 +4,9 @@ RegistryError (RuntimeError)     the registry cannot be reached or its answer is
 ├── UnknownVersion (LookupError)
 ├── NothingToRollBack
 ├── BaseMismatch (ValueError)    the policy belongs to another base model
-└── HashMismatch (ValueError)    an adapter is not the one that was registered
+├── HashMismatch (ValueError)    an adapter is not the one that was registered
+├── NotOurs                      a version that was not registered through us
+└── NotSigned                    nobody who may has vouched for the version
 """
 
 
@@ -26,3 +28,11 @@ class BaseMismatch(RegistryError, ValueError):
 
 class HashMismatch(RegistryError, ValueError):
     """The adapter's files are not the ones that were registered."""
+
+
+class NotOurs(RegistryError):
+    """The version was not registered through us: its tags cannot be read."""
+
+
+class NotSigned(RegistryError):
+    """Neither the learner nor `burnish sign` has signed this version as it is now."""

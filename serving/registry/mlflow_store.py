@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from burnish.feedback.masking import masked
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
 
 _EXPERIMENT = "burnish"
@@ -44,9 +45,14 @@ def mlflow_errors(what: str) -> Iterator[None]:
     except MlflowException as error:
         missing = error.error_code == "RESOURCE_DOES_NOT_EXIST" or _NO_ALIAS.search(str(error))
         kind = UnknownVersion if missing else RegistryError
-        raise kind(f"{what}: {str(error).splitlines()[0]}") from error
+        raise kind(f"{what}: {_first_line(error)}") from error
     except (requests.RequestException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        raise RegistryError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise RegistryError(f"{what}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Without the password that the registry's address may hold."""
+    return masked(next(iter(str(error).splitlines()), type(error).__name__))
 
 
 class MlflowStore:
@@ -145,8 +151,12 @@ class MlflowStore:
         return self._all(self._client.search_model_versions, f"name = '{quoted}'")
 
     def models(self, tag: str) -> list[str]:
-        found = self._all(self._client.search_registered_models, f"tags.`{tag}` = 'true'")
+        found = self._all(self._client.search_registered_models, f"tags.`{tag}` LIKE '%'")
         return sorted(model.name for model in found)
+
+    def set_version_tag(self, name: str, version: int, key: str, value: str) -> None:
+        with mlflow_errors(f"tagging '{name}' {version}"):
+            self._client.set_model_version_tag(name, str(version), key, value)
 
     def alias(self, name: str, alias: str) -> int | None:
         """The version an alias names: one indexed read. None without alias or model."""

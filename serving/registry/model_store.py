@@ -56,8 +56,10 @@ class ModelStore(Protocol):
     def versions(self, name: str) -> Sequence[ModelVersion]: ...
 
     def models(self, tag: str) -> list[str]:
-        """Names of the models whose `tag` is "true"."""
+        """Names of the models that carry `tag`."""
         ...
+
+    def set_version_tag(self, name: str, version: int, key: str, value: str) -> None: ...
 
     def alias(self, name: str, alias: str) -> int | None:
         """The version an alias names. None without alias or model."""

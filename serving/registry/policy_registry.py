@@ -10,26 +10,32 @@ Left out: pickles (two named files are all that is ever fetched) and polling (li
 
 from __future__ import annotations
 
+import contextlib
 import getpass
-import hashlib
 import json
-import secrets
+import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from burnish.feedback.keyring import Keyring
+from burnish.serving.registry import moves
 from burnish.serving.registry.errors import (
     BaseMismatch,
     HashMismatch,
     NothingToRollBack,
+    NotOurs,
+    NotSigned,
     UnknownVersion,
 )
 from burnish.serving.registry.mlflow_store import MlflowStore
 from burnish.serving.registry.model_store import ModelStore, ModelVersion
+from burnish.serving.registry.signatures import Keys, is_signed, sign
 from burnish.serving.registry.versions import (
     ADAPTER_FILES,
     Move,
@@ -38,13 +44,13 @@ from burnish.serving.registry.versions import (
     matches,
 )
 
+log = logging.getLogger(__name__)
+
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-OUTSIDE = "outside"  # who moved an alias without us; MLflow does not say
 
 CHAT = "true"  # the tag's value from when chat was the only kind
 _IS_POLICY, _KIND = "burnish.policy", "burnish.kind"
-_MOVE = "burnish.move."
-_MOVES_KEPT = 500
+_SIGNATURE = "signature"
 _FIRST_VERSION_WAIT_S = 10.0
 
 
@@ -57,10 +63,19 @@ class PolicyRegistry:
     """One registry at `mlflow_uri` (SQLite file or server). Calls block: use a thread.
 
     `artifact_root` matters for a database only, a server has its own; beside SQLite by default.
+    `keys` sign what is registered, and nothing that they did not sign is fetched (signatures.py).
     """
 
-    def __init__(self, mlflow_uri: str, artifact_root: str | None = None, who: str | None = None):
+    def __init__(
+        self,
+        mlflow_uri: str,
+        artifact_root: str | None = None,
+        who: str | None = None,
+        *,
+        keys: Keys,
+    ):
         self.who = who or getpass.getuser()
+        self._keys = keys
         self._store: ModelStore = MlflowStore(mlflow_uri, artifact_root)
 
     def ensure_base(
@@ -70,6 +85,7 @@ class PolicyRegistry:
 
         Only those of kind `CHAT` are listed by `policies`, and so served as models.
         """
+        self._signing()  # from here on versions are signed: before anybody else could add one
         if not self._store.create_model(policy, {_IS_POLICY if kind == CHAT else _KIND: kind}):
             found = self._await_first_version(policy)
             if found is not None:
@@ -77,7 +93,7 @@ class PolicyRegistry:
         base = {"model": Path(model_path).name, "sha256": model_sha256}
         tags = {"base_sha256": model_sha256, "kind": "base"}
         version = self._store.create_version(policy, {"base.json": base}, None, tags, {})
-        self._record_move(policy, Move(time.time(), self.who, "start", None, version))
+        moves.record(self._store, policy, Move(time.time(), self.who, "start", None, version))
         self._store.set_alias(policy, CHAMPION, version)
         return self.get(policy, version)
 
@@ -91,13 +107,18 @@ class PolicyRegistry:
         gate_report: Mapping[str, Any] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> PolicyVersion:
-        """A new version with this adapter. It is not served until an alias names it."""
-        tags = {
-            "sha256": adapter_sha256(adapter_dir),
-            "base_sha256": self.get(policy, parent).base_sha256,
-            "parent": str(parent),
-            "kind": "adapter",
-        }
+        """A new version with this adapter, signed. It is not served until an alias names it."""
+        draft = PolicyVersion(
+            policy=policy,
+            version=0,  # the registry gives the number; the signature holds without it
+            parent=parent,
+            sha256=adapter_sha256(adapter_dir),
+            base_sha256=self.get(policy, parent).base_sha256,
+            created_at=time.time(),
+            lineage=lineage,
+            gate_report=gate_report,
+        )
+        tags = {**_tags(draft), _SIGNATURE: sign(self._signing(), draft)}
         documents = {"lineage.json": lineage}
         if gate_report is not None:
             documents["gate.json"] = gate_report
@@ -131,19 +152,15 @@ class PolicyRegistry:
             self._store.drop_alias(policy, alias)
 
     def note_moves(self, policy: str) -> Move | None:
-        """Record a champion that was moved elsewhere; returns the move, None if there was none.
-
-        The tag's name follows from the move, so several observers write it only once.
-        """
+        """Record a champion that was moved elsewhere; returns the move, None if there was none."""
         champion = self._store.alias(policy, CHAMPION)
-        moves = self._moves(policy)
-        if champion is None or not moves or champion == moves[-1][1].after:
+        found = None if champion is None else moves.moved_outside(self._store, policy, champion)
+        if found is None:
             return None
-        key, last = moves[-1]
-        move = Move(time.time(), OUTSIDE, "moved outside", last.after, champion)
-        self._store.set_alias(policy, PREVIOUS, last.after)
-        name = hashlib.sha256(f"{key} {champion}".encode()).hexdigest()[:12]
-        self._record_move(policy, move, f"{_MOVE}outside-{name}")
+        key, move = found
+        if move.before is not None:
+            self._store.set_alias(policy, PREVIOUS, move.before)
+        moves.record(self._store, policy, move, key)
         return move
 
     def champion(self, policy: str) -> PolicyVersion | None:
@@ -160,9 +177,15 @@ class PolicyRegistry:
         return self._read(self._store.version(policy, version), self._store.aliases(policy))
 
     def versions(self, policy: str) -> list[PolicyVersion]:
-        """All versions, oldest first; a long lineage is left to `get`, which downloads it."""
+        """All versions, oldest first; a long lineage is left to `get`, which downloads it.
+
+        Left out are those whose tags cannot be read: they are not ours.
+        """
         aliases = self._store.aliases(policy)
-        versions = [self._read(one, aliases, fetch=False) for one in self._store.versions(policy)]
+        versions = []
+        for stored in self._store.versions(policy):
+            with contextlib.suppress(NotOurs):
+                versions.append(self._read(stored, aliases, fetch=False))
         return sorted(versions, key=lambda version: version.version)
 
     def policies(self) -> list[str]:
@@ -171,12 +194,20 @@ class PolicyRegistry:
 
     def history(self, policy: str) -> list[Move]:
         """How the champion moved, oldest first."""
-        return [move for _, move in self._moves(policy)]
+        return moves.history(self._store, policy)
 
     def fetch(self, version: PolicyVersion, into: Path) -> Path | None:
-        """The adapter's folder under `into`, verified; None for the base. Raises HashMismatch."""
+        """The adapter's folder under `into`, verified; None for the base.
+
+        `version` is what `get` gave. Raises NotSigned, HashMismatch.
+        """
         if version.sha256 is None:
             return None
+        if not is_signed(self._signing(), version):
+            raise NotSigned(
+                f"{version.ref} is not signed by this service's learner; if you brought it and"
+                f" trust it: burnish sign {version.ref}"
+            )
         folder = into / version.ref
         if folder.exists():
             if matches(folder, version.sha256):
@@ -192,6 +223,68 @@ class PolicyRegistry:
             fresh.rename(folder)
         return folder
 
+    def sign(self, policy: str, version: int) -> PolicyVersion:
+        """Vouch for a version that somebody else brought, as it lies in the registry now.
+
+        One that was registered without our tags gets them: its adapter's hash, and the policy's
+        base. Raises UnknownVersion, HashMismatch.
+        """
+        found = self.get(policy, version)
+        with tempfile.TemporaryDirectory() as scratch:
+            self._store.download(policy, version, ADAPTER_FILES, Path(scratch))
+            sha256 = adapter_sha256(Path(scratch))
+        if found.sha256 not in (None, sha256):
+            raise HashMismatch(f"{found.ref}: the adapter's sha256 is not the registered one")
+        base_sha256 = found.base_sha256 or self.get(policy, 1).base_sha256
+        self._put_signature(self._signing(), replace(found, sha256=sha256, base_sha256=base_sha256))
+        return self.get(policy, version)
+
+    def rotate_signing_key(self) -> int:
+        """Replace the secret, and every good signature with it; how many. Can be repeated."""
+        keyring = self._keys.rotate()
+        versions = chain.from_iterable(map(self._with_adapter, self._names()))
+        signed = [version for version in versions if is_signed(keyring, version)]
+        for version in signed:
+            self._put_signature(keyring, version)
+        self._keys.drop_retired()
+        return len(signed)
+
+    def _signing(self) -> Keyring:
+        return self._keys.read(before_use=self._adopt)
+
+    def _adopt(self, keyring: Keyring) -> None:
+        """Trust on first use: sign what was served before versions were signed."""
+        adopted = []
+        for policy in self._names():
+            served = {move.after for move in self.history(policy)}
+            numbers = served | set(self._store.aliases(policy).values())
+            adopted += [v for v in self._with_adapter(policy) if v.version in numbers]
+        for version in adopted:
+            self._put_signature(keyring, version)
+        if adopted:
+            log.warning(
+                "trusting and signing the versions served before versions were signed: %s",
+                ", ".join(version.ref for version in adopted),
+            )
+
+    def _names(self) -> list[str]:
+        """All policies of ours, those that are no models to chat with too."""
+        return sorted({*self._store.models(_IS_POLICY), *self._store.models(_KIND)})
+
+    def _with_adapter(self, policy: str) -> Iterator[PolicyVersion]:
+        """The policy's versions that have one, with their documents."""
+        aliases = self._store.aliases(policy)
+        stored_versions = self._store.versions(policy)
+        for stored in sorted(stored_versions, key=lambda version: int(version.version)):
+            with contextlib.suppress(NotOurs):
+                if "sha256" in stored.tags:
+                    yield self._read(stored, aliases)
+
+    def _put_signature(self, keyring: Keyring, version: PolicyVersion) -> None:
+        tags = {**_tags(version), _SIGNATURE: sign(keyring, version)}
+        for key, value in tags.items():
+            self._store.set_version_tag(version.policy, version.version, key, value)
+
     def _move_champion(
         self, policy: str, version: int, what: str, who: str | None
     ) -> PolicyVersion:
@@ -199,24 +292,15 @@ class PolicyRegistry:
         before = self._store.alias(policy, CHAMPION)
         if before != version:
             # The record first: a poller that sees the alias must find out who moved it.
-            self._record_move(policy, Move(time.time(), who or self.who, what, before, version))
+            moves.record(
+                self._store, policy, Move(time.time(), who or self.who, what, before, version)
+            )
             if before is not None:
                 self._store.set_alias(policy, PREVIOUS, before)
             self._store.set_alias(policy, CHAMPION, version)
         if self._store.alias(policy, CHALLENGER) == version:
             self._store.drop_alias(policy, CHALLENGER)
         return self.get(policy, version)
-
-    def _record_move(self, policy: str, move: Move, key: str | None = None) -> None:
-        key = key or f"{_MOVE}{int(move.at * 1000)}-{secrets.token_hex(2)}"
-        self._store.set_tag(policy, key, json.dumps(asdict(move)))
-        for old, _ in self._moves(policy)[:-_MOVES_KEPT]:
-            self._store.drop_tag(policy, old)
-
-    def _moves(self, policy: str) -> list[tuple[str, Move]]:
-        tags = self._store.tags(policy)
-        moves = [(k, Move(**json.loads(v))) for k, v in tags.items() if k.startswith(_MOVE)]
-        return sorted(moves, key=lambda item: item[1].at)
 
     def _await_first_version(self, policy: str) -> PolicyVersion | None:
         """Another process may be between making the policy and its first version."""
@@ -232,18 +316,30 @@ class PolicyRegistry:
         self, found: ModelVersion, aliases: Mapping[str, int], fetch: bool = True
     ) -> PolicyVersion:
         tags, number = found.tags, int(found.version)
+        try:
+            parent, metrics = int(tags.get("parent", 0)), json.loads(tags.get("metrics", "{}"))
+        except ValueError as error:  # tags that somebody else wrote
+            raise NotOurs(f"{found.name}@{number}: its tags are not ours") from error
         return PolicyVersion(
             policy=found.name,
             version=number,
-            parent=int(tags["parent"]) if "parent" in tags else None,
+            parent=parent or None,
             sha256=tags.get("sha256"),
             base_sha256=tags.get("base_sha256", ""),
             created_at=(found.creation_timestamp or time.time() * 1000) / 1000,
             aliases=tuple(sorted(alias for alias, v in aliases.items() if v == number)),
             lineage=self._store.document(found, "lineage.json", fetch) or {},
             gate_report=self._store.document(found, "gate.json", fetch),
-            metrics=json.loads(tags.get("metrics", "{}")),
+            metrics=metrics,
+            signature=tags.get(_SIGNATURE),
         )
+
+
+def _tags(version: PolicyVersion) -> dict[str, str]:
+    """What a version with an adapter is recognised by."""
+    parent = {} if version.parent is None else {"parent": str(version.parent)}
+    hashes = {"sha256": str(version.sha256), "base_sha256": version.base_sha256}
+    return {**hashes, **parent, "kind": "adapter"}
 
 
 def _checked_base(base: PolicyVersion, model_sha256: str) -> PolicyVersion:

@@ -6,21 +6,23 @@
     registry.promote("default", version, who="ann")
     registry.rollback("default")
 
-Only the store differs: aliases, history, hashes and errors are those of `PolicyRegistry`. Left out:
-persistence, and limits on the length of a tag.
+Only the store and the place of the signing key differ: aliases, history, hashes, signatures and
+errors are those of `PolicyRegistry`. Left out: persistence, and limits on the length of a tag.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from burnish.feedback.keyring import Keyring
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
 from burnish.serving.registry.policy_registry import PolicyRegistry
 from burnish.serving.registry.versions import ADAPTER_FILES
@@ -31,6 +33,7 @@ class StubRegistry(PolicyRegistry):
 
     def __init__(self, who: str = "stub") -> None:
         self.who = who
+        self._keys = MemoryKeys()
         self.store = MemoryModelStore()
         self._store = self.store
 
@@ -41,6 +44,29 @@ class StubRegistry(PolicyRegistry):
             (folder / ADAPTER_FILES[0]).write_text("{}")
             (folder / ADAPTER_FILES[1]).write_bytes(weights)
             return self.register(policy, folder, parent=1, lineage={}).version
+
+
+class MemoryKeys:
+    """The registry's keyring, in this process."""
+
+    def __init__(self) -> None:
+        self._keyring: Keyring | None = None
+
+    def read(self, before_use: Callable[[Keyring], None] | None = None) -> Keyring:
+        if self._keyring is None:
+            made = Keyring(secrets.token_bytes())
+            if before_use is not None:
+                before_use(made)
+            self._keyring = made
+        return self._keyring
+
+    def rotate(self) -> Keyring:
+        old = self.read()
+        self._keyring = Keyring(secrets.token_bytes(), (old.current, *old.retired))
+        return self._keyring
+
+    def drop_retired(self) -> None:
+        self._keyring = Keyring(self.read().current)
 
 
 @dataclass
@@ -119,7 +145,10 @@ class MemoryModelStore:
 
     def models(self, tag: str) -> list[str]:
         self._check_available()
-        return sorted(name for name, model in self._models.items() if model.tags.get(tag) == "true")
+        return sorted(name for name, model in self._models.items() if tag in model.tags)
+
+    def set_version_tag(self, name: str, version: int, key: str, value: str) -> None:
+        self.version(name, version).tags[key] = value
 
     def alias(self, name: str, alias: str) -> int | None:
         self._check_available()

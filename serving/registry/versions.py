@@ -25,6 +25,7 @@ class PolicyVersion:
     lineage: Mapping[str, Any] = field(default_factory=dict)
     gate_report: Mapping[str, Any] | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    signature: str | None = None  # signatures.py
 
     @property
     def ref(self) -> str:

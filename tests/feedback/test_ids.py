@@ -1,13 +1,11 @@
 """An id proves whom it was given to, and nothing else passes for one."""
 
-import stat
-import threading
-
-from burnish.feedback.ids import check_interaction_id, load_secret, new_interaction_id
+from burnish.feedback.ids import check_interaction_id, id_keyring, new_interaction_id
+from burnish.feedback.keyring import Keyring
 from hypothesis import given
 from hypothesis import strategies as st
 
-SECRET = b"a secret"
+SECRET = Keyring(b"a secret")
 
 
 def test_an_id_is_good_for_the_tenant_and_secret_it_was_made_with() -> None:
@@ -15,7 +13,7 @@ def test_an_id_is_good_for_the_tenant_and_secret_it_was_made_with() -> None:
     assert made.startswith("chatcmpl-")
     assert check_interaction_id(SECRET, "acme", made)
     assert not check_interaction_id(SECRET, "other", made)
-    assert not check_interaction_id(b"another", "acme", made)
+    assert not check_interaction_id(Keyring(b"another"), "acme", made)
 
 
 def test_ids_do_not_repeat() -> None:
@@ -43,22 +41,18 @@ def test_the_tenants_name_cannot_be_shifted_into_the_id() -> None:
     assert not check_interaction_id(SECRET, "a", new_interaction_id(SECRET, "a\0"))
 
 
-def test_the_secret_is_made_once_and_is_private(tmp_path, monkeypatch) -> None:
+def test_an_id_made_before_a_rotation_is_good_while_its_secret_verifies() -> None:
+    made = new_interaction_id(SECRET, "acme")
+    rotated = Keyring(b"new", retired=(SECRET.current,))
+    assert check_interaction_id(rotated, "acme", made)
+    assert check_interaction_id(rotated, "acme", new_interaction_id(rotated, "acme"))
+    assert not check_interaction_id(SECRET, "acme", new_interaction_id(rotated, "acme"))
+    assert not check_interaction_id(Keyring(b"new"), "acme", made)
+
+
+def test_the_secret_lies_where_it_always_did(tmp_path, monkeypatch) -> None:
+    """A data folder from before keyrings: its ids stay good."""
     monkeypatch.delenv("BURNISH_SECRET", raising=False)
-    folder = tmp_path / "new"
-    found: list[bytes] = []
-    threads = [threading.Thread(target=lambda: found.append(load_secret(folder))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    assert len(set(found)) == 1
-    assert len(found[0]) >= 32
-    assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
-    assert [path.name for path in folder.iterdir()] == ["secret"]
-
-
-def test_the_environments_secret_comes_first(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("BURNISH_SECRET", "given")
-    assert load_secret(tmp_path) == b"given"
+    (tmp_path / "secret").write_bytes(b"made long ago\n")
+    made = new_interaction_id(Keyring(b"made long ago\n"), "acme")
+    assert check_interaction_id(id_keyring(tmp_path).read(), "acme", made)

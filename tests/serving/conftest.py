@@ -22,7 +22,7 @@ from burnish.feedback.events import InteractionEvent, decode
 from burnish.serving.api.service import Service
 from burnish.serving.app import create_app
 from burnish.serving.engine import Engine, StubEngine
-from burnish.serving.registry import PolicyRegistry, StubRegistry
+from burnish.serving.registry import PolicyRegistry, StubRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 
 
@@ -82,8 +82,8 @@ def registry_uri(empty_registry: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def registry(registry_uri: str) -> PolicyRegistry:
-    return PolicyRegistry(registry_uri, who="tester")
+def registry(registry_uri: str, tmp_path: Path) -> PolicyRegistry:
+    return PolicyRegistry(registry_uri, who="tester", keys=signing_keys(tmp_path))
 
 
 @pytest.fixture

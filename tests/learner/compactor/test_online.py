@@ -26,7 +26,7 @@ from burnish.memory.compaction import (
     Scorer,
 )
 from burnish.serving.live import LiveCompactor
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry, signing_keys
 
 from tests.learner.conftest import interaction, thumbs
 
@@ -88,7 +88,7 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
     tick = online.update_compactor(settings, sqlite, CONFIG)
     assert tick is not None
     assert "learnt from 6 judgements and registered compactor@2" in tick.did
-    registry = PolicyRegistry(settings.registry)
+    registry = PolicyRegistry(settings.registry, keys=signing_keys(tmp_path))
     version = registry.get(POLICY, 2)
     assert version.parent == 1
     assert version.gate_report is not None
@@ -111,7 +111,9 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
 
 
 async def test_a_registry_that_is_away_leaves_the_shipped_scorer_in_place(tmp_path: Path) -> None:
-    live = LiveCompactor(_Away(f"sqlite:///{tmp_path}/mlflow.db"), tmp_path)
+    live = LiveCompactor(
+        _Away(f"sqlite:///{tmp_path}/mlflow.db", keys=signing_keys(tmp_path)), tmp_path
+    )
     await live.poll()
     assert live.problem == "away"
     assert live.policy.scorer.version == "shipped"

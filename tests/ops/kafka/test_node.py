@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from burnish.feedback.errors import StreamUnavailable
+from burnish.feedback.stream.kafka_stream import KafkaStream
+from burnish.feedback.stream.record import StreamRecord
 from burnish.ops.kafka import node as kafka_node
 from burnish.ops.kafka.node import KafkaMissing, KafkaNode, KafkaNodeError, fetch
 
@@ -72,7 +75,24 @@ def test_in_the_foreground_until_asked_to_stop(tmp_path: Path) -> None:
     )
     assert process.stdout is not None
     assert f"127.0.0.1:{port}" in process.stdout.readline()
+    password = (tmp_path / "password").read_text()
+    assert password not in process.stdout.readline()  # it says where the password lies
+    assert {file.stat().st_mode & 0o077 for file in tmp_path.glob("*.properties")} == {0}
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_without_the_password_nothing_is_read_or_written(kafka_bootstrap: str) -> None:
+    address = kafka_bootstrap.rpartition("@")[2]
+    for stranger in (address, f"SASL_PLAINTEXT://burnish:guess@{address}"):
+        stream = KafkaStream(stranger, topics=["mine"], timeout_s=3)
+        with pytest.raises(StreamUnavailable):
+            stream.ensure_topics()
+        with pytest.raises(StreamUnavailable):
+            stream.publish([StreamRecord("mine", "key", b"value")])
+        stream.close()
+    ours = KafkaStream(kafka_bootstrap, topics=[f"topic-{free_port()}"])
+    ours.ensure_topics()
+    ours.close()

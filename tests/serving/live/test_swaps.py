@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import openai
 import pytest
@@ -136,7 +137,7 @@ def problem_of(running: Running) -> str:
     return running.http("GET", "/v1/policies").json()["data"][0]["problem"] or ""
 
 
-@pytest.mark.parametrize("fault", ["tampered", "broken", "another base"])
+@pytest.mark.parametrize("fault", ["tampered", "broken", "another base", "not signed"])
 def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
     live: Running, registry: StubRegistry, fault: str
 ) -> None:
@@ -146,6 +147,8 @@ def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
         stored.files["adapter_model.safetensors"] = b"evil"
     elif fault == "another base":
         stored.tags["base_sha256"] = "another"
+    elif fault == "not signed":
+        del stored.tags["signature"]
     registry.promote("default", version)
     eventually(lambda: "version 2 is champion but cannot be served" in problem_of(live))
     assert live.say("Hi").system_fingerprint == "default@1"
@@ -156,6 +159,25 @@ def test_an_adapter_that_cannot_be_trusted_leaves_the_old_one_serving(
         live.say("Hi", model="default@2")
     registry.rollback("default")
     eventually(lambda: problem_of(live) == "")
+
+
+def test_what_somebody_else_uploaded_is_not_served_until_a_person_signs_it(
+    live: Running, registry: StubRegistry, make_adapter: Callable[..., Path]
+) -> None:
+    """Whoever can write to MLflow uploads an adapter and moves the alias."""
+    tags = {"base_sha256": live.engine.model_sha256}
+    brought = registry.store.create_version("default", {}, make_adapter("mine"), tags, {})
+    registry.store.set_tag("default", "burnish.move.1-evil", "no move")
+    registry.store.set_alias("default", "champion", brought)
+    registry.sign("default", brought)
+    eventually(lambda: champion(live) == brought)
+
+    unsigned = registry.add()
+    del registry.store.version("default", unsigned).tags["signature"]
+    registry.store.set_alias("default", "champion", unsigned)
+    eventually(lambda: f"burnish sign default@{unsigned}" in problem_of(live))
+    assert champion(live) == brought
+    assert live.say("Hi").system_fingerprint == f"default@{brought}"
 
 
 def test_a_registry_outage_changes_nothing_for_clients(

@@ -10,7 +10,9 @@ from burnish.serving.registry import (
     BaseMismatch,
     HashMismatch,
     NothingToRollBack,
+    NotSigned,
     PolicyRegistry,
+    RegistryError,
     UnknownVersion,
     adapter_sha256,
 )
@@ -169,3 +171,158 @@ def test_a_tampered_adapter_is_not_fetched(
     with pytest.raises(HashMismatch):
         registry.fetch(version, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_nothing_is_fetched_that_the_learner_did_not_sign(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make, tmp_path: Path
+) -> None:
+    """Somebody who can write to MLflow uploads an adapter, with every tag that ours have."""
+    with_base(registry, policy)
+    evil = make_adapter("evil")
+    tags = {"sha256": adapter_sha256(evil), "base_sha256": "b" * 64, "parent": "1"}
+    for forged in ({}, {"signature": "f" * 64}, {"signature": "no hexadecimal"}):
+        version = backend.upload(policy, evil, {**tags, **forged})
+        backend.move_alias(policy, "champion", version)
+        with pytest.raises(NotSigned, match=f"burnish sign {policy}@{version}"):
+            registry.fetch(registry.get(policy, version), tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"),
+    [
+        ("sha256", "a" * 64),
+        ("base_sha256", "c" * 64),
+        ("parent", "2"),
+        ("lineage", '{"rule": "another"}'),
+        ("gate", '{"passed": true}'),
+    ],
+)
+def test_a_signature_is_good_only_for_what_was_signed(
+    backend: Backend,
+    registry: PolicyRegistry,
+    policy: str,
+    make_adapter: Make,
+    tmp_path: Path,
+    tag: str,
+    value: str,
+) -> None:
+    with_base(registry, policy)
+    report = {"passed": False}
+    adapter = make_adapter()
+    made = registry.register(policy, adapter, parent=1, lineage={}, gate_report=report)
+    copied = backend.upload_again(made, adapter, {})
+    assert registry.fetch(registry.get(policy, copied), tmp_path / "cache")
+    changed = backend.upload_again(made, adapter, {tag: value})
+    with pytest.raises(NotSigned):
+        registry.fetch(registry.get(policy, changed), tmp_path / "cache")
+
+
+def test_a_signature_cannot_be_moved_to_another_policy(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make, tmp_path: Path
+) -> None:
+    with_base(registry, policy)
+    with_base(registry, f"{policy}-other")
+    adapter = make_adapter()
+    made = registry.register(policy, adapter, parent=1, lineage={})
+    moved = backend.upload_again(made, adapter, {}, f"{policy}-other")
+    with pytest.raises(NotSigned):
+        registry.fetch(registry.get(f"{policy}-other", moved), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_version_that_a_person_brought_is_fetched_once_it_is_signed(
+    backend: Backend,
+    registry: PolicyRegistry,
+    policy: str,
+    make_adapter: Make,
+    tmp_path: Path,
+    tagged: bool,
+) -> None:
+    with_base(registry, policy)
+    mine = make_adapter("mine")
+    tags = {"sha256": adapter_sha256(mine), "base_sha256": "b" * 64} if tagged else {}
+    brought = backend.upload(policy, mine, tags)
+    signed = backend.reopened().sign(policy, brought)
+    assert (signed.sha256, signed.base_sha256) == (adapter_sha256(mine), "b" * 64)
+    fetched = registry.fetch(registry.get(policy, brought), tmp_path / "cache")
+    assert fetched is not None
+    assert adapter_sha256(fetched) == signed.sha256
+
+
+def test_what_is_not_what_its_tag_says_cannot_be_signed(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make
+) -> None:
+    with_base(registry, policy)
+    brought = backend.upload(policy, make_adapter(), {"sha256": "a" * 64})
+    with pytest.raises(HashMismatch):
+        registry.sign(policy, brought)
+    with pytest.raises(UnknownVersion):
+        registry.sign(policy, 99)
+
+
+def test_versions_served_before_there_were_signatures_are_trusted_once(
+    backend: Backend,
+    registry: PolicyRegistry,
+    policy: str,
+    make_adapter: Make,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with_base(registry, policy)
+    for name in ("champion", "later", "pinned nowhere"):
+        registry.register(policy, make_adapter(name), parent=1, lineage={})
+    registry.promote(policy, 2)
+    registry.promote(policy, 3)
+    for version in (2, 3, 4):
+        backend.set_tag(policy, version, "signature", "")
+    backend.forget_key()
+
+    upgraded = backend.reopened()
+    upgraded.ensure_base(policy, "/models/ember", "b" * 64)
+    assert f"{policy}@2, {policy}@3" in caplog.text
+    for version in (2, 3):
+        assert upgraded.fetch(upgraded.get(policy, version), tmp_path / "cache")
+    with pytest.raises(NotSigned):  # it never was champion
+        upgraded.fetch(upgraded.get(policy, 4), tmp_path / "cache")
+
+    late = backend.upload(policy, make_adapter("late"), {"base_sha256": "b" * 64, "sha256": "a"})
+    backend.move_alias(policy, "champion", late)
+    again = backend.reopened()
+    again.ensure_base(policy, "/models/ember", "b" * 64)
+    with pytest.raises(NotSigned):
+        again.fetch(again.get(policy, late), tmp_path / "cache")
+
+
+def test_the_signing_key_is_rotated_under_what_it_signed(
+    backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make, tmp_path: Path
+) -> None:
+    with_base(registry, policy)
+    before = registry.register(policy, make_adapter(), parent=1, lineage={"rule": "pg"})
+    unsigned = backend.upload(policy, make_adapter("evil"), {"sha256": "a" * 64})
+    assert backend.reopened().rotate_signing_key() >= 1
+    after = registry.get(policy, 2)
+    assert after.signature != before.signature
+    assert registry.fetch(after, tmp_path / "cache")
+    with pytest.raises(NotSigned):  # what the old key had signed, brought back
+        registry.fetch(before, tmp_path / "cache")
+    with pytest.raises(NotSigned):
+        registry.fetch(registry.get(policy, unsigned), tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("tag", "value"), [("parent", "one"), ("metrics", "{")])
+def test_tags_that_are_not_ours_are_an_error_of_that_version_alone(
+    backend: Backend,
+    registry: PolicyRegistry,
+    policy: str,
+    make_adapter: Make,
+    tag: str,
+    value: str,
+) -> None:
+    with_base(registry, policy)
+    brought = backend.upload(policy, make_adapter(), {tag: value})
+    backend.move_alias(policy, "challenger", brought)
+    with pytest.raises(RegistryError, match="not ours"):
+        registry.get(policy, brought)
+    assert [version.version for version in registry.versions(policy)] == [1]
+    assert registry.get(policy, 1).aliases == ("champion",)

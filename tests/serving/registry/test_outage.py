@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from burnish.serving.registry import PolicyRegistry, RegistryError, StubRegistry, UnknownVersion
+from burnish.serving.registry import (
+    PolicyRegistry,
+    RegistryError,
+    StubRegistry,
+    UnknownVersion,
+    signing_keys,
+)
 
 from tests.serving.conftest import closed_port
 
 
-def test_a_server_that_is_away_is_a_registry_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_away_is_a_registry_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://127.0.0.1:{closed_port()}"
     with pytest.raises(RegistryError) as caught:
-        PolicyRegistry(f"http://127.0.0.1:{closed_port()}").champion_version("default")
+        PolicyRegistry(uri, keys=signing_keys(tmp_path)).champion_version("default")
     assert not isinstance(caught.value, UnknownVersion)
 
 
