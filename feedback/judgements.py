@@ -33,6 +33,7 @@ class Judgement:
     id: str
     tenant: str
     user: str | None
+    key_id: str | None = None  # the API key that sent it
     interaction_id: str
     choice: int = 0
     session_id: str | None = None  # set where the session was judged

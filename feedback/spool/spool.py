@@ -65,7 +65,7 @@ COMMIT;
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an event. `unchanged` and `retracted`: nothing new was stored."""
+    """What became of an event. `unchanged`: this server had heard the same before."""
 
     event_id: str
     status: Status
@@ -136,7 +136,11 @@ class Spool:
 
     def submit(self, entries: Sequence[tuple[str, str, Event]]) -> Future[list[Receipt]]:
         """The same for callers without an event loop."""
-        pairs = [(event, encode(event, topic, key)) for topic, key, event in entries]
+        pairs = [
+            (event, encode(event, topic, key))
+            for topic, key, given in entries
+            for event in [given.accepted(given.time) if isinstance(given, FeedbackEvent) else given]
+        ]
         for event, record in pairs:
             if record.size > self.max_event_bytes:
                 raise EventTooLarge(
@@ -145,17 +149,17 @@ class Spool:
         size = sum(record.size for _, record in pairs)
         return self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
 
-    async def retract(self, tenant: str, feedback_id: str) -> RetractionEvent | None:
-        """Take a judgement back by its id. None if this spool knows no such judgement."""
+    async def retract(
+        self, tenant: str, feedback_id: str, interaction_id: str | None = None
+    ) -> RetractionEvent:
+        """Take a judgement back by its id, also one that was accepted on another server."""
         row = self.find(tenant, feedback_id)
-        if row is None:
-            return None
         event = RetractionEvent(
             id=f"ret-{uuid.uuid4().hex}",
             tenant=tenant,
             feedback_id=feedback_id,
-            interaction_id=row.event.interaction_id,
-            session_id=row.event.session_id,
+            interaction_id=row.event.interaction_id if row else interaction_id,
+            session_id=row.event.session_id if row else None,
         )
         await self.append(event.topic, event.key, event)
         return event
@@ -281,24 +285,23 @@ class Spool:
             self._closed = True
 
     def _store(self, db: sqlite3.Connection, event: Event, record: StreamRecord) -> Receipt:
-        status: Status = "stored"
+        accepted, status = event, "stored"
         match event:
             case FeedbackEvent():
-                standing, status = self._ledger.judge(db, event)
-                if standing.revision != event.revision:
-                    record = encode(standing, record.topic, record.key)
+                accepted, status = self._ledger.judge(db, event)
             case RetractionEvent():
-                status = self._ledger.retract(db, event)
+                accepted, status = self._ledger.retract(db, event)
             case InteractionEvent():
                 pass
-        if status in ("stored", "replaced"):
-            headers = json.dumps(dict(record.headers))
-            db.execute(
-                "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
-                (record.topic, record.key, headers, record.value, record.size),
-            )
-            self._moved_bytes += record.size
-            self._moved_count += 1
+        if accepted != event:
+            record = encode(accepted, record.topic, record.key)
+        headers = json.dumps(dict(record.headers))
+        db.execute(
+            "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
+            (record.topic, record.key, headers, record.value, record.size),
+        )
+        self._moved_bytes += record.size
+        self._moved_count += 1
         return Receipt(record.event_id, status)
 
     def _remove(self, db: sqlite3.Connection, seq: int) -> None:

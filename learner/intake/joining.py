@@ -139,6 +139,7 @@ def _judgement(
         id=row.id,
         tenant=row.tenant,
         user=row.user,
+        key_id=row.key_id,
         interaction_id=interaction,
         choice=choice,
         session_id=row.session_id,
@@ -243,12 +244,14 @@ def _judgement_rows(
 def _retracted(
     session: Session, rows: Mapping[str, Sequence[JudgementRow]]
 ) -> set[tuple[str, str]]:
-    keys = sorted({(row.tenant, row.id) for judged in rows.values() for row in judged})
+    """Those taken back after they were given; what was given again afterwards is not among them."""
+    given = {(row.tenant, row.id): row.time for judged in rows.values() for row in judged}
     column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
     found: set[tuple[str, str]] = set()
-    for part in slices(keys):
-        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(part))
-        found.update((tenant, key) for tenant, key in session.execute(query))
+    for part in slices(sorted(given)):
+        for row in session.scalars(select(RetractionRow).where(column.in_(part))):
+            if row.time >= given[row.tenant, row.feedback_id]:
+                found.add((row.tenant, row.feedback_id))
     return found
 
 

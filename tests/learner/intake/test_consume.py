@@ -95,7 +95,9 @@ def test_a_revision_replaces_and_an_older_one_does_not_come_back(database, strea
 
 
 @pytest.mark.parametrize("first", ["feedback", "retraction"])
-def test_a_retraction_is_final_in_either_order(database, stream, take, first):
+def test_a_retraction_takes_back_what_was_given_before_in_either_order(
+    database, stream, take, first
+):
     events = [encode(thumbs(1)), encode(retraction(1))]
     stream.publish([encode(interaction(1))])
     for event in events if first == "feedback" else events[::-1]:
