@@ -44,6 +44,11 @@ class LearnerSettings(StreamSettings):
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
+    unmatched_after: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds after which a judgement without an answer is reported",
+    )
     min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"

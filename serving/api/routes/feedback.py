@@ -10,7 +10,7 @@ import hashlib
 import uuid
 from typing import Annotated, Any
 
-from burnish.feedback.contract import FEEDBACK
+from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id
@@ -20,8 +20,10 @@ from burnish.serving.api.errors import ApiError, from_validation
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import RedisError
 
 MAX_BATCH = 500
+FeedbackId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class FeedbackIn(BaseModel):
@@ -76,11 +78,29 @@ def router(auth: Auth) -> APIRouter:
         standing = service.spool.judgements(who.tenant, target)
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
+    @api.get("/{feedback_id:path}")
+    async def fate(
+        request: Request, feedback_id: FeedbackId, who: Principal = caller
+    ) -> dict[str, Any]:
+        """A judgement that this server accepted, whether it stands, and why it counts nothing."""
+        service = service_of(request)
+        row = service.spool.find(who.tenant, feedback_id)
+        if row is None:
+            message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
+            raise ApiError(404, message, param="id", code="feedback_not_found")
+        redis: Any = service.redis
+        try:
+            why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
+        except RedisError:
+            why = None  # the learner is away, and with it what it would tell
+        problem = why.decode() if isinstance(why, bytes) else why
+        return {**_shown(row.event), "state": row.state, "problem": problem}
+
     @api.delete("/{feedback_id:path}")
     async def retract(
         request: Request,
         response: Response,
-        feedback_id: Annotated[str, Path(min_length=1, max_length=200)],
+        feedback_id: FeedbackId,
         interaction_id: str | None = None,
         who: Principal = caller,
     ) -> dict[str, Any]:

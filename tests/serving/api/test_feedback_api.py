@@ -141,6 +141,24 @@ def test_what_another_server_accepted_is_taken_back_here(running: Running) -> No
     assert running.http("DELETE", f"/v1/feedback/{'x' * 201}").status_code == 400
 
 
+def test_a_vote_is_told_its_fate(running: Running) -> None:
+    interaction = running.say("Hi").id
+    given = give(running, interaction_id=interaction, **THUMB).json()["id"]
+
+    def fate() -> tuple[str, str]:
+        shown = running.http("GET", f"/v1/feedback/{given}").json()
+        assert (shown["id"], shown["value"], shown["problem"]) == (given, "up", None)
+        return shown["state"], shown["interaction_id"]
+
+    assert fate() == ("stands", interaction)
+    give(running, interaction_id=interaction, name="thumbs", value="down")
+    assert fate() == ("superseded", interaction)
+    running.http("DELETE", f"/v1/feedback/{given}")
+    assert fate() == ("retracted", interaction)
+    unknown = running.http("GET", "/v1/feedback/never-given")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "id")
+
+
 def test_a_full_spool_says_come_back_later(running: Running) -> None:
     interaction = running.say("Hi").id
     running.service.spool.max_bytes = 1
