@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings
+from burnish.feedback.trust import TrustPolicy
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -76,6 +77,19 @@ class LearnerSettings(StreamSettings):
         default=1000, ge=0, description="versions after which an answer is too old"
     )
 
+    key_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="most that one API key may have of its tenant's votes in an hour, by weight",
+    )
+    tenant_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="most that one tenant may have of all votes in an hour, by weight",
+    )
+
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
@@ -124,6 +138,10 @@ class LearnerSettings(StreamSettings):
     @property
     def registry(self) -> str:
         return self.mlflow_uri or f"sqlite:///{self.data_dir.resolve()}/mlflow/mlflow.db"
+
+    @property
+    def trust(self) -> TrustPolicy:
+        return TrustPolicy(key_share=self.key_share, tenant_share=self.tenant_share)
 
     @property
     def checkpoints(self) -> Path:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from burnish.feedback.judgements import Judgement, standing
+from burnish.feedback.judgements import Judgement, own_first, standing
 from burnish.feedback.rewards import worth_of
 from burnish.learner.database import (
     CompletionRow,
@@ -119,13 +119,15 @@ def _standing(
     retracted = _retracted(session, rows)
     sizes = _session_sizes(session, interactions)
     return {
-        (key, choice): standing(
-            [
-                _judgement(row, key, choice, sizes)
-                for row in rows[key]
-                if row.session_id is not None or row.choice == choice
-            ],
-            retracted,
+        (key, choice): own_first(
+            standing(
+                [
+                    _judgement(row, key, choice, sizes)
+                    for row in rows[key]
+                    if row.session_id is not None or row.choice == choice
+                ],
+                retracted,
+            )
         )
         for key in interactions
         for choice in choices[key]

@@ -49,7 +49,7 @@ def load_training_data(
         raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
     features = features_of(database, model, judged)
     expected = expected_rewards(settings.reward_model, rule_state, features)
-    trusted = experience.weigh_by_trust(judged, expected)
+    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
     return TrainingData(
