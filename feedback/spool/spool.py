@@ -18,8 +18,9 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,7 @@ class Spool:
         """The oldest events that wait for the stream; they stay until deleted."""
         taken: list[Spooled] = []
         room = max_bytes
-        with self._reading:
+        with self._read():
             rows = self._reader.execute(
                 "SELECT seq, topic, key, headers, value, bytes FROM outbox ORDER BY seq LIMIT ?",
                 (n,),
@@ -220,13 +221,13 @@ class Spool:
 
     def refused(self) -> list[tuple[int, str, str]]:
         """What was put aside: (seq, topic, reason)."""
-        with self._reading:
+        with self._read():
             found = self._reader.execute("SELECT seq, topic, reason FROM refused ORDER BY seq")
             return found.fetchall()
 
     def find(self, tenant: str, feedback_id: str) -> LedgerRow | None:
         """A judgement by id, whether it stands or not."""
-        with self._reading:
+        with self._read():
             return self._ledger.find(self._reader, tenant, feedback_id)
 
     def get(self, tenant: str, feedback_id: str) -> FeedbackEvent | None:
@@ -236,8 +237,16 @@ class Spool:
 
     def judgements(self, tenant: str, interaction_id: str) -> list[FeedbackEvent]:
         """The judgements that stand on an interaction (or a session, by its id)."""
-        with self._reading:
+        with self._read():
             return self._ledger.on(self._reader, tenant, interaction_id)
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        with self._reading:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise SpoolError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Finish what was submitted, then let go of the file."""

@@ -40,6 +40,10 @@ def load_training_data(
         )
         prompts = experience.prompts(session, policy, PROMPTS)
     max_prompt = settings.max_prompt_tokens
+    # Answers of another tokenizer, from before the base was changed, say nothing to this one.
+    vocabulary = model.model.get_input_embeddings().num_embeddings
+    judged = [e for e in judged if max(*e.prompt_ids, *e.token_ids) < vocabulary]
+    prompts = [prompt for prompt in prompts if max(prompt) < vocabulary]
     judged = [
         e
         for e in judged

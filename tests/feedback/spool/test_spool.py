@@ -214,6 +214,28 @@ async def test_what_was_superseded_stands_when_it_is_said_again(spool: Spool) ->
     assert [event.id for event in waiting(spool)] == ["f1", "f2", "f1"]
 
 
+async def test_a_job_that_fails_costs_neither_the_others_nor_the_writer(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path / "spool.db")
+    await post(spool, thumbs())
+    spool.close()
+    with sqlite3.connect(tmp_path / "spool.db") as db:
+        db.execute("UPDATE ledger SET body = 'no JSON'")
+    db.close()
+    spool = Spool(tmp_path / "spool.db")
+    good, bad, also = (
+        spool.submit([(event.topic, event.key, event)])
+        for event in (thumbs(id="f2"), thumbs(), thumbs(id="f3"))
+    )
+    assert good.result(5)[0].status == also.result(5)[0].status == "stored"
+    with pytest.raises(SpoolError, match="JSON"):
+        bad.result(5)
+    await post(spool, thumbs(id="f4"))
+    assert spool.waiting() == 4
+    spool.close()
+
+
 async def test_old_judgements_are_let_go(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db", ledger_days=1)
     await post(spool, thumbs())
