@@ -16,6 +16,7 @@ CELERY_PREFIX = "burnish:celery:"
 LEASE_PREFIX = "burnish:lease:"
 FENCE_PREFIX = "burnish:fence:"
 TICKS_KEY = "burnish:ticks"
+UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 # Celery's queues, and the tasks by the name they are sent under.
 INTAKE_QUEUE = "intake"

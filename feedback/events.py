@@ -8,7 +8,7 @@ CloudEvents in binary mode, attributes in `ce_*` headers and the body as JSON.
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
@@ -37,8 +37,18 @@ JudgementName = Literal["thumbs", "score", "comment", "correction", "signal"]
 Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+
+
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def later(time: datetime, than: datetime | None) -> datetime:
+    """`time`, or a microsecond after `than` where the clock has not come that far: what a hybrid
+    logical clock does (Kulkarni et al., 2014), so that a clock set back reorders nothing."""
+    return time if than is None or time > than else than + _TICK
 
 
 class _Event(BaseModel):
@@ -136,8 +146,12 @@ class FeedbackEvent(_Event):
     value: float | str
     rationale: str | None = None
     metadata: dict[str, Any] = {}
+    key_id: str | None = None
+    """Which API key sent it, as a digest; None without keys, and in older events."""
     revision: int = Field(default=0, ge=0)
-    """Counts the bodies sent under one id; the spool sets it. The highest stands."""
+    """Tells the bodies sent under one id apart: microseconds since the epoch of `time`, which the
+    spool sets. Older events count from 0. Of one id the last by (`time`, `revision`) stands,
+    whichever server accepted it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -164,6 +178,10 @@ class FeedbackEvent(_Event):
     def event_id(self) -> str:
         return event_id_of(self.tenant, self.id, self.revision)
 
+    def accepted(self, time: datetime) -> Self:
+        """The same judgement as accepted at `time`."""
+        return self.model_copy(update={"time": time, "revision": (time - _EPOCH) // _TICK})
+
     @property
     def place(self) -> Place:
         """Where one judgement stands at a time: the next one here replaces this one."""
@@ -173,7 +191,8 @@ class FeedbackEvent(_Event):
 
 
 class RetractionEvent(_Event):
-    """Someone took a judgement back. Final for that feedback id, even when it arrives first."""
+    """Someone took a judgement back: all that was accepted under that feedback id until `time`,
+    even what arrives later. A judgement accepted afterwards counts again."""
 
     type: ClassVar[str] = "burnish.retraction.v1"
     topic: ClassVar[str] = FEEDBACK

@@ -2,14 +2,17 @@
 
 One rule for all who ask what counts: the ledger that answers `GET /v1/feedback`, and the join that
 makes experience. An answer and the session it belongs to are two things, so a judgement of the one
-never replaces a judgement of the other. People without a name cannot be told apart and count as one
+never replaces a judgement of the other; for an answer that somebody judged by itself, what they said
+of its session does not count (`own_first`). People without a name cannot be told apart and count as one
 person. A judgement that was taken back leaves nothing standing in its place: the one that it had
 replaced does not return.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+VERDICTS = frozenset({"thumbs", "score", "correction"})
 
 
 class Place(NamedTuple):
@@ -33,6 +36,7 @@ class Judgement:
     id: str
     tenant: str
     user: str | None
+    key_id: str | None = None  # the API key that sent it
     interaction_id: str
     choice: int = 0
     session_id: str | None = None  # set where the session was judged
@@ -88,6 +92,23 @@ def standing(
         last[judgement.place] = judgement
     kept = (j for j in last.values() if (j.tenant, j.id) not in retracted)
     return sorted(kept, key=_order)
+
+
+def own_first(judgements: Sequence[Judgement]) -> list[Judgement]:
+    """Those of one answer without what its judges said of its session, where they judged the answer
+    itself: the particular beats the general, in whatever order they came. Signals are no verdict."""
+    own = {
+        (judgement.tenant, judgement.user)
+        for judgement in judgements
+        if judgement.session_id is None and judgement.name in VERDICTS
+    }
+    return [
+        judgement
+        for judgement in judgements
+        if judgement.session_id is None
+        or judgement.name not in VERDICTS
+        or (judgement.tenant, judgement.user) not in own
+    ]
 
 
 def _order(judgement: Judgement) -> tuple[float, int, str]:

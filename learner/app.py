@@ -30,6 +30,7 @@ from burnish.feedback.masking import mask_logs, masked
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
+from burnish.learner.intake.unmatched import tell
 from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
@@ -158,6 +159,8 @@ def intake() -> str | None:
     try:
         with lease:
             tick = consume(database(), stream(), lease)
+            with database().read() as session:
+                tell(session, client(), time.time() - settings().unmatched_after)
     except LeaseHeld:
         return None
     if tick is not None:

@@ -84,7 +84,8 @@ class CompletionRow(Base):
 
 
 class JudgementRow(Base):
-    """One feedback event in its highest revision, under the id its tenant knows it by."""
+    """The last feedback event of those sent under one id, by (`time`, `revision`). `key_id`: of the
+    API key that sent it."""
 
     __tablename__ = "judgement"
     __table_args__ = (
@@ -93,9 +94,10 @@ class JudgementRow(Base):
     )
     tenant: Mapped[str] = mapped_column(primary_key=True)
     id: Mapped[str] = mapped_column(primary_key=True)
-    revision: Mapped[int]
+    revision: Mapped[int] = mapped_column(BigInteger)
     time: Mapped[float]
     user: Mapped[str | None]
+    key_id: Mapped[str | None]
     interaction_id: Mapped[str | None]
     session_id: Mapped[str | None]
     choice: Mapped[int]
@@ -106,12 +108,22 @@ class JudgementRow(Base):
 
 
 class RetractionRow(Base):
-    """Kept apart from the judgement, since it may arrive first; it is final."""
+    """Kept apart from the judgement, since it may arrive first: what was given under this id until
+    `time` is taken back."""
 
     __tablename__ = "retraction"
     tenant: Mapped[str] = mapped_column(primary_key=True)
     feedback_id: Mapped[str] = mapped_column(primary_key=True)
     time: Mapped[float]
+
+
+class UnmatchedRow(Base):
+    """A judgement whose answer or session has not arrived (yet): since when it waits."""
+
+    __tablename__ = "unmatched"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[float] = mapped_column(index=True)
 
 
 class ExperienceRow(Base):
@@ -179,6 +191,8 @@ class AttemptRow(Base):
     high_water: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[float]
     version: Mapped[int | None]
+    tries: Mapped[int] = mapped_column(server_default="0")
+    problem: Mapped[str | None] = mapped_column(Text)
 
 
 class VersionEventRow(Base):

@@ -71,7 +71,7 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
         # Without Redis it runs out by itself.
-        with suppress(redis.ConnectionError):
+        with suppress(redis.RedisError):
             self._redis.eval(_RELEASE, 1, self._key, self._secret)
 
     def check(self) -> None:
@@ -98,8 +98,10 @@ class Lease:
         while not self._stop.wait(self._milliseconds / 3000):
             try:
                 kept = self._redis.eval(_RENEW, 1, self._key, self._secret, self._milliseconds)
-            except redis.ConnectionError:
-                continue  # Redis may come back before the lease runs out; the fence decides
+            except redis.RedisError:
+                # It may be away, slow or loading, and come back before the lease runs out. Whether
+                # somebody else has taken it, the fence decides.
+                continue
             if not kept:
                 self._lost.set()
                 return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings
+from burnish.feedback.trust import TrustPolicy
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
@@ -44,6 +45,11 @@ class LearnerSettings(StreamSettings):
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
+    unmatched_after: float = Field(
+        default=300.0,
+        gt=0,
+        description="seconds after which a judgement without an answer is reported",
+    )
     min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"
@@ -69,6 +75,19 @@ class LearnerSettings(StreamSettings):
     history: int = Field(default=6144, ge=1, description="latest judged answers a tick learns from")
     max_staleness: int = Field(
         default=1000, ge=0, description="versions after which an answer is too old"
+    )
+
+    key_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="most that one API key may have of its tenant's votes in an hour, by weight",
+    )
+    tenant_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="most that one tenant may have of all votes in an hour, by weight",
     )
 
     learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
@@ -119,6 +138,10 @@ class LearnerSettings(StreamSettings):
     @property
     def registry(self) -> str:
         return self.mlflow_uri or f"sqlite:///{self.data_dir.resolve()}/mlflow/mlflow.db"
+
+    @property
+    def trust(self) -> TrustPolicy:
+        return TrustPolicy(key_share=self.key_share, tenant_share=self.tenant_share)
 
     @property
     def checkpoints(self) -> Path:

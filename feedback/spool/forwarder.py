@@ -66,10 +66,12 @@ class Forwarder:
                     self._stream.ensure_topics()
                     ready = True
                 moved = self._forward(self._spool.take(self._batch))
-            except (StreamError, SpoolError) as error:
-                if self.last_error is None:
-                    log.warning("events wait in the spool: %s", error)
-                self.last_error = str(error)
+            except Exception as error:
+                # The thread's top loop: without it everything accepted would wait for ever.
+                expected = isinstance(error, StreamError | SpoolError)
+                if self.last_error is None or not expected:
+                    log.warning("events wait in the spool: %s", error, exc_info=not expected)
+                self.last_error = str(error) if expected else f"{type(error).__name__}: {error}"
                 failures, ready = failures + 1, False
                 self._stopping.wait(self._pause(failures))
                 continue

@@ -50,6 +50,8 @@ class GroupCommit:
         self._thread.start()
 
     def put(self, job: Job) -> None:
+        # From here on nobody can cancel it: a result for a cancelled one would end the thread.
+        job.done.set_running_or_notify_cancel()
         self._jobs.put(job)
 
     def close(self) -> None:
@@ -82,19 +84,26 @@ class GroupCommit:
 
     def _commit(self, db: sqlite3.Connection, group: Sequence[Job]) -> None:
         results: list[Any] = []
-        failure: SpoolError | None = None
         try:
             db.execute("BEGIN IMMEDIATE")
             self._begin(db)
             results = [job.work(db) for job in group]
             db.execute("COMMIT")  # returns after the fsync
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001
+            # A job's own failure must neither end the thread that everyone writes through, nor be
+            # its neighbours': they are tried again, each alone.
             if db.in_transaction:
                 db.execute("ROLLBACK")
+            if len(group) > 1 and not isinstance(error, sqlite3.OperationalError):
+                for job in group:
+                    self._commit(db, [job])
+                return
             failure = SpoolError(f"{self._name}: {error}")
-        self._settle(group, failure is None)
-        for i, job in enumerate(group):
-            if failure is None:
-                job.done.set_result(results[i])
-            else:
+            failure.__cause__ = error
+            self._settle(group, False)
+            for job in group:
                 job.done.set_exception(failure)
+            return
+        self._settle(group, True)
+        for job, result in zip(group, results, strict=True):
+            job.done.set_result(result)

@@ -1,21 +1,24 @@
 """The feedback ledger: the tables behind "idempotent by id" and "the last write wins".
 
 One row per feedback id, in one of three states: it `stands`, it was `superseded` by a later
-judgement in the same place (judgements.py says which that is), or it was `retracted` (final: also
-for an id whose retraction came first). Judgements come in the order of their times here, so the
-last one to arrive is the last one given. Every statement runs inside the spool's transactions;
-nothing commits here.
+judgement in the same place (judgements.py says which that is), or it was `retracted`, until it is
+given again. What is entered gets a time after whatever it replaces here, even if the clock was set
+back, so that the readers of the stream, who go by those times, agree with the order of arrival.
+Other servers have ledgers of their own: between them their clocks decide, and what says nothing new
+here may do so there, so it is published all the same. Every statement runs inside the spool's
+transactions; nothing commits here.
 """
 
 import sqlite3
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
-from burnish.feedback.events import FeedbackEvent, RetractionEvent
+from burnish.feedback.events import FeedbackEvent, RetractionEvent, later
 
 State = Literal["stands", "superseded", "retracted"]
-Status = Literal["stored", "unchanged", "replaced", "retracted"]
+Status = Literal["stored", "unchanged", "replaced"]
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -51,19 +54,17 @@ class Ledger:
 
     def judge(self, db: sqlite3.Connection, event: FeedbackEvent) -> tuple[FeedbackEvent, Status]:
         """Enter a judgement. Returns it as it stands now, and what that meant."""
-        status: Status = "stored"
         found = db.execute(
             "SELECT state, body FROM ledger WHERE tenant = ? AND id = ?", (event.tenant, event.id)
         ).fetchone()
-        if found is not None:
-            state, body = found
-            if state == "retracted":
-                return event, "retracted"
-            known = FeedbackEvent.model_validate_json(body)
-            if _said(known) == _said(event):
-                return known, "unchanged"
-            event = event.model_copy(update={"revision": known.revision + 1})
+        event = event.accepted(later(event.time, self._last(db, event)))
+        status: Status = "stored"
+        if found is not None and found[0] != "retracted":
+            known = FeedbackEvent.model_validate_json(found[1])
             status = "replaced"
+            if _said(known) == _said(event):
+                # The same word, not a new one; but it is the last again.
+                event, status = event.model_copy(update={"revision": known.revision}), "unchanged"
         db.execute(
             "UPDATE ledger SET state = 'superseded' WHERE tenant = ? AND target = ?"
             " AND choice = ? AND user IS ? AND name = ? AND state = 'stands'",
@@ -72,26 +73,36 @@ class Ledger:
         db.execute(
             "INSERT OR REPLACE INTO ledger (tenant, target, choice, user, name, id, state, body, at)"
             " VALUES (?, ?, ?, ?, ?, ?, 'stands', ?, ?)",
-            (*event.place, event.id, event.model_dump_json(), time.time()),
+            (*event.place, event.id, event.model_dump_json(), event.time.timestamp()),
         )
         return event, status
 
-    def retract(self, db: sqlite3.Connection, event: RetractionEvent) -> Status:
+    def retract(
+        self, db: sqlite3.Connection, event: RetractionEvent
+    ) -> tuple[RetractionEvent, Status]:
+        """Take back what stands under an id, here or on another server."""
         place = (event.tenant, event.feedback_id)
-        found = db.execute("SELECT state FROM ledger WHERE tenant = ? AND id = ?", place).fetchone()
-        if found is None:
-            db.execute(
-                "INSERT INTO ledger (tenant, id, state, at) VALUES (?, ?, 'retracted', ?)",
-                (*place, time.time()),
-            )
-            return "stored"
-        if found[0] == "retracted":
-            return "unchanged"
+        found = db.execute(
+            "SELECT state, at FROM ledger WHERE tenant = ? AND id = ?", place
+        ).fetchone()
+        if found is not None:
+            event = event.model_copy(update={"time": later(event.time, _time(found[1]))})
         db.execute(
-            "UPDATE ledger SET state = 'retracted' WHERE tenant = ? AND id = ?",
-            place,
+            "INSERT INTO ledger (tenant, id, state, at) VALUES (?, ?, 'retracted', ?)"
+            " ON CONFLICT (tenant, id) DO UPDATE SET state = 'retracted', at = excluded.at",
+            (*place, event.time.timestamp()),
         )
-        return "stored"
+        return event, "unchanged" if found is not None and found[0] == "retracted" else "stored"
+
+    def _last(self, db: sqlite3.Connection, event: FeedbackEvent) -> datetime | None:
+        """When the last of what `event` replaces was accepted: under its id, and in its place."""
+        (at,) = db.execute(
+            "SELECT max(at) FROM (SELECT at FROM ledger WHERE tenant = ? AND id = ? UNION ALL"
+            " SELECT at FROM ledger WHERE tenant = ? AND target = ? AND choice = ? AND user IS ?"
+            " AND name = ?)",
+            (event.tenant, event.id, *event.place),
+        ).fetchone()
+        return None if at is None else _time(at)
 
     def find(self, db: sqlite3.Connection, tenant: str, feedback_id: str) -> LedgerRow | None:
         row = db.execute(
@@ -114,4 +125,8 @@ class Ledger:
 
 
 def _said(event: FeedbackEvent) -> dict[str, object]:
-    return event.model_dump(exclude={"time", "revision"})
+    return event.model_dump(exclude={"time", "revision", "key_id"})
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -18,8 +18,9 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ COMMIT;
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of an event. `unchanged` and `retracted`: nothing new was stored."""
+    """What became of an event. `unchanged`: this server had heard the same before."""
 
     event_id: str
     status: Status
@@ -136,7 +137,11 @@ class Spool:
 
     def submit(self, entries: Sequence[tuple[str, str, Event]]) -> Future[list[Receipt]]:
         """The same for callers without an event loop."""
-        pairs = [(event, encode(event, topic, key)) for topic, key, event in entries]
+        pairs = [
+            (event, encode(event, topic, key))
+            for topic, key, given in entries
+            for event in [given.accepted(given.time) if isinstance(given, FeedbackEvent) else given]
+        ]
         for event, record in pairs:
             if record.size > self.max_event_bytes:
                 raise EventTooLarge(
@@ -145,17 +150,17 @@ class Spool:
         size = sum(record.size for _, record in pairs)
         return self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
 
-    async def retract(self, tenant: str, feedback_id: str) -> RetractionEvent | None:
-        """Take a judgement back by its id. None if this spool knows no such judgement."""
+    async def retract(
+        self, tenant: str, feedback_id: str, interaction_id: str | None = None
+    ) -> RetractionEvent:
+        """Take a judgement back by its id, also one that was accepted on another server."""
         row = self.find(tenant, feedback_id)
-        if row is None:
-            return None
         event = RetractionEvent(
             id=f"ret-{uuid.uuid4().hex}",
             tenant=tenant,
             feedback_id=feedback_id,
-            interaction_id=row.event.interaction_id,
-            session_id=row.event.session_id,
+            interaction_id=row.event.interaction_id if row else interaction_id,
+            session_id=row.event.session_id if row else None,
         )
         await self.append(event.topic, event.key, event)
         return event
@@ -184,7 +189,7 @@ class Spool:
         """The oldest events that wait for the stream; they stay until deleted."""
         taken: list[Spooled] = []
         room = max_bytes
-        with self._reading:
+        with self._read():
             rows = self._reader.execute(
                 "SELECT seq, topic, key, headers, value, bytes FROM outbox ORDER BY seq LIMIT ?",
                 (n,),
@@ -216,13 +221,13 @@ class Spool:
 
     def refused(self) -> list[tuple[int, str, str]]:
         """What was put aside: (seq, topic, reason)."""
-        with self._reading:
+        with self._read():
             found = self._reader.execute("SELECT seq, topic, reason FROM refused ORDER BY seq")
             return found.fetchall()
 
     def find(self, tenant: str, feedback_id: str) -> LedgerRow | None:
         """A judgement by id, whether it stands or not."""
-        with self._reading:
+        with self._read():
             return self._ledger.find(self._reader, tenant, feedback_id)
 
     def get(self, tenant: str, feedback_id: str) -> FeedbackEvent | None:
@@ -232,8 +237,16 @@ class Spool:
 
     def judgements(self, tenant: str, interaction_id: str) -> list[FeedbackEvent]:
         """The judgements that stand on an interaction (or a session, by its id)."""
-        with self._reading:
+        with self._read():
             return self._ledger.on(self._reader, tenant, interaction_id)
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        with self._reading:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise SpoolError(f"{self.path}: {error}") from error
 
     def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
@@ -281,24 +294,23 @@ class Spool:
             self._closed = True
 
     def _store(self, db: sqlite3.Connection, event: Event, record: StreamRecord) -> Receipt:
-        status: Status = "stored"
+        accepted, status = event, "stored"
         match event:
             case FeedbackEvent():
-                standing, status = self._ledger.judge(db, event)
-                if standing.revision != event.revision:
-                    record = encode(standing, record.topic, record.key)
+                accepted, status = self._ledger.judge(db, event)
             case RetractionEvent():
-                status = self._ledger.retract(db, event)
+                accepted, status = self._ledger.retract(db, event)
             case InteractionEvent():
                 pass
-        if status in ("stored", "replaced"):
-            headers = json.dumps(dict(record.headers))
-            db.execute(
-                "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
-                (record.topic, record.key, headers, record.value, record.size),
-            )
-            self._moved_bytes += record.size
-            self._moved_count += 1
+        if accepted != event:
+            record = encode(accepted, record.topic, record.key)
+        headers = json.dumps(dict(record.headers))
+        db.execute(
+            "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
+            (record.topic, record.key, headers, record.value, record.size),
+        )
+        self._moved_bytes += record.size
+        self._moved_count += 1
         return Receipt(record.event_id, status)
 
     def _remove(self, db: sqlite3.Connection, seq: int) -> None:

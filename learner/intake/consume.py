@@ -8,6 +8,7 @@ consumer groups. One intake runs at a time, under a lease.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from burnish.learner.intake.rows import (
     judgement_row,
     without_nul,
 )
+from burnish.learner.intake.unmatched import list_unmatched, waiting_for
 from burnish.learner.lease import Lease
 from burnish.learner.ticks import Tick, intake_sentence
 from sqlalchemy import select, tuple_
@@ -73,6 +75,7 @@ class Touched:
     interactions: set[str] = field(default_factory=set)
     sessions: set[tuple[str, str]] = field(default_factory=set)  # (tenant, session) judged
     grown: set[tuple[str, str]] = field(default_factory=set)  # with one more answer
+    judgements: set[tuple[str, str]] = field(default_factory=set)  # (tenant, id) given or retracted
 
 
 def consume(
@@ -141,6 +144,8 @@ def upsert(session: Session, events: Sequence[Event]) -> Counts:
     _judgements(session, [e for e in events if isinstance(e, FeedbackEvent)], counts, touched)
     _retractions(session, [e for e in events if isinstance(e, RetractionEvent)], counts, touched)
     session.flush()
+    waiting = waiting_for(session, touched.interactions, touched.grown)
+    list_unmatched(session, touched.judgements | waiting)
     # A session's judgements are shared among its answers: one more answer concerns them all.
     judged = touched.sessions | judged_sessions(session, touched.grown)
     refresh(session, touched.interactions | interactions_of_sessions(session, judged))
@@ -176,13 +181,14 @@ def _judgements(
         known.update({(row.tenant, row.id): row for row in rows})
     for event in events:
         row = known.get((event.tenant, event.id))
-        if row is not None and row.revision >= event.revision:
+        if row is not None and (row.time, row.revision) >= _order(event):
             counts.repeats += 1
             continue
         counts.judgements += 1
         if row is not None:
             _touch(touched, row.tenant, row.interaction_id, row.session_id)
         known[event.tenant, event.id] = session.merge(judgement_row(event))
+        touched.judgements.add((event.tenant, event.id))
         _touch(touched, event.tenant, event.interaction_id, event.session_id)
 
 
@@ -190,21 +196,28 @@ def _retractions(
     session: Session, events: Sequence[RetractionEvent], counts: Counts, touched: Touched
 ) -> None:
     keys = [(event.tenant, event.feedback_id) for event in events]
-    known: set[tuple[str, str]] = set()
+    known: dict[tuple[str, str], float] = {}
     for part in slices(keys):
         column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
-        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(part))
-        known.update((tenant, key) for tenant, key in session.execute(query))
+        rows = session.scalars(select(RetractionRow).where(column.in_(part)))
+        known.update({(row.tenant, row.feedback_id): row.time for row in rows})
     for event, key in zip(events, keys, strict=True):
-        if key in known:
+        time = event.time.timestamp()
+        if known.get(key, -math.inf) >= time:
             counts.repeats += 1
             continue
-        known.add(key)
+        known[key] = time
         counts.retractions += 1
-        session.add(RetractionRow(tenant=key[0], feedback_id=key[1], time=event.time.timestamp()))
+        session.merge(RetractionRow(tenant=key[0], feedback_id=key[1], time=time))
+        touched.judgements.add(key)
         row = session.get(JudgementRow, key)
         if row is not None:
             _touch(touched, row.tenant, row.interaction_id, row.session_id)
+
+
+def _order(event: FeedbackEvent) -> tuple[float, int]:
+    """What says which of the bodies sent under one id is the last, wherever it was accepted."""
+    return event.time.timestamp(), event.revision
 
 
 def _touch(touched: Touched, tenant: str, interaction: str | None, session: str | None) -> None:

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from burnish.feedback.judgements import Judgement, standing
+from burnish.feedback.judgements import Judgement, own_first, standing
 from burnish.feedback.rewards import worth_of
 from burnish.learner.database import (
     CompletionRow,
@@ -119,13 +119,15 @@ def _standing(
     retracted = _retracted(session, rows)
     sizes = _session_sizes(session, interactions)
     return {
-        (key, choice): standing(
-            [
-                _judgement(row, key, choice, sizes)
-                for row in rows[key]
-                if row.session_id is not None or row.choice == choice
-            ],
-            retracted,
+        (key, choice): own_first(
+            standing(
+                [
+                    _judgement(row, key, choice, sizes)
+                    for row in rows[key]
+                    if row.session_id is not None or row.choice == choice
+                ],
+                retracted,
+            )
         )
         for key in interactions
         for choice in choices[key]
@@ -139,6 +141,7 @@ def _judgement(
         id=row.id,
         tenant=row.tenant,
         user=row.user,
+        key_id=row.key_id,
         interaction_id=interaction,
         choice=choice,
         session_id=row.session_id,
@@ -243,12 +246,14 @@ def _judgement_rows(
 def _retracted(
     session: Session, rows: Mapping[str, Sequence[JudgementRow]]
 ) -> set[tuple[str, str]]:
-    keys = sorted({(row.tenant, row.id) for judged in rows.values() for row in judged})
+    """Those taken back after they were given; what was given again afterwards is not among them."""
+    given = {(row.tenant, row.id): row.time for judged in rows.values() for row in judged}
     column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
     found: set[tuple[str, str]] = set()
-    for part in slices(keys):
-        query = select(RetractionRow.tenant, RetractionRow.feedback_id).where(column.in_(part))
-        found.update((tenant, key) for tenant, key in session.execute(query))
+    for part in slices(sorted(given)):
+        for row in session.scalars(select(RetractionRow).where(column.in_(part))):
+            if row.time >= given[row.tenant, row.feedback_id]:
+                found.add((row.tenant, row.feedback_id))
     return found
 
 

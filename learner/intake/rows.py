@@ -68,6 +68,7 @@ def judgement_row(event: FeedbackEvent) -> JudgementRow:
         revision=event.revision,
         time=event.time.timestamp(),
         user=without_nul(event.user),
+        key_id=without_nul(event.key_id),
         interaction_id=event.interaction_id,
         session_id=without_nul(event.session_id),
         choice=event.choice,

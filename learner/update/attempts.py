@@ -4,6 +4,7 @@
     registered   the version exists and its lineage is written; from here on the alias may move
     finished     the tick's line is written
     abandoned    the champion changed meanwhile, or there was nothing to learn
+    given up     it failed or died too often; `problem` says why
 
 Every change of state is a transaction that carries the lease's fencing token. An attempt's judgements
 count for its version only; the next attempt begins where its own parent ended, so along a line of
@@ -28,6 +29,8 @@ from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 
+MAX_TRIES = 3  # of one attempt
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -41,11 +44,21 @@ class Attempt:
     high_water: int
     started_at: float
     version: int | None
+    tries: int = 0
+    problem: str | None = None
 
     @classmethod
     def of(cls, row: AttemptRow) -> Attempt:
         return cls(
-            row.id, row.policy, row.state, row.parent, row.high_water, row.started_at, row.version
+            id=row.id,
+            policy=row.policy,
+            state=row.state,
+            parent=row.parent,
+            high_water=row.high_water,
+            started_at=row.started_at,
+            version=row.version,
+            tries=row.tries or 0,
+            problem=row.problem,
         )
 
 
@@ -64,7 +77,7 @@ class Attempts:
 
     def unfinished(self, champion: int) -> Attempt | None:
         """What a killed tick left unfinished, if it still fits this champion; others are
-        abandoned."""
+        abandoned, and one that killed its ticks is given up."""
         with self._database.read() as session:
             query = (
                 select(AttemptRow)
@@ -76,6 +89,9 @@ class Attempts:
             )
             unfinished = [Attempt.of(row) for row in session.scalars(query)]
         for attempt in unfinished:
+            if attempt.tries >= MAX_TRIES:
+                self.give_up(attempt, attempt.problem or "its process died each time")
+                continue
             if champion in (attempt.parent, attempt.version):
                 log.info("taking up attempt %s, which was left in %s", attempt.id, attempt.state)
                 return attempt
@@ -93,6 +109,7 @@ class Attempts:
                 return NotEnoughFeedback(
                     f"{len(fresh)} new judgements since the last update, "
                     f"{settings.min_feedback} make one worth it"
+                    + _given_up(session, self._policy, champion)
                 )
             judged = experience.count(session, self._policy)
             if judged < settings.min_experience:
@@ -141,6 +158,36 @@ class Attempts:
             _set_state(session, attempt, "finished", version)
             record(session, tick)
 
+    def count_try(self, attempt: Attempt) -> int:
+        """Count one more try, before it is made, since it may kill this process; returns how many."""
+        self._set(attempt, tries=attempt.tries + 1)
+        return attempt.tries + 1
+
+    def uncount_try(self, attempt: Attempt) -> None:
+        """The try failed by no fault of the attempt."""
+        self._set(attempt, tries=attempt.tries)
+
+    def note_problem(self, attempt: Attempt, problem: str) -> None:
+        self._set(attempt, problem=problem)
+
+    def give_up(self, attempt: Attempt, problem: str) -> None:
+        """Try it no more. Its judgements count again once enough new ones have come."""
+        log.error("attempt %s is given up after %d tries: %s", attempt.id, MAX_TRIES, problem)
+        self._set(attempt, state="given up", problem=problem)
+
+    def any_version(self) -> bool:
+        """Whether this policy ever got a version from here."""
+        with self._database.read() as session:
+            query = select(AttemptRow.id).where(
+                AttemptRow.policy == self._policy, AttemptRow.version.is_not(None)
+            )
+            return session.scalars(query.limit(1)).first() is not None
+
+    def _set(self, attempt: Attempt, **values: str | int) -> None:
+        with self._database.write() as session:
+            self._lease.fence(session)
+            session.execute(update(AttemptRow).where(AttemptRow.id == attempt.id).values(**values))
+
     def abandon(self, attempt: Attempt) -> None:
         with self._database.write() as session:
             self._lease.fence(session)
@@ -170,6 +217,18 @@ def _high_water_marks(session: Session, policy: str, champion: int) -> tuple[int
         .order_by(AttemptRow.high_water.desc())
     )
     return session.scalars(learnt).first() or 0, session.scalars(tried).first() or 0
+
+
+def _given_up(session: Session, policy: str, champion: int) -> str:
+    """What to add to the reason why nothing is trained, if the last attempt was given up."""
+    last = session.scalars(
+        select(AttemptRow)
+        .where(AttemptRow.policy == policy, AttemptRow.parent == champion)
+        .order_by(AttemptRow.started_at.desc())
+    ).first()
+    if last is None or last.state != "given up":
+        return ""
+    return f"; the last attempt was given up after {MAX_TRIES} tries: {last.problem}"
 
 
 def _set_state(session: Session, attempt: Attempt, state: str, version: int | None) -> None:

@@ -40,6 +40,10 @@ def load_training_data(
         )
         prompts = experience.prompts(session, policy, PROMPTS)
     max_prompt = settings.max_prompt_tokens
+    # Answers of another tokenizer, from before the base was changed, say nothing to this one.
+    vocabulary = model.model.get_input_embeddings().num_embeddings
+    judged = [e for e in judged if max(*e.prompt_ids, *e.token_ids) < vocabulary]
+    prompts = [prompt for prompt in prompts if max(prompt) < vocabulary]
     judged = [
         e
         for e in judged
@@ -49,7 +53,7 @@ def load_training_data(
         raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
     features = features_of(database, model, judged)
     expected = expected_rewards(settings.reward_model, rule_state, features)
-    trusted = experience.weigh_by_trust(judged, expected)
+    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
     return TrainingData(

@@ -14,9 +14,13 @@ repeated without harm. One process keeps model, engine and suite loaded between 
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version as package_version
+from pathlib import Path
 
 import redis
 import torch
@@ -28,22 +32,33 @@ from burnish.learner.gate.checks import GateLimits
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
-from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish
 from burnish.learner.training import checkpoint
-from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
-from burnish.learner.update.attempts import Attempt, Attempts, NotEnoughFeedback
+from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, TrainingProgress
+from burnish.learner.update.attempts import MAX_TRIES, Attempt, Attempts, NotEnoughFeedback
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
 from burnish.learner.update.registration import promote, register
 from burnish.learner.update.start import TrainingStart, fresh_adapter
 from burnish.learner.update.summary import summarise
 from burnish.serving.engine import LocalEngine
-from burnish.serving.registry import PolicyRegistry, PolicyVersion, signing_keys
+from burnish.serving.registry import (
+    PolicyRegistry,
+    PolicyVersion,
+    RegistryError,
+    UnknownVersion,
+    signing_keys,
+)
+from sqlalchemy.exc import OperationalError
+
+log = logging.getLogger(__name__)
 
 BLOCK_TOKENS = 16  # of the engine's cache
+# What stops a try without saying anything about the attempt: services away, a full disk.
+NOT_ITS_FAULT = (RegistryError, LeaseLost, redis.RedisError, OperationalError, OSError)
 
 
 class Learner:
@@ -100,6 +115,13 @@ class Learner:
         return tick
 
 
+@dataclass(frozen=True)
+class NoChampion:
+    """Why there is no version to learn on, and what mends it."""
+
+    reason: str
+
+
 class Update:
     """One tick for one policy, under its lease."""
 
@@ -111,19 +133,64 @@ class Update:
         self.began = time.monotonic()
 
     def run(self) -> Tick:
-        champion = self.registry.champion(self.policy) or self.registry.ensure_base(
-            self.policy, self.learner.model.path, self.learner.model.sha256
-        )
+        champion = self.champion()
+        if isinstance(champion, NoChampion):
+            return self.idle(champion.reason)
         attempt = self.attempts.unfinished(champion.version) or self.attempts.begin(
             champion.version, self.settings
         )
         if isinstance(attempt, NotEnoughFeedback):
             return self.idle(attempt.reason)
+        tries = self.attempts.count_try(attempt)
         try:
-            trained = self.train(attempt, champion)
+            return self.make_version(attempt, champion)
         except NothingToLearn as reason:
             self.attempts.abandon(attempt)
             return self.idle(str(reason))
+        except NOT_ITS_FAULT:
+            with suppress(LeaseLost):
+                self.attempts.uncount_try(attempt)
+            raise
+        except Exception as error:
+            # Whatever it is, it must not come back at every tick and keep later judgements waiting.
+            problem = f"{type(error).__name__}: {error}"
+            self.attempts.note_problem(attempt, problem)
+            if tries < MAX_TRIES:
+                raise
+            log.exception("the update of %s failed", self.policy)
+            self.attempts.give_up(attempt, problem)
+            return self.idle(
+                f"{problem}; given up after {tries} tries, its judgements count again with the next"
+            )
+
+    def champion(self) -> PolicyVersion | NoChampion:
+        """The version to learn on, made of the base where the policy is new."""
+        model = self.learner.model
+        found = self.registry.champion(self.policy)
+        if found is None:
+            if self.attempts.any_version() or self.is_registered():
+                return NoChampion(
+                    f"the registry names no champion of '{self.policy}': its alias was removed, or"
+                    " the version or the model deleted or renamed; promote a version to go on"
+                )
+            found = self.registry.ensure_base(self.policy, model.path, model.sha256)
+        if found.base_sha256 != model.sha256:
+            return NoChampion(
+                f"{found.ref} stands on another base model ({found.base_sha256[:12]} is registered,"
+                f" {model.sha256[:12]} is loaded): give BURNISH_MODEL the base of the policy, or the"
+                " new base a policy of its own"
+            )
+        return found
+
+    def is_registered(self) -> bool:
+        try:
+            return bool(self.registry.versions(self.policy))
+        except UnknownVersion:
+            return False
+
+    def make_version(self, attempt: Attempt, champion: PolicyVersion) -> Tick:
+        """Train, evaluate, register and perhaps promote. Raises NothingToLearn."""
+        trained = self.train(attempt, champion)
         report = self.evaluate(trained)
         events = self.attempts.events(attempt)
         version = register(
@@ -146,7 +213,7 @@ class Update:
     def train(self, attempt: Attempt, champion: PolicyVersion) -> Checkpoint:
         """The attempt's finished checkpoint: read, resumed or trained from the champion."""
         folder = self.checkpoints / attempt.id
-        saved = checkpoint.load(folder)
+        saved = self.saved(folder)
         if saved is not None and saved.progress.done:
             return saved
         start = TrainingStart.resume(saved) if saved else self.start(attempt, champion)
@@ -185,12 +252,22 @@ class Update:
             seed=self.settings.seed + attempt.parent,
         )
         parent = self.attempts.id_of_version(champion.version)
-        saved = checkpoint.load(self.checkpoints / parent) if parent else None
-        if saved is not None and saved.progress.base_sha256 == model.sha256:
+        saved = self.saved(self.checkpoints / parent) if parent else None
+        if saved is not None:
             return TrainingStart.child(saved, progress)
         folder = self.registry.fetch(champion, self.settings.data_dir / "fetched")
         adapter = load_adapter(folder) if folder else fresh_adapter(model, self.settings)
         return TrainingStart(adapter, progress)
+
+    def saved(self, folder: Path) -> Checkpoint | None:
+        """The checkpoint at `folder`, if it can be read and stands on the base that is loaded."""
+        try:
+            found = checkpoint.load(folder)
+        except CheckpointError as error:
+            log.error("a checkpoint is passed over: %s", error)
+            return None
+        base = self.learner.model.sha256
+        return found if found and found.progress.base_sha256 == base else None
 
     def evaluate(self, trained: Checkpoint) -> GateReport:
         """Put the trained adapter through the gate."""

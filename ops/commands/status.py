@@ -70,6 +70,14 @@ def learner_ticks(learner: Any, count: int) -> Table:
         table.add_row(
             clock_time(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", escape(summary)
         )
+    if learner.get("unmatched"):
+        table.add_row(
+            "",
+            "",
+            "",
+            f"{learner['unmatched']} judgements have met no answer and count nothing;"
+            " GET /v1/feedback/ID says why",
+        )
     if learner.get("why"):
         table.add_row("", "", "", escape(learner["why"]))
     return table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,16 +69,21 @@ class Adapters:
             if folder.name not in self._engine.adapters:
                 shutil.rmtree(folder)
 
-    def save_served(self, served: Iterable[ServedVersion]) -> None:
-        """Save which versions are served now, for the next start."""
-        content = {one.policy: asdict(one) for one in served}
+    def save_served(self, served: Iterable[ServedVersion], before: Mapping[str, int]) -> None:
+        """Save which versions are served now, and which were before, for the next start."""
+        content = {
+            "base": self._engine.model_sha256,
+            "served": {one.policy: asdict(one) for one in served},
+            "before": dict(before),
+        }
         self._folder.mkdir(parents=True, exist_ok=True)
         scratch = self._served_file.with_suffix(".new")
-        scratch.write_text(json.dumps({"base": self._engine.model_sha256, "served": content}))
+        scratch.write_text(json.dumps(content))
         scratch.replace(self._served_file)
 
-    def restore(self, policy: str) -> ServedVersion | None:
-        """Load the version of `policy` that was served last; None if none was, or on another base.
+    def restore(self, policy: str) -> tuple[ServedVersion, int | None] | None:
+        """Load the version of `policy` that was served last, and say which was before it; None if none
+        was, or on another base.
 
         Raises VersionUnavailable where it cannot be loaded.
         """
@@ -87,6 +92,7 @@ class Adapters:
             if saved["base"] != self._engine.model_sha256 or policy not in saved["served"]:
                 return None
             served = ServedVersion(**saved["served"][policy])
+            before = saved.get("before", {}).get(policy)
             if served.adapter is not None:
                 folder = self._folder / served.adapter
                 if adapter_sha256(folder) != served.sha256:
@@ -96,4 +102,4 @@ class Adapters:
             return None
         except (EngineError, ValueError, KeyError, TypeError, OSError) as error:
             raise VersionUnavailable(str(error)) from error
-        return served
+        return served, before

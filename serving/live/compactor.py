@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 from burnish.memory.compaction import POLICY, LearnedPolicy, Scorer, ScorerError
@@ -47,6 +48,7 @@ class LiveCompactor:
             if wanted is not None and wanted != self._version:
                 await asyncio.to_thread(self._registry.note_moves, POLICY)
                 self.policy.scorer = await asyncio.to_thread(self._load, wanted)
+                await asyncio.to_thread(self._sweep, wanted)
                 self._version = wanted
                 log.info("%s: deciding by version %d", POLICY, wanted)
             self.problem = None
@@ -62,7 +64,19 @@ class LiveCompactor:
             return Scorer.load()
         return Scorer.load(folder / ADAPTER_FILES[1], version.ref)
 
+    def _sweep(self, number: int) -> None:
+        """Delete what is loaded no more. The folder is this one's own: another's sweep would take
+        a fetched version away before it is read."""
+        for folder in self._cache.glob(f"{POLICY}@*"):
+            if folder.name != f"{POLICY}@{number}":
+                shutil.rmtree(folder, ignore_errors=True)
+
     async def _follow(self) -> None:
         while True:
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception as error:
+                # The task's top loop: whatever a registry holds must not end it.
+                log.exception("%s: cannot follow the registry", POLICY)
+                self.problem = f"{type(error).__name__}: {error}"
             await asyncio.sleep(self._poll_s)

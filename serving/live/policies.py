@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.serving.engine import Engine
+from burnish.serving.engine import Engine, EngineError
 from burnish.serving.live.adapters import Adapters, ServedVersion
 from burnish.serving.live.errors import UnknownModel, VersionUnavailable
 from burnish.serving.live.leases import Leases, VersionLease
@@ -122,7 +122,9 @@ class LivePolicies:
         for name in self._names:
             served = self._policies.setdefault(name, ServedPolicy())
             try:
-                served.champion = await asyncio.to_thread(self._adapters.restore, name)
+                restored = await asyncio.to_thread(self._adapters.restore, name)
+                if restored is not None:
+                    served.champion, served.before = restored
             except VersionUnavailable as error:
                 log.warning("%s: what was served last cannot be restored: %s", name, error)
             if served.champion is not None:
@@ -162,14 +164,17 @@ class LivePolicies:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
-            except (BaseMismatch, OSError) as error:  # such as a full disk
+            except Exception as error:
+                # The task's top loop: a full disk, or whatever a registry holds, must not end it.
+                expected = isinstance(error, BaseMismatch | OSError)
                 if self.problem is None:
-                    log.error("policies: %s", error)
-                self.problem = str(error)
+                    log.error("policies: %s", error, exc_info=not expected)
+                self.problem = str(error) if expected else f"{type(error).__name__}: {error}"
 
     async def _names_to_poll(self) -> list[str]:
         for name in self._names:
-            if name not in self._with_base:
+            # What is served was registered: if it is no more, that is for a person to mend.
+            if name not in self._with_base and self._policies[name].champion is None:
                 sha256 = self._engine.model_sha256
                 await asyncio.to_thread(self._registry.ensure_base, name, self._model_path, sha256)
                 self._with_base.add(name)
@@ -181,7 +186,12 @@ class LivePolicies:
 
     async def _poll_one(self, name: str, served: ServedPolicy) -> None:
         wanted = await asyncio.to_thread(self._registry.champion_version, name)
-        if wanted is None or (served.champion and wanted == served.champion.version):
+        if wanted is None:
+            if served.problem is None:
+                served.problem = await asyncio.to_thread(self._why_no_champion, name, served)
+                log.error("%s: %s", name, served.problem)
+            return
+        if served.champion and wanted == served.champion.version:
             served.problem = None
             return
         if served.broken.get(wanted, 0.0) > time.monotonic():
@@ -198,7 +208,35 @@ class LivePolicies:
             log.info("%s: now serving version %d", name, wanted)
         served.swap(fresh)
         self._sweep_soon()
-        await asyncio.to_thread(self._adapters.save_served, self.models())
+        before = {n: s.before for n, s in self._policies.items() if s.before is not None}
+        await asyncio.to_thread(self._adapters.save_served, self.models(), before)
+
+    def _why_no_champion(self, name: str, served: ServedPolicy) -> str:
+        """What happened to it in the registry, what that means, and what mends it."""
+        try:
+            self._registry.versions(name)
+            what = "has no champion: its alias was removed, or the version deleted"
+            mend = "promote a version"
+        except UnknownVersion:
+            what = "has no such model: it was deleted or renamed"
+            mend = "give it its name again, or promote version 1 to begin anew with the base"
+        number = served.champion.version if served.champion else None
+        goes_on = "" if number is None else f"; version {number} serves on, and newer ones wait"
+        return f"the registry {what}{goes_on}. To mend it, {mend}."
+
+    def begin_anew(self, name: str) -> None:
+        """Register the base as version 1 of a policy, if its model is gone. Blocks. Raises
+        RegistryError."""
+        try:
+            self._registry.versions(name)
+        except UnknownVersion:
+            self._registry.ensure_base(name, self._model_path, self._engine.model_sha256)
+
+    def served(self, name: str) -> list[int]:
+        """The versions of a policy that really served last, the latest first."""
+        served = self._policies.get(name, ServedPolicy())
+        champion = served.champion.version if served.champion else None
+        return [number for number in (champion, served.before) if number is not None]
 
     # Adapters
 
@@ -249,4 +287,7 @@ class LivePolicies:
                     self._pinned.popitem(last=False)
                 # What becomes needed meanwhile is either in this set or waits for the lock to be loaded.
                 needed = {one.ref for one in self._all_resident()} | self.leased
-                await asyncio.to_thread(self._adapters.sweep, needed)
+                try:
+                    await asyncio.to_thread(self._adapters.sweep, needed)
+                except (OSError, EngineError) as error:
+                    log.error("policies: what is needed no more stays for now: %s", error)

@@ -27,6 +27,7 @@ class ServedPolicy:
 
     champion: ServedVersion | None = None
     previous: ServedVersion | None = None
+    before: int | None = None  # the version that served before the champion, also before a restart
     problem: str | None = None  # why the champion alias is not what is served
     swapped_at: float | None = None
     swaps: int = 0
@@ -36,6 +37,7 @@ class ServedPolicy:
         """Make `fresh` the champion. No await, so no request sees an intermediate state."""
         if self.champion is not None:
             self.swaps += 1
+            self.before = self.champion.version
         self.previous, self.champion = self.champion, fresh
         self.swapped_at, self.problem = time.time(), None
         self.broken.clear()
@@ -46,7 +48,7 @@ class ServedPolicy:
         return PolicyStatus(
             policy=name,
             champion=self.champion.version if self.champion else None,
-            previous=self.previous.version if self.previous else None,
+            previous=self.before,
             resident=resident,
             problem=self.problem or registry_problem,
             swapped_at=self.swapped_at,

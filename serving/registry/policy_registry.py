@@ -17,7 +17,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -134,13 +134,22 @@ class PolicyRegistry:
         """Make `version` champion; the old champion becomes previous."""
         return self._move_champion(policy, version, "promote", who)
 
-    def rollback(self, policy: str, *, who: str | None = None) -> PolicyVersion:
-        """Swap champion and previous; a second call undoes the first."""
+    def rollback(
+        self, policy: str, *, who: str | None = None, served: Sequence[int] = ()
+    ) -> PolicyVersion:
+        """Back to the first of `served` that is not champion and still there: the versions that
+        really answered, the latest first. Else to `previous`, which may never have. A second call
+        undoes the first."""
         self.note_moves(policy)  # a champion set by hand has not updated `previous`
-        previous = self._store.alias(policy, PREVIOUS)
-        if previous is None:
-            raise NothingToRollBack(f"policy '{policy}' has no previous version to go back to")
-        return self._move_champion(policy, previous, "rollback", who)
+        champion = self._store.alias(policy, CHAMPION)
+        for version in (*served, self._store.alias(policy, PREVIOUS)):
+            if version is None or version == champion:
+                continue
+            try:
+                return self._move_champion(policy, version, "rollback", who)
+            except UnknownVersion:  # deleted meanwhile
+                continue
+        raise NothingToRollBack(f"policy '{policy}' has no previous version to go back to")
 
     def set_alias(self, policy: str, alias: str, version: int | None) -> None:
         """Point an alias (say, challenger) at a version; None removes it. Champion: use promote."""

@@ -1,6 +1,7 @@
 """Which judgement stands: the last of one person on one thing under one name."""
 
-from burnish.feedback.judgements import Judgement, standing
+import pytest
+from burnish.feedback.judgements import Judgement, own_first, standing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,18 @@ def test_a_judgement_of_the_session_does_not_replace_one_of_the_answer() -> None
     assert standing([own, session]) == [own, session]
     later = judged(value="up", time=3.0, session_id="s", share=0.1)
     assert standing([own, session, later]) == [own, later]
+
+
+@pytest.mark.parametrize("own_at", [1.0, 9.0])
+def test_for_an_answer_its_own_judgement_beats_the_sessions(own_at: float) -> None:
+    own = judged(value="up", time=own_at)
+    of_session = judged(value="down", time=5.0, session_id="s", share=0.1)
+    bens = judged(value="down", user="ben", time=5.0, session_id="s", share=0.1)
+    copied = judged("signal", "copied", time=6.0, session_id="s", share=0.1)
+    assert set(own_first([own, of_session, bens, copied])) == {own, bens, copied}
+    assert own_first([of_session, copied]) == [of_session, copied]
+    signal = judged("signal", "copied", time=own_at)
+    assert own_first([signal, of_session]) == [signal, of_session]
 
 
 def test_taking_a_judgement_back_does_not_revive_the_one_before() -> None:

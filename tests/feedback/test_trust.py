@@ -1,18 +1,19 @@
 """A malicious or hasty few weigh little; an honest many weigh what they should."""
 
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 from burnish.feedback.judgements import Judgement
-from burnish.feedback.trust import TrustPolicy, weigh
+from burnish.feedback.trust import Rater, TrustPolicy, weigh
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feedback.judged import judged, vote
 
-SMALL = TrustPolicy(user_votes=3, tenant_votes=8, window_s=100, burst_votes=4, burst_s=5)
+SMALL = TrustPolicy(user_votes=3, window_s=100, burst_votes=4, burst_s=5)
 
 Expected = list[float | None]
 VOTES = st.lists(
@@ -23,7 +24,8 @@ VOTES = st.lists(
             st.sampled_from(["i1", "i2", "i3"]),
             st.sampled_from([-1.0, 1.0, 0.2]),
             st.floats(0, 250),
-            tenant=st.sampled_from(["acme", "other"]),
+            tenant=st.sampled_from(["acme", "other", "third"]),
+            key_id=st.sampled_from(["k1", "k2", "k3", None]),
         ),
         st.one_of(st.none(), st.floats(-1, 1)),
     ),
@@ -49,7 +51,7 @@ def cast(
 def trust_of(
     votes: list[Judgement], expected: Sequence[float | None] | None = None
 ) -> dict[str, float]:
-    return {user: trust for (_, user), trust in weigh(votes, expected).trust.items()}
+    return {rater.user: trust for rater, trust in weigh(votes, expected).trust.items()}
 
 
 @given(VOTES)
@@ -72,22 +74,102 @@ def test_the_order_of_the_votes_makes_no_difference(given_votes, rng) -> None:
     assert [before[i] for i in order] == pytest.approx(list(after))
 
 
+def totals(votes: Sequence[Judgement], weights: Sequence[float], of) -> dict:
+    """The weight of each group within each window."""
+    found: dict = defaultdict(float)
+    for v, weight in zip(votes, weights, strict=True):
+        found[int(v.time / SMALL.window_s), *of(v)] += weight
+    return found
+
+
 @given(VOTES)
 def test_nobody_weighs_more_than_the_cap_in_a_window(given_votes) -> None:
     votes, _ = given_votes
     weights = weigh(votes, None, SMALL).weights
-    for window in range(3):
-        inside = [
-            (v, weight)
-            for v, weight in zip(votes, weights, strict=True)
-            if int(v.time / SMALL.window_s) == window
-        ]
-        for tenant in ("acme", "other"):
-            of_tenant = [pair for pair in inside if pair[0].tenant == tenant]
-            assert sum(weight for _, weight in of_tenant) <= SMALL.tenant_votes + 1e-9
-            for user in ("ann", "ben", "cid"):
-                own = [weight for v, weight in of_tenant if v.user == user]
-                assert sum(own) <= SMALL.user_votes + 1e-9
+    named = [(v, weight) for v, weight in zip(votes, weights, strict=True) if v.user]
+    of_raters = (
+        totals(*zip(*named, strict=True), lambda v: (v.tenant, v.user, v.key_id)) if named else {}
+    )
+    assert all(weight <= SMALL.user_votes + 1e-9 for weight in of_raters.values())
+
+
+@given(VOTES, st.sampled_from([0.4, 0.5, 0.8]))
+def test_no_tenant_and_no_key_has_more_than_its_share(given_votes, share: float) -> None:
+    votes, expected = given_votes
+    policy = replace(SMALL, key_share=share, tenant_share=share, user_votes=1)
+    weights = weigh(votes, expected, policy).weights
+    wholes = totals(votes, weights, lambda _: ())
+    tenants = totals(votes, weights, lambda v: (v.tenant,))
+    keys = totals(votes, weights, lambda v: (v.tenant, v.key_id))
+    for (window, tenant), weight in tenants.items():
+        rivals = [t for w, t in tenants if w == window]
+        fair = max(share, 1 / len(rivals)) if len(rivals) > 1 else 1.0
+        assert weight <= max(policy.user_votes, fair * wholes[window,]) + 1e-9, tenant
+    for (window, tenant, key), weight in keys.items():
+        rivals = [k for w, t, k in keys if (w, t) == (window, tenant)]
+        fair = max(share, 1 / len(rivals)) if len(rivals) > 1 else 1.0
+        assert weight <= max(policy.user_votes, fair * tenants[window, tenant]) + 1e-9, key
+
+
+@pytest.mark.parametrize("groups", ["key_id", "tenant"])
+def test_one_key_that_poses_as_a_crowd_weighs_as_much_as_all_others(groups: str) -> None:
+    honest = [vote(f"u{n}", f"h{n}", 1.0, n, **{groups: f"g{n % 3}"}) for n in range(600)]
+    crowd = [vote(f"fake{n}", f"f{n}", -1.0, n / 2, **{groups: "mallory"}) for n in range(5000)]
+    weighed = weigh(honest + crowd)
+    assert sum(weighed.weights[:600]) == pytest.approx(600)
+    assert sum(weighed.weights[600:]) == pytest.approx(600)
+    assert weighed.capped == 5000
+
+
+def test_who_is_alone_is_not_cut_and_a_tiny_rival_silences_nobody() -> None:
+    crowd = [vote(f"u{n}", f"h{n}", 1.0, n, key_id="backend") for n in range(1000)]
+    assert sum(weigh(crowd).weights) == pytest.approx(1000)
+    tester = vote("eve", "t", 1.0, key_id="tester")
+    weights = weigh([*crowd, tester]).weights
+    assert sum(weights[:-1]) == pytest.approx(TrustPolicy().user_votes)
+    assert weights[-1] == 1.0
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.integers(0, 60))
+def test_more_votes_of_a_key_never_make_it_weigh_less(mine: int, more: int, others: int) -> None:
+    policy = replace(SMALL, user_votes=1)
+
+    def total(count: int) -> float:
+        own = [vote(f"m{n}", f"m{n}", 1.0, key_id="mine") for n in range(count)]
+        rest = [vote(f"o{n}", f"o{n}", 1.0, key_id="other") for n in range(others)]
+        return sum(weigh(own + rest, None, policy).weights[:count])
+
+    assert total(mine + more) >= total(mine) - 1e-9
+
+
+def test_voting_as_somebody_else_harms_only_that_name_under_that_key() -> None:
+    own = [vote("ann", f"i{n}", 1.0, n * 60.0, key_id="ann's") for n in range(10)]
+    posed = [vote("ann", f"x{n}", -1.0, n * 0.1, key_id="mallory's") for n in range(50)]
+    weighed = weigh(own + posed)
+    assert weighed.quarantined_users == {Rater("acme", "ann", "mallory's")}
+    assert weighed.weights[:10] == pytest.approx([1.0] * 10)
+
+
+def test_quarantine_holds_for_whatever_the_rater_says_of_those_answers() -> None:
+    burst = [vote("ann", f"b{n}", 1.0, n * 0.1) for n in range(31)]
+    after = [
+        judged("signal", "copied", interaction_id="b3", time=500.0),
+        judged("signal", "copied", interaction_id="b3", time=50_000.0),
+        vote("ann", "new", 1.0, 1000.0),
+        vote("ann", "next day", 1.0, 90_000.0),
+        judged("signal", "copied", "ben", interaction_id="b3", time=500.0),
+    ]
+    weights = weigh(burst + after).weights[31:]
+    assert [weight > 0 for weight in weights] == [False, False, False, True, True]
+
+
+def test_a_judgement_of_a_long_session_is_one_judgement() -> None:
+    session = [
+        judged(id="fb", interaction_id=f"i{n}", session_id="s", share=1 / 300) for n in range(300)
+    ]
+    weighed = weigh(session)
+    assert (weighed.quarantined, weighed.capped) == (0, 0)
+    assert weighed.weights == pytest.approx([1.0] * 300)
 
 
 def test_what_says_neither_good_nor_bad_weighs_nothing_and_uses_up_no_cap() -> None:
@@ -103,7 +185,7 @@ def test_a_burst_is_quarantined_and_the_rest_of_the_user_is_not() -> None:
     ben = [vote("ben", f"c{n}", 1.0, 10_000 + n * 0.1) for n in range(20)]
     weighed = weigh(slow + burst + ben, None, TrustPolicy())
     assert weighed.quarantined == 50
-    assert weighed.quarantined_users == {("acme", "ann")}
+    assert weighed.quarantined_users == {Rater("acme", "ann")}
     assert all(weight > 0 for weight in weighed.weights[:10])
     assert all(weight == 0 for weight in weighed.weights[10:60])
     assert all(weight > 0 for weight in weighed.weights[60:])

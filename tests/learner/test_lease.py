@@ -1,3 +1,4 @@
+import threading
 from itertools import pairwise
 
 import pytest
@@ -60,6 +61,29 @@ def test_who_held_on_too_long_is_told_and_cannot_write(sqlite: Database, lease_o
         with pytest.raises(LeaseLost), sqlite.write() as session:
             slow.fence(session)
         eventually(lambda: lost(slow))
+
+
+@pytest.mark.parametrize(
+    "error", [redis.TimeoutError("slow"), redis.BusyLoadingError("loading"), redis.ResponseError()]
+)
+def test_renewing_goes_on_when_redis_fails_for_a_moment(
+    sqlite: Database, lease_on, redis_client, monkeypatch, error: redis.RedisError
+):
+    failed = threading.Event()
+    renew = redis_client.eval
+
+    def fail_once(*arguments):
+        if not failed.is_set():
+            failed.set()
+            raise error
+        return renew(*arguments)
+
+    with lease_on(sqlite, seconds=0.6) as lease:
+        monkeypatch.setattr(redis_client, "eval", fail_once)
+        assert failed.wait(5)
+        before = lifetime(redis_client)
+        eventually(lambda: lifetime(redis_client) > before)
+        lease.check()
 
 
 def test_leaving_does_not_free_what_another_holds_by_now(sqlite: Database, lease_on, redis_client):

@@ -6,10 +6,11 @@ tenant's keys received it, so nothing is looked up. Left out: what a judgement i
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from typing import Annotated, Any
 
-from burnish.feedback.contract import FEEDBACK
+from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id
@@ -17,10 +18,12 @@ from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, from_validation
 from burnish.serving.api.service import Service, service_of
-from fastapi import APIRouter, Body, Depends, Request
+from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from redis.exceptions import RedisError
 
 MAX_BATCH = 500
+FeedbackId = Annotated[str, Path(min_length=1, max_length=200)]
 
 
 class FeedbackIn(BaseModel):
@@ -75,18 +78,43 @@ def router(auth: Auth) -> APIRouter:
         standing = service.spool.judgements(who.tenant, target)
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
+    @api.get("/{feedback_id:path}")
+    async def fate(
+        request: Request, feedback_id: FeedbackId, who: Principal = caller
+    ) -> dict[str, Any]:
+        """A judgement that this server accepted, whether it stands, and why it counts nothing."""
+        service = service_of(request)
+        row = service.spool.find(who.tenant, feedback_id)
+        if row is None:
+            message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
+            raise ApiError(404, message, param="id", code="feedback_not_found")
+        redis: Any = service.redis
+        try:
+            why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
+        except RedisError:
+            why = None  # the learner is away, and with it what it would tell
+        problem = why.decode() if isinstance(why, bytes) else why
+        return {**_shown(row.event), "state": row.state, "problem": problem}
+
     @api.delete("/{feedback_id:path}")
     async def retract(
-        request: Request, feedback_id: str, who: Principal = caller
+        request: Request,
+        response: Response,
+        feedback_id: FeedbackId,
+        interaction_id: str | None = None,
+        who: Principal = caller,
     ) -> dict[str, Any]:
+        """Take back a judgement of this tenant's, on whichever server it was accepted: 200 where
+        this one knows it, else 202, since it is taken back where it is known."""
         service = service_of(request)
+        if interaction_id is not None:
+            _check_own(service, who, interaction_id, "interaction_id")
+        known = service.spool.find(who.tenant, feedback_id) is not None
+        response.status_code = 200 if known else 202
         try:
-            retraction = await service.spool.retract(who.tenant, feedback_id)
+            await service.spool.retract(who.tenant, feedback_id, interaction_id)
         except FeedbackError as error:
             raise _refusal(error) from error
-        if retraction is None:
-            message = f"No feedback '{feedback_id}' was given by this tenant."
-            raise ApiError(404, message, param="id", code="feedback_not_found")
         return {"id": feedback_id, "object": "feedback", "deleted": True}
 
     return api
@@ -99,7 +127,12 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
         if given.interaction_id is not None:
             _check_own(service, who, given.interaction_id, f"{place}interaction_id")
         fields = given.model_dump(exclude={"id"})
-        return FeedbackEvent(id=given.id or f"fb-{uuid.uuid4().hex}", tenant=who.tenant, **fields)
+        return FeedbackEvent(
+            id=given.id or f"fb-{uuid.uuid4().hex}",
+            tenant=who.tenant,
+            key_id=hashlib.sha256(who.key.encode()).hexdigest()[:16] if who.key else None,
+            **fields,
+        )
     except ValidationError as error:
         raise _naming_field(error, place) from error
 
@@ -147,10 +180,12 @@ def _refusal(error: FeedbackError) -> ApiError:
 
 
 def _accepted(event: FeedbackEvent, receipt: Receipt) -> dict[str, Any]:
-    """`status` tells a repeated post ("unchanged") and one that was retracted before."""
+    """`status` tells a repeated post ("unchanged") and another body under a known id ("replaced")."""
     return {"id": event.id, "object": "feedback", "status": receipt.status}
 
 
 def _shown(event: FeedbackEvent) -> dict[str, Any]:
-    shown = event.model_dump(mode="json", exclude={"tenant", "revision"}, exclude_none=True)
+    shown = event.model_dump(
+        mode="json", exclude={"tenant", "revision", "key_id"}, exclude_none=True
+    )
     return {**shown, "object": "feedback"}

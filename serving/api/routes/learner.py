@@ -10,7 +10,13 @@ import json
 from typing import Annotated, Any
 
 import kombu.exceptions
-from burnish.feedback.contract import CELERY_PREFIX, TICKS_KEY, UPDATE_QUEUE, UPDATE_TASK
+from burnish.feedback.contract import (
+    CELERY_PREFIX,
+    TICKS_KEY,
+    UNMATCHED_KEY,
+    UPDATE_QUEUE,
+    UPDATE_TASK,
+)
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.service import service_of
@@ -54,16 +60,21 @@ def router(auth: Auth) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         _: Principal = reader,
     ) -> dict[str, Any]:
-        """Newest first. `available` is false while Redis, and with it the learner, is away."""
+        """Newest first. `available` is false while Redis, and with it the learner, is away.
+
+        `unmatched`, where there are some, counts judgements that have met no answer for a while.
+        """
         redis: Any = service_of(request).redis
         try:
             found = await redis.lrange(TICKS_KEY, 0, limit - 1)
+            unmatched = await redis.hlen(UNMATCHED_KEY)
         except RedisError as error:
             why = f"the ticks cannot be read, Redis does not answer: {error}"
             return {"available": False, "why": why, "ticks": []}
         listed = [json.loads(tick) for tick in found]
         why = None if listed else "the learner has not run yet"
-        return {"available": True, "why": why, "ticks": listed}
+        told = {"unmatched": unmatched} if unmatched else {}
+        return {"available": True, "why": why, "ticks": listed, **told}
 
     @api.post("/update", status_code=202)
     async def update(

@@ -69,6 +69,9 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)
+        if body.version == 1:
+            # Where the model is gone altogether, its base is what there is to begin with again.
+            await _registry_call(service.policies.begin_anew, name)
         await _registry_call(lambda: service.registry.promote(name, body.version, who=actor))
         await service.policies.poll()
         return _live(_state(service, name))
@@ -78,7 +81,8 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)
-        await _registry_call(lambda: service.registry.rollback(name, who=actor))
+        served = service.policies.served(name)
+        await _registry_call(lambda: service.registry.rollback(name, who=actor, served=served))
         await service.policies.poll()
         return _live(_state(service, name))
 

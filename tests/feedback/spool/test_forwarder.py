@@ -1,5 +1,6 @@
 """Everything accepted reaches the stream, however often it goes away."""
 
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,6 +111,27 @@ async def test_an_arrival_ends_the_wait(spool: Spool, flaky: Flaky) -> None:
         eventually(lambda: forwarder.lag() == 0)
     finally:
         forwarder.stop()
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.OperationalError("database is locked"), RuntimeError("never seen")]
+)
+async def test_nothing_ends_the_forwarder(
+    spool: Spool, forwarder: Forwarder, flaky: Flaky, monkeypatch, error: Exception
+) -> None:
+    class Broken:
+        def execute(self, *_: object) -> None:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "_reader", Broken())
+        forwarder.start()
+        eventually(lambda: forwarder.last_error is not None)
+        assert str(error) in str(forwarder.last_error)
+        await fill(spool, [1])
+    eventually(lambda: forwarder.lag() == 0)
+    assert flaky.ids == ["i1"]
+    assert forwarder.last_error is None
 
 
 async def test_a_stream_that_is_down_holds_nobody_up(

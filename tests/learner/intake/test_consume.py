@@ -95,7 +95,9 @@ def test_a_revision_replaces_and_an_older_one_does_not_come_back(database, strea
 
 
 @pytest.mark.parametrize("first", ["feedback", "retraction"])
-def test_a_retraction_is_final_in_either_order(database, stream, take, first):
+def test_a_retraction_takes_back_what_was_given_before_in_either_order(
+    database, stream, take, first
+):
     events = [encode(thumbs(1)), encode(retraction(1))]
     stream.publish([encode(interaction(1))])
     for event in events if first == "feedback" else events[::-1]:
@@ -137,6 +139,23 @@ def test_a_sessions_judgement_is_shared_by_its_answers(database, stream, take):
     assert len(numbers) == 1, "one judgement is new once, however many answers it is about"
 
 
+@pytest.mark.parametrize("own_minute", [1, 9])
+def test_a_sessions_judgement_leaves_an_answers_own_alone(database, stream, take, own_minute):
+    own = thumbs(1, "up", time=START + timedelta(minutes=own_minute))
+    about = thumbs(
+        2, "down", interaction_id=None, session_id="s", time=START + timedelta(minutes=5)
+    )
+    answers = [interaction(number, session_id="s") for number in range(1, 11)]
+    stream.publish([encode(event) for event in (*answers, own, about)])
+    take()
+    found = {one.interaction_id: (one.reward, one.weight) for one in experience(database)}
+    assert found.pop("chatcmpl-0001") == (1.0, 1.0)
+    assert list(found.values()) == [(-1.0, pytest.approx(0.1))] * 9
+    stream.publish([encode(retraction(1, time=START + timedelta(minutes=10)))])
+    take()
+    assert rewards(database)["chatcmpl-0001"] == -1.0
+
+
 def test_each_choice_has_its_own_judgement(database, stream, take):
     answers = [
         Completion(index=i, token_ids=[4 + i], logprobs=[-1.0], text="x", finish_reason="stop")
@@ -147,18 +166,6 @@ def test_each_choice_has_its_own_judgement(database, stream, take):
     )
     take()
     assert [(one.choice, one.reward) for one in experience(database)] == [(1, -1.0)]
-
-
-def test_a_judgement_of_the_session_adds_to_the_answers_own(database, stream, take):
-    stream.publish([encode(interaction(n, session_id="s")) for n in (1, 2)])
-    whole = thumbs(2, "down", interaction_id=None, session_id="s")
-    stream.publish([encode(thumbs(1, "up")), encode(whole)])
-    take()
-    found = {one.interaction_id: one for one in experience(database)}
-    own, other = found["chatcmpl-0001"], found["chatcmpl-0002"]
-    assert own.reward == pytest.approx((1 - 0.5) / 1.5)
-    assert own.weight == 1.0
-    assert (other.reward, other.weight) == (-1.0, 0.5)
 
 
 def test_a_comment_alone_makes_no_experience(database, stream, take):

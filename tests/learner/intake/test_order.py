@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from burnish.feedback.events import Event
-from burnish.learner.database import Base, CreditRow, Database, ExperienceRow
+from burnish.learner.database import Base, CreditRow, Database, ExperienceRow, UnmatchedRow
 from burnish.learner.intake.consume import upsert
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +30,7 @@ def histories(draw) -> list[Event]:
                     number,
                     draw(st.sampled_from(["up", "down"])),
                     revision=revision,
+                    choice=draw(st.integers(0, 1)),
                     user=draw(USERS),
                     tenant=draw(TENANTS) if not revision else "local",
                     time=draw(WHEN),
@@ -37,12 +38,12 @@ def histories(draw) -> list[Event]:
                     session_id="s" if of_session else None,
                 )
             )
-        if draw(st.integers(0, 3)) == 0:
-            events.append(retraction(number, time=draw(WHEN)))
+        for again in range(draw(st.sampled_from([0, 0, 1, 2]))):
+            events.append(retraction(number, id=f"rt-{number}-{again}", time=draw(WHEN)))
     return events
 
 
-def experience_of(database: Database, batches: list[list[Event]]) -> tuple[list, list]:
+def experience_of(database: Database, batches: list[list[Event]]) -> tuple[list, list, list]:
     with database.write() as session:
         for table in Base.metadata.sorted_tables:
             session.execute(table.delete())
@@ -52,10 +53,12 @@ def experience_of(database: Database, batches: list[list[Event]]) -> tuple[list,
     with database.read() as session:
         rows = session.scalars(select(ExperienceRow)).all()
         credits = session.scalars(select(CreditRow)).all()
+        unmatched = session.scalars(select(UnmatchedRow)).all()
     columns = [column.key for column in ExperienceRow.__table__.columns]
     return (
         sorted([repr([getattr(row, name) for name in columns]) for row in rows]),
         sorted((row.interaction_id, row.choice, row.event) for row in credits),
+        sorted((row.tenant, row.id, row.since) for row in unmatched),
     )
 
 

@@ -12,6 +12,7 @@ from burnish.learner.database import AttemptRow, TickRow
 from burnish.learner.training import checkpoint
 from burnish.learner.training.trainer import PolicyTrainer
 from burnish.learner.update.tick import Learner
+from burnish.serving.registry import RegistryError
 from sqlalchemy import select
 
 from tests.learner.update.conftest import add_judged, lineage, small_settings
@@ -57,6 +58,61 @@ def test_a_tick_that_dies_anywhere_is_taken_up_and_counts_once(learner_with, mon
         lines = session.scalars(select(TickRow)).all()
     assert set(states) == {"finished"}
     assert len(lines) == 2
+
+
+def test_an_attempt_that_fails_every_time_is_given_up_and_the_next_goes_on(
+    learner_with, monkeypatch
+):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+
+    def poisoned(*_arguments, **_keywords):
+        raise ValueError("poison")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("burnish.learner.update.tick.train", poisoned)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="poison"):
+                learner.tick("default")
+        assert "ValueError: poison; given up after 3 tries" in learner.tick("default").why_not
+    waiting = learner.tick("default").why_not
+    assert "0 new judgements" in waiting
+    assert "the last attempt was given up after 3 tries: ValueError: poison" in waiting
+    add_judged(learner.database, range(13, 19))
+    tick = learner.tick("default")
+    assert (tick.counts["version"], tick.counts["judgements"]) == (2, 18)
+
+
+def test_an_attempt_that_kills_its_ticks_is_given_up(learner_with, monkeypatch):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_arguments, **_keywords):
+        raise Killed
+
+    monkeypatch.setattr("burnish.learner.update.tick.train", die)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            learner.tick("default")
+    assert "given up after 3 tries: its process died" in learner.tick("default").why_not
+
+
+def test_a_service_that_is_away_costs_an_attempt_nothing(learner_with, monkeypatch):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+
+    def away(*_arguments, **_keywords):
+        raise RegistryError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("burnish.learner.update.tick.register", away)
+        for _ in range(5):
+            with pytest.raises(RegistryError):
+                learner.tick("default")
+    assert learner.tick("default").counts["version"] == 2
 
 
 CHILD = """

@@ -54,6 +54,48 @@ def test_the_next_version_goes_on_from_the_last(learner_with):
     assert not set(events[2]) & set(events[3])
 
 
+def test_a_version_on_another_base_is_not_learnt_on(learner_with):
+    learner = learner_with()
+    learner.registry.ensure_base("default", learner.settings.model, "f" * 64)
+    add_judged(learner.database, range(1, 13))
+    why = learner.tick("default").why_not
+    assert "default@1 stands on another base model (ffffffffffff is registered" in why
+    assert [v.version for v in learner.registry.versions("default")] == [1]
+
+
+def test_a_champion_that_was_deleted_is_told_and_not_made_anew(learner_with):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+    learner.tick("default")
+    client = learner.registry._store._client
+    client.delete_registered_model_alias("default", "champion")
+    add_judged(learner.database, range(13, 19))
+    assert "names no champion of 'default'" in learner.tick("default").why_not
+    client.rename_registered_model("default", "kept")
+    assert "names no champion of 'default'" in learner.tick("default").why_not
+    assert learner.registry.champion("default") is None
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_only_its_optimiser(learner_with):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+    learner.tick("default")
+    for written in (learner.settings.checkpoints / "default").glob("*/progress.json"):
+        written.write_text("no JSON")
+    add_judged(learner.database, range(13, 19))
+    assert learner.tick("default").counts["version"] == 3
+
+
+def test_answers_of_another_tokenizer_are_passed_over(learner_with):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+    with learner.database.write() as session:
+        beyond = interaction(99, prompt_ids=[10**6])
+        upsert(session, [beyond, thumbs(99)])
+    tick = learner.tick("default")
+    assert (tick.counts["version"], tick.why_not) == (2, None)
+
+
 def test_too_few_judgements_train_nothing_and_say_so(learner_with, redis_client):
     learner = learner_with()
     add_judged(learner.database, range(1, 4))

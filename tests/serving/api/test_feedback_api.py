@@ -106,22 +106,57 @@ def test_nobody_judges_what_was_given_to_others(running: Running) -> None:
     assert (
         other.http("GET", "/v1/feedback", params={"interaction_id": interaction}).status_code == 404
     )
-    assert other.http("DELETE", f"/v1/feedback/{given}").status_code == 404
+    other.http("DELETE", f"/v1/feedback/{given}")
+    path = {"interaction_id": interaction}
+    assert len(acme.http("GET", "/v1/feedback", params=path).json()["data"]) == 1
+    mine = other.http("DELETE", f"/v1/feedback/{given}", params=path)
+    assert (mine.status_code, mine.json()["error"]["param"]) == (404, "interaction_id")
     assert acme.http("DELETE", f"/v1/feedback/{given}").status_code == 200
 
 
-def test_a_retraction_is_final_and_an_event(running: Running) -> None:
+def test_a_retraction_is_an_event_and_a_new_vote_counts_again(running: Running) -> None:
     interaction = running.say("Hi").id
     given = give(running, interaction_id=interaction, **THUMB).json()["id"]
     for _ in range(2):
-        assert running.http("DELETE", f"/v1/feedback/{given}").json()["deleted"] is True
+        answer = running.http("DELETE", f"/v1/feedback/{given}")
+        assert (answer.status_code, answer.json()["deleted"]) == (200, True)
     assert standing(running, interaction) == []
     events = [decode(spooled.record) for spooled in running.service.spool.take(10)]
     assert given in [e.feedback_id for e in events if isinstance(e, RetractionEvent)]
-    assert (
-        give(running, id=given, interaction_id=interaction, **THUMB).json()["status"] == "retracted"
-    )
-    assert running.http("DELETE", "/v1/feedback/never-given").status_code == 404
+    again = give(running, id=given, interaction_id=interaction, **THUMB)
+    assert (again.status_code, again.json()["status"]) == (202, "stored")
+    assert [one["id"] for one in standing(running, interaction)] == [given]
+
+
+def test_what_another_server_accepted_is_taken_back_here(running: Running) -> None:
+    interaction = running.say("Hi").id
+    path = {"interaction_id": interaction}
+    answer = running.http("DELETE", "/v1/feedback/given-elsewhere", params=path)
+    assert (answer.status_code, answer.json()["deleted"]) == (202, True)
+    event = decode(running.service.spool.take(10)[-1].record)
+    assert isinstance(event, RetractionEvent)
+    assert (event.feedback_id, event.tenant, event.key) == (
+        "given-elsewhere", "local", interaction,
+    )  # fmt: skip
+    assert running.http("DELETE", f"/v1/feedback/{'x' * 201}").status_code == 400
+
+
+def test_a_vote_is_told_its_fate(running: Running) -> None:
+    interaction = running.say("Hi").id
+    given = give(running, interaction_id=interaction, **THUMB).json()["id"]
+
+    def fate() -> tuple[str, str]:
+        shown = running.http("GET", f"/v1/feedback/{given}").json()
+        assert (shown["id"], shown["value"], shown["problem"]) == (given, "up", None)
+        return shown["state"], shown["interaction_id"]
+
+    assert fate() == ("stands", interaction)
+    give(running, interaction_id=interaction, name="thumbs", value="down")
+    assert fate() == ("superseded", interaction)
+    running.http("DELETE", f"/v1/feedback/{given}")
+    assert fate() == ("retracted", interaction)
+    unknown = running.http("GET", "/v1/feedback/never-given")
+    assert (unknown.status_code, unknown.json()["error"]["param"]) == (404, "id")
 
 
 def test_a_full_spool_says_come_back_later(running: Running) -> None:

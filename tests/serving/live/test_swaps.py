@@ -248,3 +248,83 @@ def test_versions_are_shown_with_lineage_and_history(live: Running, registry: St
 def test_nothing_to_roll_back_to(live: Running) -> None:
     answer = live.http("POST", "/v1/policies/default/rollback")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "nothing_to_roll_back")
+
+
+def policy(running: Running) -> dict:
+    return running.http("GET", "/v1/policies").json()["data"][0]
+
+
+def promote(running: Running, version: int) -> dict:
+    return running.http("POST", "/v1/policies/default/promote", json={"version": version}).json()
+
+
+@pytest.mark.parametrize("what", ["alias", "version", "model"])
+def test_a_champion_that_the_registry_lost_is_told_and_serves_on(
+    live: Running, registry: StubRegistry, what: str
+) -> None:
+    promote(live, registry.add())
+    model = registry.store._models["default"]
+    if what != "model":
+        model.aliases.pop("champion")
+    if what == "version":
+        model.versions.pop()
+    if what == "model":
+        registry.store._models["renamed"] = registry.store._models.pop("default")
+    eventually(lambda: policy(live)["problem"] is not None)
+    lost = "no such model" if what == "model" else "no champion"
+    assert lost in policy(live)["problem"]
+    assert "To mend it" in policy(live)["problem"]
+    assert policy(live)["champion"] == 2
+    assert live.say("Hi").system_fingerprint == "default@2"
+    ready = live.http("GET", "/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert any(lost in problem for problem in ready.json()["problems"])
+    mended = promote(live, 1)
+    assert (mended["champion"], mended["problem"]) == (1, None)
+
+
+def test_a_start_does_not_make_a_lost_model_anew(
+    serve: Callable[..., Running], settings: ServingSettings, registry: StubRegistry
+) -> None:
+    first = serve(settings, StubEngine(adapter_name), registry)
+    promote(first, registry.add())
+    first.stop()
+    registry.store._models["renamed"] = registry.store._models.pop("default")
+    second = serve(settings, StubEngine(adapter_name), registry)
+    eventually(lambda: policy(second)["problem"] is not None)
+    assert second.say("Hi").system_fingerprint == "default@2"
+    registry.store._models["default"] = registry.store._models.pop("renamed")
+    eventually(lambda: policy(second)["problem"] is None)
+
+
+def test_a_rollback_returns_to_what_really_served(live: Running, registry: StubRegistry) -> None:
+    good = registry.add(b"good")
+    promote(live, good)
+    for _ in range(2):
+        broken = registry.add(b"broken")
+        files = registry.store.version("default", broken).files
+        files["adapter_model.safetensors"] = b"damaged"
+        registry.promote("default", broken)
+    eventually(lambda: policy(live)["problem"] is not None)
+    back = live.http("POST", "/v1/policies/default/rollback").json()
+    assert (back["champion"], back["problem"]) == (good, None)
+    assert registry.champion_version("default") == good
+    assert live.http("POST", "/v1/policies/default/rollback").json()["champion"] == 1
+    assert live.http("POST", "/v1/policies/default/rollback").json()["champion"] == good
+
+
+def test_a_rollback_after_a_restart_and_a_lost_alias(
+    serve: Callable[..., Running], settings: ServingSettings, registry: StubRegistry
+) -> None:
+    first = serve(settings, StubEngine(adapter_name), registry)
+    older, newer = registry.add(b"a"), registry.add(b"b")
+    for version in (older, newer):
+        promote(first, version)
+    first.stop()
+    second = serve(settings, StubEngine(adapter_name), registry)
+    registry.store.drop_alias("default", "previous")
+    assert policy(second)["previous"] == older
+    assert second.http("POST", "/v1/policies/default/rollback").json()["champion"] == older
+    registry.store.drop_alias("default", "champion")
+    eventually(lambda: policy(second)["problem"] is not None)
+    assert second.http("POST", "/v1/policies/default/rollback").json()["champion"] == older
