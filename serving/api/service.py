@@ -10,6 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from burnish.feedback.disk import DiskSpace
 from burnish.feedback.ids import load_secret
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
@@ -34,6 +35,7 @@ class Service:
     settings: ServingSettings
     engine: Engine
     registry: PolicyRegistry
+    disk: DiskSpace
     policies: LivePolicies
     compactor: LiveCompactor
     spool: Spool
@@ -53,7 +55,8 @@ class Service:
     ) -> Service:
         """Open files and make clients; nothing connects yet. Raises SpoolError, UnknownPolicy."""
         data = settings.data_dir
-        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20)
+        disk = DiskSpace(data, settings.disk_low_mb * 10**6)
+        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20, disk=disk)
         stream = open_stream(
             StreamSettings(
                 redis_url=settings.redis_url,
@@ -85,6 +88,7 @@ class Service:
             settings=settings,
             engine=engine,
             registry=registry,
+            disk=disk,
             policies=policies,
             compactor=compactor,
             spool=spool,
