@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,15 +117,26 @@ class ChildProcess:
         uptime = time.monotonic() - self._started_at
         self.exit_code = self._process.returncode
         self._kill_group()
-        self._early_exits = 0 if uptime > STABLE_AFTER_S else self._early_exits + 1
-        self._restart_at = time.monotonic() + self.backoff()
+        self._wait_before_restart(early=uptime <= STABLE_AFTER_S)
         return True
+
+    def failed_to_start(self) -> None:
+        """`start` has raised: wait as after an early exit."""
+        self._wait_before_restart(early=True)
+
+    def _wait_before_restart(self, *, early: bool) -> None:
+        self._early_exits = self._early_exits + 1 if early else 0
+        self._restart_at = time.monotonic() + self.backoff()
 
     def backoff(self) -> float:
         """Seconds to wait before the next restart: exponential in consecutive early exits."""
         if self._early_exits == 0:
             return 0.0
         return min(0.5 * 2 ** (self._early_exits - 1), MAX_BACKOFF_S)
+
+    def restart_now(self) -> None:
+        """End the wait before the next restart: what it failed on is mended."""
+        self._early_exits, self._restart_at = 0, 0.0
 
     def restart_due(self) -> bool:
         return self._process is None and time.monotonic() >= self._restart_at
@@ -166,8 +178,15 @@ class ChildProcess:
 
 
 def rotate(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Keep one older log. Children open theirs for appending, so truncating it is safe."""
-    if path.exists() and path.stat().st_size > limit:
-        data = path.read_bytes()
-        path.with_suffix(".log.1").write_bytes(data)
-        os.truncate(path, 0)
+    """Cap a log, also while its process writes: keep one older log, or none on a full disk.
+
+    Processes open theirs for appending, so truncating it is safe; lines written between copy and
+    truncation are lost.
+    """
+    if not path.exists() or path.stat().st_size <= limit:
+        return
+    older = path.with_suffix(".log.1")
+    older.unlink(missing_ok=True)  # the copy takes its place
+    with contextlib.suppress(OSError):
+        shutil.copyfile(path, older)
+    os.truncate(path, 0)
