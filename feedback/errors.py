@@ -3,7 +3,9 @@
 FeedbackError
 ├── UnknownEvent (ValueError)        a record that is no event of ours, or a broken one
 ├── SpoolError (OSError)             the spool cannot be read or written
-│   └── SpoolFull                    it holds as much as it may: ask again later
+│   ├── SpoolFull                    it holds as much as it may: ask again later
+│   ├── DiskFull                     its disk has no room: ask again later
+│   └── SpoolDamaged                 its file is damaged
 ├── EventTooLarge (ValueError)       one event is bigger than the stream would take
 └── StreamError
     ├── StreamUnavailable (ConnectionError)   no server, or no answer: try again
@@ -32,6 +34,14 @@ class SpoolError(FeedbackError, OSError):
 
 
 class SpoolFull(SpoolError):
+    pass
+
+
+class DiskFull(SpoolError):
+    pass
+
+
+class SpoolDamaged(SpoolError):
     pass
 
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+# What the kernels are chosen by, of /proc/cpuinfo's flags.
+FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 PACKAGES = ("torch", "transformers", "mlflow", "celery", "fastapi", "openai")
 
 
@@ -17,6 +19,7 @@ def describe_machine() -> dict[str, object]:
     return {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
+        "cpu_features": _cpu_features(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "load_1m": round(os.getloadavg()[0], 2),
@@ -28,12 +31,23 @@ def describe_machine() -> dict[str, object]:
 
 
 def _cpu() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_features() -> list[str]:
+    flags = set((_cpuinfo("flags") or "").split())
+    return [feature for feature in FEATURES if feature in flags]
+
+
+def _cpuinfo(field: str) -> str | None:
+    """A field of the first core; None where there is no such field."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            name, _, value = line.partition(":")
+            if name.strip() == field:
+                return value.strip()
+    return None
 
 
 def _commit() -> str | None:

@@ -90,6 +90,12 @@ class UpSettings(BaseSettings):
         gt=0,
         description="seconds between update ticks (`up` on the shipped model: 20)",
     )
+    disk_low_mb: int = Field(
+        default=200,
+        ge=0,
+        description="free disk below which readiness is degraded; below a quarter of it feedback"
+        " and memory get 503 and answers go unrecorded",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads per model process (default: half the cores)"
     )

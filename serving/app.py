@@ -16,7 +16,7 @@ from typing import Any
 from burnish.memory import MemoryStore
 from burnish.serving.api import errors
 from burnish.serving.api.auth import Auth, KeyStore
-from burnish.serving.api.errors import ApiError
+from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.routes import (
     chat,
     feedback,
@@ -105,7 +105,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(models.router(auth))
     app.include_router(feedback.router(auth))
     app.include_router(memory.router(_memory, auth.require("memory")))
-    app.include_router(responses.router(_memory, _window, auth.require("memory")))
+    app.include_router(responses.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
     app.include_router(health.router)
@@ -116,6 +116,14 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
 
 
 def _memory(request: Request) -> MemoryStore:
+    """Refused for writes while the disk is full: Redis ends where it cannot write."""
+    service = service_of(request)
+    if request.method != "GET" and service.disk.is_full():
+        raise disk_full(service.disk)
+    return service.memory
+
+
+def _memory_unwritten(request: Request) -> MemoryStore:
     return service_of(request).memory
 
 

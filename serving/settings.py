@@ -44,7 +44,17 @@ class ServingSettings(BaseSettings):
     pinned_versions: int = Field(
         default=8, ge=1, description="versions kept resident beside champion and previous"
     )
-    spool_max_mb: int = Field(default=1024, ge=1, description="events waiting on disk; then 503")
+    spool_max_mb: int = Field(
+        default=1024,
+        ge=1,
+        description="events waiting on disk; then feedback gets 503 and answers go unrecorded",
+    )
+    disk_low_mb: int = Field(
+        default=200,
+        ge=0,
+        description="free disk below which readiness is degraded; below a quarter of it feedback"
+        " and memory get 503 and answers go unrecorded",
+    )
     max_tokens: int = Field(
         default=512, ge=1, description="of an answer whose request names no limit"
     )

@@ -17,6 +17,7 @@ import pytest
 ALLOWED = {
     "a GPU": r"Triton's interpreter has no bfloat16",
     "a vLLM server": r"BURNISH_TEST_VLLM_URL|a server on another grammar backend",
+    "root, to mount a file system": r"a small file system could not be mounted",
     "an optional extra": r"extra not installed",
 }
 

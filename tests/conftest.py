@@ -23,6 +23,7 @@ from typing import NoReturn
 import pytest
 import redis
 import torch
+from burnish.ops.bench.lib.small_disk import SmallDisk, mount_small_disk
 from hypothesis import settings
 
 from tests.ci_skips import (  # noqa: F401 - hooks
@@ -200,6 +201,20 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     yield postgres_server.rsplit("/", 1)[0] + f"/{name}"
     with contextlib.suppress(psycopg.Error), psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+# -- Disks -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A file system of 48 MB, which a test may fill."""
+    try:
+        disk = mount_small_disk(tmp_path / "disk", megabytes=48)
+    except OSError as error:
+        missing(f"a small file system could not be mounted: {error}")
+    yield disk
+    disk.unmount()
 
 
 # -- Models ----------------------------------------------------------------------------------

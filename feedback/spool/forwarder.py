@@ -38,6 +38,7 @@ class Forwarder:
         self._first_pause_s = first_pause_s
         self._longest_pause_s = longest_pause_s
         self._idle_wait_s = idle_wait_s
+        self._acknowledged: list[int] = []  # by the stream, still to be deleted
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
         self.last_error: str | None = None
@@ -65,6 +66,7 @@ class Forwarder:
                 if not ready:
                     self._stream.ensure_topics()
                     ready = True
+                self._delete_acknowledged()
                 moved = self._forward(self._spool.take(self._batch))
             except Exception as error:
                 # The thread's top loop: without it everything accepted would wait for ever.
@@ -97,9 +99,16 @@ class Forwarder:
             for seq in seqs:
                 self._spool.refuse(seq, str(refused))
             return len(seqs)
-        self._spool.delete(spooled.seq for spooled in batch)
+        self._acknowledged = [spooled.seq for spooled in batch]
         self.published += len(batch)
+        self._delete_acknowledged()
         return len(batch)
+
+    def _delete_acknowledged(self) -> None:
+        """Apart from publishing, so that a disk without room for it repeats only this."""
+        if self._acknowledged:
+            self._spool.delete(self._acknowledged)
+            self._acknowledged = []
 
     def _pause(self, failures: int) -> float:
         """Seconds to the next attempt: doubling, capped, and spread so that many instances do

@@ -1,7 +1,8 @@
 """Group commit: one thread writes, and what waits together shares one transaction and one fsync.
 
-So many callers at once cost little more than one. Left out: what is written; a job is any function
-of the connection, and the spool keeps its own accounts.
+So many callers at once cost little more than one. On a full disk the spool's reserve is given up
+for the jobs that free space. Left out: what is written; a job is any function of the connection, and
+the spool keeps its own accounts.
 """
 
 import queue
@@ -10,9 +11,12 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from burnish.feedback.errors import SpoolError
+from burnish.feedback.disk import DiskSpace
+from burnish.feedback.errors import DiskFull, SpoolDamaged, SpoolError
+from burnish.feedback.spool.reserve import Reserve
 
 GROUP = 512
 """Jobs that share one commit, at most."""
@@ -20,7 +24,8 @@ GROUP = 512
 
 @dataclass(frozen=True)
 class Job:
-    """Work for the writer's thread. `reserved`: bytes the caller has counted for it already."""
+    """Work for the writer's thread. `reserved`: bytes the caller has counted for it already; a job
+    without any stores nothing."""
 
     work: Callable[[sqlite3.Connection], Any]
     done: Future[Any]
@@ -28,22 +33,25 @@ class Job:
 
 
 class GroupCommit:
-    """Runs jobs in order on `db`, which it owns, under `name` in errors.
+    """Runs jobs in order on `db`, which it owns; `path` is its file.
 
     `begin` runs inside each transaction before its jobs, `settle` once it has ended, with its jobs
     and whether they are on disk; both on the writer's thread. `stopped` runs when that thread ends.
+    `last_error` is why the last group that stored something failed; None if it did not.
     """
 
     def __init__(
         self,
         db: sqlite3.Connection,
-        name: str,
+        path: Path,
+        reserve: Reserve,
         *,
         begin: Callable[[sqlite3.Connection], None],
         settle: Callable[[Sequence[Job], bool], None],
         stopped: Callable[[], None],
     ) -> None:
-        self._name = name
+        self._path, self._reserve = path, reserve
+        self.last_error: SpoolError | None = None
         self._begin, self._settle, self._stopped = begin, settle, stopped
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(db,), name="spool", daemon=True)
@@ -79,11 +87,12 @@ class GroupCommit:
                 group.extend(job for job in [self._jobs.get()] if job is not None)
             for job in group:
                 if not job.done.done():
-                    job.done.set_exception(SpoolError(f"{self._name}: the writer has failed"))
+                    job.done.set_exception(SpoolError(f"{self._path}: the writer has failed"))
             db.close()
 
     def _commit(self, db: sqlite3.Connection, group: Sequence[Job]) -> None:
         results: list[Any] = []
+        failure: SpoolError | None = None
         try:
             db.execute("BEGIN IMMEDIATE")
             self._begin(db)
@@ -98,12 +107,31 @@ class GroupCommit:
                 for job in group:
                     self._commit(db, [job])
                 return
-            failure = SpoolError(f"{self._name}: {error}")
+            failure = spool_error(self._path, error)
             failure.__cause__ = error
-            self._settle(group, False)
-            for job in group:
+        if any(job.reserved for job in group):
+            self.last_error = failure
+        freeing: list[Job] = []
+        if isinstance(failure, DiskFull) and self._reserve.give_up():
+            freeing = [job for job in group if not job.reserved]
+            group = [job for job in group if job.reserved]
+        self._settle(group, failure is None)
+        for i, job in enumerate(group):
+            if failure is None:
+                job.done.set_result(results[i])
+            else:
                 job.done.set_exception(failure)
-            return
-        self._settle(group, True)
-        for job, result in zip(group, results, strict=True):
-            job.done.set_result(result)
+        if freeing:
+            self._commit(db, freeing)
+
+
+def spool_error(path: Path, error: Exception) -> SpoolError:
+    """SQLite's error, or that of a job, as one of ours, with the way out."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of it only adds detail
+    # An I/O error is what a full disk looks like where SQLite grows its shared index.
+    disk = DiskSpace(path.parent)
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk.free() < 2**20):
+        return DiskFull(f"{path}: {error} ({disk.free() / 1e6:.1f} MB free)")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return SpoolDamaged(f"{path}: {error}; stop the service and run `burnish repair`")
+    return SpoolError(f"{path}: {error}")

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burnish.feedback.errors import EventTooLarge, SpoolError, SpoolFull
+from burnish.feedback.disk import DiskSpace
+from burnish.feedback.errors import DiskFull, EventTooLarge, SpoolError, SpoolFull
 from burnish.feedback.events import (
     Event,
     FeedbackEvent,
@@ -33,8 +34,9 @@ from burnish.feedback.events import (
     RetractionEvent,
     encode,
 )
-from burnish.feedback.spool.group_commit import GroupCommit, Job
+from burnish.feedback.spool.group_commit import GroupCommit, Job, spool_error
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
+from burnish.feedback.spool.reserve import Reserve
 from burnish.feedback.stream.record import StreamRecord
 
 _TABLES = """
@@ -86,19 +88,24 @@ class Spool:
         max_bytes: int = 512 * 2**20,
         max_event_bytes: int = 4 * 2**20,
         ledger_days: float = 90.0,
+        disk: DiskSpace | None = None,
     ) -> None:
         self.path = Path(path)
         self.max_bytes = max_bytes
         self.max_event_bytes = max_event_bytes
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._disk = disk or DiskSpace(self.path.parent, low_bytes=0)
         self._owned = self.path.with_name(self.path.name + ".lock").open("w")
         try:
             fcntl.flock(self._owned, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._owned.close()
             raise SpoolError(f"{self.path} is in use by another process") from None
+        self._ledger = Ledger(ledger_days)
+        # Opening may need space too. Whatever an earlier process held is free meanwhile.
+        self._reserve = Reserve(self.path.with_name(self.path.name + ".reserve"))
+        self._reserve.give_up()
         try:
-            self._ledger = Ledger(ledger_days)
             writer, self._reader = self._connect(), self._connect()
             writer.executescript(_TABLES)
             self._ledger.create(writer)
@@ -109,7 +116,8 @@ class Spool:
             ).fetchone()
         except sqlite3.Error as error:
             self._owned.close()
-            raise SpoolError(f"{self.path}: {error}") from error
+            raise spool_error(self.path, error) from error
+        self._reserve.hold()
         self._reading = threading.Lock()
         self._accounts = threading.Lock()
         self._arrived = threading.Event()
@@ -118,7 +126,12 @@ class Spool:
         # What the transaction in progress adds to the accounts, should it commit.
         self._moved_bytes = self._moved_count = 0
         self._commits = GroupCommit(
-            writer, str(self.path), begin=self._begin, settle=self._settle, stopped=self._stopped
+            writer,
+            self.path,
+            self._reserve,
+            begin=self._begin,
+            settle=self._settle,
+            stopped=self._stopped,
         )
 
     # -- Writing -----------------------------------------------------------------------------
@@ -126,7 +139,7 @@ class Spool:
     async def append(self, topic: str, key: str, event: Event) -> Receipt:
         """Store one event for the stream. Returns when it is on disk.
 
-        Raises SpoolFull when too much is waiting for the stream, EventTooLarge, SpoolError.
+        Raises SpoolFull when too much is waiting for the stream, DiskFull, EventTooLarge, SpoolError.
         """
         return (await self.append_many([(topic, key, event)]))[0]
 
@@ -219,6 +232,11 @@ class Spool:
     def waiting_bytes(self) -> int:
         return self._bytes
 
+    @property
+    def last_error(self) -> SpoolError | None:
+        """Why the last event could not be stored; None if it could."""
+        return self._commits.last_error
+
     def refused(self) -> list[tuple[int, str, str]]:
         """What was put aside: (seq, topic, reason)."""
         with self._read():
@@ -265,15 +283,22 @@ class Spool:
         with self._accounts:
             if self._closed:
                 raise SpoolError(f"{self.path} is closed")
-            if reserve and self._bytes + reserve > self.max_bytes:
-                raise SpoolFull(
-                    f"{self._count} events wait for the stream, {self._bytes} bytes of"
-                    f" {self.max_bytes} allowed"
-                )
+            if reserve:
+                self._check_room(reserve)
             # Counted before it is written: a burst cannot slip past the cap.
             self._bytes += reserve
             self._commits.put(job)
         return job.done
+
+    def _check_room(self, size: int) -> None:
+        if self._bytes + size > self.max_bytes:
+            raise SpoolFull(
+                f"{self._count} events wait for the stream, {self._bytes} bytes of"
+                f" {self.max_bytes} allowed"
+            )
+        # Without its reserve the spool only empties, until there is room for both again.
+        if self._disk.is_full() or not (self._reserve.held or self._reserve.hold()):
+            raise DiskFull(str(self._disk))
 
     def _begin(self, db: sqlite3.Connection) -> None:
         self._moved_bytes = self._moved_count = 0

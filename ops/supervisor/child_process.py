@@ -7,7 +7,9 @@ scheduling beyond `nice`, and cgroups.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +78,7 @@ class ChildProcess:
         self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._log_start = 0
         self._stop_requested_at: float | None = None
         self._early_exits = 0
         self._restart_at = 0.0
@@ -94,6 +97,7 @@ class ChildProcess:
         if self.spec.nice:
             argv = ["nice", "-n", str(self.spec.nice), *argv]
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 argv,
                 env={**os.environ, **self.spec.env},
@@ -116,15 +120,31 @@ class ChildProcess:
         uptime = time.monotonic() - self._started_at
         self.exit_code = self._process.returncode
         self._kill_group()
-        self._early_exits = 0 if uptime > STABLE_AFTER_S else self._early_exits + 1
-        self._restart_at = time.monotonic() + self.backoff()
+        self._wait_before_restart(early=uptime <= STABLE_AFTER_S)
         return True
+
+    def failed_to_start(self) -> None:
+        """`start` has raised: wait as after an early exit."""
+        self._wait_before_restart(early=True)
+
+    def _wait_before_restart(self, *, early: bool) -> None:
+        self._early_exits = self._early_exits + 1 if early else 0
+        self._restart_at = time.monotonic() + self.backoff()
 
     def backoff(self) -> float:
         """Seconds to wait before the next restart: exponential in consecutive early exits."""
         if self._early_exits == 0:
             return 0.0
         return min(0.5 * 2 ** (self._early_exits - 1), MAX_BACKOFF_S)
+
+    def hold(self) -> None:
+        """Do not start it again: it would end of the same thing."""
+        self._restart_at = math.inf
+
+    def restart_now(self) -> None:
+        """End the wait before the next restart: what it failed on is mended."""
+        if self._restart_at < math.inf:
+            self._early_exits, self._restart_at = 0, 0.0
 
     def restart_due(self) -> bool:
         return self._process is None and time.monotonic() >= self._restart_at
@@ -157,17 +177,28 @@ class ChildProcess:
         self._process = None
 
     def log_lines(self, count: int = 1) -> str:
-        """The last `count` non-empty lines of its log."""
+        """The last `count` non-empty lines of its log since it was started last."""
         try:
-            text = self.log_path.read_bytes()[-8000:].decode(errors="replace")
+            with self.log_path.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                start = self._log_start if self._log_start <= end else 0  # rotated meanwhile
+                log.seek(max(start, end - 8000))
+                text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-count:])
 
 
 def rotate(path: Path, limit: int = MAX_LOG_BYTES) -> None:
-    """Keep one older log. Children open theirs for appending, so truncating it is safe."""
-    if path.exists() and path.stat().st_size > limit:
-        data = path.read_bytes()
-        path.with_suffix(".log.1").write_bytes(data)
-        os.truncate(path, 0)
+    """Cap a log, also while its process writes: keep one older log, or none on a full disk.
+
+    Processes open theirs for appending, so truncating it is safe; lines written between copy and
+    truncation are lost.
+    """
+    if not path.exists() or path.stat().st_size <= limit:
+        return
+    older = path.with_suffix(".log.1")
+    older.unlink(missing_ok=True)  # the copy takes its place
+    with contextlib.suppress(OSError):
+        shutil.copyfile(path, older)
+    os.truncate(path, 0)

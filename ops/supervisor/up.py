@@ -3,25 +3,29 @@
 Starting order: Redis (and Kafka), the databases, serving, and once that is ready the learner's
 worker and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
 serving first (it drains), then beat, worker and MLflow, Kafka, Redis last. A child that exits is
-restarted with back-off; one that refuses its settings stops the whole service.
+restarted with back-off; one that refuses its settings stops the whole service. A full disk stops
+nothing: what cannot be written is tried again, and children that ended of it start once space is back.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from burnish.feedback.disk import DiskSpace
 from burnish.feedback.masking import masked
 from burnish.ops import passwords
 from burnish.ops import settings as config
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import prepare, privacy, run_state, services
-from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec
+from burnish.ops.supervisor import damage, prepare, privacy, run_state, services
+from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec, rotate
 from burnish.ops.supervisor.log_tail import LogTail
 from burnish.ops.supervisor.run_state import RunState
 from burnish.ops.supervisor.services import LaunchPlan
@@ -53,6 +57,9 @@ class Supervisor:
         self._stop = threading.Event()
         self._started_at = time.time()
         self._signals = 0
+        self._disk = disk_of(plan.settings)
+        self._was_full = False
+        self._unwritten = False  # run.json is older than the children
 
     # --- signals -------------------------------------------------------------------------------
 
@@ -69,35 +76,69 @@ class Supervisor:
     def start(self) -> None:
         """Start the children in order, each once the one before it is ready."""
         for child in self.children:
+            while not self._started(child):
+                await_space(self._disk, self._print, self._stop.wait)
             if self._stop.is_set():
                 return
             if child.name == "serving":
+                self._print_addresses()
+
+    def _started(self, child: ChildProcess) -> bool:
+        """Start one child and wait for it; False where it failed on a full disk."""
+        try:
+            if child.name == "serving" and not self._stop.is_set():
                 self._prepare_databases()
-            child.start()
-            self._write_run_state()
+            if not self._stop.is_set():
+                child.start()
+                self._write_run_state()
             # MLflow's page starts slowly, and nothing depends on it.
             if child.name != "mlflow":
                 self._wait_ready(child)
-            if child.name == "serving":
-                self._print_addresses()
+        except (ChildFailed, SettingsError, OSError):
+            if not self._disk.is_full():
+                raise
+            child.stop()
+            return False
+        return True
 
     def watch(self) -> None:
         """Until a signal: restart children that exited, print new warnings of their logs."""
         while not self._stop.wait(POLL_S):
-            changed = False
+            self._watch_disk()
+            changed = self._unwritten
             for child in self.children:
                 if child.exited():
-                    self._print_exit(child)
+                    self._note_exit(child)
                 if child.restart_due():
-                    child.start()
-                    child.restarts += 1
-                    changed = True
+                    changed |= self._restart(child)
+                rotate(child.log_path)
             if changed:
                 self._write_run_state()
             self._print_warnings()
 
+    def _watch_disk(self) -> None:
+        """Say when the disk is full; when it no longer is, start at once what ended of it."""
+        full = self._disk.is_full()
+        if full and not self._was_full:
+            self._print(f"[yellow]{self._disk}[/yellow]")
+        if self._was_full and not full:
+            self._print(f"there is space again on the disk of {self.plan.data_dir}")
+            for child in self.children:
+                child.restart_now()
+        self._was_full = full
+
+    def _restart(self, child: ChildProcess) -> bool:
+        try:
+            child.start()
+        except OSError as error:  # no space for a log, no memory for a process
+            child.failed_to_start()
+            self._print(f"[yellow]{child.name} cannot be started: {error}[/yellow]")
+            return False
+        child.restarts += 1
+        return True
+
     def stop(self) -> None:
-        self.console.print("[dim]stopping (Ctrl-C again: at once)[/dim]")
+        self._print("[dim]stopping (Ctrl-C again: at once)[/dim]")
         before = self._signals
         for names in STOP_ORDER:
             group = [child for child in self.children if child.name in names]
@@ -143,23 +184,39 @@ class Supervisor:
                 )
             self._stop.wait(0.05)
 
-    def _print_exit(self, child: ChildProcess) -> None:
+    def _note_exit(self, child: ChildProcess) -> None:
+        """Say so; hold it where it ended of a damaged store, and would for ever."""
         code = child.exit_code or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code > 0 and damage.SIGNS.search(child.log_lines(20)):
+            child.hold()
+            self._print(f"[red]{child.name} ended ({cause}) and is not started again[/red]")
+            self._print_damage()
+            return
         delay = child.backoff()
         when = f"in {delay:.0f} s" if delay >= 1 else "now"
-        self.console.print(
+        self._print(
             f"[yellow]{child.name} ended ({cause}); starting it again {when}[/yellow] "
             f"[dim]{child.log_path}[/dim]"
         )
 
     def _print_warnings(self) -> None:
         for name, line in self._tail.new_warnings():
-            self.console.print(f"[dim]{name}:[/dim] ", end="")
-            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._print(f"[dim]{name}:[/dim] ", end="")
+            self._print(line, markup=False, highlight=False, soft_wrap=True)
+            if damage.SIGNS.search(line):
+                self._print_damage()
+
+    def _print_damage(self) -> None:
+        """Which store is damaged, as far as a quick check finds it, and the way out."""
+        folder = self.plan.data_dir
+        found = damage.damaged_stores(folder, self.plan.env) or [f"a store of {folder} is damaged"]
+        for line in found:
+            way_out = f"stop the service (Ctrl-C) and {damage.WAY_OUT}"
+            self._print(f"{line}: {way_out}", markup=False, highlight=False, soft_wrap=True)
 
     def _write_run_state(self) -> None:
-        RunState(
+        state = RunState(
             pid=os.getpid(),
             url=self.plan.url,
             redis_port=self.plan.redis_port,
@@ -167,11 +224,24 @@ class Supervisor:
             kafka=self.plan.env.get("BURNISH_KAFKA_BOOTSTRAP"),
             started_at=self._started_at,
             children={child.name: child.pid for child in self.children if child.pid},
-        ).write(self.plan.data_dir)
+        )
+        try:
+            state.write(self.plan.data_dir)
+        except OSError as error:
+            if not self._unwritten:
+                self._print(f"[yellow]{run_state.FILE_NAME} cannot be written: {error}[/yellow]")
+            self._unwritten = True
+        else:
+            self._unwritten = False
+
+    def _print(self, *what: str, **how: Any) -> None:
+        """Print, unless the console is a file on a full disk."""
+        with contextlib.suppress(OSError):
+            self.console.print(*what, **how)
 
     def _print_addresses(self) -> None:
         plan = self.plan
-        write = self.console.print
+        write = self._print
         write(f"\n[bold]Burnish is up.[/bold]  Chat and thumbs: [link]{plan.url}/[/link]")
         write(f"  OpenAI API   {plan.url}/v1", highlight=False)
         write(
@@ -198,12 +268,29 @@ def _mlflow_user(plan: LaunchPlan) -> str:
     return f"; user {passwords.MLFLOW_USER}, password in {where}"
 
 
+def disk_of(settings: UpSettings) -> DiskSpace:
+    return DiskSpace(settings.data_dir.resolve(), settings.disk_low_mb * 10**6)
+
+
+def await_space(
+    disk: DiskSpace, say: Callable[[str], None], wait: Callable[[float], bool | None]
+) -> None:
+    """Return once the disk is no longer full, or `wait` is true."""
+    if disk.is_full():
+        say(f"[yellow]waiting for space: {disk}[/yellow]")
+    while disk.is_full() and not wait(POLL_S):
+        pass
+
+
 def _failure(child: ChildProcess) -> Exception:
     """SettingsError for a child that exited with 2: the last line of its log gives the reason."""
     if child.exit_code == SETTINGS_EXIT_CODE:
         reason = child.log_lines().removeprefix("burnish: ")
         return SettingsError(reason or f"{child.name} refused its settings")
     tail = child.log_lines(5)
+    if damage.SIGNS.search(tail):
+        [line] = [line for line in tail.splitlines() if damage.SIGNS.search(line)][-1:]
+        return ChildFailed(f"{child.name}: {line.strip()} ({child.log_path}): {damage.WAY_OUT}")
     return ChildFailed(f"{child.name} ended before it was ready; see {child.log_path}\n{tail}")
 
 
@@ -212,6 +299,7 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
     from burnish.serving.api.auth import KeyStore, is_loopback
 
     config.check_rooms(plan.env)
+    damage.refuse_damaged(plan.data_dir, plan.env)
     config.refuse_taken_port(settings.host, settings.port)
     if settings.mlflow_port is not None:
         config.refuse_taken_port("127.0.0.1", settings.mlflow_port, "BURNISH_MLFLOW_PORT")
@@ -229,6 +317,7 @@ def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = 
     if (problem := privacy.close_to_others(settings.data_dir.resolve())) is not None:
         console.print(f"[yellow]BURNISH_DATA_DIR: {problem}[/yellow]", soft_wrap=True)
     lock_fd = run_state.lock(settings.data_dir.resolve())
+    await_space(disk_of(settings), console.print, time.sleep)
     plan = services.plan_launch(settings, kafka=kafka)
     check(settings, plan)
     supervisor = Supervisor(plan, services.service_specs(plan), console, lock_fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.feedback.disk import RETRY_AFTER_S
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -45,6 +46,12 @@ class ApiError(Exception):
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body(), self.status, headers=self.headers)
+
+
+def disk_full(why: object) -> ApiError:
+    """Nothing can be stored for want of space. `why` names the folder and what is free."""
+    message = f"Nothing can be stored now: {why}."
+    return ApiError(503, message, code="disk_full", retry_after=RETRY_AFTER_S)
 
 
 def unsupported(param: str, why: str) -> ApiError:

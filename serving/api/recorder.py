@@ -1,6 +1,7 @@
 """Records generations as interaction events in the durable spool.
 
-An interaction is recorded once `record` has returned: the event is on disk by then.
+An interaction is recorded once `record` has returned: the event is on disk by then. An answer that
+the spool cannot take is served all the same, and counted as unrecorded.
 Left out: the stream (the spool's forwarder takes it from there) and everything about rewards.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from burnish.feedback.contract import INTERACTIONS
-from burnish.feedback.errors import FeedbackError
+from burnish.feedback.errors import FeedbackError, SpoolError
 from burnish.feedback.events import Completion, InteractionEvent
 from burnish.feedback.spool.spool import Spool
 from burnish.serving.api.generation import Choice, Generation
@@ -62,11 +63,19 @@ class Recorder:
     def __init__(self, spool: Spool):
         self._spool = spool
         self._tasks: set[asyncio.Task] = set()
+        self.unrecorded = 0
+        """Answers since the start that the spool did not take; they are not learnt from."""
 
-    async def record(self, generation: Generation) -> None:
-        """Returns when the interaction is durable. Raises SpoolFull, or another FeedbackError."""
+    async def record(self, generation: Generation) -> bool:
+        """Returns when the interaction is durable; whether it is. Raises EventTooLarge."""
         event = interaction_of(generation)
-        await self._spool.append(INTERACTIONS, event.id, event)
+        try:
+            await self._spool.append(INTERACTIONS, event.id, event)
+        except SpoolError as error:
+            self.unrecorded += 1
+            log.error("interaction %s is not recorded: %s", event.id, error)
+            return False
+        return True
 
     def record_later(self, generation: Generation) -> None:
         """Record an interrupted answer: feedback may come for the part that was shown."""

@@ -10,6 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from burnish.feedback.disk import DiskSpace
 from burnish.feedback.ids import id_keyring
 from burnish.feedback.keyring import Keyring, KeyringFile
 from burnish.feedback.settings import StreamSettings
@@ -35,6 +36,7 @@ class Service:
     settings: ServingSettings
     engine: Engine
     registry: PolicyRegistry
+    disk: DiskSpace
     policies: LivePolicies
     compactor: LiveCompactor
     spool: Spool
@@ -54,7 +56,8 @@ class Service:
     ) -> Service:
         """Open files and make clients; nothing connects yet. Raises SpoolError, UnknownPolicy."""
         data = settings.data_dir
-        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20)
+        disk = DiskSpace(data, settings.disk_low_mb * 10**6)
+        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20, disk=disk)
         stream = open_stream(
             StreamSettings(
                 redis_url=settings.redis_url,
@@ -88,6 +91,7 @@ class Service:
             settings=settings,
             engine=engine,
             registry=registry,
+            disk=disk,
             policies=policies,
             compactor=compactor,
             spool=spool,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,30 @@ from rich.table import Table
 FOLDER = Path(__file__).parents[1] / "results"
 
 
-def write_results(name: str, figures: Mapping[str, Any], folder: Path = FOLDER) -> Path:
+@dataclass(frozen=True)
+class MustShow:
+    """A figure that whoever tells of the benchmark must show, with its goal in words."""
+
+    line: str
+    value: float | None
+    goal: str
+    met: bool
+
+
+def write_results(
+    name: str,
+    figures: Mapping[str, Any],
+    folder: Path = FOLDER,
+    *,
+    must_show: Sequence[MustShow] = (),
+) -> Path:
     """Write `folder/name.json`; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"machine": describe_machine(), **figures}, indent=1) + "\n")
+    content = {"machine": describe_machine(), **figures}
+    if must_show:
+        content["must_show"] = [asdict(shown) for shown in must_show]
+    path.write_text(json.dumps(content, indent=1) + "\n")
     return path
 
 

@@ -35,6 +35,7 @@ class RunningService:
     url: str
     data_dir: Path
     log: Path
+    database: str | None = None  # another experience database than the folder's
 
     @property
     def mlflow_uri(self) -> str:
@@ -50,7 +51,7 @@ class RunningService:
 
     @property
     def database_url(self) -> str:
-        return f"sqlite:///{self.data_dir}/experience.db"
+        return self.database or f"sqlite:///{self.data_dir}/experience.db"
 
     def pid(self, child: str) -> int:
         state = run_state.read(self.data_dir)
@@ -101,7 +102,8 @@ def run_service(
     folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = folder / "up.log"
-    service = RunningService(f"http://127.0.0.1:{port}", folder / "data", log)
+    database = (env or {}).get("BURNISH_DATABASE_URL")
+    service = RunningService(f"http://127.0.0.1:{port}", folder / "data", log, database)
     argv = [sys.executable, "-m", "burnish.ops.cli", "up", "--port", str(port)]
     argv += ["--data-dir", str(service.data_dir), *(["--kafka"] if kafka else [])]
     with log.open("ab") as out:

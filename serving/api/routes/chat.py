@@ -1,7 +1,8 @@
 """POST /v1/chat/completions and /v1/completions.
 
 A whole answer is sent once its interaction is durable; a stream holds back its finish chunks and
-[DONE] until then. When a client disconnects its slots are freed; what a stream had sent by then is
+[DONE] until then. Where the spool cannot take it, the answer is sent and counted as unrecorded. When
+a client disconnects its slots are freed; what a stream had sent by then is
 recorded as cancelled, because feedback may refer to it.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
+from burnish.feedback.errors import EventTooLarge
 from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.chat_memory import remember
@@ -137,7 +138,7 @@ async def _answer(
     except Disconnected:
         service.metrics.interactions.labels(generation.lease.policy, "hung_up").inc()
         return Response(status_code=499)
-    except (EngineError, FeedbackError) as error:
+    except (EngineError, EventTooLarge) as error:
         raise _as_api_error(error, generation.request) from error
     finally:
         if not stream or not generation.streaming:
@@ -179,20 +180,20 @@ class _EventStream(StreamingResponse):
             await _record(self._service, generation, formatter)
             self._recorded = True
             yield _events(formatter.last_chunks(generation)) + "data: [DONE]\n\n"
-        except (EngineError, FeedbackError) as error:
+        except (EngineError, EventTooLarge) as error:
             # The status is already sent: the stream ends in an error and without [DONE].
-            self._recorded = isinstance(error, FeedbackError)  # recording it again would fail again
+            self._recorded = isinstance(error, EventTooLarge)  # recording it again would fail again
             yield _events([_as_api_error(error, generation.request).body()])
 
 
 async def _record(service: Service, generation: Generation, formatter: ResponseFormatter) -> None:
-    """Make the interaction durable; then count it and append it to the session."""
+    """Make the interaction durable where that is possible; count it and append it to the session."""
     if any(choice.finish == "cancelled" for choice in generation.choices):
         raise EngineStopped("the server is shutting down")
-    await service.recorder.record(generation)
+    outcome = "recorded" if await service.recorder.record(generation) else "unrecorded"
     labels = (formatter.operation, generation.lease.policy)
     metrics, usage = service.metrics, generation.usage()
-    metrics.interactions.labels(generation.lease.policy, "recorded").inc()
+    metrics.interactions.labels(generation.lease.policy, outcome).inc()
     metrics.tokens.labels(generation.lease.policy, "input").inc(usage["prompt_tokens"])
     metrics.tokens.labels(generation.lease.policy, "output").inc(usage["completion_tokens"])
     metrics.duration.labels(*labels).observe(generation.seconds)
@@ -209,6 +210,8 @@ async def _remember(service: Service, generation: Generation) -> None:
     generation_request = generation.request
     answer = message_of(generation, generation.choices[0])
     try:
+        if service.disk.is_full():
+            raise StoreError(str(service.disk))
         await remember(
             service.memory,
             generation_request.tenant,
@@ -255,15 +258,10 @@ def _as_api_error(error: Exception, generation_request: GenerationRequest) -> Ap
             return unsupported(error.param, f"This engine does not do it: {error}")
         case EngineStopped():
             return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
-        case SpoolFull():
-            message = f"The answer could not be recorded, the spool is full: {error}"
-            return ApiError(503, message, code="spool_full", retry_after=10)
         case EventTooLarge():
             return ApiError(
                 400, f"This interaction is too large to record: {error}", code="too_large"
             )
-        case FeedbackError():
-            return ApiError(503, f"The answer could not be recorded: {error}", code="spool_failed")
     log.error("engine: %s", error)
     return ApiError(500, f"The engine failed on this request: {error}", code="engine_error")
 

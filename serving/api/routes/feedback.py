@@ -11,12 +11,12 @@ import uuid
 from typing import Annotated, Any
 
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
-from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
+from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id
 from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
-from burnish.serving.api.errors import ApiError, from_validation
+from burnish.serving.api.errors import ApiError, disk_full, from_validation
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -174,6 +174,8 @@ def _refusal(error: FeedbackError) -> ApiError:
         case SpoolFull():
             message = f"The spool is full, try again later: {error}"
             return ApiError(503, message, code="spool_full", retry_after=10)
+        case DiskFull():
+            return disk_full(error)
         case EventTooLarge():
             return ApiError(413, f"This judgement is too large: {error}", code="too_large")
     return ApiError(503, f"The judgement could not be stored: {error}", code="spool_failed")

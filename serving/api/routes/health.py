@@ -1,7 +1,8 @@
 """/healthz, /readyz, /metrics, /version. No key needed: they tell nothing about anybody.
 
-Ready means that an answer can be given and recorded. A stream, Redis or registry that is away
-leaves the service ready and "degraded": the spool holds what the stream cannot take.
+Ready means that an answer can be given, and recorded while there is room. A stream, Redis or
+registry that is away leaves the service ready and "degraded": the spool holds what the stream cannot
+take. So does a disk that runs short: answers are given, and counted as unrecorded once it is full.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import version as installed
 from typing import Any
 
-from burnish.feedback.errors import FeedbackError
+from burnish.feedback.errors import DiskFull, FeedbackError
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -36,6 +37,7 @@ async def readyz(request: Request) -> JSONResponse:
         "problems": blocking + degraded,
         "policies": {state.policy: state.champion for state in service.policies.status()},
         "spool": {"events": service.spool.waiting(), "bytes": service.spool.waiting_bytes()},
+        "unrecorded": service.recorder.unrecorded,
         "stream": {"lag": service.stream_lag, "error": service.forwarder.last_error},
     }
     return JSONResponse(content, 503 if blocking else 200)
@@ -51,10 +53,10 @@ async def _blocking(service: Service) -> list[str]:
         if state is None or state.champion is None:
             why = state.problem if state else None
             problems.append(f"policy {name}: no version is loaded ({why or 'starting'})")
-    if service.spool.waiting_bytes() >= service.spool.max_bytes:
-        problems.append("the spool is full")
     try:
         await service.spool.append_many([])  # an empty commit goes the whole way but the fsync
+    except DiskFull:
+        pass  # which leaves it degraded
     except FeedbackError as error:
         problems.append(f"the spool cannot be written: {error}")
     return problems
@@ -62,6 +64,12 @@ async def _blocking(service: Service) -> list[str]:
 
 async def _degraded(service: Service) -> list[str]:
     problems = []
+    if service.disk.is_low():
+        problems.append(f"disk: {service.disk}")
+    if service.spool.waiting_bytes() >= service.spool.max_bytes:
+        problems.append("the spool is full: feedback is refused, answers go unrecorded")
+    if service.spool.last_error and not isinstance(service.spool.last_error, DiskFull):
+        problems.append(f"spool: {service.spool.last_error}")
     if service.forwarder.last_error:
         problems.append(f"stream: {service.forwarder.last_error}")
     states = service.policies.status()

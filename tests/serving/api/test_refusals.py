@@ -154,18 +154,17 @@ def test_a_full_queue_says_when_to_come_back(running: Running) -> None:
     eventually(lambda: not running.engine.running)
 
 
-def test_a_full_spool_refuses_and_a_stream_ends_without_done(running: Running) -> None:
+def test_a_full_spool_costs_the_record_and_not_the_answer(running: Running) -> None:
     running.service.spool.max_bytes = 1
-    with pytest.raises(openai.InternalServerError) as caught:
-        running.say("Hi")
-    assert (caught.value.status_code, caught.value.code) == (503, "spool_full")
+    assert running.say("Hi").choices[0].message.content == "Hello there."
     answer = running.http("POST", "/v1/chat/completions", json={**CHAT, "stream": True})
-    assert "spool_full" in answer.text
-    assert "[DONE]" not in answer.text
-    assert '"finish_reason":"stop"' not in answer.text
+    assert '"finish_reason":"stop"' in answer.text
+    assert "[DONE]" in answer.text
     assert running.recorded() == []
     ready = running.http("GET", "/readyz")
-    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")  # it is empty
+    assert (ready.status_code, ready.json()["unrecorded"]) == (200, 2)
+    metrics = running.http("GET", "/metrics").text
+    assert 'burnish_interactions_total{outcome="unrecorded",policy="default"} 2.0' in metrics
 
 
 def test_one_prompt_per_completion(running: Running) -> None:

@@ -17,7 +17,8 @@ from burnish.memory import (
     UnknownPlan,
     UnknownPolicy,
 )
-from burnish.serving.api.errors import ApiError
+from burnish.serving.api.errors import ApiError, disk_full
+from burnish.serving.api.service import Service
 from fastapi import Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
@@ -62,6 +63,9 @@ class Route(APIRoute):
                 status, code, param = next(a[1:] for a in _RESPONSES if isinstance(error, a[0]))
                 raise ApiError(status, str(error), code=code, param=param) from error
             except RedisError as error:
+                service: Service | None = getattr(request.app.state, "service", None)
+                if service is not None and service.disk.is_full():
+                    raise disk_full(service.disk) from error
                 message = "Memory's Redis does not answer; try again shortly."
                 raise ApiError(503, message, code="memory_unavailable", retry_after=1) from error
 
