@@ -124,9 +124,9 @@ class LoadedModel:
                 return
             spec = adapter.weights.spec
             pairs = [(self._table(s.module, s.parameter), pair) for s, pair in adapter.pairs]
+            self._filled[slot] = [table for table, _ in pairs]  # cleared even if filling fails
             for table, pair in pairs:
                 table.set(slot, pair)
-            self._filled[slot] = [table for table, _ in pairs]
             if self.cuda is not None and not adapter.weights.live:
                 self.cuda.bank.fill(slot, pairs, spec.rank, spec.scale)
             self._adapters[slot] = adapter.weights

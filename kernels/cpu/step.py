@@ -12,6 +12,7 @@ Left out: linear attention, frequencies that depend on the length (rope types "d
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -28,8 +29,6 @@ from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, wind
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
-
-MAX_POSITIONS = 1 << 15  # of the RoPE tables
 
 
 class PackedAdapter(NamedTuple):
@@ -74,6 +73,7 @@ class NativeStep:
         self.vocab = config.vocab_size
         self._layers = (CLayer * self.depth)(*map(self._pack_layer, model.model.layers))
         self._model = self._pack_model()
+        self._covering = threading.Lock()
 
     # -- packing -------------------------------------------------------------------------------
 
@@ -104,15 +104,10 @@ class NativeStep:
 
     def _pack_model(self) -> CModel:
         model, config = self.model, self.config
-        positions = torch.arange(min(MAX_POSITIONS, config.max_position_embeddings))[None]
-        cosines, sines = (t[0].float() for t in model.model.rotary_emb(torch.zeros(1), positions))
+        cosines, sines = self._rope_tables(1)
         table = model.get_input_embeddings().weight.detach()
         narrow = table.dtype == torch.bfloat16 or lossless(table)
         table = (table.bfloat16() if narrow else table.float()).contiguous()
-        if cosines.shape[-1] == self.width // 2 and config.model_type == "gpt_oss":
-            cosines, sines = (
-                torch.cat([t, t], dim=-1) for t in (cosines, sines)
-            )  # gpt-oss gives each of a pair of dimensions once
         attention, mlp = model.model.layers[0].self_attn, model.model.layers[-1].mlp
         groups = getattr(config, "n_group", None) or 1
         return CModel(
@@ -146,7 +141,30 @@ class NativeStep:
             head=self._packer.matrix(model.get_output_embeddings().weight, self.format),
             cosines=self._packer.floats(cosines),
             sines=self._packer.floats(sines),
+            positions=len(cosines),
         )
+
+    def _rope_tables(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [positions, rotary]."""
+        where = torch.arange(positions)[None]
+        tables = self.model.model.rotary_emb(torch.zeros(1), where)
+        cosines, sines = (table[0].float() for table in tables)
+        if cosines.shape[-1] == self.width // 2 and self.config.model_type == "gpt_oss":
+            # It gives each of a pair of dimensions once.
+            cosines, sines = (torch.cat([t, t], dim=-1) for t in (cosines, sines))
+        return cosines, sines
+
+    def _cover(self, positions: int) -> None:
+        """Make the RoPE tables reach that many positions, at most the model's context. May be called
+        while a step runs: it goes on with the tables it began with, which stay."""
+        with self._covering:
+            if positions <= self._model.positions:
+                return
+            wanted = max(positions, 2 * self._model.positions)
+            cosines, sines = self._rope_tables(min(wanted, self.config.max_position_embeddings))
+            self._model.cosines = self._packer.floats(cosines)
+            self._model.sines = self._packer.floats(sines)
+            self._model.positions = len(cosines)
 
     # -- adapters ------------------------------------------------------------------------------
 
@@ -172,6 +190,7 @@ class NativeStep:
 
     def new_pages(self, slots: int) -> NativePages:
         """An empty cache of `slots` token slots, a multiple of 16, for every layer."""
+        self._cover(min(slots, self.config.max_position_embeddings))
         size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
 
         def empty() -> Tensor:
@@ -195,7 +214,8 @@ class NativeStep:
         """One step, or with `sampling.steps` up to that many.
 
         `table` [rows, reach] int64 is the cache slot of every position of every row. Where
-        given, these are filled: `logits` (see `empty_logits`) of the first step's kept tokens, or
+        given, these are filled (IndexError for a batch that points outside of the model, the table or the
+        cache): `logits` (see `empty_logits`) of the first step's kept tokens, or
         `state` [T, H], the hidden states after `layers` layers, where the step then ends.
         """
         call = self.call(batch, table, pages, logits=logits, state=state, layers=layers)
@@ -242,10 +262,12 @@ class NativeStep:
             len(batch.tokens),
             *per_token,
             ctypes.addressof(adapters),
+            len(adapters),
             slot_table,
-            table.shape[1],
+            *table.shape,
             ctypes.addressof(keys),
             ctypes.addressof(values),
+            pages.key.shape[1] // (self.kv_heads * self.width),
             len(batch.keep),
             keep,
             *(None if t is None else t.data_ptr() for t in (logits, state)),
@@ -292,4 +314,4 @@ class NativeCall:
     def run(self, sampling: Any = None) -> None:
         library = native.library()
         assert library is not None
-        library.burnish_step(self.model, ctypes.byref(self.step), sampling)
+        native.check(library.burnish_step(self.model, ctypes.byref(self.step), sampling))
