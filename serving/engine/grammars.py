@@ -66,10 +66,20 @@ class Matcher:
         self._mask = llguidance.numpy.allocate_token_bitmask(1, vocab)
 
     def allowed(self) -> torch.Tensor:
-        """bool [V]: tokens that may come next; an end token among them once the grammar is met."""
+        """bool [V]: tokens that may come next; an end token among them once the grammar is met.
+
+        Raises BadGrammar where that takes more than the parser's limits allow.
+        """
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._mask)
+        self._check()
         bits = torch.from_numpy(self._mask[0])[:, None] >> torch.arange(32, dtype=torch.int32)
         return (bits & 1).flatten()[: self._vocab].bool()
 
     def accept(self, token: int) -> None:
+        """Raises BadGrammar for a token that was not allowed."""
         self._matcher.consume_token(token)
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise BadGrammar(f"the grammar cannot be followed: {self._matcher.get_error()}")

@@ -4,6 +4,8 @@ Everything that touches the model happens in that thread, within a step or betwe
 threads only queue work for it. Without `start()` the same loop runs in the caller of
 `generate_batch`, which is how the learner uses it.
 
+If the loop itself fails, all that wait for it are told, the engine takes no more, and `vital` has ended.
+
 A request keeps its adapter's slot until its last token. Loading a version therefore never disturbs
 a running answer, and an unloaded one is dropped when its last answer is done.
 """
@@ -11,11 +13,13 @@ a running answer, and an unloaded one is dropped when its last answer is done.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,11 +36,14 @@ from burnish.serving.engine.streams import Deliveries, DeltaStream
 from burnish.serving.engine.types import (
     Completion,
     Delta,
+    EngineFailed,
     EngineStats,
     EngineStopped,
     QueueFull,
     Request,
 )
+
+log = logging.getLogger(__name__)
 
 
 class LocalEngine:
@@ -82,6 +89,7 @@ class LocalEngine:
         self._stopping = False
         self._accepting = True
         self._aborting = False
+        self._failure: BaseException | None = None  # what ended the loop
         self._deliveries = Deliveries()
         self._requests = 0
 
@@ -90,8 +98,8 @@ class LocalEngine:
     async def generate(self, request: Request) -> AsyncIterator[Delta]:
         """Deltas of one answer. Closing the generator, or cancelling its task, frees the slot.
 
-        Raises QueueFull, PromptTooLong, UnknownAdapter or EngineStopped before the first delta,
-        and EngineError if a step fails.
+        Raises QueueFull, PromptTooLong, BadPrompt, UnknownAdapter or EngineStopped before the first
+        delta, and EngineError if the request or its step fails.
         """
         if self._thread is None:
             raise EngineStopped("the engine is not running")
@@ -128,7 +136,7 @@ class LocalEngine:
         sequences = [self._core.sequence(request, sink(into)) for request, into in pairs]
         self._submit(sequences, enforce_limit=False)
         if self._thread is None:
-            with self._step_lock:
+            with self._step_lock, self._failing_all():
                 while self._run_once():
                     pass
         for _ in requests:
@@ -143,9 +151,8 @@ class LocalEngine:
 
     def _submit(self, sequences: list[Sequence], enforce_limit: bool) -> None:
         with self._wake:
-            if not self._accepting:
-                raise EngineStopped("the engine is shutting down")
-            waiting = len(self._inbox) + len(self._core.scheduler.waiting)
+            self._check_accepting()
+            waiting = len(self._inbox) + self._core.scheduler.num_waiting
             free_rows = self.max_running - len(self._core.scheduler.running)
             if enforce_limit and waiting >= self.max_waiting + max(0, free_rows):
                 raise QueueFull(f"{waiting} requests are waiting already")
@@ -156,6 +163,12 @@ class LocalEngine:
                 self._inbox.append(sequence)
             self._requests += len(sequences)
             self._wake.notify_all()
+
+    def _check_accepting(self) -> None:
+        if self._failure is not None:
+            raise EngineFailed(_told(self._failure)) from self._failure
+        if not self._accepting:
+            raise EngineStopped("the engine is shutting down")
 
     def _cancel(self, sequence: Sequence) -> None:
         with self._wake:
@@ -190,7 +203,12 @@ class LocalEngine:
             with self._wake:
                 self._adapters.publish(name, slot)
 
-        self._between_steps(install)
+        try:
+            self._between_steps(install)
+        except BaseException:
+            with self._wake:
+                self._adapters.give_up(name, slot)
+            raise
 
     def unload_adapter(self, name: str) -> None:
         """Refuse new requests for `name` and drop it after its last answer. UnknownAdapter."""
@@ -200,13 +218,17 @@ class LocalEngine:
             self._between_steps(lambda: self._drop_adapter(slot))
 
     def _drop_adapter(self, slot: int) -> None:
-        self.model.set_adapter(slot, None)
-        with self._wake:
-            self._adapters.release(slot)
+        try:
+            self.model.set_adapter(slot, None)
+        finally:
+            with self._wake:
+                self._adapters.release(slot)
 
     def _between_steps(self, call: Callable[[], None]) -> None:
-        """Run `call` between two steps, and wait for it."""
+        """Run `call` between two steps, and wait for it. Raises what it raises, and EngineFailed."""
         with self._wake:
+            if self._failure is not None:
+                self._check_accepting()
             if self._thread is not None and threading.current_thread() is not self._thread:
                 done: Future[None] = Future()
                 self._calls.append((call, done))
@@ -227,13 +249,17 @@ class LocalEngine:
         """
         sums = np.zeros((len(sequences), self.model.config.hidden_size), np.float32)
         for batch in pooling.batches(sequences):
-            if not self._accepting:
-                raise EngineStopped("the engine is shutting down")
+            self._check_accepting()
             read = partial(pooling.add_states, self.model, batch, sums)
             await asyncio.to_thread(self._between_steps, read)
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
     # -- start and stop ------------------------------------------------------------------------
+
+    @property
+    def vital(self) -> threading.Thread | None:
+        """The thread of the loop. It ends when the engine is stopped, or has failed."""
+        return self._thread
 
     async def start(self) -> None:
         """Start the thread. Idempotent."""
@@ -259,7 +285,7 @@ class LocalEngine:
         """Counters and gauges as of now."""
         with self._wake:
             return EngineStats(
-                waiting=len(self._inbox) + len(self._core.scheduler.waiting),
+                waiting=len(self._inbox) + self._core.scheduler.num_waiting,
                 running=len(self._core.scheduler.running),
                 free_blocks=self._core.kv.pool.num_free,
                 total_blocks=self._core.kv.pool.total,
@@ -280,7 +306,7 @@ class LocalEngine:
     def _loop(self) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)
-        with self._step_lock:
+        with self._step_lock, self._failing_all():
             while True:
                 with self._wake:
                     while not (self._inbox or self._calls or not self._core.scheduler.idle):
@@ -296,12 +322,12 @@ class LocalEngine:
             calls, self._calls = self._calls, []
             arrivals, self._inbox = self._inbox, []
             for sequence in arrivals:
-                self._core.scheduler.add(sequence)
+                self._core.add(sequence)
         for call, done in calls:
             try:
                 call()
                 done.set_result(None)
-            except Exception as error:  # noqa: BLE001 - belongs to the thread that asked
+            except BaseException as error:  # noqa: BLE001 - belongs to the thread that asked
                 done.set_exception(error)
         if self._aborting:
             for sequence in (*self._core.scheduler.waiting, *self._core.scheduler.running):
@@ -311,9 +337,37 @@ class LocalEngine:
         self._deliveries.deliver(started)
         return not self._core.scheduler.idle or bool(self._inbox)
 
+    @contextmanager
+    def _failing_all(self) -> Iterator[None]:
+        """Around the loop: its failure reaches everybody who waits for it."""
+        try:
+            yield
+        except Exception as error:  # the thread's top loop
+            log.critical("the engine has failed", exc_info=True)
+            self._fail_all(error)
+
+    def _fail_all(self, error: Exception) -> None:
+        with self._wake:
+            self._failure, self._accepting = error, False
+            calls, self._calls = self._calls, []
+            arrivals, self._inbox = self._inbox, []
+        for _, done in calls:
+            done.set_exception(EngineFailed(_told(error)))
+        scheduler = self._core.scheduler
+        for sequence in (*arrivals, *scheduler.running, *scheduler.waiting):
+            try:
+                sequence.sink(EngineFailed(_told(error)))
+            except Exception:
+                log.exception("request %s cannot be told", sequence.request.id)
+        self._deliveries.deliver(time.monotonic())
+
     def _release(self, sequence: Sequence) -> None:
         """A sequence has finished: drop its adapter if it is retired and this was its last request."""
         with self._wake:
             retired = self._adapters.unpin(sequence.slot)
         if retired:
             self._drop_adapter(sequence.slot)
+
+
+def _told(error: BaseException) -> str:
+    return f"the engine has failed: {error}"

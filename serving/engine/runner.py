@@ -7,7 +7,7 @@ handful of array operations and no loop over rows.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
@@ -23,11 +23,13 @@ BURST_STEPS, BURST_S = 8, 0.050
 
 @dataclass(frozen=True)
 class ModelRunnerOutput:
-    """The tokens a step drew: `drawn.counts` for each of the `sequences`, and their alternatives."""
+    """The tokens a step drew: `drawn.counts` for each of the `sequences`, and their alternatives.
+    What was drawn for those that `failed` means nothing."""
 
     sequences: list[Sequence]
     drawn: SamplerOutput
     top: list[TopLogprobs]
+    failed: dict[Sequence, Exception] = field(default_factory=dict)
 
 
 class ModelRunner:
@@ -77,9 +79,18 @@ class ModelRunner:
             drawn, top = self._sample(scheduled, rows, np.zeros_like(rows))
         self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.counts
+        failed = self.sampler.failures
+        for at in np.isnan(drawn.raw_logprobs).any(0).nonzero()[0].tolist():
+            failed[int(rows[at])] = FloatingPointError("the model's logits are not numbers")
         for at in self.sampler.stateful[rows].nonzero()[0].tolist():
-            self.sampler.update(int(rows[at]), drawn.tokens[: drawn.counts[at], at].tolist())
-        return ModelRunnerOutput(sequences, drawn, top)
+            row = int(rows[at])
+            try:
+                self.sampler.update(row, drawn.tokens[: drawn.counts[at], at].tolist())
+            except Exception as error:  # noqa: BLE001 - this row's failure, and no other's
+                failed[row] = error
+        return ModelRunnerOutput(
+            sequences, drawn, top, {s: failed[s.row] for s in sequences if s.row in failed}
+        )
 
     def _sample(
         self, scheduled: SchedulerOutput, rows: np.ndarray, offsets: np.ndarray

@@ -20,6 +20,9 @@ from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.logits_processor import UNBOUNDED, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
 
+# What is beyond changes no draw, and float32 has no room for it.
+COLDEST, HOTTEST, STRONGEST = 1e-6, 1e6, 1e6  # temperatures; bias and penalties
+
 TopLogprobs = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
 
 
@@ -34,6 +37,10 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
     golden = np.uint64(0x9E3779B97F4A7C15)
     stepped = mix(seeds + golden) + golden * (counts.astype(np.uint64) + np.uint64(1))
     return (mix(stepped) >> np.uint64(11)) * 2.0**-53
+
+
+def _bounded(strength: float) -> float:
+    return min(max(strength, -STRONGEST), STRONGEST)
 
 
 class Sampler:
@@ -66,13 +73,15 @@ class Sampler:
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
         self._processors: dict[int, LogitsProcessor] = {}
+        self.failures: dict[int, Exception] = {}  # by row, of the last `draw`
 
     def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
         """Set up a row for a request that has `drawn` these tokens already."""
         self.params[row] = params
         top_k = params.top_k if params.top_k < self.vocab else 0
         seed &= 0xFFFFFFFFFFFFFFFF
-        self.how[row] = (params.temperature, params.top_p, params.min_p, top_k, seed)
+        temperature = params.temperature and min(max(params.temperature, COLDEST), HOTTEST)
+        self.how[row] = (temperature, params.top_p, params.min_p, top_k, seed)
         self.filtered[row] = params.top_p < 1 or params.min_p > 0 or top_k > 0
         self.top_n[row] = params.logprobs
         self.endless[row] = params.ignore_eos
@@ -82,6 +91,7 @@ class Sampler:
         self._bias.pop(row, None)
         self._counts.pop(row, None)
         self._processors.pop(row, None)
+        self.failures.pop(row, None)
         if params.grammar or params.thinking:
             matcher = None
             if params.grammar:
@@ -96,7 +106,7 @@ class Sampler:
             bias = torch.zeros(self.vocab, device=self.device)
             for token, value in params.logit_bias.items():
                 if 0 <= token < self.vocab:
-                    bias[token] = value
+                    bias[token] = _bounded(value)
             self._bias[row] = bias
         if penalised:
             counts = torch.bincount(torch.tensor(drawn, dtype=torch.long), minlength=self.vocab)
@@ -175,7 +185,10 @@ class Sampler:
             logits = logits.clone()
             for at, row in enumerate(rows.tolist()):
                 if changed[at]:
-                    self._shift(logits[at], row)
+                    try:
+                        self._shift(logits[at], row)
+                    except Exception as error:  # noqa: BLE001 - this row's failure, and no other's
+                        self.failures[row] = error
         greedy = temperature == 0
         scale = torch.from_numpy(np.where(greedy, 1, temperature)).to(self.device)[:, None]
         processed = (logits / scale).log_softmax(-1)
@@ -198,7 +211,8 @@ class Sampler:
             logits += self._bias[row]
         if row in self._counts:
             counts = self._counts[row]
-            logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+            frequency, presence = map(_bounded, (params.frequency_penalty, params.presence_penalty))
+            logits -= frequency * counts + presence * (counts > 0)
         if self.constrained[row]:
             logits.masked_fill_(~self._processors[row].allowed().to(logits.device), -math.inf)
 

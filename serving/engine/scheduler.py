@@ -24,7 +24,6 @@ from burnish.serving.engine.paged_kv import Key, PagedKV
 from burnish.serving.engine.types import Delta, Request
 
 Sink = Callable[[Delta | Exception], None]
-Draft = Callable[["Sequence"], list[int]]
 
 OUTPUT_COST = 2  # of a drawn token, in prompt tokens
 
@@ -51,6 +50,7 @@ class Sequence:
     keys: list[Key] = field(default_factory=list)  # of the full blocks of `prefill_ids`
     arrival: int = 0
     cancelled: bool = False
+    finished: bool = False  # it holds nothing any more
 
     @property
     def prefilled(self) -> bool:
@@ -106,6 +106,7 @@ class Scheduler:
         self.prefill_tokens = prefill_tokens  # most prompt tokens in one step
         self.running: list[Sequence] = []
         self.reused = self.preempted = 0  # tokens found in the cache, preemptions
+        self.num_waiting = 0  # other threads may read it, but not `waiting`
         # By priority, then tenant: heaps of (arrival, sequence).
         self._queues: dict[int, dict[str, list[tuple[int, Sequence]]]] = {}
         self._served: defaultdict[str, float] = defaultdict(float)
@@ -140,6 +141,7 @@ class Scheduler:
         request = sequence.request
         tenants = self._queues.setdefault(request.priority, {})
         heapq.heappush(tenants.setdefault(request.tenant, []), (sequence.arrival, sequence))
+        self.num_waiting += 1
 
     def _peek(self) -> Sequence | None:
         if not self._queues:
@@ -149,10 +151,14 @@ class Scheduler:
         return tenants[tenant][0][1]
 
     def _dequeue(self, sequence: Sequence) -> None:
-        """Take a waiting sequence out of the queue."""
+        """Take a sequence out of the queue, if it is there."""
         request = sequence.request
-        tenants = self._queues[request.priority]
-        heap = [entry for entry in tenants[request.tenant] if entry[1] is not sequence]
+        tenants = self._queues.get(request.priority, {})
+        queued = tenants.get(request.tenant, [])
+        heap = [entry for entry in queued if entry[1] is not sequence]
+        if len(heap) == len(queued):
+            return
+        self.num_waiting -= 1
         heapq.heapify(heap)
         tenants[request.tenant] = heap
         if not heap:
@@ -166,6 +172,7 @@ class Scheduler:
             self._free(sequence)
         else:
             self._dequeue(sequence)
+        sequence.draft = []
 
     def _free(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -185,30 +192,32 @@ class Scheduler:
 
     # -- a step --------------------------------------------------------------------------------
 
-    def admit(self) -> list[Sequence]:
-        """Move waiting sequences into free rows while the next one's tokens fit."""
-        admitted = []
-        while self._rows and (sequence := self._peek()) is not None:
-            wanted = self.kv.blocks_for(len(sequence.prefill_ids) + 1)
-            # A block to spare for each running sequence: none is admitted to be preempted at once.
-            if wanted + len(self.running) > self.kv.pool.num_free:
-                break
-            self._dequeue(sequence)
-            sequence.row = self._rows.pop()
-            sequence.blocks = self.kv.pool.allocate(wanted)
-            self.kv.map_blocks(sequence.row, sequence.blocks)
-            sequence.keys = self.kv.keys(sequence.prefill_ids[:-1], sequence.weights_id)
-            sequence.computed = 0
-            self._served[sequence.request.tenant] += len(sequence.prefill_ids)
-            self.running.append(sequence)
-            admitted.append(sequence)
-        return admitted
+    def next_fitting(self) -> Sequence | None:
+        """The waiting sequence to admit now; None if there is none, no row for it or no blocks."""
+        sequence = self._peek() if self._rows else None
+        if sequence is None:
+            return None
+        # A block to spare for each running sequence: none is admitted to be preempted at once.
+        wanted = self._blocks_to_admit(sequence) + len(self.running)
+        return sequence if wanted <= self.kv.pool.num_free else None
 
-    def schedule(self, burst: int = 1, draft: Draft | None = None) -> SchedulerOutput:
-        """The next step: every decoding sequence, and prefill up to the token budget.
+    def _blocks_to_admit(self, sequence: Sequence) -> int:
+        return self.kv.blocks_for(len(sequence.prefill_ids) + 1)
 
-        `draft` proposes tokens for a sequence; a step with drafts is no burst.
-        """
+    def admit(self, sequence: Sequence) -> None:
+        """Move a waiting sequence into a free row."""
+        self._dequeue(sequence)
+        sequence.row = self._rows.pop()
+        self.running.append(sequence)
+        sequence.blocks = self.kv.pool.allocate(self._blocks_to_admit(sequence))
+        self.kv.map_blocks(sequence.row, sequence.blocks)
+        sequence.keys = self.kv.keys(sequence.prefill_ids[:-1], sequence.weights_id)
+        sequence.computed = 0
+        self._served[sequence.request.tenant] += len(sequence.prefill_ids)
+
+    def schedule(self, burst: int = 1) -> SchedulerOutput:
+        """The next step: every decoding sequence, and prefill up to the token budget. A step with
+        drafts is no burst."""
         prefill: list[PrefillChunk] = []
         budget, in_progress = self.prefill_tokens, set()
         for sequence in self.running:
@@ -224,8 +233,6 @@ class Scheduler:
             budget -= end - sequence.computed
         if prefill or self._queues:
             burst = 1
-        for sequence in self.running:
-            sequence.draft = draft(sequence) if draft and sequence.prefilled else []
         if any(sequence.draft for sequence in self.running):
             burst = 1
         decode = self._allocate_decode(burst)
