@@ -2,7 +2,9 @@
 
 Exit code 2 and one line for everything a person can put right: a setting, the port, keys, the
 model folder. SIGTERM and SIGINT drain: running answers finish, new requests get 503; a second
-signal ends it at once. Left out: several workers (one engine owns the model and its cache).
+signal ends it at once. When a vital part of the process has failed it drains in the same way and
+exits with 1, so that whoever started it starts it again. Left out: several workers (one engine owns
+the model and its cache).
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
+import threading
 import time
 from types import FrameType
 
@@ -27,6 +31,12 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 log = logging.getLogger("burnish.serving")
+
+FAILED_EXIT_S = 10.0  # beside drain_s: a process with a failed part may not stop in order
+
+
+class PartFailed(Exception):
+    """A vital part of the process has failed; the message names it."""
 
 
 class CannotStart(Exception):
@@ -83,6 +93,17 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._drain: asyncio.Task[None] | None = None
+        self.failed: list[str] = []  # vital parts, and why
+
+    async def drain_when_a_part_fails(self) -> None:
+        service = self._service
+        self.failed = await service.vitals.wait()
+        log.critical("the process ends: %s", "; ".join(self.failed))
+        end_by = threading.Timer(service.settings.drain_s + FAILED_EXIT_S, os._exit, [1])
+        end_by.daemon = True
+        end_by.start()
+        service.draining = True
+        await self._exit_when_idle(service)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self._service
@@ -130,7 +151,12 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
         freeze_gc()
         host, port = listening.getsockname()[:2]
         log.info("serving on http://%s:%d", host, port)
-        await Server(app, service).serve([listening])
+        server = Server(app, service)
+        watch = asyncio.create_task(server.drain_when_a_part_fails())
+        await server.serve([listening])
+        watch.cancel()
+        if server.failed:
+            raise PartFailed("; ".join(server.failed))
     except BaseMismatch as error:
         raise CannotStart(str(error)) from error
     finally:
@@ -155,6 +181,9 @@ def main() -> int:
     except CannotStart as error:
         print(f"burnish: {error}", file=sys.stderr)
         return 2
+    except PartFailed as error:
+        print(f"burnish: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

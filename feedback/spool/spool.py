@@ -235,6 +235,11 @@ class Spool:
         with self._reading:
             return self._ledger.on(self._reader, tenant, interaction_id)
 
+    @property
+    def vital(self) -> threading.Thread:
+        """The thread without which nothing is accepted."""
+        return self._commits.vital
+
     def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
         with self._accounts:

@@ -139,6 +139,11 @@ class LivePolicies:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def vital(self) -> asyncio.Task[None] | None:
+        """The task without which no champion is followed, once started."""
+        return self._follower
+
     async def poll(self) -> None:
         """Look once at every policy's champion, and swap where it moved."""
         try:
@@ -162,10 +167,12 @@ class LivePolicies:
             await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
-            except (BaseMismatch, OSError) as error:  # such as a full disk
+            except (
+                Exception
+            ) as error:  # the task's top loop: what is loaded is served whatever fails
                 if self.problem is None:
-                    log.error("policies: %s", error)
-                self.problem = str(error)
+                    log.exception("policies: the registry's champions cannot be followed")
+                self.problem = f"{type(error).__name__}: {error}"
 
     async def _names_to_poll(self) -> list[str]:
         for name in self._names:

@@ -226,3 +226,21 @@ def test_versions_are_shown_with_lineage_and_history(live: Running, registry: St
 def test_nothing_to_roll_back_to(live: Running) -> None:
     answer = live.http("POST", "/v1/policies/default/rollback")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "nothing_to_roll_back")
+
+
+def test_a_version_whose_files_break_the_engine_is_not_served_and_stops_nothing(
+    live: Running, registry: StubRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("r")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.engine, "load_adapter", broken)
+        registry.promote("default", registry.add())
+        eventually(lambda: "KeyError" in live.http("GET", "/readyz").text)
+        with pytest.raises(openai.InternalServerError) as caught:
+            live.say("Hi", model="default@2")
+        assert caught.value.code == "model_unavailable"
+    assert live.say("Hi").system_fingerprint == "default@1"
+    registry.promote("default", registry.add())
+    eventually(lambda: champion(live) == 3)
