@@ -211,7 +211,9 @@ class Scheduler:
         self.running.append(sequence)
         sequence.blocks = self.kv.pool.allocate(self._blocks_to_admit(sequence))
         self.kv.map_blocks(sequence.row, sequence.blocks)
-        sequence.keys = self.kv.keys(sequence.prefill_ids[:-1], sequence.weights_id)
+        sequence.keys = self.kv.keys(
+            sequence.prefill_ids[:-1], sequence.weights_id, sequence.request.tenant
+        )
         sequence.computed = 0
         self._served[sequence.request.tenant] += len(sequence.prefill_ids)
 
