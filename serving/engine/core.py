@@ -120,7 +120,7 @@ class EngineCore:
         self._draft()
         scheduled = None
         try:
-            scheduled = self.scheduler.schedule(self._runner.burst)
+            scheduled = self.scheduler.schedule(self._runner.burst, self._runner.chunk)
             if scheduled:
                 self._run(scheduled)
         except Exception as error:  # noqa: BLE001 - a step's failure is its requests', not the engine's

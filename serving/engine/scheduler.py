@@ -7,8 +7,10 @@ admitted when its prompt fits, and takes blocks as it grows. When none are left,
 is preempted: it returns to the queue with what it has drawn, computes that again later and draws the
 same tokens as without preemption.
 
-A prompt whose prefix is cached starts after it; one whose prefix another sequence is computing waits
-for that.
+Prompts are computed in chunks, beside the decoding sequences, which run in every step. The shortest
+rest goes first; in every FIRST_COME_EVERYth step the earliest arrival does, so that long ones get on
+too. A prompt whose prefix is cached starts after it; one whose prefix another sequence is computing
+waits for that.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from burnish.serving.engine.types import Delta, Request
 Sink = Callable[[Delta | Exception], None]
 
 OUTPUT_COST = 2  # of a drawn token, in prompt tokens
+FIRST_COME_EVERY = 4  # steps that compute prompts
 
 
 @dataclass(eq=False)
@@ -55,6 +58,11 @@ class Sequence:
     @property
     def prefilled(self) -> bool:
         return self.computed >= len(self.prefill_ids)
+
+    @property
+    def unprefilled(self) -> int:
+        """How many tokens are to be computed before drawing."""
+        return len(self.prefill_ids) - self.computed
 
     @property
     def remaining(self) -> int:
@@ -110,6 +118,7 @@ class Scheduler:
         # By priority, then tenant: heaps of (arrival, sequence).
         self._queues: dict[int, dict[str, list[tuple[int, Sequence]]]] = {}
         self._served: defaultdict[str, float] = defaultdict(float)
+        self._prefill_steps = 0
         self._rows = list(range(max_running - 1, -1, -1))
         self._arrivals = 0
 
@@ -217,22 +226,10 @@ class Scheduler:
         sequence.computed = 0
         self._served[sequence.request.tenant] += len(sequence.prefill_ids)
 
-    def schedule(self, burst: int = 1) -> SchedulerOutput:
-        """The next step: every decoding sequence, and prefill up to the token budget. A step with
-        drafts is no burst."""
-        prefill: list[PrefillChunk] = []
-        budget, in_progress = self.prefill_tokens, set()
-        for sequence in self.running:
-            if sequence.prefilled or budget <= 0:
-                continue
-            self._reuse_prefix(sequence)
-            size, done = self.kv.block_size, sequence.computed // self.kv.block_size
-            if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
-                continue  # another sequence is computing this block
-            end = min(len(sequence.prefill_ids), sequence.computed + budget)
-            in_progress.update(sequence.keys[done : end // size])
-            prefill.append(PrefillChunk(sequence, sequence.computed, end))
-            budget -= end - sequence.computed
+    def schedule(self, burst: int = 1, beside: int | None = None) -> SchedulerOutput:
+        """The next step: every decoding sequence, and prefill up to the token budget, which is `beside`
+        where sequences decode. A step with drafts is no burst."""
+        prefill = self._prefill_chunks(beside)
         if prefill or self._queues:
             burst = 1
         if any(sequence.draft for sequence in self.running):
@@ -241,6 +238,31 @@ class Scheduler:
         decode.sort(key=lambda s: bool(s.draft))
         prefill = [chunk for chunk in prefill if chunk.sequence.row >= 0]
         return SchedulerOutput(decode, prefill, burst)
+
+    def _prefill_chunks(self, beside: int | None) -> list[PrefillChunk]:
+        """What is computed of the prompts in the next step."""
+        pending = [sequence for sequence in self.running if not sequence.prefilled]
+        if not pending:
+            return []
+        decoding = len(pending) < len(self.running)
+        budget = self.prefill_tokens if beside is None or not decoding else beside
+        for sequence in pending:
+            self._reuse_prefix(sequence)
+        self._prefill_steps += 1
+        first_come = self._prefill_steps % FIRST_COME_EVERY == 0
+        pending.sort(key=lambda s: s.arrival if first_come else s.unprefilled)
+        chunks, in_progress, size = [], set(), self.kv.block_size
+        for sequence in pending:
+            if budget <= 0:
+                break
+            done = sequence.computed // size
+            if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
+                continue  # another sequence is computing this block
+            end = min(len(sequence.prefill_ids), sequence.computed + budget)
+            in_progress.update(sequence.keys[done : end // size])
+            chunks.append(PrefillChunk(sequence, sequence.computed, end))
+            budget -= end - sequence.computed
+        return chunks
 
     def update_from_output(self, scheduled: SchedulerOutput, drawn: dict[Sequence, int]) -> None:
         """Record a finished step: how many tokens were drawn for each sequence."""
