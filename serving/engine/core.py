@@ -19,6 +19,7 @@ import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.detokenizer import IncrementalDetokenizer, Vocabulary
+from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.ngram_drafter import DraftMonitor
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import ModelRunner
@@ -65,6 +66,7 @@ class EngineCore:
             )
         self.kv = PagedKV(model, max_running, longest, block_size, blocks)
         self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
+        self.grammars = Grammars(model.tokenizer, model.config.vocab_size, model.eos_token_ids)
         self._runner = ModelRunner(model, self.kv, max_running)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
@@ -75,7 +77,8 @@ class EngineCore:
         self._failed_steps = 0  # since the last one that succeeded
 
     def sequence(self, request: Request, sink: Sink) -> Sequence:
-        """A request in the scheduler's form. Raises PromptTooLong, BadPrompt, BadGrammar."""
+        """A request in the scheduler's form. Raises PromptTooLong, BadPrompt. Its grammar is the
+        caller's to add."""
         max_new_tokens = self.kv.max_len - len(request.prompt_ids)
         if not request.prompt_ids:
             raise PromptTooLong("the prompt is empty")
@@ -88,8 +91,6 @@ class EngineCore:
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocab:
             raise BadPrompt(f"a token of the prompt is not in the vocabulary of {vocab}")
         params = request.params
-        if params.grammar:
-            self._runner.grammars.check(params.grammar)
         deadline = request.deadline_s
         return Sequence(
             request=request,

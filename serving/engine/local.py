@@ -98,13 +98,16 @@ class LocalEngine:
     async def generate(self, request: Request) -> AsyncIterator[Delta]:
         """Deltas of one answer. Closing the generator, or cancelling its task, frees the slot.
 
-        Raises QueueFull, PromptTooLong, BadPrompt, UnknownAdapter or EngineStopped before the first
-        delta, and EngineError if the request or its step fails.
+        Raises QueueFull, PromptTooLong, BadPrompt, BadGrammar, UnknownAdapter or EngineStopped before
+        the first delta, and EngineError if the request or its step fails.
         """
         if self._thread is None:
             raise EngineStopped("the engine is not running")
         stream = DeltaStream()
         sequence = self._core.sequence(request, partial(self._deliveries.add, stream))
+        if request.params.grammar:
+            compiling = asyncio.wrap_future(self._core.grammars.compile(request.params.grammar))
+            sequence.grammar = await asyncio.shield(compiling)  # others may wait for it too
         self._submit([sequence], enforce_limit=True)
         finished = False
         try:
@@ -134,6 +137,10 @@ class LocalEngine:
 
         pairs = zip(requests, collected, strict=True)
         sequences = [self._core.sequence(request, sink(into)) for request, into in pairs]
+        for sequence in sequences:
+            if sequence.request.params.grammar:
+                compiling = self._core.grammars.compile(sequence.request.params.grammar)
+                sequence.grammar = compiling.result()
         self._submit(sequences, enforce_limit=False)
         if self._thread is None:
             with self._step_lock, self._failing_all():

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.model import LoadedModel
-from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, TopLogprobs
 from burnish.serving.engine.scheduler import SchedulerOutput, Sequence
@@ -42,8 +41,7 @@ class ModelRunner:
         self.model = model
         self.kv = kv
         vocab, ends = model.config.vocab_size, model.eos_token_ids
-        self.grammars = Grammars(model.tokenizer, vocab, ends)
-        self.sampler = Sampler(rows, vocab, ends, model.device, self.grammars)
+        self.sampler = Sampler(rows, vocab, ends, model.device)
         self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
@@ -58,7 +56,9 @@ class ModelRunner:
         self._prompt[row] = len(sequence.request.prompt_ids)
         self._drawn[row] = len(sequence.tokens)  # not 0 if it was preempted
         self._max_tokens[row], self._slot[row] = sequence.max_tokens, sequence.slot
-        self.sampler.admit(row, sequence.request.params, sequence.seed, sequence.tokens)
+        self.sampler.admit(
+            row, sequence.request.params, sequence.seed, sequence.tokens, sequence.grammar
+        )
 
     @property
     def burst(self) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from burnish.kernels.forward_batch import SAMPLING_DTYPE
-from burnish.serving.engine.grammars import Grammars
+from burnish.serving.engine.grammars import CompiledGrammar
 from burnish.serving.engine.logits_processor import UNBOUNDED, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
 
@@ -52,10 +52,8 @@ class Sampler:
         vocab: int,
         ends: frozenset[int],
         device: torch.device,
-        grammars: Grammars | None = None,
     ) -> None:
         self.vocab = vocab
-        self.grammars = grammars
         self.device = device
         self.how = np.zeros(rows, dtype=SAMPLING_DTYPE)
         self.params: list[SamplingParams | None] = [None] * rows
@@ -75,8 +73,16 @@ class Sampler:
         self._processors: dict[int, LogitsProcessor] = {}
         self.failures: dict[int, Exception] = {}  # by row, of the last `draw`
 
-    def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
-        """Set up a row for a request that has `drawn` these tokens already."""
+    def admit(
+        self,
+        row: int,
+        params: SamplingParams,
+        seed: int,
+        drawn: Sequence[int] = (),
+        grammar: CompiledGrammar | None = None,
+    ) -> None:
+        """Set up a row for a request that has `drawn` these tokens already. `grammar` is that of the
+        parameters."""
         self.params[row] = params
         top_k = params.top_k if params.top_k < self.vocab else 0
         seed &= 0xFFFFFFFFFFFFFFFF
@@ -93,10 +99,7 @@ class Sampler:
         self._processors.pop(row, None)
         self.failures.pop(row, None)
         if params.grammar or params.thinking:
-            matcher = None
-            if params.grammar:
-                assert self.grammars is not None, "checked when the request came"
-                matcher = self.grammars.matcher(params.grammar)
+            matcher = None if grammar is None else grammar.matcher()
             ends = torch.from_numpy(self.ends)
             self._processors[row] = LogitsProcessor(
                 self.vocab, ends, params.thinking, matcher, drawn

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from burnish.serving.engine.detokenizer import IncrementalDetokenizer
+from burnish.serving.engine.grammars import CompiledGrammar
 from burnish.serving.engine.ngram_drafter import NgramDrafter
 from burnish.serving.engine.paged_kv import Key, PagedKV
 from burnish.serving.engine.types import Delta, Request
@@ -43,6 +44,7 @@ class Sequence:
     expires_at: float | None
     detokenizer: IncrementalDetokenizer
     sink: Sink
+    grammar: CompiledGrammar | None = None  # that of the request
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache
     prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
