@@ -24,7 +24,8 @@ from burnish.serving.engine.ngram_drafter import DraftMonitor
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import ModelRunner
 from burnish.serving.engine.sampler import TopLogprobs
-from burnish.serving.engine.scheduler import Scheduler, SchedulerOutput, Sequence, Sink
+from burnish.serving.engine.scheduler import Scheduler, SchedulerOutput
+from burnish.serving.engine.sequence import Sequence, Sink
 from burnish.serving.engine.types import (
     BadPrompt,
     Delta,

@@ -15,7 +15,8 @@ from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingM
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, TopLogprobs
-from burnish.serving.engine.scheduler import SchedulerOutput, Sequence
+from burnish.serving.engine.scheduler import SchedulerOutput
+from burnish.serving.engine.sequence import Sequence
 
 # Decode steps taken in one call, as long as they take no longer than this in all.
 BURST_STEPS, BURST_S = 8, 0.050

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from burnish.serving.engine.paged_kv import PagedKV
-from burnish.serving.engine.scheduler import FIRST_COME_EVERY, Scheduler, Sequence
+from burnish.serving.engine.scheduler import FIRST_COME_EVERY, Scheduler
+from burnish.serving.engine.sequence import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
