@@ -111,7 +111,7 @@ class EngineLoop:
     def run_until_idle(self) -> None:
         """Run in this thread, as long as there is anything to do."""
         with self._running, self._failing_all():
-            while self._run_once():
+            while self._failure is None and self._run_once():
                 pass
 
     def _run(self) -> None:
