@@ -104,7 +104,7 @@ class ModelRunner:
         self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.counts
         failed = self.sampler.failures
-        for at in np.isnan(drawn.raw_logprobs).any(0).nonzero()[0].tolist():
+        for at in np.flatnonzero(np.isnan(drawn.raw_logprobs).any(axis=0)).tolist():
             failed[int(rows[at])] = FloatingPointError("the model's logits are not numbers")
         for at in self.sampler.stateful[rows].nonzero()[0].tolist():
             row = int(rows[at])

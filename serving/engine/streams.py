@@ -37,11 +37,12 @@ class DeltaStream:
         items = [] if self._error is not None else await self.queue.get()
         while not self.queue.empty():
             items += self.queue.get_nowait()
-        if items and isinstance(items[-1], Exception):
-            self._error = items.pop()
-        if self._error is not None and not items:
+        deltas = [item for item in items if isinstance(item, Delta)]
+        if len(deltas) < len(items):  # an error ends the request
+            self._error = next(item for item in items if isinstance(item, Exception))
+        if self._error is not None and not deltas:
             raise self._error
-        return Delta.join([item for item in items if isinstance(item, Delta)])
+        return Delta.join(deltas)
 
 
 class Deliveries:

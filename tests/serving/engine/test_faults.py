@@ -188,8 +188,9 @@ async def test_a_huge_number_is_a_number(
     "name", ["temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty"]
 )
 def test_what_is_no_number_is_refused(name: str, value: float) -> None:
+    wrong: dict[str, Any] = {name: value}
     with pytest.raises(ValueError, match=name):
-        SamplingParams(**{name: value})
+        SamplingParams(**wrong)
 
 
 def test_a_bias_that_is_no_number_is_refused() -> None:
