@@ -173,9 +173,9 @@ class LoadedModel:
     def _fill_tables(self, slot: int, weights: AdapterWeights, placed: Pairs) -> None:
         """Put an adapter where the transformers model, or the CUDA kernels, read it."""
         pairs = [(self._table(s.module, s.parameter), pair) for s, pair in placed]
+        self._filled[slot] = [table for table, _ in pairs]  # cleared even if filling fails
         for table, pair in pairs:
             table.set(slot, pair)
-        self._filled[slot] = [table for table, _ in pairs]
         if self.cuda is not None and not weights.live:
             self.cuda.bank.fill(slot, pairs, weights.spec.rank, weights.spec.scale)
 

@@ -2,7 +2,8 @@
 
 The port listens before anything heavy is imported, so that clients that arrive during a restart wait
 for some seconds and are answered. Exit code 2 and one line for everything a person can put right: a
-setting, the port, keys, the model folder.
+setting, the port, keys, the model folder; 1 when a vital part of the process has failed, so that
+whoever started it starts it again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import sys
 
 from burnish.feedback.masking import mask_logs, masked
-from burnish.serving.settings import CannotStart, ServingSettings
+from burnish.serving.settings import CannotStart, PartFailed, ServingSettings
 from pydantic import ValidationError
 
 BACKLOG = 2048  # connections that wait to be accepted
@@ -65,6 +66,9 @@ def main() -> int:
     except CannotStart as error:
         print(masked(f"burnish: {error}"), file=sys.stderr)
         return 2
+    except PartFailed as error:
+        print(masked(f"burnish: {error}"), file=sys.stderr)
+        return 1
     return 0
 
 

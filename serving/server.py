@@ -1,7 +1,7 @@
 """The serving process once its port listens: engine, service, HTTP server, and draining.
 
 SIGTERM and SIGINT drain: running answers finish, new requests get 503; a second signal ends it at
-once. Left out: several workers (one engine owns the model and its cache).
+once. When a vital part of the process has failed it drains in the same way. Left out: several workers (one engine owns the model and its cache).
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import socket
+import threading
 import time
 from types import FrameType
 
@@ -20,10 +22,12 @@ from burnish.serving.api.service import Service
 from burnish.serving.app import bare_app, load_engine
 from burnish.serving.engine import Engine, EngineError
 from burnish.serving.registry import BaseMismatch
-from burnish.serving.settings import CannotStart, ServingSettings
+from burnish.serving.settings import CannotStart, PartFailed, ServingSettings
 from fastapi import FastAPI
 
 log = logging.getLogger("burnish.serving")
+
+FAILED_EXIT_S = 10.0  # beside drain_s: a process with a failed part may not stop in order
 
 
 def check_keys(settings: ServingSettings) -> None:
@@ -51,6 +55,17 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._drain: asyncio.Task[None] | None = None
+        self.failed: list[str] = []  # vital parts, and why
+
+    async def drain_when_a_part_fails(self) -> None:
+        service = self._service
+        self.failed = await service.vitals.wait()
+        log.critical("the process ends: %s", "; ".join(self.failed))
+        end_by = threading.Timer(service.settings.drain_s + FAILED_EXIT_S, os._exit, [1])
+        end_by.daemon = True
+        end_by.start()
+        service.draining = True
+        await self._exit_when_idle(service)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         service = self._service
@@ -97,7 +112,12 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
         freeze_gc()
         host, port = listening.getsockname()[:2]
         log.info("serving on http://%s:%d", host, port)
-        await Server(app, service).serve([listening])
+        server = Server(app, service)
+        watch = asyncio.create_task(server.drain_when_a_part_fails())
+        await server.serve([listening])
+        watch.cancel()
+        if server.failed:
+            raise PartFailed("; ".join(server.failed))
     except BaseMismatch as error:
         raise CannotStart(str(error)) from error
     finally:

@@ -16,6 +16,10 @@ class CannotStart(Exception):
     """Something that a person can put right keeps the process from starting; the message is one line."""
 
 
+class PartFailed(Exception):
+    """A vital part of the process has failed; the message names it."""
+
+
 class ServingSettings(BaseSettings):
     """Defaults suit one machine; `burnish up` fills in what it started itself."""
 

@@ -55,6 +55,11 @@ class Forwarder:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
+    @property
+    def vital(self) -> threading.Thread:
+        """The thread without which nothing reaches the stream."""
+        return self._thread
+
     def lag(self) -> int:
         """Events accepted that the stream does not have yet."""
         return self._spool.waiting()

@@ -69,6 +69,11 @@ class GroupCommit:
     def join(self) -> None:
         self._thread.join()
 
+    @property
+    def vital(self) -> threading.Thread:
+        """The thread without which nothing is written."""
+        return self._thread
+
     def _run(self, db: sqlite3.Connection) -> None:
         group: list[Job] = []
         try:

@@ -258,6 +258,11 @@ class Spool:
         with self._read():
             return self._ledger.on(self._reader, tenant, interaction_id)
 
+    @property
+    def vital(self) -> threading.Thread:
+        """The thread without which nothing is accepted."""
+        return self._commits.vital
+
     @contextmanager
     def _read(self) -> Iterator[None]:
         with self._reading:

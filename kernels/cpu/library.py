@@ -23,6 +23,16 @@ SOURCES = Path(__file__).with_name("native")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
 
 
+# `Misfit` of native/bounds.h: what a step pointed outside of.
+MISFITS = ("", "token", "row", "position", "adapter slot", "kept token", "cache slot")
+
+
+def check(misfit: int) -> None:
+    """IndexError unless a call into the library returned that its input fits."""
+    if misfit:
+        raise IndexError(f"a {MISFITS[misfit]} of the step is out of range")
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The loaded library, compiled if need be; None where that is not possible."""
@@ -36,7 +46,7 @@ def library() -> ctypes.CDLL | None:
         detail = getattr(error, "stderr", None) or error
         log.warning("the native library does not build, PyTorch serves instead: %s", detail)
         return None
-    found.burnish_step.restype = found.burnish_backward.restype = None
+    found.burnish_step.restype = found.burnish_backward.restype = ctypes.c_int64
     return found
 
 

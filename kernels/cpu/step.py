@@ -12,6 +12,7 @@ Left out: linear attention, frequencies that depend on the length (rope types "d
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,19 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.outline import describe
 from torch import Tensor, nn
 
-MAX_POSITIONS = 1 << 15  # of the RoPE tables
-
 
 class PackedAdapter(NamedTuple):
     """An adapter as the library reads it: a C array [depth][projections], and the tensors it points to."""
 
     array: Any
     packer: Packer
+
+
+class Rope(NamedTuple):
+    """Frequencies of the rotated pairs of dimensions, and the factor on cosines and sines (YaRN's)."""
+
+    frequencies: list[float]
+    scaling: float
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,16 @@ class NativeStep:
     """A packed model and its resident adapters. One call at a time."""
 
     def __init__(
-        self, config: Any, outline: nn.Module, dtype: torch.dtype, form: Weights, kept: Any
+        self,
+        config: Any,
+        outline: nn.Module,
+        dtype: torch.dtype,
+        form: Weights,
+        rope: Rope,
+        kept: Any,
     ) -> None:
         """Sizes alone; `pack` and `mapped` add the weights. `kept` stays alive as long as the step."""
+        self._rope, self._tables, self._covering = rope, Packer(), threading.Lock()
         self.config, self.outline, self.format, self.kept = config, outline, form, kept
         self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
@@ -84,10 +97,13 @@ class NativeStep:
     def pack(cls, model: Any, weights: Weights = "auto") -> NativeStep:
         """Pack the weights of a transformers model."""
         form = format_of(model) if weights == "auto" else weights
-        step = cls(model.config, model, model.dtype, form, packer := Packer())
+        rotary = model.model.rotary_emb
+        rope = Rope(rotary.inv_freq.tolist(), float(rotary.attention_scaling))
+        step = cls(model.config, model, model.dtype, form, rope, packer := Packer())
         for number, layer in enumerate(model.model.layers):
             step._layers[number] = step._pack_layer(layer, packer)
         step._model = step._pack_model(model, packer)
+        step._cover(1)
         return step
 
     @classmethod
@@ -95,10 +111,11 @@ class NativeStep:
         """The weights that `save` wrote."""
         header = packed.header
         dtype = getattr(torch, header["dtype"])
-        step = cls(config, outline, dtype, header["format"], packed)
+        step = cls(config, outline, dtype, header["format"], Rope(*header["rope"]), packed)
         step._layers = type(step._layers).from_buffer(packed.structs["layers"])
         step._model = CModel.from_buffer(packed.structs["model"])
-        step._model.layers = ctypes.addressof(step._layers)
+        step._model.layers, step._model.positions = ctypes.addressof(step._layers), 0
+        step._cover(1)
         return step
 
     def save(self, path: Path) -> None:
@@ -107,6 +124,7 @@ class NativeStep:
         header = {
             "format": self.format,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "rope": self._rope,
             "outline": describe(self.outline),
         }
         structs = {"layers": self._layers, "model": self._model}
@@ -141,15 +159,9 @@ class NativeStep:
 
     def _pack_model(self, model: Any, packer: Packer) -> CModel:
         config = self.config
-        positions = torch.arange(min(MAX_POSITIONS, config.max_position_embeddings))[None]
-        cosines, sines = (t[0].float() for t in model.model.rotary_emb(torch.zeros(1), positions))
         table = model.get_input_embeddings().weight.detach()
         narrow = table.dtype == torch.bfloat16 or lossless(table)
         table = (table.bfloat16() if narrow else table.float()).contiguous()
-        if cosines.shape[-1] == self.width // 2 and config.model_type == "gpt_oss":
-            cosines, sines = (
-                torch.cat([t, t], dim=-1) for t in (cosines, sines)
-            )  # gpt-oss gives each of a pair of dimensions once
         attention, mlp = model.model.layers[0].self_attn, model.model.layers[-1].mlp
         groups = getattr(config, "n_group", None) or 1
         return CModel(
@@ -159,7 +171,7 @@ class NativeStep:
             heads=config.num_attention_heads,
             kv_heads=self.kv_heads,
             width=self.width,
-            rotary=cosines.shape[-1],
+            rotary=2 * len(self._rope.frequencies),
             top_k=getattr(config, "num_experts_per_tok", 1),
             vocab=self.vocab,
             norm_per_head=FAMILIES[config.model_type],
@@ -181,9 +193,21 @@ class NativeStep:
             embedding=None if narrow else packer.keep(table),
             final_norm=packer.floats(model.model.norm.weight),
             head=packer.matrix(model.get_output_embeddings().weight, self.format),
-            cosines=packer.floats(cosines),
-            sines=packer.floats(sines),
         )
+
+    def _cover(self, positions: int) -> None:
+        """Make the RoPE tables reach that many positions, at most the model's context. May be called
+        while a step runs: it goes on with the tables it began with, which stay."""
+        with self._covering:
+            if positions <= self._model.positions:
+                return
+            wanted = max(positions, 2 * self._model.positions)
+            reached = torch.arange(min(wanted, self.config.max_position_embeddings)).float()
+            angles = reached[:, None] * torch.tensor(self._rope.frequencies)
+            angles = torch.cat([angles, angles], dim=-1)  # one for each of a pair of dimensions
+            self._model.cosines = self._tables.floats(angles.cos() * self._rope.scaling)
+            self._model.sines = self._tables.floats(angles.sin() * self._rope.scaling)
+            self._model.positions = len(angles)
 
     # -- adapters ------------------------------------------------------------------------------
 
@@ -209,6 +233,7 @@ class NativeStep:
 
     def new_pages(self, slots: int) -> NativePages:
         """An empty cache of `slots` token slots, a multiple of 16, for every layer."""
+        self._cover(min(slots, self.config.max_position_embeddings))
         size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
 
         def empty() -> Tensor:
@@ -232,7 +257,8 @@ class NativeStep:
         """One step, or with `sampling.steps` up to that many.
 
         `table` [rows, reach] int64 is the cache slot of every position of every row. Where
-        given, these are filled: `logits` (see `empty_logits`) of the first step's kept tokens, or
+        given, these are filled (IndexError for a batch that points outside of the model, the table or the
+        cache): `logits` (see `empty_logits`) of the first step's kept tokens, or
         `state` [T, H], the hidden states after `layers` layers, where the step then ends.
         """
         call = self.call(batch, table, pages, logits=logits, state=state, layers=layers)
@@ -279,10 +305,12 @@ class NativeStep:
             len(batch.tokens),
             *per_token,
             ctypes.addressof(adapters),
+            len(adapters),
             slot_table,
-            table.shape[1],
+            *table.shape,
             ctypes.addressof(keys),
             ctypes.addressof(values),
+            pages.key.shape[1] // (self.kv_heads * self.width),
             len(batch.keep),
             keep,
             *(None if t is None else t.data_ptr() for t in (logits, state)),
@@ -329,4 +357,4 @@ class NativeCall:
     def run(self, sampling: Any = None) -> None:
         library = native.library()
         assert library is not None
-        library.burnish_step(self.model, ctypes.byref(self.step), sampling)
+        native.check(library.burnish_step(self.model, ctypes.byref(self.step), sampling))

@@ -47,16 +47,21 @@ class CModel(ctypes.Structure):
         ("head", CMatrix),
         ("cosines", POINTER),
         ("sines", POINTER),
+        ("positions", SIZE),
     ]
 
 
 class CStep(ctypes.Structure):
     _fields_ = [
         ("tokens", SIZE),
-        *((name, POINTER) for name in ("token", "row", "position", "slot", "adapters", "table")),
+        *((name, POINTER) for name in ("token", "row", "position", "slot", "adapters")),
+        ("resident", SIZE),
+        ("table", POINTER),
+        ("rows", SIZE),
         ("reach", SIZE),
         ("keys", POINTER),
         ("values", POINTER),
+        ("pages", SIZE),
         ("kept", SIZE),
         *((name, POINTER) for name in ("keep", "logits", "state")),
         ("layers", SIZE),

@@ -142,7 +142,11 @@ class _Logits(torch.autograd.Function):
                 d_logits.data_ptr(),
                 ctypes.addressof(gradients),
             )
-            library.burnish_backward(call.model, ctypes.byref(call.step), ctypes.byref(backward))
+            native.check(
+                library.burnish_backward(
+                    call.model, ctypes.byref(call.step), ctypes.byref(backward)
+                )
+            )
         for number in range(1, len(sums), 2):
             sums[number] = sums[number][..., : ctx.sizes[number][1]].transpose(1, 2)
         return None, None, None, None, *sums

@@ -91,6 +91,11 @@ class BackgroundCompaction:
         """Erase steps whose deletion is final, from now on."""
         self._sweeper = asyncio.create_task(self._sweep_forever())
 
+    @property
+    def vital(self) -> asyncio.Task[None] | None:
+        """The task without which deleted steps are never erased, once started."""
+        return self._sweeper
+
     async def stop(self) -> None:
         """Cancel what runs: a plan is put in force in one piece or not at all."""
         tasks = [*self._running.values(), *([self._sweeper] if self._sweeper else [])]

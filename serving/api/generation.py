@@ -8,10 +8,12 @@ works in the middle of a cancellation. Left out: HTTP (routes/chat.py) and recor
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from burnish.feedback.events import MemoryUsed
@@ -26,6 +28,8 @@ from burnish.serving.engine import (
 )
 from burnish.serving.engine.logits_processor import ThinkingBudget
 from burnish.serving.live import VersionLease
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Generation:
         self._engine = engine
         self._queue: asyncio.Queue[tuple[int, Delta | EngineError]] = asyncio.Queue()
         self._first: tuple[int, Delta | EngineError] | None = None
-        self._pumps = [asyncio.create_task(self._pump(i)) for i in range(request.n)]
+        self._pumps = [self._start_pump(index) for index in range(request.n)]
 
     async def begin(self) -> None:
         """Wait for the first delta; raises the engine's refusal while a status can still be sent."""
@@ -133,9 +137,11 @@ class Generation:
         while any(choice.finish is None for choice in self.choices):
             index, item = self._first or await self._queue.get()
             self._first = None
-            if isinstance(item, EngineError):
-                raise item
             choice = self.choices[index]
+            if isinstance(item, EngineError):
+                if choice.finish is None:
+                    raise item
+                continue  # what came after its end is nothing to the reader
             yield choice, item, choice.add(item)
 
     async def finish(self) -> None:
@@ -170,6 +176,21 @@ class Generation:
             "completion_tokens_details": {"reasoning_tokens": reasoning},
         }
 
+    def _start_pump(self, index: int) -> asyncio.Task[None]:
+        pump = asyncio.create_task(self._pump(index))
+        pump.add_done_callback(partial(self._pump_ended, index))
+        return pump
+
+    def _pump_ended(self, index: int, pump: asyncio.Task[None]) -> None:
+        """Whatever ended a choice before its finish is an error, or its reader would wait for ever."""
+        error = None if pump.cancelled() else pump.exception()
+        if error is None:
+            error = EngineError("the engine ended the answer in the middle")
+        if not isinstance(error, EngineError):
+            log.error("the engine failed on %s", self.request.id, exc_info=error)
+            error = EngineError(f"{type(error).__name__}: {error}")
+        self._queue.put_nowait((index, error))
+
     async def _pump(self, index: int) -> None:
         request = self.request
         params = request.params
@@ -183,9 +204,6 @@ class Generation:
             tenant=request.tenant,
             deadline_s=request.deadline_s,
         )
-        try:
-            async with aclosing(self._engine.generate(engine_request)) as deltas:  # type: ignore[type-var]
-                async for delta in deltas:
-                    self._queue.put_nowait((index, delta))
-        except EngineError as error:
-            self._queue.put_nowait((index, error))
+        async with aclosing(self._engine.generate(engine_request)) as deltas:  # type: ignore[type-var]
+            async for delta in deltas:
+                self._queue.put_nowait((index, delta))

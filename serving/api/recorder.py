@@ -96,6 +96,6 @@ class Recorder:
             )
 
     async def drain(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written, or has failed."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)

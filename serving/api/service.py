@@ -21,6 +21,7 @@ from burnish.memory import MemoryStore, connect
 from burnish.serving.api.memory_model import EngineSummariser, policies_of
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
+from burnish.serving.api.vitals import Vitals
 from burnish.serving.engine import Engine
 from burnish.serving.live import LiveCompactor, LivePolicies
 from burnish.serving.registry import PolicyRegistry, signing_keys
@@ -45,6 +46,7 @@ class Service:
     redis: Redis
     memory: MemoryStore
     ids: KeyringFile
+    vitals: Vitals
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     in_flight: int = 0
@@ -87,6 +89,15 @@ class Service:
             return len(tokenizer.encode(text, add_special_tokens=False))
 
         model = EngineSummariser(engine, lambda: policies.acquire(settings.policies[0]))
+        forwarder = Forwarder(spool, stream)
+        memory = MemoryStore(
+            redis,
+            count,
+            policies=policies_of(engine, compactor.policy),
+            summarise=model,
+            ask=model.in_schema,
+            background_policy=settings.memory_policy,
+        )
         return cls(
             settings=settings,
             engine=engine,
@@ -95,18 +106,21 @@ class Service:
             policies=policies,
             compactor=compactor,
             spool=spool,
-            forwarder=Forwarder(spool, stream),
+            forwarder=forwarder,
             recorder=Recorder(spool),
             redis=redis,
-            memory=MemoryStore(
-                redis,
-                count,
-                policies=policies_of(engine, compactor.policy),
-                summarise=model,
-                ask=model.in_schema,
-                background_policy=settings.memory_policy,
-            ),
+            memory=memory,
             ids=ids,
+            vitals=Vitals(
+                {
+                    "engine": engine,
+                    "spool": spool,
+                    "forwarder": forwarder,
+                    "policies": policies,
+                    "compactor": compactor,
+                    "memory": memory.background,
+                }
+            ),
         )
 
     async def start(self) -> None:
@@ -116,9 +130,11 @@ class Service:
         await self.policies.start()
         self.compactor.start()
         self.memory.background.start()
+        self.vitals.start()
 
     async def stop(self) -> None:
         """Finish and record what was accepted; events not yet on the stream are sent at the next start."""
+        self.vitals.stop()
         await self.memory.background.stop()
         await self.compactor.stop()
         await self.policies.stop()

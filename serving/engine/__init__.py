@@ -5,10 +5,12 @@ from burnish.serving.engine.local import LocalEngine
 from burnish.serving.engine.stub import StubEngine
 from burnish.serving.engine.types import (
     BadGrammar,
+    BadPrompt,
     Completion,
     Delta,
     Engine,
     EngineError,
+    EngineFailed,
     EngineStats,
     EngineStopped,
     PromptTooLong,
@@ -22,10 +24,12 @@ from burnish.serving.engine.types import (
 
 __all__ = [
     "BadGrammar",
+    "BadPrompt",
     "Completion",
     "Delta",
     "Engine",
     "EngineError",
+    "EngineFailed",
     "EngineStats",
     "EngineStopped",
     "LocalEngine",

@@ -44,6 +44,12 @@ class Adapters:
         self._reserved.discard(name)
         self._slots[name] = slot
 
+    def give_up(self, name: str, slot: int) -> None:
+        """The weights could not be put in place: name and slot are free again."""
+        self._reserved.discard(name)
+        if name not in self._slots:
+            self._users.pop(slot, None)
+
     def retire(self, name: str) -> int | None:
         """Requests may no longer use the name; its slot if no request uses it, to be dropped now."""
         self.check(name)

@@ -1,5 +1,8 @@
 """One step of the engine: admit, schedule, execute, detokenize, emit deltas.
 
+What fails for one request ends that request with its error and touches no other. A step that fails
+as a whole ends its own requests; after FAILED_STEPS of them in a row the engine has failed.
+
 Left out: threads. The caller lets one thread at a time into `EngineCore`.
 """
 
@@ -8,22 +11,34 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
 
 import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.detokenizer import IncrementalDetokenizer, Vocabulary
+from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.ngram_drafter import DraftMonitor
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import ModelRunner
 from burnish.serving.engine.sampler import TopLogprobs
-from burnish.serving.engine.scheduler import Scheduler, SchedulerOutput, Sequence, Sink
-from burnish.serving.engine.types import Delta, EngineError, PromptTooLong, Request
+from burnish.serving.engine.scheduler import Scheduler, SchedulerOutput
+from burnish.serving.engine.sequence import Sequence, Sink
+from burnish.serving.engine.types import (
+    BadPrompt,
+    Delta,
+    EngineError,
+    EngineFailed,
+    PromptTooLong,
+    Request,
+)
 
 log = logging.getLogger(__name__)
 
 KV_BYTES = 1 << 30  # cap of the default cache
+FAILED_STEPS = 5  # in a row, after which no step is expected to succeed
 
 
 class EngineCore:
@@ -52,6 +67,7 @@ class EngineCore:
             )
         self.kv = PagedKV(model, max_running, longest, block_size, blocks)
         self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
+        self.grammars = Grammars(model.tokenizer, model.config.vocab_size, model.eos_token_ids)
         self._runner = ModelRunner(model, self.kv, max_running)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
@@ -59,9 +75,11 @@ class EngineCore:
         self._draft_monitor = DraftMonitor()
         self.drafted = self.accepted = 0
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0
+        self._failed_steps = 0  # since the last one that succeeded
 
     def sequence(self, request: Request, sink: Sink) -> Sequence:
-        """A request in the scheduler's form. Raises PromptTooLong, BadGrammar."""
+        """A request in the scheduler's form. Raises PromptTooLong, BadPrompt. Its grammar is the
+        caller's to add."""
         max_new_tokens = self.kv.max_len - len(request.prompt_ids)
         if not request.prompt_ids:
             raise PromptTooLong("the prompt is empty")
@@ -70,9 +88,10 @@ class EngineCore:
                 f"the prompt has {len(request.prompt_ids)} tokens; "
                 f"at most {self.kv.max_len - 1} leave room for an answer"
             )
+        vocab = self.model.config.vocab_size
+        if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocab:
+            raise BadPrompt(f"a token of the prompt is not in the vocabulary of {vocab}")
         params = request.params
-        if params.grammar:
-            self._runner.grammars.check(params.grammar)
         deadline = request.deadline_s
         return Sequence(
             request=request,
@@ -85,23 +104,44 @@ class EngineCore:
             sink=sink,
         )
 
+    def add(self, sequence: Sequence) -> None:
+        """Put a new sequence into the queue."""
+        with self._guard(sequence):
+            self.scheduler.add(sequence)
+
     def step(self) -> None:
-        """Finish what has expired, admit what fits, and run one step."""
+        """Finish what has expired, admit what fits, and run one step. Raises EngineFailed."""
         for sequence, reason in self.scheduler.expired(time.monotonic()):
-            self._finish(sequence, Delta(text=sequence.detokenizer.flush(), finish_reason=reason))
-        for sequence in self.scheduler.admit():
-            self._runner.admit(sequence)
-        draft = self._runner.draft if self.speculative and self._draft_monitor.worthwhile else None
-        scheduled = self.scheduler.schedule(self._runner.burst, draft)
-        if not scheduled:
-            return
-        started, tokens_before = time.perf_counter(), self.tokens
+            with self._guard(sequence):
+                rest = sequence.detokenizer.flush()
+                self._finish(sequence, Delta(text=rest, finish_reason=reason))
+        while (sequence := self.scheduler.next_fitting()) is not None:
+            with self._guard(sequence):
+                self.scheduler.admit(sequence)
+                self._runner.admit(sequence)
+        self._draft()
+        scheduled = None
         try:
-            self._execute(scheduled)
-        except Exception as error:
-            log.exception("a step failed")
-            self._fail(scheduled, error)
-            return
+            scheduled = self.scheduler.schedule(self._runner.burst, self._runner.chunk)
+            if scheduled:
+                self._run(scheduled)
+        except Exception as error:  # noqa: BLE001 - a step's failure is its requests', not the engine's
+            failed = scheduled.sequences if scheduled else self.scheduler.running
+            self._fail_step(list(failed), error)
+
+    def _draft(self) -> None:
+        """Propose tokens for the sequences that decode, while that is faster."""
+        worthwhile = self.speculative and self._draft_monitor.worthwhile
+        for sequence in list(self.scheduler.running):
+            sequence.draft = []
+            if worthwhile and sequence.prefilled:
+                with self._guard(sequence):
+                    sequence.draft = self._runner.draft(sequence)
+
+    def _run(self, scheduled: SchedulerOutput) -> None:
+        started, tokens_before = time.perf_counter(), self.tokens
+        self._execute(scheduled)
+        self._failed_steps = 0
         if not scheduled.prefill:
             seconds = time.perf_counter() - started
             self._draft_monitor.record(
@@ -122,7 +162,12 @@ class EngineCore:
         tokens, raw, processed = (a.T.tolist() for a in output.drawn[:3])  # [sequence][step]
         for at, sequence in enumerate(output.sequences):
             n = counts[at]
-            self._append(sequence, tokens[at][:n], raw[at][:n], processed[at][:n], output.top[at])
+            with self._guard(sequence):
+                if sequence in output.failed:
+                    raise output.failed[sequence]
+                self._append(
+                    sequence, tokens[at][:n], raw[at][:n], processed[at][:n], output.top[at]
+                )
 
     def _append(
         self,
@@ -170,18 +215,45 @@ class EngineCore:
         return text, len(tokens), None
 
     def _finish(self, sequence: Sequence, item: Delta | Exception) -> None:
-        self._release(sequence)
-        self.scheduler.finish(sequence)
+        """Free all that a sequence holds, once, and deliver its last item."""
+        if not sequence.finished:
+            sequence.finished = True
+            self.scheduler.finish(sequence)
+            self._release(sequence)
         sequence.sink(item)
 
-    def _fail(self, scheduled: SchedulerOutput, error: Exception) -> None:
-        """A step failed: its requests fail, the engine goes on."""
+    # -- failures ------------------------------------------------------------------------------
+
+    @contextmanager
+    def _guard(self, sequence: Sequence) -> Iterator[None]:
+        """What fails within is the failure of this one request."""
+        try:
+            yield
+        except Exception as error:
+            log.exception("request %s failed", sequence.request.id)
+            self.errors += 1
+            self._fail(sequence, "the request failed", error)
+
+    def _fail_step(self, sequences: SequenceOf[Sequence], error: Exception) -> None:
+        """A step failed: its requests fail, the engine goes on, unless steps do nothing but fail."""
+        log.error("a step failed", exc_info=error)
         self.errors += 1
-        for sequence in list(scheduled.sequences):
-            if sequence.row >= 0:
-                failure = EngineError(f"the step failed: {type(error).__name__}: {error}")
-                failure.__cause__ = error
-                self._finish(sequence, failure)
+        for sequence in sequences:
+            if not sequence.finished:
+                self._fail(sequence, "the step failed", error)
+        self._failed_steps += 1
+        if self._failed_steps >= FAILED_STEPS:
+            raise EngineFailed(f"{self._failed_steps} steps in a row failed") from error
+
+    def _fail(self, sequence: Sequence, what: str, error: Exception) -> None:
+        failure = error
+        if not isinstance(error, EngineError):
+            failure = EngineError(f"{what}: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+        try:
+            self._finish(sequence, failure)
+        except Exception:
+            log.exception("request %s cannot be told that it failed", sequence.request.id)
 
 
 def _default_blocks(model: LoadedModel, rows: int, longest: int, block_size: int) -> int:

@@ -1,8 +1,7 @@
-"""The engine in this process: one thread that repeats `schedule -> execute -> deliver`.
+"""The engine in this process: requests in, deltas out, adapters that come and go.
 
-Everything that touches the model happens in that thread, within a step or between two; other
-threads only queue work for it. Without `start()` the same loop runs in the caller of
-`generate_batch`, which is how the learner uses it.
+Without `start()` the loop (loop.py) runs in the caller of `generate_batch`, which is how the learner
+uses it.
 
 A request keeps its adapter's slot until its last token. Loading a version therefore never disturbs
 a running answer, and an unloaded one is dropped when its last answer is done.
@@ -12,22 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from collections.abc import Sequence as SequenceOf
-from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
 from burnish.serving.engine.core import EngineCore
-from burnish.serving.engine.scheduler import Sequence, Sink
+from burnish.serving.engine.loop import EngineLoop
+from burnish.serving.engine.sequence import Sequence, Sink
 from burnish.serving.engine.streams import Deliveries, DeltaStream
 from burnish.serving.engine.types import (
     Completion,
@@ -73,16 +70,9 @@ class LocalEngine:
         self.max_running = max_running
         self.max_waiting = max_waiting
         self._adapters = Adapters()
-        self._threads = threads
-        self._wake = threading.Condition()  # guards all of the following and the adapters
-        self._inbox: list[Sequence] = []
-        self._calls: list[tuple[Callable[[], None], Future[None]]] = []
-        self._thread: threading.Thread | None = None
-        self._step_lock = threading.Lock()  # held while steps are run
-        self._stopping = False
-        self._accepting = True
-        self._aborting = False
         self._deliveries = Deliveries()
+        self._loop = EngineLoop(self._core, self._deliveries, threads)
+        self._lock = self._loop.lock  # guards the adapters too
         self._requests = 0
 
     # -- requests ------------------------------------------------------------------------------
@@ -90,13 +80,16 @@ class LocalEngine:
     async def generate(self, request: Request) -> AsyncIterator[Delta]:
         """Deltas of one answer. Closing the generator, or cancelling its task, frees the slot.
 
-        Raises QueueFull, PromptTooLong, UnknownAdapter or EngineStopped before the first delta,
-        and EngineError if a step fails.
+        Raises QueueFull, PromptTooLong, BadPrompt, BadGrammar, UnknownAdapter or EngineStopped before
+        the first delta, and EngineError if the request or its step fails.
         """
-        if self._thread is None:
+        if self.vital is None:
             raise EngineStopped("the engine is not running")
         stream = DeltaStream()
         sequence = self._core.sequence(request, partial(self._deliveries.add, stream))
+        if request.params.grammar:
+            compiling = asyncio.wrap_future(self._core.grammars.compile(request.params.grammar))
+            sequence.grammar = await asyncio.shield(compiling)  # others may wait for it too
         self._submit([sequence], enforce_limit=True)
         finished = False
         try:
@@ -106,7 +99,7 @@ class LocalEngine:
                 yield delta
         finally:
             if not finished:
-                self._cancel(sequence)
+                self._loop.cancel(sequence)
 
     def generate_batch(self, requests: SequenceOf[Request]) -> list[Completion]:
         """All answers, in order. Blocks; runs the loop itself where the thread is not started.
@@ -126,11 +119,13 @@ class LocalEngine:
 
         pairs = zip(requests, collected, strict=True)
         sequences = [self._core.sequence(request, sink(into)) for request, into in pairs]
+        for sequence in sequences:
+            if sequence.request.params.grammar:
+                compiling = self._core.grammars.compile(sequence.request.params.grammar)
+                sequence.grammar = compiling.result()
         self._submit(sequences, enforce_limit=False)
-        if self._thread is None:
-            with self._step_lock:
-                while self._run_once():
-                    pass
+        if self.vital is None:
+            self._loop.run_until_idle()
         for _ in requests:
             unfinished.acquire()
         answers = []
@@ -142,10 +137,9 @@ class LocalEngine:
         return answers
 
     def _submit(self, sequences: list[Sequence], enforce_limit: bool) -> None:
-        with self._wake:
-            if not self._accepting:
-                raise EngineStopped("the engine is shutting down")
-            waiting = len(self._inbox) + len(self._core.scheduler.waiting)
+        with self._lock:
+            self._loop.check_accepting()
+            waiting = self._loop.waiting
             free_rows = self.max_running - len(self._core.scheduler.running)
             if enforce_limit and waiting >= self.max_waiting + max(0, free_rows):
                 raise QueueFull(f"{waiting} requests are waiting already")
@@ -153,21 +147,15 @@ class LocalEngine:
                 self._adapters.check(sequence.request.adapter)
             for sequence in sequences:
                 sequence.slot, sequence.weights_id = self._adapters.pin(sequence.request.adapter)
-                self._inbox.append(sequence)
             self._requests += len(sequences)
-            self._wake.notify_all()
-
-    def _cancel(self, sequence: Sequence) -> None:
-        with self._wake:
-            sequence.cancelled = True
-            self._wake.notify_all()
+            self._loop.put(sequences)
 
     # -- adapters ------------------------------------------------------------------------------
 
     @property
     def adapters(self) -> tuple[str, ...]:
         """Names that requests may use."""
-        with self._wake:
+        with self._lock:
             return self._adapters.names
 
     def load_adapter(self, name: str, folder: Path) -> None:
@@ -182,40 +170,41 @@ class LocalEngine:
     def set_adapter_weights(self, name: str, weights: AdapterWeights) -> None:
         """Make weights held in memory resident, as they are now. ValueError if `name` is taken."""
         adapter = self.model.prepare_adapter(weights.detached())
-        with self._wake:
+        with self._lock:
             slot = self._adapters.reserve(name)
 
         def install() -> None:
             self.model.set_adapter(slot, adapter)
-            with self._wake:
+            with self._lock:
                 self._adapters.publish(name, slot)
 
-        self._between_steps(install)
+        try:
+            self._loop.between_steps(install)
+        except BaseException:
+            with self._lock:
+                self._adapters.give_up(name, slot)
+            raise
 
     def unload_adapter(self, name: str) -> None:
         """Refuse new requests for `name` and drop it after its last answer. UnknownAdapter."""
-        with self._wake:
+        with self._lock:
             slot = self._adapters.retire(name)
         if slot is not None:
-            self._between_steps(lambda: self._drop_adapter(slot))
+            self._loop.between_steps(lambda: self._drop_adapter(slot))
 
     def _drop_adapter(self, slot: int) -> None:
-        self.model.set_adapter(slot, None)
-        with self._wake:
-            self._adapters.release(slot)
+        try:
+            self.model.set_adapter(slot, None)
+        finally:
+            with self._lock:
+                self._adapters.release(slot)
 
-    def _between_steps(self, call: Callable[[], None]) -> None:
-        """Run `call` between two steps, and wait for it."""
-        with self._wake:
-            if self._thread is not None and threading.current_thread() is not self._thread:
-                done: Future[None] = Future()
-                self._calls.append((call, done))
-                self._wake.notify_all()
-            else:
-                done = Future()
-                done.set_result(None)
-                call()
-        done.result()
+    def _release(self, sequence: Sequence) -> None:
+        """A sequence has finished: drop its adapter if it is retired and this was its last request."""
+        with self._lock:
+            retired = self._adapters.unpin(sequence.slot)
+        if retired:
+            self._drop_adapter(sequence.slot)
 
     # -- embedding -----------------------------------------------------------------------------
 
@@ -227,39 +216,31 @@ class LocalEngine:
         """
         sums = np.zeros((len(sequences), self.model.config.hidden_size), np.float32)
         for batch in pooling.batches(sequences):
-            if not self._accepting:
-                raise EngineStopped("the engine is shutting down")
+            self._loop.check_accepting()
             read = partial(pooling.add_states, self.model, batch, sums)
-            await asyncio.to_thread(self._between_steps, read)
+            await asyncio.to_thread(self._loop.between_steps, read)
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
     # -- start and stop ------------------------------------------------------------------------
 
+    @property
+    def vital(self) -> threading.Thread | None:
+        """The thread of the loop. It ends when the engine is stopped, or has failed."""
+        return self._loop.thread
+
     async def start(self) -> None:
         """Start the thread. Idempotent."""
-        with self._wake:
-            if self._thread is not None:
-                return
-            self._stopping, self._aborting, self._accepting = False, False, True
-            self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
-            self._thread.start()
+        self._loop.start()
 
     async def stop(self, drain: bool = True) -> None:
         """Take no more requests; finish the running and waiting ones, or cancel them."""
-        with self._wake:
-            self._accepting = False
-            self._stopping = True
-            self._aborting = not drain
-            thread = self._thread
-            self._wake.notify_all()
-        if thread is not None:
-            await asyncio.to_thread(thread.join)
+        await self._loop.stop(drain)
 
     def stats(self) -> EngineStats:
         """Counters and gauges as of now."""
-        with self._wake:
+        with self._lock:
             return EngineStats(
-                waiting=len(self._inbox) + len(self._core.scheduler.waiting),
+                waiting=self._loop.waiting,
                 running=len(self._core.scheduler.running),
                 free_blocks=self._core.kv.pool.num_free,
                 total_blocks=self._core.kv.pool.total,
@@ -274,46 +255,3 @@ class LocalEngine:
                 accepted_total=self._core.accepted,
                 adapters=self._adapters.names,
             )
-
-    # -- the loop ------------------------------------------------------------------------------
-
-    def _loop(self) -> None:
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
-        with self._step_lock:
-            while True:
-                with self._wake:
-                    while not (self._inbox or self._calls or not self._core.scheduler.idle):
-                        if self._stopping:
-                            self._thread = None
-                            return
-                        self._wake.wait()
-                self._run_once()
-
-    def _run_once(self) -> bool:
-        """Queued calls, new requests, and one step; whether there may be more to do."""
-        with self._wake:
-            calls, self._calls = self._calls, []
-            arrivals, self._inbox = self._inbox, []
-            for sequence in arrivals:
-                self._core.scheduler.add(sequence)
-        for call, done in calls:
-            try:
-                call()
-                done.set_result(None)
-            except Exception as error:  # noqa: BLE001 - belongs to the thread that asked
-                done.set_exception(error)
-        if self._aborting:
-            for sequence in (*self._core.scheduler.waiting, *self._core.scheduler.running):
-                sequence.cancelled = True
-        started = time.monotonic()
-        self._core.step()
-        self._deliveries.deliver(started)
-        return not self._core.scheduler.idle or bool(self._inbox)
-
-    def _release(self, sequence: Sequence) -> None:
-        """A sequence has finished: drop its adapter if it is retired and this was its last request."""
-        with self._wake:
-            retired = self._adapters.unpin(sequence.slot)
-        if retired:
-            self._drop_adapter(sequence.slot)

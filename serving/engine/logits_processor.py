@@ -78,7 +78,7 @@ class LogitsProcessor:
         state = self._thinking
         if state is None or state.stage == "answer" or state.thinking.budget is None:
             return UNBOUNDED
-        return max(1, state.thinking.budget - state.tokens)
+        return min(UNBOUNDED, max(1, state.thinking.budget - state.tokens))
 
     def allowed(self) -> torch.Tensor:
         """bool [V]: what may come next."""

@@ -1,9 +1,10 @@
 """The paged KV cache: which sequence uses which block, which slot holds which position, prefix sharing.
 
 A block is `block_size` token slots in every layer. Blocks are allocated as a sequence grows and
-released when it ends. A full block of a prompt is cached under a key: the tokens up to its end and
-the weights they were computed with. So equal prefixes are computed once, and nothing computed by
-one version is ever read by another. Released blocks keep their content until they are evicted.
+released when it ends. A full block of a prompt is cached under a key: a digest of the tokens up to its
+end, of the weights they were computed with, and of the tenant. So equal prefixes of a tenant are
+computed once, nothing computed by one version is ever read by another, and no tenant can tell by the
+time it takes what others have asked. Released blocks keep their content until they are evicted.
 
 Left out: sharing a block that is not full, and moving blocks to another memory.
 """
@@ -11,11 +12,12 @@ Left out: sharing a block that is not full, and moving blocks to another memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
 import numpy as np
 from burnish.kernels.model import LoadedModel
 
-Key = tuple[object, ...]  # (the previous key or the id of the weights, tokens)
+Key = bytes  # digest of the previous block's key, or of weights and tenant, and the block's tokens
 
 
 class BlockPool:
@@ -97,16 +99,17 @@ class PagedKV:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
-    def keys(self, tokens: Sequence[int], weights_id: object) -> list[Key]:
-        """Keys of all full blocks of `tokens` under these weights; none for a recurrent model, whose
-        state is more than its blocks."""
+    def keys(self, tokens: Sequence[int], weights_id: int, tenant: str = "") -> list[Key]:
+        """Keys of all full blocks of a tenant's `tokens` under these weights; none for a recurrent
+        model, whose state is more than its blocks."""
         if not self._prefix_caching:
             return []
+        flat = np.array(tokens, dtype=np.int64)
+        key = blake2b(repr((weights_id, tenant)).encode()).digest()
         keys: list[Key] = []
-        previous: object = weights_id
-        for end in range(self.block_size, len(tokens) + 1, self.block_size):
-            previous = (previous, tuple(tokens[end - self.block_size : end]))
-            keys.append(previous)
+        for end in range(self.block_size, len(flat) + 1, self.block_size):
+            key = blake2b(key + flat[end - self.block_size : end].tobytes()).digest()
+            keys.append(key)
         return keys
 
     def map_blocks(self, row: int, blocks: Sequence[int], start: int = 0) -> None:

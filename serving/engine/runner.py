@@ -6,28 +6,33 @@ handful of array operations and no loop over rows.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.model import LoadedModel
-from burnish.serving.engine.grammars import Grammars
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, TopLogprobs
-from burnish.serving.engine.scheduler import SchedulerOutput, Sequence
+from burnish.serving.engine.scheduler import SchedulerOutput
+from burnish.serving.engine.sequence import Sequence
 
 # Decode steps taken in one call, as long as they take no longer than this in all.
 BURST_STEPS, BURST_S = 8, 0.050
+# Prompt tokens computed beside decoding sequences: at first, and the bounds of what is measured.
+CHUNK, LEAST_CHUNK, LARGEST_CHUNK = 64, 16, 512
 
 
 @dataclass(frozen=True)
 class ModelRunnerOutput:
-    """The tokens a step drew: `drawn.counts` for each of the `sequences`, and their alternatives."""
+    """The tokens a step drew: `drawn.counts` for each of the `sequences`, and their alternatives.
+    What was drawn for those that `failed` means nothing."""
 
     sequences: list[Sequence]
     drawn: SamplerOutput
     top: list[TopLogprobs]
+    failed: dict[Sequence, Exception] = field(default_factory=dict)
 
 
 class ModelRunner:
@@ -37,14 +42,14 @@ class ModelRunner:
         self.model = model
         self.kv = kv
         vocab, ends = model.config.vocab_size, model.eos_token_ids
-        self.grammars = Grammars(model.tokenizer, vocab, ends)
-        self.sampler = Sampler(rows, vocab, ends, model.device, self.grammars)
+        self.sampler = Sampler(rows, vocab, ends, model.device)
         self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
         self._max_tokens = np.zeros(rows, dtype=np.int64)  # how many may be drawn
         self._slot = np.zeros(rows, dtype=np.int64)  # adapter slot
-        self._step_s = 1.0  # seconds of the last decode step
+        self._step_s = math.inf  # seconds of the last decode step
+        self._chunk = float(CHUNK)
 
     def admit(self, sequence: Sequence) -> None:
         """Set up the row of a sequence that is about to run."""
@@ -52,12 +57,30 @@ class ModelRunner:
         self._prompt[row] = len(sequence.request.prompt_ids)
         self._drawn[row] = len(sequence.tokens)  # not 0 if it was preempted
         self._max_tokens[row], self._slot[row] = sequence.max_tokens, sequence.slot
-        self.sampler.admit(row, sequence.request.params, sequence.seed, sequence.tokens)
+        self.sampler.admit(
+            row, sequence.request.params, sequence.seed, sequence.tokens, sequence.grammar
+        )
 
     @property
     def burst(self) -> int:
         """How many decode steps are short enough to be taken in one call."""
         return max(1, min(BURST_STEPS, int(BURST_S / self._step_s))) if self.model.native else 1
+
+    @property
+    def chunk(self) -> int:
+        """How many prompt tokens take about as long as a decode step: computed beside one, they no
+        more than double the time to the next token."""
+        return int(self._chunk) // LEAST_CHUNK * LEAST_CHUNK
+
+    def _measure(self, scheduled: SchedulerOutput, steps: int, seconds: float) -> None:
+        """A step, or a burst of them, took so many seconds."""
+        if not scheduled.prefill:
+            if not scheduled.drafted:
+                self._step_s = seconds / steps
+        elif scheduled.decode and self._step_s < math.inf:
+            tokens = sum(chunk.end - chunk.start for chunk in scheduled.prefill)
+            equal = tokens * self._step_s / max(seconds - self._step_s, 1e-6)
+            self._chunk += 0.2 * (min(max(equal, LEAST_CHUNK), LARGEST_CHUNK) - self._chunk)
 
     def draft(self, sequence: Sequence) -> list[int]:
         """Draft tokens of a decoding sequence; none where each draw changes the next distribution."""
@@ -71,15 +94,27 @@ class ModelRunner:
         """Compute one step, or a burst of decode steps."""
         sequences = [*scheduled.decode, *(c.sequence for c in scheduled.prefill if c.last)]
         rows = np.fromiter((s.row for s in sequences), np.int64, len(sequences))
+        started = time.perf_counter()
         if scheduled.drafted:
             drawn, top = self._verify_drafts(scheduled, sequences, rows)
         else:
             drawn, top = self._sample(scheduled, rows, np.zeros_like(rows))
+        steps = int(drawn.counts.max(initial=1))
+        self._measure(scheduled, steps, time.perf_counter() - started)
         self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
         self._drawn[rows] += drawn.counts
+        failed = self.sampler.failures
+        for at in np.flatnonzero(np.isnan(drawn.raw_logprobs).any(axis=0)).tolist():
+            failed[int(rows[at])] = FloatingPointError("the model's logits are not numbers")
         for at in self.sampler.stateful[rows].nonzero()[0].tolist():
-            self.sampler.update(int(rows[at]), drawn.tokens[: drawn.counts[at], at].tolist())
-        return ModelRunnerOutput(sequences, drawn, top)
+            row = int(rows[at])
+            try:
+                self.sampler.update(row, drawn.tokens[: drawn.counts[at], at].tolist())
+            except Exception as error:  # noqa: BLE001 - this row's failure, and no other's
+                failed[row] = error
+        return ModelRunnerOutput(
+            sequences, drawn, top, {s: failed[s.row] for s in sequences if s.row in failed}
+        )
 
     def _sample(
         self, scheduled: SchedulerOutput, rows: np.ndarray, offsets: np.ndarray
@@ -100,12 +135,9 @@ class ModelRunner:
             ignore_eos=self.sampler.endless[rows],
             steps=steps,
         )
-        started = time.perf_counter()
         logits, drawn = self.model.step(
             self._forward_batch(scheduled), self.kv.slots, self.kv.pages, draws
         )
-        if not scheduled.prefill and not scheduled.drafted:
-            self._step_s = (time.perf_counter() - started) / steps
         if drawn is None:
             drawn, special = SamplerOutput.empty(1, len(rows)), np.ones(len(rows), bool)
         top: list[TopLogprobs] = [()] * len(rows)

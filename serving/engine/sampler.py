@@ -16,9 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from burnish.kernels.forward_batch import SAMPLING_DTYPE
-from burnish.serving.engine.grammars import Grammars
+from burnish.serving.engine.grammars import CompiledGrammar
 from burnish.serving.engine.logits_processor import UNBOUNDED, LogitsProcessor
 from burnish.serving.engine.types import SamplingParams
+
+# What is beyond changes no draw, and float32 has no room for it.
+COLDEST, HOTTEST, STRONGEST = 1e-6, 1e6, 1e6  # temperatures; bias and penalties
 
 TopLogprobs = tuple[tuple[int, float], ...]  # (token id, raw log-probability), best first
 
@@ -36,6 +39,10 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return (mix(stepped) >> np.uint64(11)) * 2.0**-53
 
 
+def _bounded(strength: float) -> float:
+    return min(max(strength, -STRONGEST), STRONGEST)
+
+
 class Sampler:
     """The sampling parameters of every running row, and the draw."""
 
@@ -45,10 +52,8 @@ class Sampler:
         vocab: int,
         ends: frozenset[int],
         device: torch.device,
-        grammars: Grammars | None = None,
     ) -> None:
         self.vocab = vocab
-        self.grammars = grammars
         self.device = device
         self.how = np.zeros(rows, dtype=SAMPLING_DTYPE)
         self.params: list[SamplingParams | None] = [None] * rows
@@ -66,13 +71,23 @@ class Sampler:
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
         self._processors: dict[int, LogitsProcessor] = {}
+        self.failures: dict[int, Exception] = {}  # by row, of the last `draw`
 
-    def admit(self, row: int, params: SamplingParams, seed: int, drawn: Sequence[int] = ()) -> None:
-        """Set up a row for a request that has `drawn` these tokens already."""
+    def admit(
+        self,
+        row: int,
+        params: SamplingParams,
+        seed: int,
+        drawn: Sequence[int] = (),
+        grammar: CompiledGrammar | None = None,
+    ) -> None:
+        """Set up a row for a request that has `drawn` these tokens already. `grammar` is that of the
+        parameters."""
         self.params[row] = params
         top_k = params.top_k if params.top_k < self.vocab else 0
         seed &= 0xFFFFFFFFFFFFFFFF
-        self.how[row] = (params.temperature, params.top_p, params.min_p, top_k, seed)
+        temperature = params.temperature and min(max(params.temperature, COLDEST), HOTTEST)
+        self.how[row] = (temperature, params.top_p, params.min_p, top_k, seed)
         self.filtered[row] = params.top_p < 1 or params.min_p > 0 or top_k > 0
         self.top_n[row] = params.logprobs
         self.endless[row] = params.ignore_eos
@@ -82,11 +97,9 @@ class Sampler:
         self._bias.pop(row, None)
         self._counts.pop(row, None)
         self._processors.pop(row, None)
+        self.failures.pop(row, None)
         if params.grammar or params.thinking:
-            matcher = None
-            if params.grammar:
-                assert self.grammars is not None, "checked when the request came"
-                matcher = self.grammars.matcher(params.grammar)
+            matcher = None if grammar is None else grammar.matcher()
             ends = torch.from_numpy(self.ends)
             self._processors[row] = LogitsProcessor(
                 self.vocab, ends, params.thinking, matcher, drawn
@@ -96,7 +109,7 @@ class Sampler:
             bias = torch.zeros(self.vocab, device=self.device)
             for token, value in params.logit_bias.items():
                 if 0 <= token < self.vocab:
-                    bias[token] = value
+                    bias[token] = _bounded(value)
             self._bias[row] = bias
         if penalised:
             counts = torch.bincount(torch.tensor(drawn, dtype=torch.long), minlength=self.vocab)
@@ -175,7 +188,10 @@ class Sampler:
             logits = logits.clone()
             for at, row in enumerate(rows.tolist()):
                 if changed[at]:
-                    self._shift(logits[at], row)
+                    try:
+                        self._shift(logits[at], row)
+                    except Exception as error:  # noqa: BLE001 - this row's failure, and no other's
+                        self.failures[row] = error
         greedy = temperature == 0
         scale = torch.from_numpy(np.where(greedy, 1, temperature)).to(self.device)[:, None]
         processed = (logits / scale).log_softmax(-1)
@@ -198,7 +214,8 @@ class Sampler:
             logits += self._bias[row]
         if row in self._counts:
             counts = self._counts[row]
-            logits -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+            frequency, presence = map(_bounded, (params.frequency_penalty, params.presence_penalty))
+            logits -= frequency * counts + presence * (counts > 0)
         if self.constrained[row]:
             logits.masked_fill_(~self._processors[row].allowed().to(logits.device), -math.inf)
 

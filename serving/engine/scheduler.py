@@ -7,59 +7,24 @@ admitted when its prompt fits, and takes blocks as it grows. When none are left,
 is preempted: it returns to the queue with what it has drawn, computes that again later and draws the
 same tokens as without preemption.
 
-A prompt whose prefix is cached starts after it; one whose prefix another sequence is computing waits
-for that.
+Prompts are computed in chunks, beside the decoding sequences, which run in every step. The shortest
+rest goes first; in every FIRST_COME_EVERYth step the earliest arrival does, so that long ones get on
+too. A prompt whose prefix is cached starts after it; one whose prefix another sequence is computing
+waits for that.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from burnish.serving.engine.detokenizer import IncrementalDetokenizer
-from burnish.serving.engine.ngram_drafter import NgramDrafter
-from burnish.serving.engine.paged_kv import Key, PagedKV
-from burnish.serving.engine.types import Delta, Request
-
-Sink = Callable[[Delta | Exception], None]
-Draft = Callable[["Sequence"], list[int]]
+from burnish.serving.engine.paged_kv import PagedKV
+from burnish.serving.engine.sequence import Sequence
 
 OUTPUT_COST = 2  # of a drawn token, in prompt tokens
-
-
-@dataclass(eq=False)
-class Sequence:
-    """A request in progress: what is known, computed and drawn so far."""
-
-    request: Request
-    slot: int  # the adapter's slot, pinned
-    weights_id: int  # of the weights in that slot; never reused
-    seed: int
-    max_tokens: int
-    expires_at: float | None
-    detokenizer: IncrementalDetokenizer
-    sink: Sink
-    tokens: list[int] = field(default_factory=list)  # drawn so far
-    computed: int = 0  # tokens whose keys and values are in the cache
-    prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
-    drafter: NgramDrafter = field(default_factory=NgramDrafter)
-    draft: list[int] = field(default_factory=list)  # proposed for the next step
-    row: int = -1  # -1 while waiting
-    blocks: list[int] = field(default_factory=list)
-    keys: list[Key] = field(default_factory=list)  # of the full blocks of `prefill_ids`
-    arrival: int = 0
-    cancelled: bool = False
-
-    @property
-    def prefilled(self) -> bool:
-        return self.computed >= len(self.prefill_ids)
-
-    @property
-    def remaining(self) -> int:
-        """How many tokens may still be drawn."""
-        return self.max_tokens - len(self.tokens)
+FIRST_COME_EVERY = 4  # steps that compute prompts
 
 
 @dataclass(frozen=True)
@@ -106,9 +71,11 @@ class Scheduler:
         self.prefill_tokens = prefill_tokens  # most prompt tokens in one step
         self.running: list[Sequence] = []
         self.reused = self.preempted = 0  # tokens found in the cache, preemptions
+        self.num_waiting = 0  # other threads may read it, but not `waiting`
         # By priority, then tenant: heaps of (arrival, sequence).
         self._queues: dict[int, dict[str, list[tuple[int, Sequence]]]] = {}
         self._served: defaultdict[str, float] = defaultdict(float)
+        self._prefill_steps = 0
         self._rows = list(range(max_running - 1, -1, -1))
         self._arrivals = 0
 
@@ -140,6 +107,7 @@ class Scheduler:
         request = sequence.request
         tenants = self._queues.setdefault(request.priority, {})
         heapq.heappush(tenants.setdefault(request.tenant, []), (sequence.arrival, sequence))
+        self.num_waiting += 1
 
     def _peek(self) -> Sequence | None:
         if not self._queues:
@@ -149,10 +117,14 @@ class Scheduler:
         return tenants[tenant][0][1]
 
     def _dequeue(self, sequence: Sequence) -> None:
-        """Take a waiting sequence out of the queue."""
+        """Take a sequence out of the queue, if it is there."""
         request = sequence.request
-        tenants = self._queues[request.priority]
-        heap = [entry for entry in tenants[request.tenant] if entry[1] is not sequence]
+        tenants = self._queues.get(request.priority, {})
+        queued = tenants.get(request.tenant, [])
+        heap = [entry for entry in queued if entry[1] is not sequence]
+        if len(heap) == len(queued):
+            return
+        self.num_waiting -= 1
         heapq.heapify(heap)
         tenants[request.tenant] = heap
         if not heap:
@@ -166,6 +138,7 @@ class Scheduler:
             self._free(sequence)
         else:
             self._dequeue(sequence)
+        sequence.draft = []
 
     def _free(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
@@ -185,53 +158,68 @@ class Scheduler:
 
     # -- a step --------------------------------------------------------------------------------
 
-    def admit(self) -> list[Sequence]:
-        """Move waiting sequences into free rows while the next one's tokens fit."""
-        admitted = []
-        while self._rows and (sequence := self._peek()) is not None:
-            wanted = self.kv.blocks_for(len(sequence.prefill_ids) + 1)
-            # A block to spare for each running sequence: none is admitted to be preempted at once.
-            if wanted + len(self.running) > self.kv.pool.num_free:
-                break
-            self._dequeue(sequence)
-            sequence.row = self._rows.pop()
-            sequence.blocks = self.kv.pool.allocate(wanted)
-            self.kv.map_blocks(sequence.row, sequence.blocks)
-            sequence.keys = self.kv.keys(sequence.prefill_ids[:-1], sequence.weights_id)
-            sequence.computed = 0
-            self._served[sequence.request.tenant] += len(sequence.prefill_ids)
-            self.running.append(sequence)
-            admitted.append(sequence)
-        return admitted
+    def next_fitting(self) -> Sequence | None:
+        """The waiting sequence to admit now; None if there is none, no row for it or no blocks."""
+        sequence = self._peek() if self._rows else None
+        if sequence is None:
+            return None
+        # A block to spare for each running sequence: none is admitted to be preempted at once.
+        wanted = self._blocks_to_admit(sequence) + len(self.running)
+        return sequence if wanted <= self.kv.pool.num_free else None
 
-    def schedule(self, burst: int = 1, draft: Draft | None = None) -> SchedulerOutput:
-        """The next step: every decoding sequence, and prefill up to the token budget.
+    def _blocks_to_admit(self, sequence: Sequence) -> int:
+        return self.kv.blocks_for(len(sequence.prefill_ids) + 1)
 
-        `draft` proposes tokens for a sequence; a step with drafts is no burst.
-        """
-        prefill: list[PrefillChunk] = []
-        budget, in_progress = self.prefill_tokens, set()
-        for sequence in self.running:
-            if sequence.prefilled or budget <= 0:
-                continue
-            self._reuse_prefix(sequence)
-            size, done = self.kv.block_size, sequence.computed // self.kv.block_size
-            if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
-                continue  # another sequence is computing this block
-            end = min(len(sequence.prefill_ids), sequence.computed + budget)
-            in_progress.update(sequence.keys[done : end // size])
-            prefill.append(PrefillChunk(sequence, sequence.computed, end))
-            budget -= end - sequence.computed
+    def admit(self, sequence: Sequence) -> None:
+        """Move a waiting sequence into a free row."""
+        self._dequeue(sequence)
+        sequence.row = self._rows.pop()
+        self.running.append(sequence)
+        sequence.blocks = self.kv.pool.allocate(self._blocks_to_admit(sequence))
+        self.kv.map_blocks(sequence.row, sequence.blocks)
+        sequence.keys = self.kv.keys(
+            sequence.prefill_ids[:-1], sequence.weights_id, sequence.request.tenant
+        )
+        sequence.computed = 0
+        self._served[sequence.request.tenant] += len(sequence.prefill_ids)
+
+    def schedule(self, burst: int = 1, beside: int | None = None) -> SchedulerOutput:
+        """The next step: every decoding sequence, and prefill up to the token budget, which is `beside`
+        where sequences decode. A step with drafts is no burst."""
+        prefill = self._prefill_chunks(beside)
         if prefill or self._queues:
             burst = 1
-        for sequence in self.running:
-            sequence.draft = draft(sequence) if draft and sequence.prefilled else []
         if any(sequence.draft for sequence in self.running):
             burst = 1
         decode = self._allocate_decode(burst)
         decode.sort(key=lambda s: bool(s.draft))
         prefill = [chunk for chunk in prefill if chunk.sequence.row >= 0]
         return SchedulerOutput(decode, prefill, burst)
+
+    def _prefill_chunks(self, beside: int | None) -> list[PrefillChunk]:
+        """What is computed of the prompts in the next step."""
+        pending = [sequence for sequence in self.running if not sequence.prefilled]
+        if not pending:
+            return []
+        decoding = len(pending) < len(self.running)
+        budget = self.prefill_tokens if beside is None or not decoding else beside
+        for sequence in pending:
+            self._reuse_prefix(sequence)
+        self._prefill_steps += 1
+        first_come = self._prefill_steps % FIRST_COME_EVERY == 0
+        pending.sort(key=lambda s: s.arrival if first_come else s.unprefilled)
+        chunks, in_progress, size = [], set(), self.kv.block_size
+        for sequence in pending:
+            if budget <= 0:
+                break
+            done = sequence.computed // size
+            if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
+                continue  # another sequence is computing this block
+            end = min(len(sequence.prefill_ids), sequence.computed + budget)
+            in_progress.update(sequence.keys[done : end // size])
+            chunks.append(PrefillChunk(sequence, sequence.computed, end))
+            budget -= end - sequence.computed
+        return chunks
 
     def update_from_output(self, scheduled: SchedulerOutput, drawn: dict[Sequence, int]) -> None:
         """Record a finished step: how many tokens were drawn for each sequence."""

@@ -24,6 +24,7 @@ class DeltaStream:
         self.loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[list[Delta | Exception]] = asyncio.Queue()
         self._begun = False
+        self._error: Exception | None = None  # that ended the request
 
     def urgent(self, newest: Delta | Exception) -> bool:
         """Whether `newest` begins or ends the answer."""
@@ -31,13 +32,17 @@ class DeltaStream:
         return begins or isinstance(newest, Exception) or newest.finish_reason is not None
 
     async def get(self) -> Delta:
-        """All deltas since the last call, joined. Raises the error that ended the request."""
-        items = await self.queue.get()
+        """All deltas since the last call, joined; after the last ones, raises the error that ended the
+        request."""
+        items = [] if self._error is not None else await self.queue.get()
         while not self.queue.empty():
             items += self.queue.get_nowait()
-        if isinstance(items[-1], Exception):
-            raise items[-1]
-        return Delta.join([item for item in items if isinstance(item, Delta)])
+        deltas = [item for item in items if isinstance(item, Delta)]
+        if len(deltas) < len(items):  # an error ends the request
+            self._error = next(item for item in items if isinstance(item, Exception))
+        if self._error is not None and not deltas:
+            raise self._error
+        return Delta.join(deltas)
 
 
 class Deliveries:

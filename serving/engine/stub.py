@@ -15,6 +15,7 @@ grammars (refused without a reply) and end-of-sequence tokens.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import zlib
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -80,6 +81,7 @@ class StubEngine:
     """
 
     model_sha256 = "0" * 64
+    vital: threading.Thread | None = None
 
     def __init__(
         self,
@@ -208,6 +210,8 @@ class StubEngine:
             logits[:32] = logits[127:] = -torch.inf
             drawn = np.array([len(context) - prompt])
             tokens, raw, processed, (top,) = sampler.draw(logits[None], row, drawn)
+            if sampler.failures:
+                raise sampler.failures[0]
             sampler.update(0, tokens.tolist())
             context.append(int(tokens[0]))
             yield context[-1], float(raw[0]), float(processed[0]), top

@@ -3,16 +3,20 @@
     EngineError (RuntimeError)          a step failed; the request is lost, the engine goes on
     ├── QueueFull                       try again later
     ├── PromptTooLong (ValueError)      this request can never fit
+    ├── BadPrompt (ValueError)          a token of the prompt is not in the vocabulary
     ├── BadGrammar (ValueError)         the request's grammar does not compile
     ├── UnknownAdapter (KeyError)       the request names a version that is not resident
     ├── Unsupported (ValueError)        this engine cannot do what a parameter asks; it is named
     └── EngineStopped                   the engine no longer takes requests
+        └── EngineFailed                its loop has ended by a failure, and its process has to end
 
 Left out on purpose: chat messages, tools and tenants. The engine knows token ids and versions.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +33,10 @@ class QueueFull(EngineError):
 
 class PromptTooLong(EngineError, ValueError):
     """Prompt and room for an answer exceed the model's context or the whole KV cache."""
+
+
+class BadPrompt(EngineError, ValueError):
+    """A token of the prompt is not in the vocabulary."""
 
 
 class BadGrammar(EngineError, ValueError):
@@ -51,6 +59,10 @@ class Unsupported(EngineError, ValueError):
 
 class EngineStopped(EngineError):
     """The engine is draining or has stopped."""
+
+
+class EngineFailed(EngineStopped):
+    """The engine's loop has ended by a failure: all its requests are lost, and it takes no more."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +118,11 @@ class SamplingParams:
     thinking: Thinking | None = None  # before the answer; a grammar begins where it ends
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be a finite number")
+        if not all(map(math.isfinite, self.logit_bias.values())):
+            raise ValueError("logit_bias must be finite numbers")
         if self.temperature < 0:
             raise ValueError("temperature must be at least 0")
         if not 0 < self.top_p <= 1:
@@ -213,6 +230,11 @@ class Engine(Protocol):
     tokenizer: Any
     model_sha256: str
     max_model_len: int
+
+    @property
+    def vital(self) -> threading.Thread | None:
+        """The thread without which nothing is answered, once started; None where there is none."""
+        ...
 
     def generate(self, request: Request) -> AsyncIterator[Delta]:
         """An async generator of deltas; closing it frees the request's slot at once."""

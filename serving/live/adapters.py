@@ -16,8 +16,10 @@ from burnish.serving.engine import Engine, EngineError
 from burnish.serving.live.errors import VersionUnavailable
 from burnish.serving.registry import (
     BaseMismatch,
+    HashMismatch,
     PolicyRegistry,
     PolicyVersion,
+    RegistryError,
     adapter_sha256,
 )
 
@@ -55,9 +57,13 @@ class Adapters:
             try:
                 fetched = self._registry.fetch(version, self._folder)
                 self._engine.load_adapter(version.ref, fetched or self._folder)
-            except (EngineError, ValueError, OSError) as error:
-                # HashMismatch is a ValueError, and so is an adapter of a wrong shape.
+            except RegistryError as error:
+                if not isinstance(error, HashMismatch):
+                    raise
                 raise VersionUnavailable(str(error)) from error
+            except Exception as error:
+                # Files of others: whatever is wrong with them is this version's failure alone.
+                raise VersionUnavailable(_told(error)) from error
         return ServedVersion(version.policy, version.version, version.ref, version.sha256)
 
     def sweep(self, needed: set[str]) -> None:
@@ -100,6 +106,13 @@ class Adapters:
                 self._engine.load_adapter(served.adapter, folder)
         except FileNotFoundError:
             return None
-        except (EngineError, ValueError, KeyError, TypeError, OSError) as error:
-            raise VersionUnavailable(str(error)) from error
+        except VersionUnavailable:
+            raise
+        except Exception as error:  # as in `load`, or the list of what was served is broken
+            raise VersionUnavailable(_told(error)) from error
         return served, before
+
+
+def _told(error: Exception) -> str:
+    expected = isinstance(error, EngineError | ValueError | OSError)
+    return str(error) if expected else f"{type(error).__name__}: {error}"

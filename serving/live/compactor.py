@@ -41,6 +41,11 @@ class LiveCompactor:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
 
+    @property
+    def vital(self) -> asyncio.Task[None] | None:
+        """The task without which no scorer is followed, once started."""
+        return self._follower
+
     async def poll(self) -> None:
         """Read the champion once, and load it if it moved."""
         try:
@@ -75,8 +80,8 @@ class LiveCompactor:
         while True:
             try:
                 await self.poll()
-            except Exception as error:
-                # The task's top loop: whatever a registry holds must not end it.
-                log.exception("%s: cannot follow the registry", POLICY)
+            except Exception as error:  # the task's top loop: what is loaded decides whatever fails
+                if self.problem is None:
+                    log.exception("%s: the registry's champion cannot be followed", POLICY)
                 self.problem = f"{type(error).__name__}: {error}"
             await asyncio.sleep(self._poll_s)

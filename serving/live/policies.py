@@ -141,6 +141,11 @@ class LivePolicies:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def vital(self) -> asyncio.Task[None] | None:
+        """The task without which no champion is followed, once started."""
+        return self._follower
+
     async def poll(self) -> None:
         """Look once at every policy's champion, and swap where it moved."""
         try:

@@ -23,6 +23,8 @@ from burnish.serving.engine import StubEngine
 from burnish.serving.registry import PolicyRegistry, StubRegistry
 from burnish.serving.settings import ServingSettings
 
+from tests.waiting import eventually
+
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -105,6 +107,76 @@ def test_another_base_model_under_old_data(
     monkeypatch.setenv("BURNISH_REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setattr(server, "load_engine", lambda _: StubEngine("Hello there."))
     assert "stands on another base model" in refusal(capsys)
+
+
+FORWARDER_THAT_FAILS = """
+import sys
+from functools import partial
+from pathlib import Path
+
+from burnish.feedback.spool.forwarder import Forwarder
+from burnish.serving import __main__ as entry
+from burnish.serving.engine import StubEngine
+from burnish.serving.registry import StubRegistry
+
+def pause(self, failures):
+    if Path(sys.argv[1]).exists():
+        raise SystemExit("injected")
+    return 0.02
+
+Forwarder._pause = pause
+entry.Service.build = partial(entry.Service.build, registry=StubRegistry())
+entry.load_engine = lambda _: StubEngine(lambda _: "x" * 100, pace_s=0.02)
+sys.exit(entry.main())
+"""
+
+
+def test_a_failed_part_ends_the_process_after_its_answers(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "BURNISH_PORT": str(port),
+        "BURNISH_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    sentinel = tmp_path / "fail"
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", FORWARDER_THAT_FAILS, str(sentinel)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as http,
+    ):
+        try:
+
+            def ready() -> bool:
+                with contextlib.suppress(httpx.TransportError):
+                    return http.get("/readyz").status_code == 200
+                return False
+
+            eventually(ready)
+            client = openai.OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0
+            )
+            stream = client.chat.completions.create(
+                model="default", messages=[{"role": "user", "content": "Hi"}], stream=True
+            )
+            said = next(iter(stream)).choices[0].delta.content or ""
+            sentinel.touch()
+            eventually(lambda: http.get("/healthz").status_code == 503)
+            refused = http.get("/readyz")
+            assert refused.status_code == 503
+            assert any("forwarder" in problem for problem in refused.json()["problems"])
+            said += "".join(c.choices[0].delta.content or "" for c in stream if c.choices)
+            assert said == "x" * 100
+            assert process.wait(30) == 1
+            assert process.stderr is not None
+            assert "burnish: forwarder has failed" in process.stderr.read()
+        finally:
+            process.kill()
 
 
 async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,7 @@ struct Model {
     const float* final_norm;
     Matrix head;
     const float *cosines, *sines;  // [positions][rotary]
+    int64_t positions;
 
     int64_t projections() const { return latent ? VALUE + 1 : DOWN + 1; }
 };
@@ -47,10 +48,12 @@ struct Model {
 struct Step {
     int64_t tokens;
     const int64_t *token, *row, *position, *slot;  // [tokens]; slot: index into adapters, -1: base
-    const Lora* const* adapters;  // of each, [depth][projections]
+    const Lora* const* adapters;  // [resident] of each, [depth][projections]
+    int64_t resident;
     const int64_t* table;         // [rows][reach] cache slot of every position
-    int64_t reach;
-    void *const *keys, *const *values;  // [depth]
+    int64_t rows, reach;
+    void *const *keys, *const *values;  // [depth], each of `pages` cache slots
+    int64_t pages;
     int64_t kept;
     const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
     float* logits;        // [kept][blocks of the head * 32], or null

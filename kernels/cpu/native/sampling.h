@@ -49,6 +49,7 @@ static Sample sample(const float* logits, int64_t size, const SamplingParams& pa
     scratch.resize(size);
     float* weight = scratch.data();
     const float raw = peak + std::log(exp_sum(logits, size, peak, 1, weight));
+    if (!std::isfinite(raw)) return {0, NAN, NAN};  // logits that are no numbers
     if (params.temperature == 0) {
         int64_t token = 0;
         while (token + 1 < size && logits[token] != peak) ++token;

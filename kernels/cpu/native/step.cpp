@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include "bounds.h"
 #include "forward.h"
 #include "sampling.h"
 
@@ -10,8 +11,9 @@ extern "C" {
 
 // Computes the step and, given `sampling`, samples a token for each kept row that is not skipped. With
 // `sampling->steps` above one it goes on with those tokens, each row until its answer ends. The cache
-// must have room for them.
-void burnish_step(const Model* model, const Step* step, const SamplingMetadata* sampling) {
+// must have room for them. Returns what does not fit (bounds.h); nothing is computed then.
+int64_t burnish_step(const Model* model, const Step* step, const SamplingMetadata* sampling) {
+    if (const Misfit misfit = misfit_of(*model, *step, sampling)) return misfit;
     Forward forward(*model, *step);
     const int64_t wide = model->head.blocks * BLOCK, rows = step->kept;
     std::vector<float> own_logits;
@@ -64,6 +66,7 @@ void burnish_step(const Model* model, const Step* step, const SamplingMetadata* 
             forward.barrier.wait();
         }
     }
+    return FITS;
 }
 
 }  // extern "C"

@@ -2,13 +2,16 @@
 
 #include <omp.h>
 
+#include "bounds.h"
 #include "gradients.h"
 
 extern "C" {
 
 // Adds to `backward->gradients` the gradients of the loss whose gradient with respect to the logits is
 // `backward->logits`, for the forward pass of `step`, whose `states` hold the input of each layer.
-void burnish_backward(const Model* model, const Step* step, const Backward* backward) {
+// Returns as burnish_step does.
+int64_t burnish_backward(const Model* model, const Step* step, const Backward* backward) {
+    if (const Misfit misfit = misfit_of(*model, *step, nullptr)) return misfit;
     Gradients gradients(*model, *step, *backward);
 #pragma omp parallel num_threads(step->threads) if (step->threads > 1)
     {
@@ -22,6 +25,7 @@ void burnish_backward(const Model* model, const Step* step, const Backward* back
             gradients.attention_backward(index, thread, threads);
         }
     }
+    return FITS;
 }
 
 }  // extern "C"

@@ -34,6 +34,7 @@ from burnish.serving.api.service import Service, service_of
 from burnish.serving.engine import (
     BadGrammar,
     EngineError,
+    EngineFailed,
     EngineStopped,
     PromptTooLong,
     QueueFull,
@@ -256,6 +257,9 @@ def _as_api_error(error: Exception, generation_request: GenerationRequest) -> Ap
             )
         case Unsupported():
             return unsupported(error.param, f"This engine does not do it: {error}")
+        case EngineFailed():
+            message = "The engine has failed and is started again; try again in a moment."
+            return ApiError(503, message, code="engine_failed", retry_after=5)
         case EngineStopped():
             return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
         case EventTooLarge():

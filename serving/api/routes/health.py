@@ -1,8 +1,9 @@
 """/healthz, /readyz, /metrics, /version. No key needed: they tell nothing about anybody.
 
-Ready means that an answer can be given, and recorded while there is room. A stream, Redis or
-registry that is away leaves the service ready and "degraded": the spool holds what the stream cannot
-take. So does a disk that runs short: answers are given, and counted as unrecorded once it is full.
+Healthy means that no vital part has ended (vitals.py): the process is of use. Ready means that an
+answer can be given, and recorded while there is room. A stream, Redis or registry that is away leaves
+the service ready and "degraded": the spool holds what the stream cannot take. So does a disk that runs
+short: answers are given, and counted as unrecorded once it is full.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    return {"status": "ok"}
+async def healthz(request: Request) -> JSONResponse:
+    ended = service_of(request).vitals.ended()
+    if ended:
+        return JSONResponse({"status": "failed", "problems": ended}, 503)
+    return JSONResponse({"status": "ok"})
 
 
 @router.get("/readyz")
@@ -44,7 +48,7 @@ async def readyz(request: Request) -> JSONResponse:
 
 
 async def _blocking(service: Service) -> list[str]:
-    problems = []
+    problems = service.vitals.ended()
     if service.draining:
         problems.append("draining")
     states = {state.policy: state for state in service.policies.status()}

@@ -132,20 +132,26 @@ class VllmClient:
     # -- adapters ------------------------------------------------------------------------------
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Make the server load the adapter as `name`, unless it has. Blocks. Raises BadAdapter."""
+        """Make the server load the adapter as `name`, unless it has. Blocks. Raises BadAdapter, and
+        Unreachable."""
         body = {"lora_name": name, "lora_path": str(folder.resolve())}
-        with httpx.Client(**self._options) as http:
-            response = http.post("/v1/load_lora_adapter", json=body)
+        response = self._post_now("/v1/load_lora_adapter", body)
         # A name identifies its weights, so an adapter loaded already is the right one.
         if response.status_code != 200 and "already been loaded" not in response.text:
             raise BadAdapter(f"vLLM does not load {name}: {message_of(response)}")
 
     def unload_adapter(self, name: str) -> None:
         """Make the server drop the adapter, if it has it. Blocks. Raises EngineError."""
-        with httpx.Client(**self._options) as http:
-            response = http.post("/v1/unload_lora_adapter", json={"lora_name": name})
+        response = self._post_now("/v1/unload_lora_adapter", {"lora_name": name})
         if response.status_code not in (200, 404):
             raise EngineError(f"vLLM does not unload {name}: {message_of(response)}")
+
+    def _post_now(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        try:
+            with httpx.Client(**self._options) as http:
+                return http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise Unreachable(f"no vLLM server answers: {error}") from error
 
 
 async def _send(http: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import threading
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as SequenceOf
@@ -36,9 +37,13 @@ from burnish.serving.engine.types import (
 from burnish.serving.engine.vllm.client import BadAdapter, VllmClient
 from burnish.serving.engine.vllm.protocol import completion_body, delta_of
 
+log = logging.getLogger(__name__)
+
 
 class VllmEngine:
     """Serves what a vLLM server at `url` serves; `folder` is the same model as files."""
+
+    vital: threading.Thread | None = None  # the server is a process of its own
 
     def __init__(
         self, url: str, folder: Path | str, *, key: str | None = None, max_requests: int = 288
@@ -112,7 +117,10 @@ class VllmEngine:
         except TimeoutError:
             reason = "cancelled" if self._client.aborting else "deadline"
             yield Delta(detokenizer.flush(), finish_reason=reason)
-        except httpx.HTTPError as error:
+        except EngineError:
+            raise
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            # The connection, or events that are not what vLLM documents.
             with self._lock:
                 self._errors += 1
             raise EngineError(f"vLLM: {type(error).__name__}: {error}") from error
@@ -146,7 +154,14 @@ class VllmEngine:
                 if not self._users[name]:
                     unused = self._retired.pop(name, None)
         if unused is not None:
-            await asyncio.shield(asyncio.to_thread(self._client.unload_adapter, unused))
+            await asyncio.shield(asyncio.to_thread(self._unload_or_log, unused))
+
+    def _unload_or_log(self, remote: str) -> None:
+        """The answer was given: that the server keeps an adapter too long is no failure of it."""
+        try:
+            self._client.unload_adapter(remote)
+        except EngineError as error:
+            log.warning("%s", error)
 
     # -- adapters ------------------------------------------------------------------------------
 

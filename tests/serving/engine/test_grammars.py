@@ -1,10 +1,13 @@
 """Answers that keep to a grammar, whatever the model would rather say."""
 
+import asyncio
 import json
 import re
+import threading
+from typing import Any
 
 import pytest
-from burnish.serving.engine import BadGrammar, LocalEngine, json_grammar
+from burnish.serving.engine import BadGrammar, Completion, LocalEngine, json_grammar
 
 from .conftest import Ask
 
@@ -57,3 +60,89 @@ def test_a_bad_grammar_is_refused_before_anything_runs(
     with pytest.raises(BadGrammar):
         engine.generate_batch([ask(1), ask(2, grammar=grammar)])
     assert engine.stats().waiting == 0
+
+
+def an_object(size: int, required: bool) -> str:
+    names = [f"property{at}" for at in range(size)]
+    return json_grammar(
+        {
+            "type": "object",
+            "properties": {name: {"type": "string"} for name in names},
+            "required": names if required else [],
+            "additionalProperties": False,
+        }
+    )
+
+
+@pytest.fixture
+def compiled_on(running: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The thread of each compilation."""
+    compile_now, threads = running._core.grammars._compile, []
+
+    def counted(grammar: str) -> Any:
+        threads.append(threading.current_thread().name)
+        return compile_now(grammar)
+
+    monkeypatch.setattr(running._core.grammars, "_compile", counted)
+    return threads
+
+
+async def test_choices_share_a_grammar_that_is_compiled_beside_the_others(
+    running: LocalEngine, ask: Ask, compiled_on: list[str]
+) -> None:
+    """128 of them over 2,000 properties: other answers go on meanwhile, and the event loop too."""
+    grammar = an_object(2000, required=True)
+
+    async def answer(at: int, **params: Any) -> Completion:
+        return Completion.join([d async for d in running.generate(ask(at, **params))])
+
+    held = [
+        asyncio.create_task(answer(at, grammar=grammar, max_tokens=6, ignore_eos=False))
+        for at in range(128)
+    ]
+    longest = 0.0
+    clock = asyncio.get_running_loop().time
+    other = asyncio.create_task(answer(1, max_tokens=200))
+    while not compiled_on or not other.done():
+        before = clock()
+        await asyncio.sleep(0.001)
+        longest = max(longest, clock() - before)
+    answers = await asyncio.gather(*held)
+    assert {one.text[:6] for one in answers} == {'{"prop'}
+    assert len(compiled_on) == 1
+    assert compiled_on[0].startswith("grammars")
+    assert longest < 5.0  # compiling 128 times took a minute
+
+
+async def test_a_grammar_that_takes_too_long_is_refused(running: LocalEngine, ask: Ask) -> None:
+    for grammar, why in (
+        (an_object(10_000, required=True), "bytes"),
+        (an_object(4000, required=False), "ms a token"),
+    ):
+        with pytest.raises(BadGrammar, match=why):
+            async for _ in running.generate(ask(1, grammar=grammar)):
+                pass
+    assert running.stats().requests_total == 0
+
+
+async def test_whoever_waits_for_a_compilation_may_leave(
+    running: LocalEngine, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_now, go_on = running._core.grammars._compile, threading.Event()
+
+    def slow(grammar: str) -> Any:
+        assert go_on.wait(30)
+        return compile_now(grammar)
+
+    monkeypatch.setattr(running._core.grammars, "_compile", slow)
+
+    async def answer() -> Completion:
+        held = ask(1, max_tokens=20, grammar=LARK, ignore_eos=False)
+        return Completion.join([delta async for delta in running.generate(held)])
+
+    first, second = asyncio.create_task(answer()), asyncio.create_task(answer())
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    go_on.set()
+    assert re.fullmatch(r"yes|no|[0-9]{3}", (await second).text)

@@ -104,7 +104,7 @@ class Pool(RuleBasedStateMachine):
         super().__init__()
         self.pool = BlockPool(8)
         self.held: list[list[int]] = []
-        self.content: dict[int, tuple] = {}
+        self.content: dict[int, bytes] = {}
         self.stamp = 0
 
     @precondition(lambda self: self.pool.num_free > 0)
@@ -119,14 +119,15 @@ class Pool(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.integers(0, 5))
     def cache(self, data, name: int) -> None:
         block = data.draw(st.sampled_from(sorted({b for some in self.held for b in some})))
-        if block not in self.content and (name,) not in self.content.values():
-            self.content[block] = (name,)
-            self.pool.cache(block, (name,))
+        key = bytes([name])
+        if block not in self.content and key not in self.content.values():
+            self.content[block] = key
+            self.pool.cache(block, key)
 
     @rule(name=st.integers(0, 5))
     def acquire_cached(self, name: int) -> None:
-        block = self.pool.acquire_cached((name,))
-        known = [b for b, key in self.content.items() if key == (name,)]
+        block = self.pool.acquire_cached(bytes([name]))
+        known = [b for b, key in self.content.items() if key == bytes([name])]
         assert ([] if block is None else [block]) == known
         if block is not None:
             self.held.append([block])

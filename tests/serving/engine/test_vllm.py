@@ -144,3 +144,31 @@ def test_nobody_there_and_a_wrong_key_are_told_at_once(behind: Standin, tiny_mod
         VllmEngine(url, tiny_model)
     with pytest.raises(Unreachable, match="401"):
         VllmEngine(behind.url, tiny_model, key="wrong")
+
+
+@pytest.mark.parametrize("error", [KeyError("choices"), TypeError("x"), ValueError("no JSON")])
+async def test_an_event_that_cannot_be_read_fails_its_request(
+    remote: VllmEngine, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("burnish.serving.engine.vllm.engine.delta_of", broken)
+    await remote.start()
+    with pytest.raises(EngineError, match=type(error).__name__):
+        await collect(remote, ask(1))
+    assert remote.stats().running == 0
+    await remote.stop()
+
+
+def test_adapters_of_a_server_that_is_gone_are_an_engine_error(
+    remote: VllmEngine, tmp_path: Path
+) -> None:
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        (tmp_path / file).write_text("{}")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        remote._client._options["base_url"] = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(EngineError, match="no vLLM server answers"):
+        remote.load_adapter("p@2", tmp_path)
+    assert remote.adapters == ()

@@ -328,3 +328,21 @@ def test_a_rollback_after_a_restart_and_a_lost_alias(
     registry.store.drop_alias("default", "champion")
     eventually(lambda: policy(second)["problem"] is not None)
     assert second.http("POST", "/v1/policies/default/rollback").json()["champion"] == older
+
+
+def test_a_version_whose_files_break_the_engine_is_not_served_and_stops_nothing(
+    live: Running, registry: StubRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("r")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.engine, "load_adapter", broken)
+        registry.promote("default", registry.add())
+        eventually(lambda: "KeyError" in live.http("GET", "/readyz").text)
+        with pytest.raises(openai.InternalServerError) as caught:
+            live.say("Hi", model="default@2")
+        assert caught.value.code == "model_unavailable"
+    assert live.say("Hi").system_fingerprint == "default@1"
+    registry.promote("default", registry.add())
+    eventually(lambda: champion(live) == 3)

@@ -138,7 +138,9 @@ def _on_mlflow(mlflow: Mlflow, data_dir: Path) -> Backend:
         client.set_model_version_tag(policy, str(version), key, value)
 
     def upload(policy: str, folder: Path, tags: Mapping[str, str]) -> int:
-        run = client.create_run("0").info
+        # The default experiment would keep its files in the working directory.
+        experiment = client.create_experiment(uuid.uuid4().hex, str(mlflow.artifacts))
+        run = client.create_run(experiment).info
         client.log_artifacts(run.run_id, str(folder), "anywhere")
         source = f"runs:/{run.run_id}/anywhere"
         made = client.create_model_version(policy, source, run_id=run.run_id, tags=dict(tags))

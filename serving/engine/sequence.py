@@ -1,0 +1,54 @@
+"""A request in progress, as scheduler and runner see it: what is known, computed and drawn so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from burnish.serving.engine.detokenizer import IncrementalDetokenizer
+from burnish.serving.engine.grammars import CompiledGrammar
+from burnish.serving.engine.ngram_drafter import NgramDrafter
+from burnish.serving.engine.paged_kv import Key
+from burnish.serving.engine.types import Delta, Request
+
+Sink = Callable[[Delta | Exception], None]
+
+
+@dataclass(eq=False)
+class Sequence:
+    """One request between its submission and its last token."""
+
+    request: Request
+    slot: int  # the adapter's slot, pinned
+    weights_id: int  # of the weights in that slot; never reused
+    seed: int
+    max_tokens: int
+    expires_at: float | None
+    detokenizer: IncrementalDetokenizer
+    sink: Sink
+    grammar: CompiledGrammar | None = None  # that of the request
+    tokens: list[int] = field(default_factory=list)  # drawn so far
+    computed: int = 0  # tokens whose keys and values are in the cache
+    prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
+    drafter: NgramDrafter = field(default_factory=NgramDrafter)
+    draft: list[int] = field(default_factory=list)  # proposed for the next step
+    row: int = -1  # -1 while waiting
+    blocks: list[int] = field(default_factory=list)
+    keys: list[Key] = field(default_factory=list)  # of the full blocks of `prefill_ids`
+    arrival: int = 0
+    cancelled: bool = False
+    finished: bool = False  # it holds nothing any more
+
+    @property
+    def prefilled(self) -> bool:
+        return self.computed >= len(self.prefill_ids)
+
+    @property
+    def unprefilled(self) -> int:
+        """How many tokens are to be computed before drawing."""
+        return len(self.prefill_ids) - self.computed
+
+    @property
+    def remaining(self) -> int:
+        """How many tokens may still be drawn."""
+        return self.max_tokens - len(self.tokens)
