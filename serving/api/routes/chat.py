@@ -22,6 +22,7 @@ from burnish.serving.api.chat_template import AnswerParser
 from burnish.serving.api.errors import ApiError, unsupported
 from burnish.serving.api.generation import Generation, GenerationRequest
 from burnish.serving.api.generation_requests import chat_request, completion_request
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
 from burnish.serving.api.openai_responses import (
     ChatFormatter,
@@ -53,7 +54,7 @@ class Disconnected(Exception):
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1", tags=["chat"])
+    api = APIRouter(prefix="/v1", tags=["chat"], route_class=Route)
     chat = Depends(auth.require("chat"))
 
     @api.post("/chat/completions")

@@ -13,12 +13,14 @@ from burnish.feedback.contract import FEEDBACK
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id
+from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, from_validation
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Body, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 MAX_BATCH = 500
 
@@ -28,19 +30,19 @@ class FeedbackIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | None = Field(default=None, min_length=1, max_length=200)
-    interaction_id: str | None = None
-    session_id: str | None = Field(default=None, min_length=1, max_length=256)
-    choice: int = Field(default=0, ge=0)
-    user: str | None = Field(default=None, max_length=256)
-    name: str
-    value: bool | int | float | str
-    rationale: str | None = Field(default=None, max_length=10_000)
+    id: Id | None = None
+    interaction_id: Label | None = None
+    session_id: Name | None = None
+    choice: Choice = 0
+    user: Label | None = None
+    name: Word
+    value: bool | Number | Text
+    rationale: Paragraph | None = None
     metadata: dict[str, Any] = {}
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+    api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
     caller = Depends(auth.require("feedback"))
 
     @api.post("", status_code=202)
@@ -61,8 +63,8 @@ def router(auth: Auth) -> APIRouter:
     @api.get("")
     async def read(
         request: Request,
-        interaction_id: str | None = None,
-        session_id: str | None = None,
+        interaction_id: Label | None = None,
+        session_id: Name | None = None,
         who: Principal = caller,
     ) -> dict[str, Any]:
         service = service_of(request)
@@ -76,9 +78,7 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
     @api.delete("/{feedback_id:path}")
-    async def retract(
-        request: Request, feedback_id: str, who: Principal = caller
-    ) -> dict[str, Any]:
+    async def retract(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
         service = service_of(request)
         try:
             retraction = await service.spool.retract(who.tenant, feedback_id)
@@ -113,7 +113,7 @@ def _naming_field(error: ValidationError, place: str) -> ApiError:
     if found[0]["loc"][0] == "name":
         found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
     found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
-    return from_validation(found)
+    return from_validation(found[:1])
 
 
 def _check_own(service: Service, who: Principal, interaction_id: str, param: str) -> None:

@@ -11,13 +11,14 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from burnish.feedback.errors import FeedbackError
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=Route)
 
 
 @router.get("/healthz")

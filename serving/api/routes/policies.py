@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from burnish.feedback.ranges import Label, Positive
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.live import PolicyStatus
 from burnish.serving.registry import (
@@ -22,7 +24,7 @@ from burnish.serving.registry import (
     UnknownVersion,
 )
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 T = TypeVar("T")
 
@@ -30,11 +32,11 @@ T = TypeVar("T")
 class Promotion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1)
+    version: Positive
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/policies", tags=["policies"])
+    api = APIRouter(prefix="/v1/policies", tags=["policies"], route_class=Route)
     reader, mover = Depends(auth.require()), Depends(auth.require("admin"))
 
     @api.get("")
@@ -43,7 +45,7 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": [_live(state) for state in live]}
 
     @api.get("/{name}")
-    async def policy(request: Request, name: str, _: Principal = reader) -> dict[str, Any]:
+    async def policy(request: Request, name: Label, _: Principal = reader) -> dict[str, Any]:
         service = service_of(request)
         state = _state(service, name)
         versions = await _registry_call(service.registry.versions, name)
@@ -56,7 +58,7 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{name}/versions/{version}")
     async def version(
-        request: Request, name: str, version: int, _: Principal = reader
+        request: Request, name: Label, version: Positive, _: Principal = reader
     ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
@@ -64,7 +66,7 @@ def router(auth: Auth) -> APIRouter:
 
     @api.post("/{name}/promote")
     async def promote(
-        request: Request, name: str, body: Promotion, who: Principal = mover
+        request: Request, name: Label, body: Promotion, who: Principal = mover
     ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
@@ -74,7 +76,7 @@ def router(auth: Auth) -> APIRouter:
         return _live(_state(service, name))
 
     @api.post("/{name}/rollback")
-    async def rollback(request: Request, name: str, who: Principal = mover) -> dict[str, Any]:
+    async def rollback(request: Request, name: Label, who: Principal = mover) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)

@@ -17,9 +17,9 @@ from burnish.memory import (
     UnknownPlan,
     UnknownPolicy,
 )
+from burnish.serving.api import json_body
 from burnish.serving.api.errors import ApiError
 from fastapi import Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
@@ -49,7 +49,7 @@ class Caller(Protocol):
     def tenant(self) -> str: ...
 
 
-class Route(APIRoute):
+class Route(json_body.Route):
     """Turns memory's errors into the service's error shape."""
 
     def get_route_handler(self) -> Callable:

@@ -1,0 +1,27 @@
+"""Where work on a request is done: on the event loop if it is short, else on a thread.
+
+One loop serves everybody, so nothing that grows with a body may run on it. Left out: work that is
+the engine's, which has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+SHORT, LONG = 1_000, 64_000  # microseconds
+# Long work waits for long work; what is merely not short finds a thread of asyncio's.
+_long = ThreadPoolExecutor(max_workers=2, thread_name_prefix="long-request")
+
+
+async def off_loop(microseconds: float, call: Callable[[], T]) -> T:
+    """The result of `call`, which takes about so long, as far as its input's size tells."""
+    if microseconds <= SHORT:
+        return call()
+    if microseconds <= LONG:
+        return await asyncio.to_thread(call)
+    return await asyncio.get_running_loop().run_in_executor(_long, call)
