@@ -62,6 +62,8 @@ def router(auth: Auth) -> APIRouter:
         body: ChatRequest, request: Request, who: Principal = chat
     ) -> Response:
         service = service_of(request)
+        if body.session_id is not None:  # read and written with the answer
+            who.check_scope("memory", "session_id")
         lease = await _lease(service, body.model)
         with _released_on_failure(lease):
             generation_request, in_reasoning = await chat_request(service, body, who)

@@ -58,11 +58,15 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{name}/versions/{version}")
     async def version(
-        request: Request, name: Label, version: Positive, _: Principal = reader
+        request: Request, name: Label, version: Positive, who: Principal = reader
     ) -> dict[str, Any]:
+        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin"."""
         service = service_of(request)
         _state(service, name)
-        return _version(await _registry_call(service.registry.get, name, version))
+        shown = _version(await _registry_call(service.registry.get, name, version))
+        if "admin" not in who.scopes:
+            shown["lineage"] = _own(shown["lineage"], who.tenant)
+        return shown
 
     @api.post("/{name}/promote")
     async def promote(
@@ -109,6 +113,16 @@ def _state(service: Service, name: str) -> PolicyStatus:
             return state
     message = f"There is no policy '{name}'. GET /v1/policies lists them."
     raise ApiError(404, message, param="name", code="policy_not_found")
+
+
+def _own(lineage: dict[str, Any], tenant: str) -> dict[str, Any]:
+    """The lineage without the ids of other tenants' events, which are `<tenant>/<id>`."""
+    return {
+        name: [one for one in value if str(one).startswith(f"{tenant}/")]
+        if isinstance(value, list | tuple)
+        else value
+        for name, value in lineage.items()
+    }
 
 
 def _live(state: PolicyStatus) -> dict[str, Any]:
