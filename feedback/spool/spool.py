@@ -147,7 +147,7 @@ class Spool:
 
     async def retract(self, tenant: str, feedback_id: str) -> RetractionEvent | None:
         """Take a judgement back by its id. None if this spool knows no such judgement."""
-        row = self.find(tenant, feedback_id)
+        row = await asyncio.to_thread(self.find, tenant, feedback_id)
         if row is None:
             return None
         event = RetractionEvent(

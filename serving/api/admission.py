@@ -26,10 +26,9 @@ _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 class Admission:
     """Puts the `Principal` into `scope["principal"]`: None where a path is open to everyone."""
 
-    def __init__(self, app: ASGIApp, auth: Auth, settings: ServingSettings, budgets: Budgets):
+    def __init__(self, app: ASGIApp, auth: Auth, settings: ServingSettings):
         self.app = app
         self._auth = auth
-        self._budgets = budgets
         self._max_bytes = int(settings.max_body_mb * 2**20)
         self._body_timeout_s = settings.body_timeout_s
         self._origins = frozenset(settings.allowed_origins)
@@ -46,7 +45,8 @@ class Admission:
             if scope["method"] in _CHANGING:
                 check_site(headers, self._origins)
                 check_media_type(headers)
-            with self._budgets.admit(who) as limits:
+            budgets: Budgets = scope["app"].state.service.budgets
+            with budgets.admit(who) as limits:
                 body = await self._body(headers, receive)
                 if body is None:
                     return

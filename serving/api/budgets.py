@@ -37,8 +37,9 @@ class Bucket:
         self._left = self.left(now) - units
 
     def seconds_until(self, units: float, now: float) -> float:
-        """How long until so many are there; 0 if they are."""
-        return max(0.0, (units - self.left(now)) * MINUTE / self.per_minute)
+        """How long until so many are there; 0 if they are, but for rounding."""
+        seconds = (units - self.left(now)) * MINUTE / self.per_minute
+        return seconds if seconds > 1e-6 else 0.0
 
 
 @dataclass

@@ -55,6 +55,11 @@ def unsupported(param: str, why: str) -> ApiError:
     )
 
 
+def internal_error() -> ApiError:
+    """What a client is told of a bug."""
+    return ApiError(500, "The server failed; its log says why.", code="internal_error")
+
+
 def path_of(path: Iterable[str | int]) -> str:
     """A place in a JSON value as OpenAI writes it: `messages[0].content`."""
     written = ""
@@ -130,6 +135,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(500)
     async def _bug(_: Request, __: Exception) -> JSONResponse:
-        return ApiError(
-            500, "The server failed; its log says why.", code="internal_error"
-        ).response()
+        return internal_error().response()

@@ -19,7 +19,6 @@ from burnish.serving.api.chat_template import AnswerParser, Part
 from burnish.serving.engine import (
     Delta,
     Engine,
-    EngineError,
     Request,
     SamplingParams,
     Thinking,
@@ -48,6 +47,7 @@ class GenerationRequest:
     memory: MemoryUsed | None = None
     view_budget: int = 0  # tokens of the session's view; 0: none was asked for
     metadata: dict[str, Any] = field(default_factory=dict)
+    account: str = ""  # whose budget its tokens are taken from
 
 
 class Choice:
@@ -117,26 +117,46 @@ class Generation:
         self.first_token_s: float | None = None
         self.streaming = False  # a streaming response is responsible for closing it
         self._engine = engine
-        self._queue: asyncio.Queue[tuple[int, Delta | EngineError]] = asyncio.Queue()
-        self._first: tuple[int, Delta | EngineError] | None = None
+        self._queue: asyncio.Queue[tuple[int, Delta | Exception]] = asyncio.Queue()
+        self._first: tuple[int, Delta | Exception] | None = None
         self._pumps = [asyncio.create_task(self._pump(i)) for i in range(request.n)]
 
-    async def begin(self) -> None:
-        """Wait for the first delta; raises the engine's refusal while a status can still be sent."""
-        self._first = await self._queue.get()
-        self.first_token_s = time.monotonic() - self.started
-        if isinstance(self._first[1], EngineError):
+    async def begin(self, within_s: float | None = None) -> None:
+        """Wait for the first delta, but no longer; raises the engine's refusal while a status can
+        still be sent."""
+        self._first = await self._next(within_s)
+        if self._first is not None and isinstance(self._first[1], Exception):
             raise self._first[1]
 
-    async def events(self) -> AsyncIterator[tuple[Choice, Delta, list[Part]]]:
-        """Each delta with its choice and the parts to show, until all choices have finished."""
+    async def events(
+        self, idle_s: float | None = None
+    ) -> AsyncIterator[tuple[Choice, Delta, list[Part]] | None]:
+        """Each delta with its choice and the parts to show, until all choices have finished; None
+        whenever nothing has come for `idle_s`."""
         while any(choice.finish is None for choice in self.choices):
-            index, item = self._first or await self._queue.get()
+            got = self._first or await self._next(idle_s)
             self._first = None
-            if isinstance(item, EngineError):
+            if got is None:
+                yield None
+                continue
+            index, item = got
+            if isinstance(item, Exception):
                 raise item
             choice = self.choices[index]
             yield choice, item, choice.add(item)
+
+    async def _next(self, within_s: float | None) -> tuple[int, Delta | Exception] | None:
+        if self._queue.empty():
+            try:
+                async with asyncio.timeout(within_s):
+                    got = await self._queue.get()
+            except TimeoutError:
+                return None
+        else:
+            got = self._queue.get_nowait()
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic() - self.started
+        return got
 
     async def finish(self) -> None:
         """Run to the end, keeping the choices."""
@@ -187,5 +207,5 @@ class Generation:
             async with aclosing(self._engine.generate(engine_request)) as deltas:  # type: ignore[type-var]
                 async for delta in deltas:
                     self._queue.put_nowait((index, delta))
-        except EngineError as error:
+        except Exception as error:  # noqa: BLE001 - whoever reads the answer gets it
             self._queue.put_nowait((index, error))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -25,3 +25,20 @@ async def off_loop(microseconds: float, call: Callable[[], T]) -> T:
     if microseconds <= LONG:
         return await asyncio.to_thread(call)
     return await asyncio.get_running_loop().run_in_executor(_long, call)
+
+
+def work_of(value: Any) -> int:
+    """Microseconds to tokenise or compile a JSON value, roughly: one for each character and member.
+    Counts no further than LONG."""
+    work, rest = 0, [value]
+    while rest and work <= LONG:
+        member = rest.pop()
+        work += 1
+        if isinstance(member, str):
+            work += len(member)
+        elif isinstance(member, dict):
+            rest += member.keys()
+            rest += member.values()
+        elif isinstance(member, list | tuple):
+            rest += member
+    return work

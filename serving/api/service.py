@@ -16,6 +16,7 @@ from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
 from burnish.memory import MemoryStore, connect
+from burnish.serving.api.budgets import Budgets
 from burnish.serving.api.memory_model import EngineSummariser, policies_of
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
@@ -42,6 +43,7 @@ class Service:
     redis: Redis
     memory: MemoryStore
     secret: bytes
+    budgets: Budgets
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     in_flight: int = 0
@@ -100,6 +102,11 @@ class Service:
                 background_policy=settings.memory_policy,
             ),
             secret=load_secret(data),
+            budgets=Budgets(
+                settings.requests_per_minute,
+                settings.tokens_per_minute,
+                settings.concurrent_requests,
+            ),
         )
 
     async def start(self) -> None:

@@ -6,6 +6,7 @@ tenant's keys received it, so nothing is looked up. Left out: what a judgement i
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Annotated, Any
 
@@ -18,11 +19,14 @@ from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, from_validation
 from burnish.serving.api.json_body import Route
+from burnish.serving.api.off_loop import off_loop
+from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Body, Depends, Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 MAX_BATCH = 500
+_MICROSECONDS = 100  # to check or to encode a judgement
 
 
 class FeedbackIn(BaseModel):
@@ -41,11 +45,16 @@ class FeedbackIn(BaseModel):
     metadata: dict[str, Any] = {}
 
 
+_ONE = FeedbackIn.model_json_schema()
+_BATCH = {"type": "array", "items": _ONE, "minItems": 1, "maxItems": MAX_BATCH}
+_BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": [_ONE, _BATCH]}}}}
+
+
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
     caller = Depends(auth.require("feedback"))
 
-    @api.post("", status_code=202)
+    @api.post("", status_code=202, openapi_extra={"requestBody": _BODY})
     async def give(
         request: Request, body: Annotated[Any, Body()], who: Principal = caller
     ) -> dict[str, Any]:
@@ -55,7 +64,10 @@ def router(auth: Auth) -> APIRouter:
             return _accepted(event, (await _store(service, [event]))[0])
         if not 0 < len(body) <= MAX_BATCH:
             raise ApiError(400, f"A batch has 1 to {MAX_BATCH} judgements.", code="invalid_value")
-        events = [_event(service, who, item, f"[{i}].") for i, item in enumerate(body)]
+        events = await off_loop(
+            _MICROSECONDS * len(body),
+            lambda: [_event(service, who, item, f"[{i}].") for i, item in enumerate(body)],
+        )
         receipts = await _store(service, events)
         given = [_accepted(event, r) for event, r in zip(events, receipts, strict=True)]
         return {"object": "list", "data": given}
@@ -74,7 +86,7 @@ def router(auth: Auth) -> APIRouter:
             raise ApiError(400, message, param="interaction_id", code="missing_required_parameter")
         if interaction_id is not None:
             _check_own(service, who, interaction_id, "interaction_id")
-        standing = service.spool.judgements(who.tenant, target)
+        standing = await asyncio.to_thread(service.spool.judgements, who.tenant, target)
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
     @api.delete("/{feedback_id:path}")
@@ -127,7 +139,8 @@ def _check_own(service: Service, who: Principal, interaction_id: str, param: str
 
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
     try:
-        receipts = await service.spool.append_many([(FEEDBACK, e.key, e) for e in events])
+        entries = [(FEEDBACK, event.key, event) for event in events]
+        receipts = await append(service.spool, lambda: entries, _MICROSECONDS * len(events))
     except FeedbackError as error:
         raise _refusal(error) from error
     for event in events:
