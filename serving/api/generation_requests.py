@@ -43,7 +43,7 @@ async def chat_request(
     schema = body.response_format.model_dump() if body.response_format else None
     grammar = await off_loop(work_of([tools, schema]), lambda: grammar_of(body, tokenizer))
     request = GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant),
+        id=new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -120,12 +120,13 @@ async def completion_request(
         ids = tuple(await off_loop(len(text), lambda: service.engine.tokenizer.encode(text)))
     else:
         ids = tuple(token for token in body.prompt if isinstance(token, int))
+        _check_fits(service, ids, "prompt")
         _check_tokens(service, ids, "prompt")
     _check_fits(service, ids, "prompt")
     _check_bias(service, body.logit_bias)
     limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
     return GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant),
+        id=new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,

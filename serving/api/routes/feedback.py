@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from burnish.feedback.contract import FEEDBACK
 from burnish.feedback.errors import EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.ids import check_interaction_id
+from burnish.feedback.ids import check_interaction_id, choices_of
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
@@ -110,6 +110,7 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
         given = FeedbackIn.model_validate(body)
         if given.interaction_id is not None:
             _check_own(service, who, given.interaction_id, f"{place}interaction_id")
+            _check_choice(given.interaction_id, given.choice, f"{place}choice")
         fields = given.model_dump(exclude={"id"})
         return FeedbackEvent(id=given.id or f"fb-{uuid.uuid4().hex}", tenant=who.tenant, **fields)
     except ValidationError as error:
@@ -135,6 +136,13 @@ def _check_own(service: Service, who: Principal, interaction_id: str, param: str
             " Send the id of a completion that a key of this tenant received."
         )
         raise ApiError(404, message, param=param, code="interaction_not_found")
+
+
+def _check_choice(interaction_id: str, choice: int, param: str) -> None:
+    choices = choices_of(interaction_id)
+    if choices is not None and choice >= choices:
+        message = f"Invalid value for '{param}': this interaction has {choices} choices, from 0."
+        raise ApiError(400, message, param=param, code="invalid_value")
 
 
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
