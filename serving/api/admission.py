@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from burnish.serving.api.auth import Auth, Principal
@@ -19,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIVENESS = "/healthz"  # answers whatever else is stuck
+_key_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="keys")
 _OPEN = ("/", "/readyz", "/version", "/docs", "/openapi.json")
 _CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -59,7 +61,8 @@ class Admission:
         """Whose key it is; None without one on an open path. ApiError: 401, or 403 for the host."""
         try:
             # Keys are in a file, and a file may be slow.
-            return await asyncio.to_thread(self._auth.identify, Request(scope))
+            loop, identify = asyncio.get_running_loop(), self._auth.identify
+            return await loop.run_in_executor(_key_threads, identify, Request(scope))
         except ApiError as refusal:
             if refusal.status == 401 and _is_open(scope["path"]):
                 return None

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SHORT, LONG = 1_000, 64_000  # microseconds
-# Long work waits for long work; what is merely not short finds a thread of asyncio's.
+# Long work waits for long work. Neither uses asyncio's own threads, where calls of other servers wait.
+_medium = ThreadPoolExecutor(max_workers=4, thread_name_prefix="request")
 _long = ThreadPoolExecutor(max_workers=2, thread_name_prefix="long-request")
 
 
@@ -22,9 +23,8 @@ async def off_loop(microseconds: float, call: Callable[[], T]) -> T:
     """The result of `call`, which takes about so long, as far as its input's size tells."""
     if microseconds <= SHORT:
         return call()
-    if microseconds <= LONG:
-        return await asyncio.to_thread(call)
-    return await asyncio.get_running_loop().run_in_executor(_long, call)
+    threads = _medium if microseconds <= LONG else _long
+    return await asyncio.get_running_loop().run_in_executor(threads, call)
 
 
 def work_of(value: Any) -> int:
