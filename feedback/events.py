@@ -9,11 +9,12 @@ CloudEvents in binary mode, attributes in `ce_*` headers and the body as JSON.
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.judgements import Place, event_id_of, place_of
+from burnish.feedback.ranges import Count, Id, Label, Number, Token
 from burnish.feedback.stream.record import StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -33,8 +34,6 @@ SOURCE = "burnish"
 Signal = Literal["copied", "regenerated", "edited", "abandoned", "followup"]
 SIGNALS = ("copied", "regenerated", "edited", "abandoned", "followup")
 JudgementName = Literal["thumbs", "score", "comment", "correction", "signal"]
-
-Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +58,7 @@ class _Event(BaseModel):
 
     id: Id
     time: AwareDatetime = Field(default_factory=now)
-    tenant: str
+    tenant: Label
 
     @property
     def key(self) -> str:
@@ -77,8 +76,8 @@ class Completion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    index: int
-    token_ids: list[int]
+    index: Count
+    token_ids: list[Token]
     logprobs: list[FiniteFloat] = []
     """Per token, in nats, of the model's own distribution."""
     processed_logprobs: list[FiniteFloat] = []
@@ -93,9 +92,9 @@ class MemoryUsed(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    session: str
-    version: int
-    plan: str | None = None
+    session: Label
+    version: Count
+    plan: Label | None = None
     """The compaction in force, or None while there was none."""
     cursors: list[str] = []
 
@@ -106,13 +105,13 @@ class InteractionEvent(_Event):
     type: ClassVar[str] = "burnish.interaction.v1"
     topic: ClassVar[str] = INTERACTIONS
 
-    user: str | None = None
-    session_id: str | None = None
-    policy: str
-    version: int
+    user: Label | None = None
+    session_id: Label | None = None
+    policy: Label
+    version: Count
     messages: list[dict[str, Any]] = []
     tools: list[dict[str, Any]] | None = None
-    prompt_ids: list[int]
+    prompt_ids: list[Token]
     completions: list[Completion]
     sampling: dict[str, Any] = {}
     memories: list[str] = []
@@ -138,17 +137,17 @@ class FeedbackEvent(_Event):
     type: ClassVar[str] = "burnish.feedback.v1"
     topic: ClassVar[str] = FEEDBACK
 
-    user: str | None = None
-    interaction_id: str | None = None
-    session_id: str | None = None
-    choice: int = Field(default=0, ge=0)
+    user: Label | None = None
+    interaction_id: Label | None = None
+    session_id: Label | None = None
+    choice: Count = 0
     name: JudgementName
-    value: float | str
+    value: Number | str
     rationale: str | None = None
     metadata: dict[str, Any] = {}
-    key_id: str | None = None
+    key_id: Label | None = None
     """Which API key sent it, as a digest; None without keys, and in older events."""
-    revision: int = Field(default=0, ge=0)
+    revision: Count = 0
     """Tells the bodies sent under one id apart: microseconds since the epoch of `time`, which the
     spool sets. Older events count from 0. Of one id the last by (`time`, `revision`) stands,
     whichever server accepted it."""
@@ -198,8 +197,8 @@ class RetractionEvent(_Event):
     topic: ClassVar[str] = FEEDBACK
 
     feedback_id: Id
-    interaction_id: str | None = None
-    session_id: str | None = None
+    interaction_id: Label | None = None
+    session_id: Label | None = None
 
     @property
     def key(self) -> str:

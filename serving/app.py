@@ -1,7 +1,7 @@
 """The HTTP application: routes, one error shape, drain, and the page.
 
 `create_app` takes an engine and a registry for tests and embedding; without them it opens what
-the settings name. Left out: FastAPI's /docs, whose assets would come from another host.
+the settings name. Left out: FastAPI's own /docs, whose assets would come from another host.
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from burnish.memory import MemoryStore
-from burnish.serving.api import errors
+from burnish.serving.api import errors, openapi
+from burnish.serving.api.admission import Admission
 from burnish.serving.api.auth import Auth, KeyStore
 from burnish.serving.api.errors import ApiError, disk_full
+from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
     chat,
     feedback,
@@ -32,7 +35,8 @@ from burnish.serving.engine import Engine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -99,7 +103,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
         title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.celery = learner.celery_client(settings.redis_url)
-    auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host)
+    auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host, settings.allowed_hosts)
     errors.install(app)
     app.include_router(chat.router(auth))
     app.include_router(models.router(auth))
@@ -108,10 +112,22 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(responses.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
-    app.include_router(health.router)
+    app.include_router(health.router(auth))
+    openapi.install(app)
+    app.router.routes.append(Route("/openapi.json", _openapi))
+    app.router.routes.append(Route("/docs", _page))
     app.router.routes.append(Route("/", _page))
     app.router.routes.append(Route("/static/{name:path}", _page))
+    app.add_middleware(Admission, auth=auth, settings=settings)
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
     app.add_middleware(Traffic)
+    app.add_middleware(Methods)
     return app
 
 
@@ -132,13 +148,23 @@ def _window(request: Request) -> int:
 
 
 async def _page(request: Request) -> FileResponse:
-    """A file of the page, and no other file."""
-    name = request.path_params.get("name", "index.html")
-    file = (PAGE / name).resolve()
-    if PAGE.resolve() not in file.parents or not file.is_file():
+    """A file of the page, and no other file: names are looked up, never opened as they come."""
+    index = "docs.html" if request.url.path == "/docs" else "index.html"
+    name = request.path_params.get("name", index)
+    file = _files().get(name)
+    if file is None:
         raise ApiError(404, f"There is no page '{name}'.", code="not_found")
     kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     return FileResponse(file, media_type=kind, headers=PAGE_HEADERS)
+
+
+async def _openapi(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
+
+
+@lru_cache(maxsize=1)
+def _files() -> dict[str, Path]:
+    return {file.relative_to(PAGE).as_posix(): file for file in PAGE.rglob("*") if file.is_file()}
 
 
 class Traffic:

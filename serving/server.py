@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             lifespan="off",
-            timeout_keep_alive=75,
+            timeout_keep_alive=service.settings.idle_timeout_s,
         )
         super().__init__(config)
         self._service = service

@@ -75,6 +75,32 @@ class ServingSettings(BaseSettings):
         default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
     )
 
+    max_body_mb: float = Field(default=4.0, gt=0, le=1024, description="of a request; then 413")
+    body_timeout_s: float = Field(
+        default=30.0, gt=0, description="seconds a request's body may take to arrive; then 408"
+    )
+    idle_timeout_s: int = Field(
+        default=75, ge=1, description="seconds an idle connection is kept open"
+    )
+    keepalive_s: float = Field(
+        default=10.0, gt=0, description="seconds between comments on a stream that waits for tokens"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="names in Host headers besides loopback's, while there are no keys"
+    )
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="origins of other sites whose pages may use the API (CORS)"
+    )
+    requests_per_minute: int = Field(
+        default=0, ge=0, description="of one API key at one replica; then 429. 0: no limit"
+    )
+    tokens_per_minute: int = Field(
+        default=0, ge=0, description="of one API key, read and written; then 429. 0: no limit"
+    )
+    concurrent_requests: int = Field(
+        default=0, ge=0, description="of one API key at once; then 429. 0: no limit"
+    )
+
     @property
     def registry_uri(self) -> str:
         if self.mlflow_uri:

@@ -167,7 +167,7 @@ class Spool:
         self, tenant: str, feedback_id: str, interaction_id: str | None = None
     ) -> RetractionEvent:
         """Take a judgement back by its id, also one that was accepted on another server."""
-        row = self.find(tenant, feedback_id)
+        row = await asyncio.to_thread(self.find, tenant, feedback_id)
         event = RetractionEvent(
             id=f"ret-{uuid.uuid4().hex}",
             tenant=tenant,

@@ -5,6 +5,7 @@ newest user message); what leaves is gone for the caller, who alone has it. Left
 what leaves, since they could not be expanded.
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -42,7 +43,8 @@ async def compact_messages(
     """Raises BadStep, TooLarge, BudgetTooSmall, UnknownPolicy."""
     if not 0 < len(events) <= MAX_MESSAGES:
         raise BadStep(f"send 1 to {MAX_MESSAGES} messages")
-    units, waiting = _units([parse(event) for event in events], price)
+    drafts = [parse(event) for event in events]
+    units, waiting = await asyncio.to_thread(_units, drafts, price)
     before = sum(unit.tokens for unit in units)
     view = View(budget, price)
     newest = [unit for unit in units if unit.steps[0].role == "user"][-1:]

@@ -3,6 +3,7 @@
 The call makes steps idempotent by id, counts them and adds them to the session's BM25 index.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -12,6 +13,7 @@ from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.scripts import Scripts, refusal
 from burnish.memory.sessions.steps import StepDraft, parse, to_json
 
+SHORT = 1000  # characters, about a millisecond's tokenising
 MAX_BATCH = 256  # events
 MAX_BATCH_BYTES = 1024 * 1024
 
@@ -50,7 +52,10 @@ async def append_steps(
 
     Raises BadStep, IdConflict, Forgotten.
     """
-    names, args = _script_args(keys, drafts, price, now)
+    if sum(len(draft.text) for draft in drafts) > SHORT:  # tokenised where nobody waits for it
+        names, args = await asyncio.to_thread(_script_args, keys, drafts, price, now)
+    else:
+        names, args = _script_args(keys, drafts, price, now)
     reply = await scripts.append(keys=[*keys.fixed, *names], args=args)
     if reply[0] != "ok":
         raise refusal(reply[0], reply[1], keys.session)

@@ -10,7 +10,7 @@ Left out: users, passwords, rate limits.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from burnish.serving.api.errors import ApiError
@@ -29,6 +29,18 @@ class Principal:
     scopes: frozenset[str]
     key: str | None = None  # the prefix shown, for logs
 
+    @property
+    def account(self) -> str:
+        """What budgets are counted by."""
+        return self.key or self.tenant
+
+    def check_scope(self, scope: str, param: str | None = None) -> None:
+        """Raises ApiError (403) naming the scope, and the field that needs it."""
+        if scope not in self.scopes:
+            has = ", ".join(sorted(self.scopes))
+            message = f"This key lacks the scope '{scope}' (it has: {has})."
+            raise ApiError(403, message, code="missing_scope", param=param)
+
 
 LOCAL = Principal("local", frozenset(SCOPES))
 
@@ -37,23 +49,28 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK or _LOOPBACK_V4.fullmatch(host) is not None
 
 
+def host_name(host: str) -> str:
+    """The name in a Host header, without the port."""
+    name = host.rsplit(":", 1)[0] if re.search(r":\d*$", host) else host
+    return name.lower()
+
+
 class Auth:
     """Checks requests. `Depends(auth.require("chat"))` gives a route its `Principal`."""
 
-    def __init__(self, keys: KeyStore, host: str):
+    def __init__(self, keys: KeyStore, host: str, names: Iterable[str] = ()):
+        """`names`: what Host headers may say besides loopback while there are no keys."""
         self.keys = keys
         self.host = host
+        self.names = frozenset(name.lower() for name in names)
 
     def require(self, scope: str | None = None) -> Callable[[Request], Awaitable[Principal]]:
         """A dependency: any valid key (scope None), or one that has the scope."""
 
         async def principal(request: Request) -> Principal:
-            who = self.identify(request)
-            if scope is not None and scope not in who.scopes:
-                message = (
-                    f"This key lacks the scope '{scope}' (it has: {', '.join(sorted(who.scopes))})."
-                )
-                raise ApiError(403, message, code="missing_scope")
+            who: Principal = request.scope["principal"]  # put there by admission.py
+            if scope is not None:
+                who.check_scope(scope)
             return who
 
         return principal
@@ -74,7 +91,11 @@ class Auth:
             if empty:
                 way = "No key is valid any more: make one on the server, 'burnish keys add NAME'."
             raise ApiError(401, f"{problem} {way}", code="invalid_api_key")
-        if not is_loopback(request.url.hostname or ""):
-            message = f"Without keys this server answers to loopback names only, not '{request.url.hostname}'."
-            raise ApiError(403, message, code="host_not_allowed")
+        name = host_name(request.headers.get("host", ""))
+        if not is_loopback(name) and name not in self.names:
+            message = (
+                f"Without keys this server answers to loopback names only, not '{name}';"
+                " BURNISH_ALLOWED_HOSTS names others."
+            )
+            raise ApiError(403, message, code="host_not_allowed", param="Host")
         return LOCAL

@@ -83,10 +83,13 @@ async def adopt(
 ) -> None:
     """Put all but the newest messages into a session that holds nothing yet. One that does has
     them from earlier turns. Raises ApiError."""
-    events: list[Message] = []
-    for place in range(_after_last_answer(messages)):
-        if messages[place]["role"] not in _SYSTEM:
-            events.append(_event(messages[place]) | {"id": _prefix_id(messages[: place + 1])})
+    said = messages[: _after_last_answer(messages)]
+    ids = _prefix_ids(said)
+    events = [
+        _event(message) | {"id": ids[place]}
+        for place, message in enumerate(said)
+        if message["role"] not in _SYSTEM
+    ]
     with _as_api_errors():
         if not await store.steps(tenant, session):
             for start in range(0, len(events), MAX_BATCH):
@@ -127,13 +130,13 @@ async def remember(
 ) -> None:
     """Append what was new in `messages`, and the answer. Raises StoreError, RedisError."""
     start = _after_last_answer(messages)
+    # Where the whole conversation was sent, a repeated request is recognisable.
+    ids = _prefix_ids(messages) if start > 0 else []
     events: list[Message] = []
     for place in range(start, len(messages)):
         if messages[place]["role"] not in _SYSTEM:
             event = _event(messages[place])
-            if start > 0:  # the whole conversation was sent, so a repeated request is recognisable
-                event["id"] = _prefix_id(messages[: place + 1])
-            events.append(event)
+            events.append(event | {"id": ids[place]} if ids else event)
     events.append({**_event(answer), "id": answer_id})
     await store.append(tenant, session, events, user=user)
 
@@ -154,9 +157,20 @@ def _identity(message: Message) -> str:
     return json.dumps([message["role"], text_of(message.get("content")), calls])
 
 
-def _prefix_id(messages: Sequence[Message]) -> str:
-    whole = json.dumps([m for m in messages if m["role"] not in _SYSTEM], sort_keys=True)
-    return "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]
+def _prefix_ids(messages: Sequence[Message]) -> list[str]:
+    """Per message the id of the conversation up to it: the hash of its JSON array, system messages
+    left out. Hashed once along the way, as conversations are long."""
+    ids: list[str] = []
+    hashed = hashlib.sha256(b"[")
+    between = b""
+    for message in messages:
+        if message["role"] not in _SYSTEM:
+            hashed.update(between + json.dumps(message, sort_keys=True).encode())
+            between = b", "
+        whole = hashed.copy()
+        whole.update(b"]")
+        ids.append("said-" + whole.hexdigest()[:24])
+    return ids
 
 
 @contextmanager

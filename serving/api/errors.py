@@ -7,6 +7,7 @@ the caller says what is wrong and what to do about it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from burnish.feedback.disk import RETRY_AFTER_S
@@ -61,13 +62,49 @@ def unsupported(param: str, why: str) -> ApiError:
     )
 
 
-def from_validation(errors: Any) -> ApiError:
-    """The first of pydantic's complaints in OpenAI's words: which field, what is wrong, the fix."""
-    first = errors[0]
-    where = [str(part) for part in first["loc"] if part != "body"]
-    param = ".".join(where) or None
+def internal_error() -> ApiError:
+    """What a client is told of a bug."""
+    return ApiError(500, "The server failed; its log says why.", code="internal_error")
+
+
+def path_of(path: Iterable[str | int]) -> str:
+    """A place in a JSON value as OpenAI writes it: `messages[0].content`."""
+    written = ""
+    for part in path:
+        dot = "." if written else ""
+        written += f"[{part}]" if isinstance(part, int) else f"{dot}{part}"
+    return written
+
+
+def _place(loc: Sequence[str | int], kind: str, given: Any) -> list[str | int]:
+    """Pydantic's place of an error without what is no part of the request: where it was sent, and
+    which member of a union was tried. `given` is the body."""
+    if not loc or loc[0] != "body":
+        return list(loc[1:] if loc[:1] in [("query",), ("path",), ("header",)] else loc)
+    place: list[str | int] = []
+    for part in loc[1:]:
+        if (isinstance(given, dict) and part in given) or (
+            isinstance(given, list) and isinstance(part, int) and part < len(given)
+        ):
+            given = given[part]
+        elif not (kind == "missing" and isinstance(given, dict) and part == loc[-1]):
+            continue
+        place.append(part)
+    return place
+
+
+def from_validation(errors: Any, given: Any = None) -> ApiError:
+    """The first of pydantic's complaints in OpenAI's words: which field, what is wrong, the fix.
+
+    `given` is the body, for places in it.
+    """
+    places = [_place(error["loc"], error["type"], given) for error in errors]
+    # Of a union every member complains; the one that got furthest knows what was meant.
+    alike = [i for i, place in enumerate(places) if place[: len(places[0])] == places[0]]
+    chosen = max(alike, key=lambda i: len(places[i]))
+    first, param = errors[chosen], path_of(places[chosen]) or None
     refusal = getattr(first.get("ctx", {}).get("error"), "api_error", None)
-    if refusal is not None:  # openai_types.ValidationRefusal
+    if refusal is not None:  # openai_requests.ValidationRefusal
         return refusal
     if first["type"] == "extra_forbidden":
         return ApiError(
@@ -92,7 +129,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return from_validation(error.errors()).response()
+        return from_validation(error.errors(), error.body).response()
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -105,6 +142,4 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(500)
     async def _bug(_: Request, __: Exception) -> JSONResponse:
-        return ApiError(
-            500, "The server failed; its log says why.", code="internal_error"
-        ).response()
+        return internal_error().response()

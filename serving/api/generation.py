@@ -52,6 +52,7 @@ class GenerationRequest:
     memory: MemoryUsed | None = None
     view_budget: int = 0  # tokens of the session's view; 0: none was asked for
     metadata: dict[str, Any] = field(default_factory=dict)
+    account: str = ""  # whose budget its tokens are taken from
 
 
 class Choice:
@@ -125,24 +126,44 @@ class Generation:
         self._first: tuple[int, Delta | EngineError] | None = None
         self._pumps = [self._start_pump(index) for index in range(request.n)]
 
-    async def begin(self) -> None:
-        """Wait for the first delta; raises the engine's refusal while a status can still be sent."""
-        self._first = await self._queue.get()
-        self.first_token_s = time.monotonic() - self.started
-        if isinstance(self._first[1], EngineError):
+    async def begin(self, within_s: float | None = None) -> None:
+        """Wait for the first delta, but no longer; raises the engine's refusal while a status can
+        still be sent."""
+        self._first = await self._next(within_s)
+        if self._first is not None and isinstance(self._first[1], EngineError):
             raise self._first[1]
 
-    async def events(self) -> AsyncIterator[tuple[Choice, Delta, list[Part]]]:
-        """Each delta with its choice and the parts to show, until all choices have finished."""
+    async def events(
+        self, idle_s: float | None = None
+    ) -> AsyncIterator[tuple[Choice, Delta, list[Part]] | None]:
+        """Each delta with its choice and the parts to show, until all choices have finished; None
+        whenever nothing has come for `idle_s`."""
         while any(choice.finish is None for choice in self.choices):
-            index, item = self._first or await self._queue.get()
+            got = self._first or await self._next(idle_s)
             self._first = None
+            if got is None:
+                yield None
+                continue
+            index, item = got
             choice = self.choices[index]
             if isinstance(item, EngineError):
                 if choice.finish is None:
                     raise item
                 continue  # what came after its end is nothing to the reader
             yield choice, item, choice.add(item)
+
+    async def _next(self, within_s: float | None) -> tuple[int, Delta | EngineError] | None:
+        if self._queue.empty():
+            try:
+                async with asyncio.timeout(within_s):
+                    got = await self._queue.get()
+            except TimeoutError:
+                return None
+        else:
+            got = self._queue.get_nowait()
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic() - self.started
+        return got
 
     async def finish(self) -> None:
         """Run to the end, keeping the choices."""

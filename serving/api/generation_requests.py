@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from burnish.feedback.ids import new_interaction_id
 from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_memory import Message, Recalled, adopt, newest, recall, sends_all
-from burnish.serving.api.chat_template import render
+from burnish.serving.api.chat_template import Prompt, render, text_of
 from burnish.serving.api.constraints import grammar_of
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import GenerationRequest
+from burnish.serving.api.off_loop import off_loop, work_of
 from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
 from burnish.serving.api.service import Service
 from burnish.serving.api.thinking import thinking_of
@@ -33,13 +35,15 @@ async def chat_request(
     recalled = Recalled(tuple(messages))
     if body.session_id is not None and service.settings.memory_budget:
         recalled = await _with_session(service, body, who, body.session_id, messages, tools)
-    prompt = render(tokenizer, recalled.messages, tools, body.thinks)
+    prompt = await _render(service, recalled.messages, tools, body.thinks)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)
     max_tokens = _max_tokens(service, body.limit, prompt.ids)
     thinking = thinking_of(body, tokenizer, opened=prompt.in_reasoning, max_tokens=max_tokens)
+    schema = body.response_format.model_dump() if body.response_format else None
+    grammar = await off_loop(work_of([tools, schema]), lambda: grammar_of(body, tokenizer))
     request = GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant),
+        id=new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -47,7 +51,7 @@ async def chat_request(
         params=body.sampling(
             top=body.top_logprobs,
             max_tokens=max_tokens,
-            grammar=grammar_of(body, tokenizer),
+            grammar=grammar,
             thinking=thinking if body.thinks else None,
         ),
         n=body.n,
@@ -60,6 +64,7 @@ async def chat_request(
         memory=recalled.used,
         view_budget=recalled.budget,
         metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
+        account=who.account,
     )
     return request, prompt.in_reasoning
 
@@ -78,17 +83,20 @@ async def _with_session(
     requested = _requested_tokens(service, body.limit)
     reserve = min(requested, window // ANSWER_SHARE)
 
-    def size(messages: Sequence[Message]) -> int:
-        return len(render(service.engine.tokenizer, messages, tools, body.thinks).ids)
+    async def size(messages: Sequence[Message]) -> int:
+        return len((await _render(service, messages, tools, body.thinks)).ids)
 
     limit = window - requested
-    free = limit - size(messages)
+    if _certain_characters(messages) > _most_characters(service):
+        free = reserve - requested - 1
+    else:
+        free = limit - await size(messages)
     budget = min(free, service.settings.memory_budget)
     if free < reserve - requested:
         await adopt(service.memory, who.tenant, session, messages, body.end_user)
         messages = newest(messages)
         limit = window - reserve
-        free = budget = limit - size(messages)
+        free = budget = limit - await size(messages)
     elif await sends_all(service.memory, who.tenant, session, messages):
         free = 0
     # The template's tokens per message are only estimated; a second pass is rarely needed.
@@ -96,26 +104,29 @@ async def _with_session(
         recalled = await recall(
             service.memory, who.tenant, session, messages, budget=budget, max_budget=free
         )
-        over = size(recalled.messages) - limit
+        over = await size(recalled.messages) - limit
         if over <= 0:
             return recalled
         free, budget = free - over, min(budget, free) - over
     return Recalled(tuple(messages))
 
 
-def completion_request(
+async def completion_request(
     service: Service, body: CompletionRequest, who: Principal
 ) -> GenerationRequest:
     if isinstance(body.prompt, str):
-        ids = tuple(service.engine.tokenizer.encode(body.prompt))
+        text = body.prompt
+        _check_hopeless(service, len(text), "prompt")
+        ids = tuple(await off_loop(len(text), lambda: service.engine.tokenizer.encode(text)))
     else:
         ids = tuple(token for token in body.prompt if isinstance(token, int))
+        _check_fits(service, ids, "prompt")
         _check_tokens(service, ids, "prompt")
     _check_fits(service, ids, "prompt")
     _check_bias(service, body.logit_bias)
     limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
     return GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant),
+        id=new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -125,7 +136,54 @@ def completion_request(
         deadline_s=body.timeout,
         user=body.user,
         metadata={**body.metadata, "endpoint": "completions"},
+        account=who.account,
     )
+
+
+async def _render(
+    service: Service,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None,
+    thinking: bool,
+) -> Prompt:
+    """The prompt, tokenised off the loop where it is long and not at all where it cannot fit."""
+    _check_hopeless(service, _certain_characters(messages), "messages")
+    tokenizer = service.engine.tokenizer
+    work = work_of([list(messages), tools])
+    return await off_loop(work, lambda: render(tokenizer, messages, tools, thinking))
+
+
+def _certain_characters(messages: Sequence[Message]) -> int:
+    """Of the texts that every template shows; some leave out what an answer thought."""
+    return sum(
+        len(text_of(message.get("content")).strip())
+        for message in messages
+        if message["role"] != "assistant"
+    )
+
+
+def _check_hopeless(service: Service, characters: int, param: str) -> None:
+    """Refuse a text that exceeds the context whatever its tokens are, before it is tokenised."""
+    if characters > _most_characters(service):
+        limit = service.engine.max_model_len
+        message = (
+            f"This model's maximum context length is {limit} tokens; your {param} has"
+            f" {characters:,} characters, which is more in any case. Shorten the {param}."
+        )
+        raise ApiError(400, message, param=param, code="context_length_exceeded")
+
+
+def _most_characters(service: Service) -> int:
+    """More than any prompt that fits: every token the longest one."""
+    return service.engine.max_model_len * _longest_token(service.engine.tokenizer)
+
+
+@lru_cache(maxsize=4)
+def _longest_token(tokenizer: Any) -> int:
+    """In characters. Doubled where a normaliser may shorten texts first (NFC, spaces)."""
+    longest = max(len(token) for token in tokenizer.get_vocab())
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return longest * (1 if getattr(backend, "normalizer", None) is None else 2)
 
 
 def _requested_tokens(service: Service, limit: int | None) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from burnish.memory import Embedder, HashingEmbedder, PolicyFailed
 from burnish.memory.compaction import CompactionPolicies, CompactionPolicy, IndexerPolicy
 from burnish.serving.api.chat_template import AnswerParser, render
+from burnish.serving.api.off_loop import off_loop
 from burnish.serving.engine import (
     Engine,
     EngineError,
@@ -48,8 +49,11 @@ class EngineEmbedder:
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """[n, d] float32, rows of length 1 (zeros for no tokens). Raises PolicyFailed."""
         encode = self._engine.tokenizer.encode
+        tokens = await off_loop(
+            sum(map(len, texts)), lambda: [encode(t, add_special_tokens=False) for t in texts]
+        )
         try:
-            return await self._engine.embed([encode(t, add_special_tokens=False) for t in texts])
+            return await self._engine.embed(tokens)
         except EngineError as error:
             raise PolicyFailed(f"the model cannot embed now: {error}") from error
 
@@ -75,7 +79,10 @@ class EngineSummariser:
 
     async def _answer(self, prompt: str, max_tokens: int, grammar: str = "") -> str:
         messages = [{"role": "user", "content": prompt}]
-        ids = render(self._engine.tokenizer, messages, None, thinking=False).ids
+        rendered = await off_loop(
+            len(prompt), lambda: render(self._engine.tokenizer, messages, None, thinking=False)
+        )
+        ids = rendered.ids
         max_new_tokens = self._engine.max_model_len - len(ids)
         if max_new_tokens < 1:
             raise PolicyFailed("the steps do not fit the model")

@@ -9,11 +9,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from burnish.feedback.ranges import (
+    MAX_CHOICES,
+    Count,
+    Few,
+    Label,
+    Line,
+    Many,
+    Name,
+    Paragraph,
+    Positive,
+    Seed,
+    Text,
+    Token,
+    Tokens,
+    Word,
+)
 from burnish.serving.api.errors import unsupported
 from burnish.serving.engine import SamplingParams, Thinking
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-MAX_CHOICES = 128
 # Known fields that are not supported: the values without effect, and why others are refused.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((None,), "This model writes text."),
@@ -46,24 +61,24 @@ class StreamOptions(_Edge):
 class _Generate(_Edge):
     """What both endpoints share: who asks, which policy, how to sample."""
 
-    model: str
+    model: Label
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
-    seed: int | None = None
-    stop: str | list[str] | None = None
+    seed: Seed | None = None
+    stop: Line | Few[Line] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     temperature: float = Field(default=1.0, ge=0, le=2)
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
+    top_k: Count = 0
     min_p: float = Field(default=0.0, ge=0, le=1)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
-    logit_bias: dict[int, Annotated[float, Field(ge=-100, le=100)]] = {}
-    max_tokens: int | None = Field(default=None, ge=1)
+    logit_bias: dict[Token, Annotated[float, Field(ge=-100, le=100)]] = {}
+    max_tokens: Positive | None = None
     timeout: float | None = Field(default=None, gt=0, le=86400)  # seconds; then what there is
     logprobs_mode: Literal["raw", "processed"] = "raw"
-    user: str | None = Field(default=None, max_length=256)
-    metadata: dict[str, str] = {}
+    user: Label | None = None
+    metadata: dict[Word, Line] = Field(default={}, max_length=64)
 
     @model_validator(mode="before")
     @classmethod
@@ -128,16 +143,16 @@ class ValidationRefusal(ValueError):
 
 class TextPart(_Edge):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class FunctionCall(_Edge):
-    name: str
-    arguments: str
+    name: Label
+    arguments: Text
 
 
 class ToolCall(_Edge):
-    id: str
+    id: Label
     type: Literal["function"] = "function"
     function: FunctionCall
 
@@ -146,14 +161,14 @@ class Message(_Edge):
     """One message. `reasoning` may come back from clients that keep whole answers; it is not read."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
-    name: str | None = None
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-    refusal: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    annotations: list[Any] | None = None
+    content: Text | Many[TextPart] | None = None
+    name: Label | None = None
+    tool_calls: Few[ToolCall] | None = None
+    tool_call_id: Label | None = None
+    refusal: Text | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
+    annotations: Many[Any] | None = None
     audio: None = None
     function_call: None = None
 
@@ -183,8 +198,8 @@ class Message(_Edge):
 
 
 class FunctionSpec(_Edge):
-    name: str = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
-    description: str | None = None
+    name: Word = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
+    description: Paragraph | None = None
     parameters: dict[str, Any] | None = None
     strict: Literal[False] | None = None
 
@@ -195,7 +210,7 @@ class Tool(_Edge):
 
 
 class NamedFunction(_Edge):
-    name: str
+    name: Word
 
 
 class NamedTool(_Edge):
@@ -206,8 +221,8 @@ class NamedTool(_Edge):
 class JsonSchema(_Edge):
     """`schema` is a JSON Schema. Following it is all that `strict` could ask for."""
 
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
+    name: Word = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: Paragraph | None = None
     schema_: dict[str, Any] = Field(alias="schema")
     strict: bool | None = None
 
@@ -224,18 +239,18 @@ class ResponseFormat(_Edge):
 
 
 class ChatRequest(_Generate):
-    messages: list[Message] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    messages: Many[Message] = Field(min_length=1)
+    max_completion_tokens: Positive | None = None
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
-    tools: list[Tool] | None = None
+    tools: Few[Tool] | None = None
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
-    thinking_token_budget: int | None = Field(default=None, ge=0)
-    session_id: str | None = Field(default=None, min_length=1, max_length=256)
-    safety_identifier: str | None = Field(default=None, max_length=256)
+    thinking_token_budget: Count | None = None
+    session_id: Name | None = None
+    safety_identifier: Label | None = None
 
     @field_validator("tool_choice", mode="before")
     @classmethod
@@ -277,7 +292,7 @@ class ChatRequest(_Generate):
 
 
 class CompletionRequest(_Generate):
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: Text | Tokens | Few[Text] | Few[Tokens]
     logprobs: int | None = Field(default=None, ge=0, le=20)
 
     @field_validator("prompt")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import FeedbackError, SpoolError
-from burnish.feedback.events import Completion, InteractionEvent
-from burnish.feedback.spool.spool import Spool
+from burnish.feedback.events import Completion, Event, InteractionEvent
+from burnish.feedback.spool.spool import Receipt, Spool
 from burnish.serving.api.generation import Choice, Generation
+from burnish.serving.api.off_loop import off_loop
 
 log = logging.getLogger(__name__)
+_MICROSECONDS = 2  # to encode a token with its log-probabilities
 
 
 def interaction_of(generation: Generation) -> InteractionEvent:
@@ -57,6 +59,15 @@ def _completion(choice: Choice) -> Completion:
     )
 
 
+async def append(
+    spool: Spool, entries: Callable[[], Sequence[tuple[str, str, Event]]], microseconds: float
+) -> list[Receipt]:
+    """Spool events, built and encoded off the loop where that takes long. Returns when they are on
+    disk; cancelled before that, they may be all the same. Raises FeedbackError."""
+    stored = await off_loop(microseconds, lambda: spool.submit(entries()))
+    return await asyncio.shield(asyncio.wrap_future(stored))
+
+
 class Recorder:
     """Writes interactions; `record_later` is for answers whose client has disconnected."""
 
@@ -68,12 +79,15 @@ class Recorder:
 
     async def record(self, generation: Generation) -> bool:
         """Returns when the interaction is durable; whether it is. Raises EventTooLarge."""
-        event = interaction_of(generation)
         try:
-            await self._spool.append(INTERACTIONS, event.id, event)
+            await append(
+                self._spool,
+                lambda: [(INTERACTIONS, generation.request.id, interaction_of(generation))],
+                _MICROSECONDS * generation.usage()["total_tokens"],
+            )
         except SpoolError as error:
             self.unrecorded += 1
-            log.error("interaction %s is not recorded: %s", event.id, error)
+            log.error("interaction %s is not recorded: %s", generation.request.id, error)
             return False
         return True
 
@@ -94,6 +108,8 @@ class Recorder:
             log.error(
                 "interaction %s was broken off and not recorded: %s", generation.request.id, error
             )
+        except Exception:  # nobody waits for it: the log is who is told
+            log.exception("interaction %s was broken off and not recorded", generation.request.id)
 
     async def drain(self) -> None:
         """Wait until everything is written, or has failed."""

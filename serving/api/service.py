@@ -18,6 +18,7 @@ from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
 from burnish.memory import MemoryStore, connect
+from burnish.serving.api.budgets import Budgets
 from burnish.serving.api.memory_model import EngineSummariser, policies_of
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
@@ -47,6 +48,7 @@ class Service:
     memory: MemoryStore
     ids: KeyringFile
     vitals: Vitals
+    budgets: Budgets
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     in_flight: int = 0
@@ -120,6 +122,11 @@ class Service:
                     "compactor": compactor,
                     "memory": memory.background,
                 }
+            ),
+            budgets=Budgets(
+                settings.requests_per_minute,
+                settings.tokens_per_minute,
+                settings.concurrent_requests,
             ),
         )
 

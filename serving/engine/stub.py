@@ -58,6 +58,9 @@ class StubTokenizer:
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
 
+    def get_vocab(self) -> dict[str, int]:
+        return {chr(token): token for token in range(VOCAB)}
+
     def decode(self, ids: SequenceOf[int], **_: Any) -> str:
         return bytes(ids).decode("utf-8", "replace")
 

@@ -1,6 +1,6 @@
 """An id proves whom it was given to, and nothing else passes for one."""
 
-from burnish.feedback.ids import check_interaction_id, id_keyring, new_interaction_id
+from burnish.feedback.ids import check_interaction_id, choices_of, id_keyring, new_interaction_id
 from burnish.feedback.keyring import Keyring
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +14,19 @@ def test_an_id_is_good_for_the_tenant_and_secret_it_was_made_with() -> None:
     assert check_interaction_id(SECRET, "acme", made)
     assert not check_interaction_id(SECRET, "other", made)
     assert not check_interaction_id(Keyring(b"another"), "acme", made)
+
+
+@given(st.integers(1, 128))
+def test_an_id_tells_how_many_answers_it_was_given_to(choices: int) -> None:
+    made = new_interaction_id(SECRET, "acme", choices)
+    assert check_interaction_id(SECRET, "acme", made)
+    assert choices_of(made) == choices
+
+
+def test_ids_of_before_are_good_and_do_not_tell() -> None:
+    old = "chatcmpl-aaaabbbbccccddddeeeeffff-szxw5ygc3mvxg43t"
+    assert check_interaction_id(SECRET, "acme", old)
+    assert choices_of(old) is None
 
 
 def test_ids_do_not_repeat() -> None:
@@ -34,7 +47,9 @@ def test_any_changed_character_spoils_an_id() -> None:
 def test_garbage_is_refused_without_an_error(text: str) -> None:
     assert not check_interaction_id(SECRET, "acme", text)
     # As long as a true one, so that it reaches the signature.
-    assert not check_interaction_id(SECRET, "acme", "chatcmpl-" + (text + 41 * "é")[:41])
+    for length in (41, 43):
+        padded = (text + length * "é")[:length]
+        assert not check_interaction_id(SECRET, "acme", f"chatcmpl-{padded}")
 
 
 def test_the_tenants_name_cannot_be_shifted_into_the_id() -> None:

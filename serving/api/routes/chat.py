@@ -20,9 +20,11 @@ from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.chat_memory import remember
 from burnish.serving.api.chat_template import AnswerParser
-from burnish.serving.api.errors import ApiError, unsupported
+from burnish.serving.api.errors import ApiError, internal_error, unsupported
 from burnish.serving.api.generation import Generation, GenerationRequest
 from burnish.serving.api.generation_requests import chat_request, completion_request
+from burnish.serving.api.json_body import Route
+from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
 from burnish.serving.api.openai_responses import (
     ChatFormatter,
@@ -50,19 +52,28 @@ T = TypeVar("T")
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
+REFUSAL_S = 0.2  # how long a stream waits for the engine's refusal, which has a status of its own
+_MICROSECONDS = 5  # to show a token
+
+
+_STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+
+
 class Disconnected(Exception):
     """The client has disconnected; nobody reads the answer."""
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1", tags=["chat"])
+    api = APIRouter(prefix="/v1", tags=["chat"], route_class=Route)
     chat = Depends(auth.require("chat"))
 
-    @api.post("/chat/completions")
+    @api.post("/chat/completions", responses=_STREAMED)
     async def chat_completions(
         body: ChatRequest, request: Request, who: Principal = chat
     ) -> Response:
         service = service_of(request)
+        if body.session_id is not None:  # read and written with the answer
+            who.check_scope("memory", "session_id")
         lease = await _lease(service, body.model)
         with _released_on_failure(lease):
             generation_request, in_reasoning = await chat_request(service, body, who)
@@ -79,14 +90,14 @@ def router(auth: Auth) -> APIRouter:
         generation = Generation(service.engine, generation_request, lease, list(parsers))
         return await _answer(service, request, generation, formatter, body.stream)
 
-    @api.post("/completions")
+    @api.post("/completions", responses=_STREAMED)
     async def completions(
         body: CompletionRequest, request: Request, who: Principal = chat
     ) -> Response:
         service = service_of(request)
         lease = await _lease(service, body.model)
         with _released_on_failure(lease):
-            generation_request = completion_request(service, body, who)
+            generation_request = await completion_request(service, body, who)
         wanted = body.logprobs is not None
         formatter = CompletionFormatter(
             service.engine.tokenizer,
@@ -130,20 +141,30 @@ async def _answer(
     stream: bool,
 ) -> Response:
     try:
-        await _unless_disconnected(request, generation.begin())
         if stream:
+            await _unless_disconnected(request, generation.begin(within_s=REFUSAL_S))
             return _EventStream(service, generation, formatter)
         await _unless_disconnected(request, generation.finish())
         await _record(service, generation, formatter)
-        return JSONResponse(formatter.response(generation))
+        shown = generation.usage()["completion_tokens"] * (1 + generation.request.params.logprobs)
+        return await off_loop(
+            _MICROSECONDS * shown, lambda: JSONResponse(formatter.response(generation))
+        )
     except Disconnected:
         service.metrics.interactions.labels(generation.lease.policy, "hung_up").inc()
         return Response(status_code=499)
     except (EngineError, EventTooLarge) as error:
         raise _as_api_error(error, generation.request) from error
     finally:
-        if not stream or not generation.streaming:
-            generation.close()
+        if not generation.streaming:
+            _close(service, generation)
+
+
+def _close(service: Service, generation: Generation) -> None:
+    """Release what it holds, and charge what it has used; nothing if it was refused."""
+    generation.close()
+    if any(choice.deltas for choice in generation.choices):
+        service.budgets.spend(generation.request.account, generation.usage()["total_tokens"])
 
 
 class _EventStream(StreamingResponse):
@@ -162,7 +183,7 @@ class _EventStream(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._turn.close()
+            _close(self._service, self._turn)
             if not self._recorded:
                 self._service.metrics.interactions.labels(
                     self._turn.lease.policy, "broken_off"
@@ -174,8 +195,11 @@ class _EventStream(StreamingResponse):
         try:
             # What is ready together is sent together: each yield is a system call.
             first = _events(formatter.first_chunks(generation))
-            async for choice, delta, parts in generation.events():
-                if text := first + _events(formatter.chunks(generation, choice, delta, parts)):
+            async for event in generation.events(self._service.settings.keepalive_s):
+                if event is None:  # a comment, for whoever closes connections that seem dead
+                    yield ": waiting\n\n"
+                    continue
+                if text := first + _events(formatter.chunks(generation, *event)):
                     yield text
                 first = ""
             await _record(self._service, generation, formatter)
@@ -185,6 +209,9 @@ class _EventStream(StreamingResponse):
             # The status is already sent: the stream ends in an error and without [DONE].
             self._recorded = isinstance(error, EventTooLarge)  # recording it again would fail again
             yield _events([_as_api_error(error, generation.request).body()])
+        except Exception:  # the client of a stream must be told as well; the log has the rest
+            log.exception("the stream of %s failed", generation.request.id)
+            yield _events([internal_error().body()])
 
 
 async def _record(service: Service, generation: Generation, formatter: ResponseFormatter) -> None:

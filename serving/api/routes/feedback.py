@@ -6,6 +6,7 @@ tenant's keys received it, so nothing is looked up. Left out: what a judgement i
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 from typing import Annotated, Any
@@ -13,17 +14,21 @@ from typing import Annotated, Any
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.ids import check_interaction_id
+from burnish.feedback.ids import check_interaction_id, choices_of
+from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
+from burnish.serving.api.json_body import Route
+from burnish.serving.api.off_loop import off_loop
+from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
-from fastapi import APIRouter, Body, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi import APIRouter, Body, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.exceptions import RedisError
 
 MAX_BATCH = 500
-FeedbackId = Annotated[str, Path(min_length=1, max_length=200)]
+_MICROSECONDS = 100  # to check or to encode a judgement
 
 
 class FeedbackIn(BaseModel):
@@ -31,22 +36,27 @@ class FeedbackIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: str | None = Field(default=None, min_length=1, max_length=200)
-    interaction_id: str | None = None
-    session_id: str | None = Field(default=None, min_length=1, max_length=256)
-    choice: int = Field(default=0, ge=0)
-    user: str | None = Field(default=None, max_length=256)
-    name: str
-    value: bool | int | float | str
-    rationale: str | None = Field(default=None, max_length=10_000)
+    id: Id | None = None
+    interaction_id: Label | None = None
+    session_id: Name | None = None
+    choice: Choice = 0
+    user: Label | None = None
+    name: Word
+    value: bool | Number | Text
+    rationale: Paragraph | None = None
     metadata: dict[str, Any] = {}
 
 
+_ONE = FeedbackIn.model_json_schema()
+_BATCH = {"type": "array", "items": _ONE, "minItems": 1, "maxItems": MAX_BATCH}
+_BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": [_ONE, _BATCH]}}}}
+
+
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+    api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
     caller = Depends(auth.require("feedback"))
 
-    @api.post("", status_code=202)
+    @api.post("", status_code=202, openapi_extra={"requestBody": _BODY})
     async def give(
         request: Request, body: Annotated[Any, Body()], who: Principal = caller
     ) -> dict[str, Any]:
@@ -56,7 +66,10 @@ def router(auth: Auth) -> APIRouter:
             return _accepted(event, (await _store(service, [event]))[0])
         if not 0 < len(body) <= MAX_BATCH:
             raise ApiError(400, f"A batch has 1 to {MAX_BATCH} judgements.", code="invalid_value")
-        events = [_event(service, who, item, f"[{i}].") for i, item in enumerate(body)]
+        events = await off_loop(
+            _MICROSECONDS * len(body),
+            lambda: [_event(service, who, item, f"[{i}].") for i, item in enumerate(body)],
+        )
         receipts = await _store(service, events)
         given = [_accepted(event, r) for event, r in zip(events, receipts, strict=True)]
         return {"object": "list", "data": given}
@@ -64,8 +77,8 @@ def router(auth: Auth) -> APIRouter:
     @api.get("")
     async def read(
         request: Request,
-        interaction_id: str | None = None,
-        session_id: str | None = None,
+        interaction_id: Label | None = None,
+        session_id: Name | None = None,
         who: Principal = caller,
     ) -> dict[str, Any]:
         service = service_of(request)
@@ -75,16 +88,14 @@ def router(auth: Auth) -> APIRouter:
             raise ApiError(400, message, param="interaction_id", code="missing_required_parameter")
         if interaction_id is not None:
             _check_own(service, who, interaction_id, "interaction_id")
-        standing = service.spool.judgements(who.tenant, target)
+        standing = await asyncio.to_thread(service.spool.judgements, who.tenant, target)
         return {"object": "list", "data": [_shown(event) for event in standing]}
 
     @api.get("/{feedback_id:path}")
-    async def fate(
-        request: Request, feedback_id: FeedbackId, who: Principal = caller
-    ) -> dict[str, Any]:
+    async def fate(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
         """A judgement that this server accepted, whether it stands, and why it counts nothing."""
         service = service_of(request)
-        row = service.spool.find(who.tenant, feedback_id)
+        row = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
         if row is None:
             message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
             raise ApiError(404, message, param="id", code="feedback_not_found")
@@ -100,8 +111,8 @@ def router(auth: Auth) -> APIRouter:
     async def retract(
         request: Request,
         response: Response,
-        feedback_id: FeedbackId,
-        interaction_id: str | None = None,
+        feedback_id: Id,
+        interaction_id: Label | None = None,
         who: Principal = caller,
     ) -> dict[str, Any]:
         """Take back a judgement of this tenant's, on whichever server it was accepted: 200 where
@@ -109,8 +120,8 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         if interaction_id is not None:
             _check_own(service, who, interaction_id, "interaction_id")
-        known = service.spool.find(who.tenant, feedback_id) is not None
-        response.status_code = 200 if known else 202
+        known = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
+        response.status_code = 202 if known is None else 200
         try:
             await service.spool.retract(who.tenant, feedback_id, interaction_id)
         except FeedbackError as error:
@@ -126,6 +137,7 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
         given = FeedbackIn.model_validate(body)
         if given.interaction_id is not None:
             _check_own(service, who, given.interaction_id, f"{place}interaction_id")
+            _check_choice(given.interaction_id, given.choice, f"{place}choice")
         fields = given.model_dump(exclude={"id"})
         return FeedbackEvent(
             id=given.id or f"fb-{uuid.uuid4().hex}",
@@ -146,7 +158,7 @@ def _naming_field(error: ValidationError, place: str) -> ApiError:
     if found[0]["loc"][0] == "name":
         found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
     found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
-    return from_validation(found)
+    return from_validation(found[:1])
 
 
 def _check_own(service: Service, who: Principal, interaction_id: str, param: str) -> None:
@@ -158,9 +170,17 @@ def _check_own(service: Service, who: Principal, interaction_id: str, param: str
         raise ApiError(404, message, param=param, code="interaction_not_found")
 
 
+def _check_choice(interaction_id: str, choice: int, param: str) -> None:
+    choices = choices_of(interaction_id)
+    if choices is not None and choice >= choices:
+        message = f"Invalid value for '{param}': this interaction has {choices} choices, from 0."
+        raise ApiError(400, message, param=param, code="invalid_value")
+
+
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
     try:
-        receipts = await service.spool.append_many([(FEEDBACK, e.key, e) for e in events])
+        entries = [(FEEDBACK, event.key, event) for event in events]
+        receipts = await append(service.spool, lambda: entries, _MICROSECONDS * len(events))
     except FeedbackError as error:
         raise _refusal(error) from error
     for event in events:

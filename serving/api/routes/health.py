@@ -1,5 +1,7 @@
-"""/healthz, /readyz, /metrics, /version. No key needed: they tell nothing about anybody.
+"""/healthz, /readyz, /metrics, /version.
 
+Whether the service lives, is ready, and which model it has anybody may ask. Where keys are used,
+what is going on in it takes the scope "admin": the figures of all tenants are nobody else's.
 Healthy means that no vital part has ended (vitals.py): the process is of use. Ready means that an
 answer can be given, and recorded while there is room. A stream, Redis or registry that is away leaves
 the service ready and "degraded": the spool holds what the stream cannot take. So does a disk that runs
@@ -13,38 +15,60 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from burnish.feedback.errors import DiskFull, FeedbackError
+from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-router = APIRouter(tags=["health"])
+
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(tags=["health"], route_class=Route)
+
+    @api.get("/healthz")
+    async def healthz(request: Request) -> JSONResponse:
+        if ended := service_of(request).vitals.ended():
+            return JSONResponse({"status": "failed", "problems": ended}, 503)
+        return JSONResponse({"status": "ok"})
+
+    @api.get("/readyz")
+    async def readyz(request: Request) -> JSONResponse:
+        service = service_of(request)
+        blocking = await _blocking(service)
+        degraded = await _degraded(service)
+        status = "not ready" if blocking else "degraded" if degraded else "ok"
+        content: dict[str, Any] = {"status": status}
+        who: Principal | None = request.scope["principal"]
+        if who is not None and "admin" in who.scopes:
+            content |= _details(service, blocking + degraded)
+        return JSONResponse(content, 503 if blocking else 200)
+
+    @api.get("/metrics", dependencies=[Depends(auth.require("admin"))])
+    async def metrics(request: Request) -> Response:
+        return Response(_figures(service_of(request)), media_type=CONTENT_TYPE_LATEST)
+
+    @api.get("/version")
+    async def version(request: Request) -> dict[str, Any]:
+        service = service_of(request)
+        return {
+            "burnish": installed("burnish"),
+            "model": service.settings.model.name,
+            "model_sha256": service.engine.model_sha256,
+        }
+
+    return api
 
 
-@router.get("/healthz")
-async def healthz(request: Request) -> JSONResponse:
-    ended = service_of(request).vitals.ended()
-    if ended:
-        return JSONResponse({"status": "failed", "problems": ended}, 503)
-    return JSONResponse({"status": "ok"})
-
-
-@router.get("/readyz")
-async def readyz(request: Request) -> JSONResponse:
-    service = service_of(request)
-    blocking = await _blocking(service)
-    degraded = await _degraded(service)
-    status = "not ready" if blocking else "degraded" if degraded else "ok"
-    content = {
-        "status": status,
-        "problems": blocking + degraded,
+def _details(service: Service, problems: list[str]) -> dict[str, Any]:
+    return {
+        "problems": problems,
         "policies": {state.policy: state.champion for state in service.policies.status()},
         "spool": {"events": service.spool.waiting(), "bytes": service.spool.waiting_bytes()},
         "unrecorded": service.recorder.unrecorded,
         "stream": {"lag": service.stream_lag, "error": service.forwarder.last_error},
     }
-    return JSONResponse(content, 503 if blocking else 200)
 
 
 async def _blocking(service: Service) -> list[str]:
@@ -86,12 +110,9 @@ async def _degraded(service: Service) -> list[str]:
     return problems
 
 
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    service = service_of(request)
+def _figures(service: Service) -> bytes:
     shown = service.metrics
-    stats = service.engine.stats()
-    for what, value in asdict(stats).items():
+    for what, value in asdict(service.engine.stats()).items():
         if isinstance(value, int):
             shown.engine.labels(what).set(value)
     shown.spool_events.set(service.spool.waiting())
@@ -100,14 +121,4 @@ async def metrics(request: Request) -> Response:
     for state in service.policies.status():
         shown.version.labels(state.policy).set(state.champion or 0)
         shown.swaps.labels(state.policy).set(state.swaps)
-    return Response(shown.render(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/version")
-async def version(request: Request) -> dict[str, Any]:
-    service = service_of(request)
-    return {
-        "burnish": installed("burnish"),
-        "model": service.settings.model.name,
-        "model_sha256": service.engine.model_sha256,
-    }
+    return shown.render()

@@ -17,8 +17,10 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
+from burnish.feedback.ranges import Label
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import service_of
 from celery import Celery
 from fastapi import APIRouter, Depends, Query, Request
@@ -29,7 +31,7 @@ from redis.exceptions import RedisError
 class UpdateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    policy: str = "default"
+    policy: Label = "default"
 
 
 def celery_client(redis_url: str) -> Celery:
@@ -51,7 +53,7 @@ def celery_client(redis_url: str) -> Celery:
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/learner", tags=["learner"])
+    api = APIRouter(prefix="/v1/learner", tags=["learner"], route_class=Route)
     reader, caller = Depends(auth.require()), Depends(auth.require("admin"))
 
     @api.get("")

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.feedback.ranges import Label
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.live import ServedVersion, UnknownModel, VersionUnavailable
 from fastapi import APIRouter, Depends, Request
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/models", tags=["models"])
+    api = APIRouter(prefix="/v1/models", tags=["models"], route_class=Route)
     caller = Depends(auth.require())
 
     @api.get("")
@@ -25,7 +27,7 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": data}
 
     @api.get("/{model:path}")
-    async def model(request: Request, model: str, _: Principal = caller) -> dict[str, Any]:
+    async def model(request: Request, model: Label, _: Principal = caller) -> dict[str, Any]:
         service = service_of(request)
         try:
             lease = await service.policies.acquire(model)

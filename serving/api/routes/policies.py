@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from burnish.feedback.ranges import Label, Positive
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.live import PolicyStatus
 from burnish.serving.registry import (
@@ -22,7 +24,7 @@ from burnish.serving.registry import (
     UnknownVersion,
 )
 from fastapi import APIRouter, Depends, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 T = TypeVar("T")
 
@@ -30,11 +32,11 @@ T = TypeVar("T")
 class Promotion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1)
+    version: Positive
 
 
 def router(auth: Auth) -> APIRouter:
-    api = APIRouter(prefix="/v1/policies", tags=["policies"])
+    api = APIRouter(prefix="/v1/policies", tags=["policies"], route_class=Route)
     reader, mover = Depends(auth.require()), Depends(auth.require("admin"))
 
     @api.get("")
@@ -43,7 +45,7 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": [_live(state) for state in live]}
 
     @api.get("/{name}")
-    async def policy(request: Request, name: str, _: Principal = reader) -> dict[str, Any]:
+    async def policy(request: Request, name: Label, _: Principal = reader) -> dict[str, Any]:
         service = service_of(request)
         state = _state(service, name)
         versions = await _registry_call(service.registry.versions, name)
@@ -56,15 +58,19 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{name}/versions/{version}")
     async def version(
-        request: Request, name: str, version: int, _: Principal = reader
+        request: Request, name: Label, version: Positive, who: Principal = reader
     ) -> dict[str, Any]:
+        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin"."""
         service = service_of(request)
         _state(service, name)
-        return _version(await _registry_call(service.registry.get, name, version))
+        shown = _version(await _registry_call(service.registry.get, name, version))
+        if "admin" not in who.scopes:
+            shown["lineage"] = _own(shown["lineage"], who.tenant)
+        return shown
 
     @api.post("/{name}/promote")
     async def promote(
-        request: Request, name: str, body: Promotion, who: Principal = mover
+        request: Request, name: Label, body: Promotion, who: Principal = mover
     ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
@@ -77,7 +83,7 @@ def router(auth: Auth) -> APIRouter:
         return _live(_state(service, name))
 
     @api.post("/{name}/rollback")
-    async def rollback(request: Request, name: str, who: Principal = mover) -> dict[str, Any]:
+    async def rollback(request: Request, name: Label, who: Principal = mover) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
         actor = _actor(who)
@@ -111,6 +117,16 @@ def _state(service: Service, name: str) -> PolicyStatus:
             return state
     message = f"There is no policy '{name}'. GET /v1/policies lists them."
     raise ApiError(404, message, param="name", code="policy_not_found")
+
+
+def _own(lineage: dict[str, Any], tenant: str) -> dict[str, Any]:
+    """The lineage without the ids of other tenants' events, which are `<tenant>/<id>`."""
+    return {
+        name: [one for one in value if str(one).startswith(f"{tenant}/")]
+        if isinstance(value, list | tuple)
+        else value
+        for name, value in lineage.items()
+    }
 
 
 def _live(state: PolicyStatus) -> dict[str, Any]:

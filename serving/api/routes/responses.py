@@ -11,13 +11,13 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
+from burnish.feedback.ranges import Label, Many, Paragraph, Positive, Text
 from burnish.memory import MemoryStore
 from burnish.serving.api.errors import ApiError, unsupported
 from burnish.serving.api.routes.memory.route import Body, Route
 from fastapi import APIRouter, Depends
-from pydantic import Field
 
 SHARE = 0.4
 _TEXTS = ("input_text", "output_text", "text")
@@ -25,12 +25,12 @@ _SPOKEN = {"user": "input_text", "system": "input_text", "developer": "input_tex
 
 
 class CompactRequest(Body):
-    input: str | list[dict[str, Any]]
-    model: str | None = None
-    instructions: str | None = None
-    previous_response_id: str | None = None
-    budget: Annotated[int | None, Field(ge=1)] = None
-    policy: str = "bm25"
+    input: Text | Many[dict[str, Any]]
+    model: Label | None = None
+    instructions: Paragraph | None = None
+    previous_response_id: Label | None = None
+    budget: Positive | None = None
+    policy: Label = "bm25"
 
 
 def router(

@@ -132,14 +132,15 @@ def test_the_page_is_ours_alone(running: Running) -> None:
     assert "unsafe" not in policy
     assert running.http("GET", "/static/../app.py").status_code == 404
     assert running.http("GET", "/static/%2e%2e/app.py").status_code == 404
-    assert running.http("GET", "/docs").status_code == 404
+    assert "default-src 'none'" in running.http("GET", "/docs").headers["content-security-policy"]
+    assert running.http("GET", "/openapi.json").json()["openapi"].startswith("3.")
 
 
 def test_a_vote_that_met_no_answer_is_told_so(with_redis: Running, redis_client: redis.Redis):
     interaction = with_redis.say("Hi").id
-    body = {"interaction_id": interaction, "name": "thumbs", "value": "up", "choice": 5}
+    body = {"interaction_id": interaction, "name": "thumbs", "value": "up"}
     given = with_redis.http("POST", "/v1/feedback", json=body).json()["id"]
-    redis_client.hset(UNMATCHED_KEY, f"local/{given}", "it has no answer with choice 5")
+    redis_client.hset(UNMATCHED_KEY, f"local/{given}", "its answer was never recorded")
     fate = with_redis.http("GET", f"/v1/feedback/{given}").json()
-    assert (fate["choice"], fate["problem"]) == (5, "it has no answer with choice 5")
+    assert (fate["value"], fate["problem"]) == ("up", "its answer was never recorded")
     assert with_redis.http("GET", "/v1/learner").json()["unmatched"] == 1

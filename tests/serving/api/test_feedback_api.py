@@ -171,3 +171,11 @@ def test_sessions_are_judged_too(running: Running) -> None:
     answer = running.http("GET", "/v1/feedback", params={"session_id": "s1"})
     assert answer.json()["data"][0]["value"] == "Nice."
     assert running.http("GET", "/v1/feedback").status_code == 400
+
+
+def test_a_choice_that_was_not_given_cannot_be_judged(running: Running) -> None:
+    two = running.say("Hi", n=2).id
+    assert give(running, interaction_id=two, choice=1, **THUMB).status_code == 202
+    for interaction, choice in ((two, 2), (running.say("Hi").id, 5)):
+        answer = give(running, interaction_id=interaction, choice=choice, **THUMB)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "choice")

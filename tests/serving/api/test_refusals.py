@@ -186,7 +186,7 @@ def test_a_form_from_another_site_is_not_json(running: Running) -> None:
         content=b'{"session_id": "s", "name": "thumbs", "value": "up"}',
         headers={"Content-Type": "text/plain"},
     )
-    assert answer.status_code == 400
+    assert answer.status_code == 415
 
 
 def test_keys(running: Running) -> None:

@@ -6,6 +6,7 @@ compact, revert, expand, compactions; pin, delete, undo, changes. Nothing here r
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from burnish.feedback.ranges import Duration, Few, Label, Line, Paragraph, Positive
 from burnish.memory import DELETION_GRACE, MemoryStore
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends
@@ -13,25 +14,25 @@ from pydantic import Field, model_validator
 
 
 class Compact(Body):
-    policy: str = "bm25"
-    budget: Annotated[int, Field(ge=1)]
-    query: str | None = None
+    policy: Label = "bm25"
+    budget: Positive
+    query: Paragraph | None = None
     dry_run: bool = False
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Positive | None = None
 
 
 class Revert(Body):
     """Without `plan` the one before; "" takes every compaction out of the view."""
 
-    plan: str | None = None
+    plan: Label | None = None
 
 
 class Expand(Body):
     """A summary node, or single steps; not both."""
 
-    node: str | None = None
-    cursors: list[str] | None = Field(default=None, min_length=1, max_length=256)
-    after: str = "0"
+    node: Label | None = None
+    cursors: Few[Label] | None = Field(default=None, min_length=1)
+    after: Label = "0"
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
 
     @model_validator(mode="after")
@@ -42,17 +43,17 @@ class Expand(Body):
 
 
 class Pin(Body):
-    cursor: str
+    cursor: Label
     pinned: bool = True
 
 
 class Delete(Body):
-    cursors: Annotated[list[str], Field(min_length=1, max_length=256)]
-    grace_s: float = DELETION_GRACE
+    cursors: Few[Label] = Field(min_length=1)
+    grace_s: Duration = DELETION_GRACE
 
 
 class Undo(Body):
-    version: Annotated[int, Field(ge=1)] | None = None
+    version: Positive | None = None
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
@@ -62,7 +63,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/compact")
     async def compact(
-        session_id: str, body: Compact, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Compact, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """Tokens before and after, and what leaves with its reason; in force unless `dry_run`."""
         done = await store.compaction.compact(
@@ -78,16 +79,16 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/compactions")
     async def compactions(
-        session_id: str, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """The plans made, newest first: what was saved, when, by which policy."""
         return {"compactions": await store.compaction.plans(who.tenant, session_id)}
 
     @api.get("/compactions/{plan}")
     async def compaction(
-        session_id: str,
-        plan: str,
-        after: str = "0",
+        session_id: Line,
+        plan: Label,
+        after: Label = "0",
         limit: Limit = 100,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -97,13 +98,13 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/revert")
     async def revert(
-        session_id: str, body: Revert, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Revert, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.compaction.revert(who.tenant, session_id, body.plan)
 
     @api.post("/expand")
     async def expand(
-        session_id: str, body: Expand, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Expand, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.compaction.expand(
             who.tenant,
@@ -116,27 +117,27 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/pin")
     async def pin(
-        session_id: str, body: Pin, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Pin, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         version = await store.changes.pin(who.tenant, session_id, body.cursor, body.pinned)
         return {"cursor": body.cursor, "pinned": body.pinned, "version": version}
 
     @api.post("/delete")
     async def delete(
-        session_id: str, body: Delete, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Delete, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         """Hides at once, erases when the grace is over; /v1/memory/forget erases at once."""
         return await store.changes.delete(who.tenant, session_id, body.cursors, body.grace_s)
 
     @api.post("/undo")
     async def undo(
-        session_id: str, body: Undo, store: MemoryStore = store_dependency, who: Caller = caller
+        session_id: Line, body: Undo, store: MemoryStore = store_dependency, who: Caller = caller
     ) -> dict[str, Any]:
         return await store.changes.undo(who.tenant, session_id, body.version)
 
     @api.get("/changes")
     async def changes(
-        session_id: str,
+        session_id: Line,
         limit: Limit = 100,
         store: MemoryStore = store_dependency,
         who: Caller = caller,

@@ -4,11 +4,12 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from burnish.feedback.ranges import Count, Duration, Label, Line, Many
 from burnish.memory import ForgettingPolicy, MemoryStore, export_user, forget_by_policy
 from burnish.serving.api.routes.memory.route import Body, Caller, Route
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 
 class Forget(Body):
@@ -17,13 +18,13 @@ class Forget(Body):
     A policy chooses records, of one `user` or all; with `dry_run` it only tells which and why.
     """
 
-    session_id: str | None = None
-    user: str | None = None
-    record_id: str | None = None
-    cursors: list[str] | None = None
+    session_id: Line | None = None
+    user: Line | None = None
+    record_id: Line | None = None
+    cursors: Many[Label] | None = None
     policy: ForgettingPolicy | None = None
-    older_than_s: float | None = Field(None, ge=0)
-    keep: int | None = Field(None, ge=0)
+    older_than_s: Duration | None = None
+    keep: Count | None = None
     dry_run: bool = False
 
     @model_validator(mode="after")
@@ -72,7 +73,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/export")
     async def export(
-        user: Annotated[str, Query(min_length=1)],
+        user: Annotated[Line, Query(min_length=1)],
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> StreamingResponse:

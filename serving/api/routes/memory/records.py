@@ -8,6 +8,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+from burnish.feedback.ranges import (
+    Count,
+    Few,
+    Label,
+    Line,
+    Many,
+    Moment,
+    Paragraph,
+    Positive,
+    Text,
+    Word,
+)
 from burnish.memory import MemoryStore, RecordFilter
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends, Query
@@ -29,39 +41,39 @@ def _seconds(value: object) -> object:
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
 
 
-Time = Annotated[float, BeforeValidator(_seconds), Field(allow_inf_nan=False)]
+Time = Annotated[Moment, BeforeValidator(_seconds)]
 
 
 class NewRecord(Body):
-    text: str | None = None
-    id: str | None = None
-    user: str | None = None
-    subject: str | None = None
-    predicate: str | None = None
-    value: str | None = None
-    session_id: str | None = None
-    cursors: list[str] = []
+    text: Text | None = None
+    id: Line | None = None
+    user: Line | None = None
+    subject: Line | None = None
+    predicate: Line | None = None
+    value: Text | None = None
+    session_id: Line | None = None
+    cursors: Many[Label] = []
     valid_from: Time | None = None
     valid_until: Time | None = None
     expires_at: Time | None = None
     pinned: bool = False
-    if_version: int | None = Field(None, ge=0)
+    if_version: Count | None = None
 
 
 class Correction(Body):
     """What to change; a field that is not sent stays, null takes it away."""
 
-    text: str | None = None
-    value: str | None = None
+    text: Text | None = None
+    value: Text | None = None
     valid_from: Time | None = None
     valid_until: Time | None = None
     expires_at: Time | None = None
     pinned: bool | None = None
-    if_version: int | None = Field(None, ge=1)
+    if_version: Positive | None = None
 
 
 class Judgement(Body):
-    value: float = Field(ge=-1, le=1)
+    value: float = Field(ge=-1, le=1, allow_inf_nan=False)
 
 
 class Extract(Body):
@@ -70,18 +82,18 @@ class Extract(Body):
     With `model` the served model looks too: slower, and as good as that model is.
     """
 
-    user: str | None = None
-    roles: list[str] = ["user"]
-    after: str = "0"
+    user: Line | None = None
+    roles: Few[Word] = ["user"]
+    after: Label = "0"
     model: bool = False
     dry_run: bool = False
 
 
 def record_filter(
-    user: str | None = None,
-    session_id: str | None = None,
-    subject: str | None = None,
-    predicate: str | None = None,
+    user: Line | None = None,
+    session_id: Line | None = None,
+    subject: Line | None = None,
+    predicate: Line | None = None,
     as_of: Annotated[Time | None, Query()] = None,
     include_superseded: bool = False,
 ) -> RecordFilter:
@@ -108,7 +120,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     @api.get("/records")
     async def list_records(
         criteria: Wanted,
-        after: str | None = None,
+        after: Line | None = None,
         limit: Limit = 50,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -118,7 +130,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/records/search")
     async def search_records(
-        query: str,
+        query: Paragraph,
         criteria: Wanted,
         limit: Limit = 10,
         recall: bool = True,
@@ -130,7 +142,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/records/{record_id}")
     async def get_record(
-        record_id: str,
+        record_id: Line,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> Any:
@@ -138,7 +150,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.patch("/records/{record_id}")
     async def correct_record(
-        record_id: str,
+        record_id: Line,
         body: Correction,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -148,7 +160,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/records/{record_id}/feedback", status_code=204)
     async def judge_record(
-        record_id: str,
+        record_id: Line,
         body: Judgement,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -158,7 +170,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.delete("/records/{record_id}", status_code=204)
     async def delete_record(
-        record_id: str,
+        record_id: Line,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> None:
@@ -166,7 +178,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/sessions/{session_id}/extract")
     async def extract(
-        session_id: str,
+        session_id: Line,
         body: Extract,
         store: MemoryStore = store_dependency,
         who: Caller = caller,

@@ -17,10 +17,10 @@ from burnish.memory import (
     UnknownPlan,
     UnknownPolicy,
 )
+from burnish.serving.api import json_body
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.service import Service
 from fastapi import Query, Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from redis.exceptions import RedisError
 
@@ -50,7 +50,7 @@ class Caller(Protocol):
     def tenant(self) -> str: ...
 
 
-class Route(APIRoute):
+class Route(json_body.Route):
     """Turns memory's errors into the service's error shape."""
 
     def get_route_handler(self) -> Callable:

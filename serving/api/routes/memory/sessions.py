@@ -6,28 +6,29 @@ Left out: what changes a view (compaction.py).
 from collections.abc import Callable
 from typing import Annotated, Any
 
+from burnish.feedback.ranges import Label, Line, Many, Paragraph, Positive, Text, Word
 from burnish.memory import MemoryStore, SessionNotFound
 from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
-Version = Annotated[int | None, Query(ge=1)]
+Version = Annotated[Positive | None, Query()]
 
 
 class Event(Body):
-    role: str
-    content: str | list[dict[str, Any]] | None = None
-    kind: str | None = None
-    id: str | None = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
+    role: Word
+    content: Text | Many[dict[str, Any]] | None = None
+    kind: Label | None = None
+    id: Line | None = None
+    name: Label | None = None
+    tool_calls: Many[dict[str, Any]] | None = None
+    tool_call_id: Line | None = None
     pinned: bool = False
 
 
 class Events(Body):
-    events: list[Event] = Field(min_length=1)
-    user: str | None = None
+    events: Many[Event] = Field(min_length=1)
+    user: Line | None = None
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
@@ -37,7 +38,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.post("/events", status_code=201)
     async def append(
-        session_id: str,
+        session_id: Line,
         body: Events,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -47,8 +48,8 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/events")
     async def read(
-        session_id: str,
-        after: str = "0",
+        session_id: Line,
+        after: Label = "0",
         limit: Limit = 100,
         version: Version = None,
         store: MemoryStore = store_dependency,
@@ -60,10 +61,10 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/context")
     async def context(
-        session_id: str,
-        budget: Annotated[int, Query(ge=1)],
-        query: str | None = None,
-        policy: str | None = None,
+        session_id: Line,
+        budget: Annotated[Positive, Query()],
+        query: Paragraph | None = None,
+        policy: Label | None = None,
         version: Version = None,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -83,8 +84,8 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/search")
     async def search(
-        session_id: str,
-        query: str,
+        session_id: Line,
+        query: Paragraph,
         limit: Limit = 10,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
@@ -93,7 +94,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/stats")
     async def stats(
-        session_id: str,
+        session_id: Line,
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> dict[str, Any]:
