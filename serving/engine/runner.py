@@ -21,7 +21,8 @@ from burnish.serving.engine.sequence import Sequence
 # Decode steps taken in one call, as long as they take no longer than this in all.
 BURST_STEPS, BURST_S = 8, 0.050
 # Prompt tokens computed beside decoding sequences: at first, and the bounds of what is measured.
-CHUNK, LEAST_CHUNK, LARGEST_CHUNK = 64, 16, 512
+CHUNK, LEAST_CHUNK, LARGEST_CHUNK = 64, 32, 512
+QUICK_S = 0.010  # that a step may take longer in any case: readers get their deltas less often
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class ModelRunner:
 
     @property
     def chunk(self) -> int:
-        """How many prompt tokens take about as long as a decode step: computed beside one, they no
-        more than double the time to the next token."""
-        return int(self._chunk) // LEAST_CHUNK * LEAST_CHUNK
+        """How many prompt tokens take about as long as a decode step, or QUICK_S: computed beside one,
+        they hardly more than double the time to the next token."""
+        return int(self._chunk) // 16 * 16  # whole blocks
 
     def _measure(self, scheduled: SchedulerOutput, steps: int, seconds: float) -> None:
         """A step, or a burst of them, took so many seconds."""
@@ -79,8 +80,8 @@ class ModelRunner:
                 self._step_s = seconds / steps
         elif scheduled.decode and self._step_s < math.inf:
             tokens = sum(chunk.end - chunk.start for chunk in scheduled.prefill)
-            equal = tokens * self._step_s / max(seconds - self._step_s, 1e-6)
-            self._chunk += 0.2 * (min(max(equal, LEAST_CHUNK), LARGEST_CHUNK) - self._chunk)
+            fair = tokens * max(self._step_s, QUICK_S) / max(seconds - self._step_s, 1e-6)
+            self._chunk += 0.2 * (min(max(fair, LEAST_CHUNK), LARGEST_CHUNK) - self._chunk)
 
     def draft(self, sequence: Sequence) -> list[int]:
         """Draft tokens of a decoding sequence; none where each draw changes the next distribution."""

@@ -276,3 +276,12 @@ async def test_stopping_cancels_what_runs_or_waits_for_it(under: Under) -> None:
     running = await begun(under.engine, ask(1))
     await under.engine.stop(drain=True)
     assert sum(len(d.token_ids) for d in await running) == 16
+
+
+async def test_its_vital_thread_lives_until_it_is_stopped(under: Under) -> None:
+    """One that has ended and is still named has failed; see serving/api/vitals.py."""
+    await answer(under.engine, ask(1))
+    vital = under.engine.vital
+    assert vital is None or vital.is_alive()
+    await under.engine.stop(drain=True)
+    assert under.engine.vital is None
