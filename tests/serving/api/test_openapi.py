@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from burnish.serving.settings import ServingSettings
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from tests.serving.conftest import Running
 
@@ -104,11 +106,9 @@ def test_whatever_is_sent_no_answer_is_a_bug(whole: Running) -> None:
     for found in described.get_all_operations():
         operation = found.ok()
         for mode in modes:
-            try:
-                cases = operation.as_strategy(generation_mode=mode)
-            except schemathesis.errors.InvalidSchema:  # nothing to get wrong in it
-                continue
             asked = st.just((operation.method.upper(), operation.path))
-            quick(given(cases, asked)(holds))()
+            cases = operation.as_strategy(generation_mode=mode)
+            with suppress(Unsatisfiable):  # it takes nothing, so nothing of it can be wrong
+                quick(given(cases, asked)(holds))()
     assert whole.http("GET", "/healthz").status_code == 200
     assert whole.say("Hi").choices[0].message.content == "Hello there."
