@@ -98,6 +98,8 @@ def test_whatever_is_sent_no_answer_is_a_bug(whole: Running) -> None:
         unavailable = answer.status_code == 503 and "Retry-After" in answer.headers
         assert answer.status_code < 500 or unavailable, (asked, answer.text)
         assert "Traceback" not in answer.text
+        if answer.text == "Invalid HTTP request received.":  # uvicorn's, before there is a request
+            return
         if answer.status_code >= 400:
             assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
         if answer.status_code not in (404, 405):  # a filled-in path may be another's, or nobody's
