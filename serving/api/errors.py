@@ -76,6 +76,12 @@ def path_of(path: Iterable[str | int]) -> str:
     return written
 
 
+def _holds(container: Any, part: str | int) -> bool:
+    if isinstance(container, list):
+        return isinstance(part, int) and part < len(container)
+    return isinstance(container, dict) and part in container
+
+
 def _place(loc: Sequence[str | int], kind: str, given: Any) -> list[str | int]:
     """Pydantic's place of an error without what is no part of the request: where it was sent, and
     which member of a union was tried. `given` is the body."""
@@ -83,9 +89,7 @@ def _place(loc: Sequence[str | int], kind: str, given: Any) -> list[str | int]:
         return list(loc[1:] if loc[:1] in [("query",), ("path",), ("header",)] else loc)
     place: list[str | int] = []
     for part in loc[1:]:
-        if (isinstance(given, dict) and part in given) or (
-            isinstance(given, list) and isinstance(part, int) and part < len(given)
-        ):
+        if _holds(given, part):
             given = given[part]
         elif not (kind == "missing" and isinstance(given, dict) and part == loc[-1]):
             continue

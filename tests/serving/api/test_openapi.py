@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 from tests.serving.conftest import Running
 
@@ -80,35 +83,34 @@ def test_whatever_is_sent_no_answer_is_a_bug(whole: Running) -> None:
         derandomize=True,
         database=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[
+            HealthCheck.too_slow,
+            HealthCheck.filter_too_much,
+            HealthCheck.data_too_large,
+        ],
     )
     told = {
         (method, path): set(op["responses"]) for method, path, op in operations(document(whole))
     }
+
+    def holds(case: Any, asked: tuple[str, str]) -> None:
+        answer = case.call(base_url=whole.url, timeout=20)
+        unavailable = answer.status_code == 503 and "Retry-After" in answer.headers
+        assert answer.status_code < 500 or unavailable, (asked, answer.text)
+        assert "Traceback" not in answer.text
+        if answer.text == "Invalid HTTP request received.":  # uvicorn's, before there is a request
+            return
+        if answer.status_code >= 400:
+            assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+        if answer.status_code not in (404, 405):  # a filled-in path may be another's, or nobody's
+            assert str(answer.status_code) in told[asked], (asked, answer.text)
+
     for found in described.get_all_operations():
         operation = found.ok()
         for mode in modes:
-            try:
-                cases = operation.as_strategy(generation_mode=mode)
-            except schemathesis.errors.InvalidSchema:  # nothing to get wrong in it
-                continue
-
-            @quick
-            @given(cases)
-            def holds(case: Any, asked: Any = (operation.method.upper(), operation.path)) -> None:
-                answer = case.call(base_url=whole.url, timeout=20)
-                assert answer.status_code in (200, 201, 202, 204) or answer.status_code in ERRORS
-                unavailable = answer.status_code == 503 and "Retry-After" in answer.headers
-                assert answer.status_code < 500 or unavailable, (asked, answer.text)
-                assert "Traceback" not in answer.text
-                if answer.status_code >= 400 and asked[0] != "HEAD":
-                    assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
-                if answer.status_code not in (
-                    404,
-                    405,
-                ):  # of paths that are others', once filled in
-                    assert str(answer.status_code) in told[asked], (asked, answer.text)
-
-            holds()
+            asked = st.just((operation.method.upper(), operation.path))
+            cases = operation.as_strategy(generation_mode=mode)
+            with suppress(Unsatisfiable):  # it takes nothing, so nothing of it can be wrong
+                quick(given(cases, asked)(holds))()
     assert whole.http("GET", "/healthz").status_code == 200
     assert whole.say("Hi").choices[0].message.content == "Hello there."
