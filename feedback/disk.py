@@ -7,18 +7,12 @@ itself once space is back. Left out: quotas and inodes, which show as errors of 
 
 from __future__ import annotations
 
-import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 LOW_BYTES = 200 * 10**6
 RETRY_AFTER_S = 10  # what clients are told to wait
-
-
-def out_of_space(error: OSError) -> bool:
-    """Whether a write failed because the file system or a quota is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,20 @@ def status(
 
 
 @app.command()
+def repair(
+    data_dir: DataDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; only say what is damaged.")
+    ] = False,
+) -> None:
+    """Check every store of a stopped service and save what can be read of a damaged one."""
+    from burnish.ops.commands import repair as work
+
+    settings = config.load({"data_dir": data_dir})
+    raise typer.Exit(work.run(settings, dry_run=dry_run, console=console))
+
+
+@app.command()
 def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
     """Ask the learner for an update tick now."""
     service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))

@@ -37,6 +37,7 @@ class GroupCommit:
 
     `begin` runs inside each transaction before its jobs, `settle` once it has ended, with its jobs
     and whether they are on disk; both on the writer's thread. `stopped` runs when that thread ends.
+    `last_error` is why the last group that stored something failed; None if it did not.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class GroupCommit:
         stopped: Callable[[], None],
     ) -> None:
         self._path, self._reserve = path, reserve
+        self.last_error: SpoolError | None = None
         self._begin, self._settle, self._stopped = begin, settle, stopped
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, args=(db,), name="spool", daemon=True)
@@ -98,6 +100,8 @@ class GroupCommit:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             failure = spool_error(self._path, error)
+        if any(job.reserved for job in group):
+            self.last_error = failure
         freeing: list[Job] = []
         if isinstance(failure, DiskFull) and self._reserve.give_up():
             freeing = [job for job in group if not job.reserved]

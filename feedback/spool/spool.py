@@ -227,6 +227,11 @@ class Spool:
     def waiting_bytes(self) -> int:
         return self._bytes
 
+    @property
+    def last_error(self) -> SpoolError | None:
+        """Why the last event could not be stored; None if it could."""
+        return self._commits.last_error
+
     def refused(self) -> list[tuple[int, str, str]]:
         """What was put aside: (seq, topic, reason)."""
         with self._reading:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import httpx2 as httpx
@@ -37,13 +38,14 @@ class ServiceClient:
         headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
 
-    def get(self, path: str, **params: Any) -> Any:
-        return self._request("GET", path, params=params)
+    def get(self, path: str, *, accept: Collection[int] = (), **params: Any) -> Any:
+        """`accept`: statuses beside 2xx whose body is an answer too."""
+        return self._request("GET", path, accept, params=params)
 
     def post(self, path: str, body: Any = None) -> Any:
         return self._request("POST", path, json=body if body is not None else {})
 
-    def _request(self, method: str, path: str, **options: Any) -> Any:
+    def _request(self, method: str, path: str, accept: Collection[int] = (), **options: Any) -> Any:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
@@ -51,7 +53,7 @@ class ServiceClient:
                 f"no service answers at {self.url} ({error or type(error).__name__}); "
                 "start one with `burnish up`, or name it with --url"
             ) from error
-        if response.is_success:
+        if response.is_success or response.status_code in accept:
             return response.json() if response.content else None
         raise ServiceError(_reason(response))
 

@@ -28,9 +28,14 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
         service = ServiceClient(settings)
         learner = service.get("/v1/learner", limit=ticks)
         policies = service.get("/v1/policies")
+        ready = service.get("/readyz", accept=(503,))
     except ServiceDown as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
+    for problem in ready["problems"]:
+        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if ready["unrecorded"]:
+        console.print(f"{ready['unrecorded']} answers since its start were not recorded")
     console.print(versions(policies))
     console.print(learner_ticks(learner, ticks))
     return 0

@@ -7,6 +7,7 @@ scheduling beyond `nice`, and cgroups.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -77,6 +78,7 @@ class ChildProcess:
         self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
+        self._log_start = 0
         self._stop_requested_at: float | None = None
         self._early_exits = 0
         self._restart_at = 0.0
@@ -95,6 +97,7 @@ class ChildProcess:
         if self.spec.nice:
             argv = ["nice", "-n", str(self.spec.nice), *argv]
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 argv,
                 env={**os.environ, **self.spec.env},
@@ -134,9 +137,14 @@ class ChildProcess:
             return 0.0
         return min(0.5 * 2 ** (self._early_exits - 1), MAX_BACKOFF_S)
 
+    def hold(self) -> None:
+        """Do not start it again: it would end of the same thing."""
+        self._restart_at = math.inf
+
     def restart_now(self) -> None:
         """End the wait before the next restart: what it failed on is mended."""
-        self._early_exits, self._restart_at = 0, 0.0
+        if self._restart_at < math.inf:
+            self._early_exits, self._restart_at = 0, 0.0
 
     def restart_due(self) -> bool:
         return self._process is None and time.monotonic() >= self._restart_at
@@ -169,9 +177,13 @@ class ChildProcess:
         self._process = None
 
     def log_lines(self, count: int = 1) -> str:
-        """The last `count` non-empty lines of its log."""
+        """The last `count` non-empty lines of its log since it was started last."""
         try:
-            text = self.log_path.read_bytes()[-8000:].decode(errors="replace")
+            with self.log_path.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                start = self._log_start if self._log_start <= end else 0  # rotated meanwhile
+                log.seek(max(start, end - 8000))
+                text = log.read().decode(errors="replace")
         except FileNotFoundError:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-count:])

@@ -10,6 +10,8 @@ import re
 import time
 from pathlib import Path
 
+from burnish.ops.supervisor.damage import SIGNS
+
 SEVERE = re.compile(r"\b(WARNING|WARN|ERROR|CRITICAL|FATAL)\b")
 # Redis's advice to server operators, which a laptop does not need. It stays in the log.
 IGNORED = re.compile(r"Memory overcommit must be enabled")
@@ -31,7 +33,8 @@ class LogTail:
         found = []
         for name, path in self._paths.items():
             for line in self._new_lines(name, path):
-                if SEVERE.search(line) and not IGNORED.search(line) and self._report(name, line):
+                told = SEVERE.search(line) or SIGNS.search(line)
+                if told and not IGNORED.search(line) and self._report(name, line):
                     found.append((name, line.strip()[:300]))
         return found
 

@@ -42,9 +42,11 @@ class RunState:
 
 def read(data_dir: Path) -> RunState | None:
     try:
-        return RunState(**json.loads((data_dir / FILE_NAME).read_text()))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
-        return None
+        state = RunState(**json.loads((data_dir / FILE_NAME).read_text()))
+        pids = [state.pid, *state.children.values()]
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        return None  # also where the file is damaged: the next start writes it
+    return state if all(isinstance(pid, int) and pid > 0 for pid in pids) else None
 
 
 def running(data_dir: Path) -> RunState | None:

@@ -22,7 +22,7 @@ from typing import Any
 from burnish.feedback.disk import DiskSpace
 from burnish.ops import settings as config
 from burnish.ops.settings import SettingsError, UpSettings
-from burnish.ops.supervisor import prepare, run_state, services
+from burnish.ops.supervisor import damage, prepare, run_state, services
 from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec, rotate
 from burnish.ops.supervisor.log_tail import LogTail
 from burnish.ops.supervisor.run_state import RunState
@@ -106,7 +106,7 @@ class Supervisor:
             changed = self._unwritten
             for child in self.children:
                 if child.exited():
-                    self._print_exit(child)
+                    self._note_exit(child)
                 if child.restart_due():
                     changed |= self._restart(child)
                 rotate(child.log_path)
@@ -182,9 +182,15 @@ class Supervisor:
                 )
             self._stop.wait(0.05)
 
-    def _print_exit(self, child: ChildProcess) -> None:
+    def _note_exit(self, child: ChildProcess) -> None:
+        """Say so; hold it where it ended of a damaged store, and would for ever."""
         code = child.exit_code or 0
         cause = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code > 0 and damage.SIGNS.search(child.log_lines(20)):
+            child.hold()
+            self._print(f"[red]{child.name} ended ({cause}) and is not started again[/red]")
+            self._print_damage()
+            return
         delay = child.backoff()
         when = f"in {delay:.0f} s" if delay >= 1 else "now"
         self._print(
@@ -196,6 +202,16 @@ class Supervisor:
         for name, line in self._tail.new_warnings():
             self._print(f"[dim]{name}:[/dim] ", end="")
             self._print(line, markup=False, highlight=False, soft_wrap=True)
+            if damage.SIGNS.search(line):
+                self._print_damage()
+
+    def _print_damage(self) -> None:
+        """Which store is damaged, as far as a quick check finds it, and the way out."""
+        folder = self.plan.data_dir
+        found = damage.damaged_stores(folder, self.plan.env) or [f"a store of {folder} is damaged"]
+        for line in found:
+            way_out = f"stop the service (Ctrl-C) and {damage.WAY_OUT}"
+            self._print(f"{line}: {way_out}", markup=False, highlight=False, soft_wrap=True)
 
     def _write_run_state(self) -> None:
         state = RunState(
@@ -258,6 +274,9 @@ def _failure(child: ChildProcess) -> Exception:
         reason = child.log_lines().removeprefix("burnish: ")
         return SettingsError(reason or f"{child.name} refused its settings")
     tail = child.log_lines(5)
+    if damage.SIGNS.search(tail):
+        [line] = [line for line in tail.splitlines() if damage.SIGNS.search(line)][-1:]
+        return ChildFailed(f"{child.name}: {line.strip()} ({child.log_path}): {damage.WAY_OUT}")
     return ChildFailed(f"{child.name} ended before it was ready; see {child.log_path}\n{tail}")
 
 
@@ -266,6 +285,7 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
     from burnish.serving.api.auth import KeyStore, is_loopback
 
     config.check_rooms(plan.env)
+    damage.refuse_damaged(plan.data_dir, plan.env)
     config.refuse_taken_port(settings.host, settings.port)
     if settings.mlflow_port is not None:
         config.refuse_taken_port("127.0.0.1", settings.mlflow_port, "BURNISH_MLFLOW_PORT")

@@ -68,6 +68,8 @@ async def _degraded(service: Service) -> list[str]:
         problems.append(f"disk: {service.disk}")
     if service.spool.waiting_bytes() >= service.spool.max_bytes:
         problems.append("the spool is full: feedback is refused, answers go unrecorded")
+    if service.spool.last_error and not isinstance(service.spool.last_error, DiskFull):
+        problems.append(f"spool: {service.spool.last_error}")
     if service.forwarder.last_error:
         problems.append(f"stream: {service.forwarder.last_error}")
     states = service.policies.status()

@@ -1,14 +1,15 @@
 """How the benchmarks evaluate their observations. Running them takes a service and minutes."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from burnish.ops.bench import chaos, simulate, swaps
+from burnish.ops.bench import chaos, outages, simulate, swaps
 from burnish.ops.bench.lib import shapes, sse
-from burnish.ops.bench.lib.results import write_results
+from burnish.ops.bench.lib.results import MustShow, write_results
 from burnish.ops.bench.lib.service import BenchError, RunningService
 from transformers import AutoTokenizer
 
@@ -52,6 +53,29 @@ def test_chaos_names_what_is_missing_and_what_is_there_twice() -> None:
     assert rows["retractions"] == {"acknowledged": 1, "missing": 0, "twice": 0}
     assert rows["experience"] == {"acknowledged": 2, "missing": 1, "twice": 1}
     assert chaos.plain("local/f1#2") == "f1"
+
+
+def test_an_outage_is_judged_by_its_goals() -> None:
+    kept = {
+        "interactions": outages.lost_and_doubled(["a", "b", "c"], ["a", "a", "x"], excused=1),
+        "votes": outages.lost_and_doubled(["f"], ["f"]),
+    }
+    assert kept["interactions"] == {"acknowledged": 3, "excused": 1, "lost": 1, "doubled": 1}
+    rows = [
+        {"outage": "disk full", "chat_errors": 0, "recovery_seconds": 5.0},
+        {"outage": "redis killed", "chat_errors": 2, "recovery_seconds": None},
+    ]
+    shown = outages.lines(rows, kept)
+    assert [line.met for line in shown] == [True, True, False, False, False, False]
+    assert shown[0] == MustShow("disk full: chats that failed", 0, "0", True)
+
+
+def test_results_carry_what_must_be_shown(tmp_path: Path) -> None:
+    path = write_results("x", {"n": 1}, tmp_path, must_show=[MustShow("errors", 0, "0", True)])
+    written = json.loads(path.read_text())
+    assert written["must_show"] == [{"line": "errors", "value": 0, "goal": "0", "met": True}]
+    assert {"commit", "cpu", "cpu_features"} <= set(written["machine"])
+    assert "must_show" not in json.loads(write_results("y", {"n": 1}, tmp_path).read_text())
 
 
 def test_a_simulated_run_is_judged_by_its_promises() -> None:

@@ -22,3 +22,10 @@ def test_a_stale_run_file_is_not_a_running_service(tmp_path):
     RunState(pid=dead.pid, url="http://127.0.0.1:1").write(tmp_path)
     assert run_state.read(tmp_path)
     assert run_state.running(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"pid": "x", "url": "u"}'])
+def test_a_damaged_run_file_is_no_running_service(tmp_path, content: bytes):
+    (tmp_path / run_state.FILE_NAME).write_bytes(content)
+    assert run_state.read(tmp_path) is None
+    assert run_state.running(tmp_path) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 import redis
@@ -88,3 +90,21 @@ def test_a_full_disk_is_named_where_redis_ended_of_it(
     small_disk.fill()
     answer = running.http("GET", "/v1/memory/records")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "disk_full")
+
+
+def test_a_spool_damaged_while_it_runs_costs_no_answer_and_is_named(running: Running) -> None:
+    interaction = running.say("Hi").id
+    path = running.service.spool.path
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    with closing(sqlite3.connect(path)) as db, db:  # so that no page is taken from the cache
+        db.execute("PRAGMA user_version = 1")
+    assert running.say("Hi").choices[0].message.content == "Hello there."
+    refused = thumb(running, interaction)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "spool_failed")
+    assert str(path) in refused.json()["error"]["message"]
+    assert "burnish repair" in refused.json()["error"]["message"]
+    assert "burnish repair" in readiness(running)[2]
