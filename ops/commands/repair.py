@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.feedback.disk import DiskSpace
+from burnish.ops.commands.adapters import Finding, repair_adapters
 from burnish.ops.commands.append_only import AppendOnlyFiles
 from burnish.ops.commands.client import ServiceError
 from burnish.ops.commands.salvage import (
@@ -34,16 +35,6 @@ from burnish.ops.supervisor.damage import sqlite_damage
 from rich.console import Console
 
 JSON_FILES = ("run.json", "adapters/served.json")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was found of one store, and what a repair did or would do."""
-
-    store: str
-    problem: str | None  # None: whole
-    outcome: str = ""
-    usable: bool = True  # whether the service can start with it now
 
 
 @dataclass(frozen=True)
@@ -99,13 +90,17 @@ def examine(settings: UpSettings, folder: Path, *, dry_run: bool) -> Iterator[Fi
     stamp = time.strftime("%Y%m%dT%H%M%S")
     for name in JSON_FILES:
         yield from _json_file(folder / name, folder, stamp, dry_run)
+    found = []
     for store in sqlite_stores(settings, folder):
         if store.path.exists():
-            yield _sqlite(store, folder, stamp, dry_run)
+            found.append(_sqlite(store, folder, stamp, dry_run))
+            yield found[-1]
     if settings.redis_url is None and (folder / "redis" / "appendonlydir").is_dir():
         yield _append_only(folder / "redis" / "appendonlydir", folder, stamp, dry_run)
-    if settings.mlflow_uri is None and (folder / "mlflow" / "mlflow.db").exists():
-        yield from _adapters(folder, dry_run)
+    damaged = {finding.store for finding in found if finding.problem}
+    readable = not (dry_run and "mlflow/mlflow.db" in damaged)
+    if settings.mlflow_uri is None and (folder / "mlflow" / "mlflow.db").exists() and readable:
+        yield from repair_adapters(folder, dry_run=dry_run)
 
 
 def sqlite_stores(settings: UpSettings, folder: Path) -> Iterator[SqliteStore]:
@@ -269,43 +264,3 @@ def _append_only(path: Path, folder: Path, stamp: str, dry_run: bool) -> Finding
     if not kept:
         saved = "nothing could be read; sessions, records and waiting events begin anew"
     return Finding(name, problem, f"{saved}; {_aside(aside, dry_run)}")
-
-
-# --- adapters ------------------------------------------------------------------------------------
-
-
-def _adapters(folder: Path, dry_run: bool) -> Iterator[Finding]:
-    """A champion whose adapter is not what was registered gives way to its last whole ancestor."""
-    from burnish.serving.registry import PolicyRegistry, PolicyVersion, RegistryError
-
-    registry = PolicyRegistry(f"sqlite:///{folder}/mlflow/mlflow.db", who="repair")
-
-    def whole(version: PolicyVersion) -> str | None:
-        """Why its adapter cannot be served; None if it can."""
-        with tempfile.TemporaryDirectory(prefix="burnish-repair-") as scratch:
-            try:
-                registry.fetch(version, Path(scratch))
-            except (RegistryError, OSError) as error:
-                return str(error)
-        return None
-
-    try:
-        for policy in registry.policies():
-            champion = registry.champion(policy)
-            if champion is None:
-                continue
-            problem = whole(champion)
-            if problem is None:
-                yield Finding(champion.ref, None)
-                continue
-            step = champion
-            while step.parent is not None:
-                step = registry.get(policy, step.parent)
-                if whole(step) is None:
-                    break
-            if not dry_run:
-                registry.promote(policy, step.version)
-            outcome = f"{step.ref} {'would become' if dry_run else 'is'} champion"
-            yield Finding(champion.ref, problem, f"{outcome}; its files stay where they are")
-    except RegistryError as error:
-        yield Finding("mlflow", str(error), "the registry could not be read", usable=False)

