@@ -11,6 +11,7 @@ from importlib.metadata import version as installed
 from typing import Any
 
 from burnish.feedback.errors import FeedbackError
+from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -69,6 +70,8 @@ async def _degraded(service: Service) -> list[str]:
     redis: Any = service.redis
     try:
         await redis.ping()
+        if behind := await intake_problem(redis):
+            problems.append(f"learner: {behind}")
     except RedisError as error:
         problems.append(f"redis: {error} (memory and learner status are away)")
     return problems
