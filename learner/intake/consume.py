@@ -55,7 +55,7 @@ from sqlalchemy.orm import Session
 REFUSALS = (
     DataError,
     IntegrityError,
-    ArithmeticError,
+    OverflowError,
     LookupError,
     RecursionError,
     TypeError,
