@@ -23,6 +23,10 @@ RETRY_S = 1.0
 class RedisScheduler(Scheduler):
     """`BEAT_KEY` is a hash: an entry's name -> seconds since the epoch when it was last sent."""
 
+    @property
+    def _entries(self) -> dict[str, Any]:
+        return self.schedule or {}
+
     def setup_schedule(self) -> None:
         super().setup_schedule()
         self._redis = redis.Redis.from_url(
@@ -34,7 +38,7 @@ class RedisScheduler(Scheduler):
             log.warning("the last ticks are not known, intervals begin now: %s", error)
             return
         now = datetime.now(UTC)
-        for name, entry in self.schedule.items():
+        for name, entry in self._entries.items():
             at = sent.get(name.encode())
             if at is not None:
                 # A clock that was ahead must not put the next tick off.
@@ -44,9 +48,9 @@ class RedisScheduler(Scheduler):
         try:
             return super().apply_async(entry, *arguments, **options)
         except SchedulingError:
-            every: timedelta = entry.schedule.run_every
+            schedule: Any = entry.schedule  # all of ours are intervals
             due = datetime.now(UTC) + timedelta(seconds=RETRY_S)
-            self.schedule[entry.name].last_run_at = due - every
+            self._entries[entry.name].last_run_at = due - schedule.run_every
             self._heap = None  # to be made anew, with this entry where it belongs now
             raise
 
@@ -58,7 +62,7 @@ class RedisScheduler(Scheduler):
             log.warning("%s (tried again in %.0f s)", error, RETRY_S)
 
     def sync(self) -> None:
-        sent = {name: e.last_run_at.timestamp() for name, e in self.schedule.items()}
+        sent = {name: e.last_run_at.timestamp() for name, e in self._entries.items()}
         try:
             self._redis.hset(BEAT_KEY, mapping=sent)
         except redis.RedisError as error:

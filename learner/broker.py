@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery.app.amqp import AMQP
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import redis, virtual
 
 RETRY_S = 0.5

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -10,6 +11,11 @@ from burnish.learner.app import make_app
 from burnish.learner.beat import RedisScheduler
 from burnish.learner.settings import LearnerSettings
 from celery.beat import SchedulingError
+
+
+def entries(beat: RedisScheduler) -> dict[str, Any]:
+    assert beat.schedule is not None
+    return beat.schedule
 
 
 def scheduler(url: str, folder: Path) -> RedisScheduler:
@@ -21,9 +27,9 @@ def test_a_new_beat_goes_on_where_the_last_stood(
 ) -> None:
     first = scheduler(redis_url, tmp_path)
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
-    first.schedule["update default"].last_run_at = hour_ago
+    entries(first)["update default"].last_run_at = hour_ago
     first.sync()
-    entry = scheduler(redis_url, tmp_path).schedule["update default"]
+    entry = entries(scheduler(redis_url, tmp_path))["update default"]
     assert abs(entry.last_run_at - hour_ago) < timedelta(milliseconds=1)
     assert 1700 < entry.is_due().next <= 1800, "of 5400 s an hour is over"
 
@@ -32,14 +38,14 @@ def test_a_clock_that_was_ahead_puts_nothing_off(
     redis_url: str, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
     redis_client.hset(BEAT_KEY, "intake", datetime.now(UTC).timestamp() + 1e6)
-    assert scheduler(redis_url, tmp_path).schedule["intake"].is_due().next <= 2.0
+    assert entries(scheduler(redis_url, tmp_path))["intake"].is_due().next <= 2.0
 
 
 def test_without_redis_intervals_begin_now_and_what_was_due_is_tried_again(tmp_path: Path) -> None:
     beat = scheduler("redis://127.0.0.1:1/0", tmp_path)
-    entry = beat.schedule["update default"]
+    entry = entries(beat)["update default"]
     assert 5390 < entry.is_due().next <= 5400
     with pytest.raises(SchedulingError):
         beat.apply_async(entry)
-    assert beat.schedule["update default"].is_due().next <= 1.0
+    assert entries(beat)["update default"].is_due().next <= 1.0
     beat.sync()

@@ -181,6 +181,7 @@ def test_a_record_that_our_own_code_stumbles_over_holds_up_nobody(
     stream.publish([encode(interaction(number)) for number in (1, 2, 3)])
     with lease_on(sqlite) as lease:
         tick = consume(sqlite, stream, lease)
+    assert tick is not None
     assert tick.counts == {"interactions": 2, "unreadable": 1}
     (letter,) = letters(stream, INTERACTIONS)
     assert letter.event_id == "chatcmpl-0002"
