@@ -66,4 +66,5 @@ class RedisScheduler(Scheduler):
         try:
             self._redis.hset(BEAT_KEY, mapping=sent)
         except redis.RedisError as error:
-            log.warning("the last ticks cannot be kept: %s", error)
+            # Sending fails too, which is told.
+            log.debug("the last ticks cannot be kept: %s", error)
