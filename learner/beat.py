@@ -50,7 +50,7 @@ class RedisScheduler(Scheduler):
         except SchedulingError:
             schedule: Any = entry.schedule  # all of ours are intervals
             due = datetime.now(UTC) + timedelta(seconds=RETRY_S)
-            self._entries[entry.name].last_run_at = due - schedule.run_every
+            self._entries[str(entry.name)].last_run_at = due - schedule.run_every
             self._heap = None  # to be made anew, with this entry where it belongs now
             raise
 
@@ -62,7 +62,9 @@ class RedisScheduler(Scheduler):
             log.warning("%s (tried again in %.0f s)", error, RETRY_S)
 
     def sync(self) -> None:
-        sent = {name: e.last_run_at.timestamp() for name, e in self._entries.items()}
+        sent: dict[Any, Any] = {
+            name: e.last_run_at.timestamp() for name, e in self._entries.items()
+        }
         try:
             self._redis.hset(BEAT_KEY, mapping=sent)
         except redis.RedisError as error:
