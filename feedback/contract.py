@@ -18,6 +18,9 @@ FENCE_PREFIX = "burnish:fence:"
 TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
+BEAT_KEY = "burnish:beat"  # a hash: a task's name in beat's schedule -> when it was last sent
+INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, seconds since 1970
+
 # Celery's queues, and the tasks by the name they are sent under.
 INTAKE_QUEUE = "intake"
 UPDATE_QUEUE = "update"

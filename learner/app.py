@@ -21,6 +21,7 @@ import redis
 from burnish.feedback.contract import (
     CELERY_PREFIX,
     COMPACTOR_TASK,
+    INTAKE_KEY,
     INTAKE_QUEUE,
     INTAKE_TASK,
     UPDATE_QUEUE,
@@ -28,6 +29,7 @@ from burnish.feedback.contract import (
 )
 from burnish.feedback.masking import mask_logs, masked
 from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.learner.broker import PatientAMQP
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.unmatched import tell
@@ -49,19 +51,33 @@ log = logging.getLogger(__name__)
 
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
+# How long the intake rests after one that died, or that could not give its lease back to a Redis that
+# was away.
+INTAKE_LEASE_SECONDS = 4.0
 
 
 def make_app(settings: LearnerSettings) -> Celery:
     """A Celery app on the settings' Redis, JSON only."""
-    made = Celery("burnish.learner", broker=settings.redis_url)
+    made = Celery("burnish.learner", broker=settings.redis_url, amqp=PatientAMQP)
     # Redis hands a task out again after the visibility timeout; a tick is done, or killed, before.
     longest = GRACE_SECONDS + 4 * settings.update_seconds
     made.conf.update(
         broker_transport_options={
             "global_keyprefix": CELERY_PREFIX,
             "visibility_timeout": longest + 600,
+            # A server that hangs must look like one that is down.
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
         },
+        broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=2,
+        task_publish_retry=False,
+        worker_enable_remote_control=False,
+        beat_enable_remote_control=False,
         task_serializer="json",
         accept_content=["json"],
         result_backend=None,
@@ -85,8 +101,9 @@ def make_app(settings: LearnerSettings) -> Celery:
         worker_enable_soft_shutdown_on_idle=False,
         worker_hijack_root_logger=False,
         worker_send_task_events=False,
-        beat_schedule_filename=str(settings.data_dir / "beat-schedule"),
+        beat_scheduler="burnish.learner.beat:RedisScheduler",
         beat_max_loop_interval=1.0,
+        beat_sync_every=1,
         beat_schedule={
             "intake": {
                 "task": INTAKE_TASK,
@@ -149,16 +166,20 @@ def stream() -> EventStream:
 
 @cache
 def client() -> redis.Redis:
-    return redis.Redis.from_url(settings().redis_url)
+    return redis.Redis.from_url(
+        settings().redis_url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True
+    )
 
 
 @app.task(name=INTAKE_TASK)
 def intake() -> str | None:
     """Consume what the stream has; returns the tick's sentence."""
-    lease = Lease(client(), "intake", settings().lease_seconds, database=database())
+    seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
+    lease = Lease(client(), "intake", seconds, database=database())
     try:
         with lease:
             tick = consume(database(), stream(), lease)
+            client().set(INTAKE_KEY, time.time())
             with database().read() as session:
                 tell(session, client(), time.time() - settings().unmatched_after)
     except LeaseHeld:

@@ -5,7 +5,7 @@ behind it, Redis holds the sampling trace (features, actions, log-probabilities)
 the answer that makes an episode, whose return is the reward minus lambda times the share of tokens
 kept. The update is a clipped importance-weighted policy gradient (PPO, arXiv 1707.06347) with the
 mean of the other episodes as baseline, beside imitation on simulated worlds, so that the feedback of
-few users costs no skill. The gate decides; the lineage says up to when judgements were used.
+few users costs no skill. The gate decides; the lineage says up to which number judgements were used.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import redis
 import torch
+from burnish.feedback.trust import TrustPolicy
 from burnish.learner.compactor import gate, versions
 from burnish.learner.compactor.examples import TrainingExample, make_examples
 from burnish.learner.compactor.network import Network, pad
 from burnish.learner.compactor.training import imitation_loss
-from burnish.learner.database import Database, ExperienceRow, InteractionRow
+from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow
 from burnish.learner.intake.joining import standing_judgements
 from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.reward.experience import rewards_of
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish
 from burnish.memory.compaction import DecisionTrace, load_trace
-from burnish.serving.registry import PolicyRegistry, PolicyVersion, signing_keys
-from sqlalchemy import select
+from burnish.serving.registry import PolicyRegistry, signing_keys
+from sqlalchemy import func, select
 
 MAX_EPISODES = 4096  # the latest judged answers
 
@@ -55,31 +56,38 @@ class Episode:
     trace: DecisionTrace
     reward: float  # in [-1, 1]
     weight: float
-    judged_at: float
+    credited: int  # the number of its newest judgement that counts
 
 
-def episodes(database: Database, client: redis.Redis, since: float) -> list[Episode]:
-    """Judged after `since`, oldest first. Those whose plan is gone or was not sampled are left out."""
+def episodes(
+    database: Database, client: redis.Redis, after: int = 0, trust: TrustPolicy | None = None
+) -> list[Episode]:
+    """Of answers with a judgement that began to count after the number `after`, oldest first, however
+    late it came. Those whose plan is gone or was not sampled are left out.
+
+    Their judgements are weighed among those of all the latest answers, as in every other update.
+    """
+    credited = func.max(CreditRow.seq)
     query = (
-        select(ExperienceRow, InteractionRow)
-        .join(InteractionRow, InteractionRow.id == ExperienceRow.interaction_id)
-        .where(
-            ExperienceRow.judged_at > since,
-            InteractionRow.session_id.is_not(None),
-        )
-        .order_by(ExperienceRow.judged_at.desc())
+        select(InteractionRow, CreditRow.choice, credited)
+        .join(CreditRow, CreditRow.interaction_id == InteractionRow.id)
+        .group_by(InteractionRow.id, CreditRow.choice)
+        .order_by(credited.desc())
         .limit(MAX_EPISODES)
     )
     found: list[Episode] = []
     with database.read() as session:
-        rows = [(row, view) for row, at in session.execute(query) if (view := _view(at))]
-        answers = [(row.interaction_id, row.choice) for row, _ in rows]
+        rows = session.execute(query).all()
+        answers = [(interaction.id, choice) for interaction, choice, _ in rows]
         standing = standing_judgements(session, answers)
-        rewards, _ = rewards_of([standing[answer] for answer in answers])
-        for (row, view), reward in zip(rows, rewards, strict=True):
-            trace = load_trace(client, row.tenant, view["session"], view["plan"])
-            if trace is not None and reward is not None:
-                found.append(Episode(trace, reward.value, reward.weight, row.judged_at))
+        rewards, _ = rewards_of([standing[answer] for answer in answers], policy=trust)
+        for (interaction, _, seq), reward in zip(rows, rewards, strict=True):
+            view = _view(interaction)
+            if seq <= after or view is None or reward is None:
+                continue
+            trace = load_trace(client, interaction.tenant, view["session"], view["plan"])
+            if trace is not None:
+                found.append(Episode(trace, reward.value, reward.weight, seq))
     return found[::-1]
 
 
@@ -134,7 +142,7 @@ def update_compactor(
     settings: LearnerSettings, database: Database, config: OnlineUpdateConfig | None = None
 ) -> Tick | None:
     """One update of the compactor; None while another process makes one."""
-    client = redis.Redis.from_url(settings.redis_url)
+    client = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
     lease = Lease(client, f"update:{versions.POLICY}", settings.lease_seconds, database=database)
     try:
         with lease:
@@ -163,7 +171,7 @@ def _update(
         keys=signing_keys(settings.data_dir),
     )
     acting, scorer = versions.champion(registry, settings.data_dir / "fetched")
-    judged = episodes(database, client, since=_judged_until(registry))
+    judged = episodes(database, client, _credited_until(registry, database), settings.trust)
     if len(judged) < config.least:
         why = f"{len(judged)} new judgements on drawn views; {config.least} make an update"
         return Tick("update", versions.POLICY, "trained nothing", why_not=why)
@@ -173,7 +181,7 @@ def _update(
     lease.check()
     lineage = {
         "rule": "clipped policy gradient",
-        "judged_until": max(episode.judged_at for episode in judged),
+        "credited_until": max(episode.credited for episode in judged),
         "figures": figures,
     }
     version = versions.register(
@@ -191,7 +199,22 @@ def _update(
     )
 
 
-def _judged_until(registry: PolicyRegistry) -> float:
+def _credited_until(registry: PolicyRegistry, database: Database) -> int:
     """Of all versions, passed or not: no judgement is used twice."""
-    known: list[PolicyVersion] = registry.versions(versions.POLICY)
-    return max((float(v.lineage.get("judged_until", 0.0)) for v in known), default=0.0)
+    known = [version.lineage for version in registry.versions(versions.POLICY)]
+    until = max((int(lineage.get("credited_until", 0)) for lineage in known), default=0)
+    # Older versions say until when judgements had been given.
+    given = max((float(lineage.get("judged_until", 0.0)) for lineage in known), default=0.0)
+    if until or not given:
+        return until
+    with database.read() as session:
+        query = (
+            select(func.max(CreditRow.seq))
+            .join(
+                ExperienceRow,
+                (ExperienceRow.interaction_id == CreditRow.interaction_id)
+                & (ExperienceRow.choice == CreditRow.choice),
+            )
+            .where(ExperienceRow.judged_at <= given)
+        )
+        return session.scalar(query) or 0

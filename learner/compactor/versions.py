@@ -18,7 +18,7 @@ from typing import Any
 from burnish.learner.compactor.gate import CompactorGateReport
 from burnish.learner.compactor.network import Network, save
 from burnish.memory.compaction import POLICY, SHIPPED, Scorer, fingerprint
-from burnish.serving.registry import ADAPTER_FILES, PolicyRegistry, PolicyVersion
+from burnish.serving.registry import ADAPTER_FILES, BaseMismatch, PolicyRegistry, PolicyVersion
 
 CONFIG, WEIGHTS = ADAPTER_FILES
 
@@ -33,6 +33,8 @@ def champion(registry: PolicyRegistry, cache: Path) -> tuple[PolicyVersion, Scor
     found = registry.champion(POLICY) or registry.ensure_base(
         POLICY, SHIPPED, base_sha256(), kind=POLICY
     )
+    if found.base_sha256 != base_sha256():
+        raise BaseMismatch(f"{found.ref} reads other features than this compactor")
     return found, load(registry, found, cache)
 
 

@@ -50,8 +50,17 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
-# What a database refuses for its content, whichever way its driver puts it.
-REFUSALS = (DataError, IntegrityError, OverflowError, UnicodeEncodeError)
+# What is wrong with a record: a database refuses its content, whichever way its driver puts it, or
+# our own code stumbles over it. Such a record must not hold up those behind it.
+REFUSALS = (
+    DataError,
+    IntegrityError,
+    OverflowError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 BATCH = 500
 
 

@@ -9,6 +9,7 @@ read them. The table is, like the experience, a pure function of what has arrive
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import redis
 from burnish.feedback.contract import UNMATCHED_KEY
@@ -105,7 +106,9 @@ def reasons(session: Session, before: float, limit: int = SHOWN) -> dict[Key, st
 
 def tell(session: Session, client: redis.Redis, before: float) -> int:
     """Put the reasons where serving reads them; returns how many there are."""
-    found = {f"{tenant}/{id}": why for (tenant, id), why in reasons(session, before).items()}
+    found: dict[Any, Any] = {
+        f"{tenant}/{id}": why for (tenant, id), why in reasons(session, before).items()
+    }
     if found or client.exists(UNMATCHED_KEY):
         with client.pipeline() as pipe:
             pipe.delete(UNMATCHED_KEY)

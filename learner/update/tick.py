@@ -68,7 +68,7 @@ class Learner:
         torch.set_num_threads(settings.threads)
         self.settings = settings
         self.database = database or Database(settings.database)
-        self.redis = redis.Redis.from_url(settings.redis_url)
+        self.redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
 
     @cached_property
     def model(self) -> LoadedModel:

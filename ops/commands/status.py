@@ -75,6 +75,8 @@ def learner_ticks(learner: Any, count: int) -> Table:
         table.add_row(
             clock_time(tick["at"]), tick["kind"], f"{tick['seconds']:.1f} s", escape(summary)
         )
+    if learner.get("problem"):
+        table.add_row("", "", "", f"[red]{escape(learner['problem'])}[/red]")
     if learner.get("unmatched"):
         table.add_row(
             "",

@@ -207,6 +207,11 @@ def worker_service(plan: LaunchPlan) -> ServiceSpec:
         "2",
         "-n",
         "learner@%h",
+        # What workers tell each other by publish and subscribe is of no use here, and a message
+        # out of place, as after a restart of Redis, ends a worker that listens.
+        "--without-gossip",
+        "--without-mingle",
+        "--without-heartbeat",
     ]
     # Fast shutdown: an interrupted tick returns its task and resumes from its checkpoint.
     env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
@@ -214,8 +219,7 @@ def worker_service(plan: LaunchPlan) -> ServiceSpec:
 
 
 def beat_service(plan: LaunchPlan) -> ServiceSpec:
-    schedule = plan.data_dir / "beat-schedule"
-    argv = [*_celery(), "beat", "--schedule", str(schedule), "--pidfile="]
+    argv = [*_celery(), "beat", "--pidfile="]
     return ServiceSpec("beat", [*argv, "--loglevel", "WARNING"], plan.env, nice=5)
 
 

@@ -80,7 +80,7 @@ class Service:
             pinned=settings.pinned_versions,
         )
         compactor = LiveCompactor(
-            registry, data / "adapters", poll_s=settings.poll_s, explore=settings.memory_explore
+            registry, data / "compactor", poll_s=settings.poll_s, explore=settings.memory_explore
         )
         redis = connect(settings.redis_url)
         ids = id_keyring(data)

@@ -86,10 +86,10 @@ def totals(votes: Sequence[Judgement], weights: Sequence[float], of) -> dict:
 def test_nobody_weighs_more_than_the_cap_in_a_window(given_votes) -> None:
     votes, _ = given_votes
     weights = weigh(votes, None, SMALL).weights
-    named = [(v, weight) for v, weight in zip(votes, weights, strict=True) if v.user]
-    of_raters = (
-        totals(*zip(*named, strict=True), lambda v: (v.tenant, v.user, v.key_id)) if named else {}
-    )
+    of_raters: dict = defaultdict(float)
+    for v, weight in zip(votes, weights, strict=True):
+        if v.user is not None:
+            of_raters[int(v.time / SMALL.window_s), v.tenant, v.user, v.key_id] += weight
     assert all(weight <= SMALL.user_votes + 1e-9 for weight in of_raters.values())
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from burnish.learner.app import make_app
 from burnish.learner.database import Database
 from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
+from sqlalchemy.exc import OperationalError
 
+from tests.conftest import RedisServer
 from tests.learner.conftest import interaction, latest_ticks, thumbs
 from tests.waiting import eventually
 
@@ -27,7 +30,7 @@ def test_a_task_is_delivered_again_rather_than_lost(tmp_path: Path):
     assert conf.accept_content == ["json"]
     assert conf.worker_pool_start_method == "spawn"
     assert conf.broker_transport_options["global_keyprefix"] == "burnish:celery:"
-    assert conf.beat_schedule_filename.startswith(str(tmp_path))
+    assert conf.broker_connection_max_retries is None
 
 
 @pytest.mark.parametrize("seconds", [1.0, 15.0, 3600.0])
@@ -64,6 +67,60 @@ def test_sending_a_task_needs_neither_torch_nor_mlflow():
 
 def ended(children: list[subprocess.Popen]) -> bool:
     return any(child.poll() is not None for child in children)
+
+
+def test_worker_and_beat_outlive_a_restart_of_redis(
+    tmp_path: Path, redis_of_its_own: RedisServer
+) -> None:
+    server = redis_of_its_own
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "BURNISH_REDIS_URL": server.url,
+        "BURNISH_DATA_DIR": str(tmp_path),
+        "BURNISH_INTAKE_EVERY": "0.5",
+    }
+    celery = [sys.executable, "-m", "celery", "-q", "-A", "burnish.learner.app:app"]
+    worker = ["worker", "-c", "1", "-Q", "intake,update", "--without-gossip", "--without-mingle"]
+    database = Database(f"sqlite:///{tmp_path}/experience.db")
+
+    def publish(number: int) -> None:
+        stream = RedisStream(server.url)
+        stream.publish([encode(interaction(number)), encode(thumbs(number))])
+        stream.close()
+
+    def learnt(count: int) -> bool:
+        try:
+            with database.read() as session:
+                return experience.count(session, "default") == count
+        except OperationalError:
+            return False  # not migrated yet
+
+    with (tmp_path / "log").open("wb") as log:
+        children = [
+            subprocess.Popen([*celery, *arguments], env=environment, stdout=log, stderr=log)
+            for arguments in (worker, ["beat", "--pidfile="])
+        ]
+        try:
+            publish(1)
+            eventually(lambda: learnt(1) or ended(children), seconds=240)
+            for number, away in ((2, 0.0), (3, 8.0)):
+                server.kill()
+                time.sleep(away)
+                server.start()
+                publish(number)
+                back = time.monotonic()
+                eventually(lambda n=number: learnt(n) or ended(children), seconds=60)
+                assert not ended(children), (tmp_path / "log").read_text()
+                # 5 s on a machine of one's own; a shared one is slower, but not Celery's 30 s.
+                assert time.monotonic() - back < 20, (tmp_path / "log").read_text()
+        finally:
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.wait(60)
+    database.close()
+    assert not list(tmp_path.glob("*schedule*")), "beat keeps no file"
 
 
 def test_worker_and_beat_consume_events(tmp_path: Path, redis_url: str, redis_client: redis.Redis):

@@ -16,6 +16,7 @@ from typing import Any
 
 from burnish.feedback.errors import DiskFull, FeedbackError
 from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Depends, Request, Response
@@ -105,6 +106,8 @@ async def _degraded(service: Service) -> list[str]:
     redis: Any = service.redis
     try:
         await redis.ping()
+        if behind := await intake_problem(redis):
+            problems.append(f"learner: {behind}")
     except RedisError as error:
         problems.append(f"redis: {error} (memory and learner status are away)")
     return problems

@@ -20,6 +20,7 @@ from burnish.feedback.contract import (
 from burnish.feedback.ranges import Label
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import service_of
 from celery import Celery
@@ -64,18 +65,21 @@ def router(auth: Auth) -> APIRouter:
     ) -> dict[str, Any]:
         """Newest first. `available` is false while Redis, and with it the learner, is away.
 
-        `unmatched`, where there are some, counts judgements that have met no answer for a while.
+        `unmatched`, where there are some, counts judgements that have met no answer for a while;
+        `problem` says that the intake is behind.
         """
         redis: Any = service_of(request).redis
         try:
             found = await redis.lrange(TICKS_KEY, 0, limit - 1)
             unmatched = await redis.hlen(UNMATCHED_KEY)
+            problem = await intake_problem(redis)
         except RedisError as error:
             why = f"the ticks cannot be read, Redis does not answer: {error}"
             return {"available": False, "why": why, "ticks": []}
         listed = [json.loads(tick) for tick in found]
         why = None if listed else "the learner has not run yet"
-        told = {"unmatched": unmatched} if unmatched else {}
+        told: dict[str, Any] = {"unmatched": unmatched} if unmatched else {}
+        told |= {"problem": problem} if problem else {}
         return {"available": True, "why": why, "ticks": listed, **told}
 
     @api.post("/update", status_code=202)

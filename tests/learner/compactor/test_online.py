@@ -1,5 +1,6 @@
 """From a session on a real Redis to a version in a real registry: feedback moves the compactor."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.world import rough_count
 from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import consume
+from burnish.learner.intake.consume import consume, upsert
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.memory import MemoryStore, connect
@@ -28,7 +29,7 @@ from burnish.memory.compaction import (
 from burnish.serving.live import LiveCompactor
 from burnish.serving.registry import PolicyRegistry, signing_keys
 
-from tests.learner.conftest import interaction, thumbs
+from tests.learner.conftest import START, interaction, thumbs
 
 CONFIG = online.OnlineUpdateConfig(
     least=4, steps=2, imitation_worlds=0, limits=CompactorGateLimits(worlds=1)
@@ -79,7 +80,7 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
     await judged_sessions(redis_url, stream)
     with Lease(redis_client, "intake", 30.0, database=sqlite) as lease:
         consume(sqlite, stream, lease)
-    found = online.episodes(sqlite, redis_client, since=0.0)
+    found = online.episodes(sqlite, redis_client)
     assert len(found) == 6
     assert all(abs(episode.reward) == pytest.approx(1) for episode in found)
     assert all(episode.trace.version == "shipped" for episode in found)
@@ -99,6 +100,20 @@ async def test_feedback_on_answers_from_drawn_views_becomes_a_gated_version(
     again = online.update_compactor(settings, sqlite, CONFIG)
     assert again is not None
     assert again.did == "trained nothing"
+
+    # Late feedback, given before the update and heard after it, is learnt from all the same.
+    late = thumbs(1, "down", on=1, id="late", time=START + timedelta(seconds=1), user="bob")
+    with sqlite.write() as session:
+        upsert(session, [late])
+    after = max(episode.credited for episode in found)
+    (heard,) = online.episodes(sqlite, redis_client, after)
+    assert heard.credited > after
+
+    # Trust is that of all judgements: whoever clicks elsewhere faster than people read is not heard.
+    with sqlite.write() as session:
+        for number in range(7, 40):
+            upsert(session, [interaction(number), thumbs(number)])
+    assert [one.credited for one in online.episodes(sqlite, redis_client)] == [heard.credited]
 
     # Serving takes it up, and goes back with the alias.
     registry.promote(POLICY, 2)
@@ -133,7 +148,7 @@ def episode(action: int, reward: float, rows: np.ndarray, logp: np.ndarray) -> o
     trace = DecisionTrace(
         "shipped", 0.1, rows.astype(np.float16), actions, chosen.astype(np.float16)
     )
-    return online.Episode(trace, reward, 1.0, 0.0)
+    return online.Episode(trace, reward, 1.0, 0)
 
 
 def test_an_update_makes_rewarded_choices_likelier() -> None:

@@ -9,6 +9,7 @@ from burnish.feedback.stream.deadletters import letters
 from burnish.feedback.stream.event_stream import StreamRecord
 from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow, OffsetRow
 from burnish.learner.intake.consume import consume
+from burnish.learner.intake.rows import interaction_row
 from burnish.learner.reward.experience import Experience, load, weigh_by_trust
 from sqlalchemy import select
 
@@ -166,6 +167,25 @@ def test_each_choice_has_its_own_judgement(database, stream, take):
     )
     take()
     assert [(one.choice, one.reward) for one in experience(database)] == [(1, -1.0)]
+
+
+def test_a_record_that_our_own_code_stumbles_over_holds_up_nobody(
+    sqlite, stream, lease_on, monkeypatch
+):
+    def stumble(event):
+        if event.id == "chatcmpl-0002":
+            raise KeyError("nobody foresaw this")
+        return interaction_row(event)
+
+    monkeypatch.setattr("burnish.learner.intake.consume.interaction_row", stumble)
+    stream.publish([encode(interaction(number)) for number in (1, 2, 3)])
+    with lease_on(sqlite) as lease:
+        tick = consume(sqlite, stream, lease)
+    assert tick is not None
+    assert tick.counts == {"interactions": 2, "unreadable": 1}
+    (letter,) = letters(stream, INTERACTIONS)
+    assert letter.event_id == "chatcmpl-0002"
+    assert letter.headers["dlt_exception"] == "KeyError"
 
 
 def test_a_comment_alone_makes_no_experience(database, stream, take):

@@ -1,6 +1,6 @@
 """Several servers, each with a spool of its own: the last write wins, whichever heard it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def events(*spools: Spool) -> list[Event]:
     return [decode(spooled.record) for spool in spools for spooled in spool.take(100)]
 
 
-def value(database: Database, heard: list[Event]) -> str | float | None:
+def value(database: Database, heard: Sequence[Event]) -> str | float | None:
     """What stands on the answer after these events."""
     with database.write() as session:
         upsert(session, [interaction(1), *heard])

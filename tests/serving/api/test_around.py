@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import openai
 import pytest
 import redis
-from burnish.feedback.contract import UNMATCHED_KEY
+from burnish.feedback.contract import INTAKE_KEY, UNMATCHED_KEY
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 
@@ -134,6 +135,18 @@ def test_the_page_is_ours_alone(running: Running) -> None:
     assert running.http("GET", "/static/%2e%2e/app.py").status_code == 404
     assert "default-src 'none'" in running.http("GET", "/docs").headers["content-security-policy"]
     assert running.http("GET", "/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_an_intake_that_is_behind_is_told_and_chat_stays_ready(
+    with_redis: Running, redis_client: redis.Redis
+) -> None:
+    redis_client.set(INTAKE_KEY, time.time())
+    assert with_redis.http("GET", "/readyz").json()["status"] == "ok"
+    redis_client.set(INTAKE_KEY, time.time() - 95)
+    ready = with_redis.http("GET", "/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert any("95 s ago" in problem for problem in ready.json()["problems"])
+    assert "95 s ago" in with_redis.http("GET", "/v1/learner").json()["problem"]
 
 
 def test_a_vote_that_met_no_answer_is_told_so(with_redis: Running, redis_client: redis.Redis):
