@@ -74,7 +74,8 @@ class UpSettings(BaseSettings):
         default=None, description="a Redis or Valkey (default: an embedded one)"
     )
     kafka_bootstrap: str | None = Field(
-        default=None, description="Kafka brokers (default: Redis Streams)"
+        default=None,
+        description="Kafka: [PROTOCOL://][user:password@]host:port,... (default: Redis Streams)",
     )
     database_url: Url | None = Field(
         default=None, description="experience database (default: SQLite)"
