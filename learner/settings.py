@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-from burnish.feedback.settings import StreamSettings
+from burnish.feedback.settings import StreamSettings, Url
 from burnish.feedback.trust import TrustPolicy
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -27,8 +27,8 @@ class LearnerSettings(StreamSettings):
 
     model_config = SettingsConfigDict(env_prefix="BURNISH_", extra="ignore")
 
-    database_url: str | None = None
-    mlflow_uri: str | None = None
+    database_url: Url | None = None
+    mlflow_uri: Url | None = None
     mlflow_artifacts: str | None = Field(
         default=None, description="where adapters go (default: beside the SQLite registry)"
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from burnish.feedback.masking import masked
+from burnish.feedback.settings import Url
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -69,16 +70,17 @@ class UpSettings(BaseSettings):
     model: Path | None = Field(
         default=None, description="Hugging Face folder (default: the shipped ember)"
     )
-    redis_url: str | None = Field(
+    redis_url: Url | None = Field(
         default=None, description="a Redis or Valkey (default: an embedded one)"
     )
     kafka_bootstrap: str | None = Field(
-        default=None, description="Kafka brokers (default: Redis Streams)"
+        default=None,
+        description="Kafka: [PROTOCOL://][user:password@]host:port,... (default: Redis Streams)",
     )
-    database_url: str | None = Field(
+    database_url: Url | None = Field(
         default=None, description="experience database (default: SQLite)"
     )
-    mlflow_uri: str | None = Field(default=None, description="MLflow registry (default: SQLite)")
+    mlflow_uri: Url | None = Field(default=None, description="MLflow registry (default: SQLite)")
     mlflow_port: int | None = Field(
         default=None,
         ge=1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from burnish.feedback.settings import Url
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -29,14 +30,14 @@ class ServingSettings(BaseSettings):
     port: int = Field(default=8080, ge=0, le=65535)
     model: Path = Path("ops/ember")
     data_dir: Path = Path(".burnish")
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: Url = "redis://127.0.0.1:6379/0"
     kafka_bootstrap: str | None = None
-    mlflow_uri: str | None = None  # None: SQLite in the data folder
+    mlflow_uri: Url | None = None  # None: SQLite in the data folder
     policies: tuple[str, ...] = Field(
         default=("default",),
         description="policies served; the first is what clients should ask for",
     )
-    engine_url: str | None = Field(
+    engine_url: Url | None = Field(
         default=None,
         description="a vLLM server that runs BURNISH_MODEL (default: the engine in this process)",
     )

@@ -49,6 +49,7 @@ LONGEST_FILES = (
     "tests/kernels/cuda/test_compiling.py",
     "tests/learner/update/test_crashes.py",
     "tests/test_loop.py",
+    "tests/ops/test_doors.py",
     "tests/learner/update/test_tick.py",
 )
 

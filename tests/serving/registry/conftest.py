@@ -138,9 +138,9 @@ def _on_mlflow(mlflow: Mlflow, data_dir: Path) -> Backend:
         client.set_model_version_tag(policy, str(version), key, value)
 
     def upload(policy: str, folder: Path, tags: Mapping[str, str]) -> int:
-        # The default experiment would keep its files in the working directory.
-        experiment = client.create_experiment(uuid.uuid4().hex, str(mlflow.artifacts))
-        run = client.create_run(experiment).info
+        ours = client.get_experiment_by_name("burnish")
+        assert ours is not None
+        run = client.create_run(ours.experiment_id).info
         client.log_artifacts(run.run_id, str(folder), "anywhere")
         source = f"runs:/{run.run_id}/anywhere"
         made = client.create_model_version(policy, source, run_id=run.run_id, tags=dict(tags))
