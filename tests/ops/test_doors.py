@@ -71,7 +71,6 @@ def test_no_command_line_tells_a_secret(service: Service, found: list[Attempt]) 
     assert not [secret for secret in secrets if secret in commands]
 
 
-@pytest.mark.xfail(reason="the API does not look at Origin yet", strict=True)
 def test_another_pages_script_is_refused(found: list[Attempt]) -> None:
     assert opened(found, "origin") == []
 
