@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.judgements import Place, event_id_of, place_of
-from burnish.feedback.ranges import Count, Id, Label, Number, Token
+from burnish.feedback.ranges import Count, Id, Label, Microseconds, Number, Token
 from burnish.feedback.stream.record import StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -147,7 +147,7 @@ class FeedbackEvent(_Event):
     metadata: dict[str, Any] = {}
     key_id: Label | None = None
     """Which API key sent it, as a digest; None without keys, and in older events."""
-    revision: Count = 0
+    revision: Microseconds = 0
     """Tells the bodies sent under one id apart: microseconds since the epoch of `time`, which the
     spool sets. Older events count from 0. Of one id the last by (`time`, `revision`) stands,
     whichever server accepted it."""

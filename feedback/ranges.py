@@ -28,6 +28,8 @@ Seed = Annotated[int, Field(ge=-(2**63), le=MAX_INT64)]
 Token = Annotated[int, Field(ge=0, le=MAX_INT32)]
 Moment = Annotated[float, Field(ge=YEAR_1, le=YEAR_9999, allow_inf_nan=False)]
 """Seconds since 1970."""
+Microseconds = Annotated[int, Field(ge=0, le=MAX_INT64)]
+"""Since 1970."""
 Number = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=1e10, allow_inf_nan=False)]
 """Seconds."""

@@ -56,7 +56,11 @@ class Lease:
     def __enter__(self) -> Lease:
         if not self._redis.set(self._key, self._secret, nx=True, px=self._milliseconds):
             raise LeaseHeld(f"another process holds the lease {self.name!r}")
-        self.token = self._next_token()
+        try:
+            self.token = self._next_token()
+        except BaseException:
+            self._release()  # or nobody could take it until it runs out
+            raise
         self._thread = threading.Thread(target=self._renew, name=f"lease-{self.name}", daemon=True)
         self._thread.start()
         return self
@@ -70,6 +74,9 @@ class Lease:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        self._release()
+
+    def _release(self) -> None:
         # Without Redis it runs out by itself.
         with suppress(redis.RedisError):
             self._redis.eval(_RELEASE, 1, self._key, self._secret)

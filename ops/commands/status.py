@@ -32,9 +32,9 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
     except ServiceDown as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
-    for problem in ready["problems"]:
+    for problem in ready.get("problems", ()):  # details are for admins
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
-    if ready["unrecorded"]:
+    if ready.get("unrecorded"):
         console.print(f"{ready['unrecorded']} answers since its start were not recorded")
     console.print(versions(policies))
     console.print(learner_ticks(learner, ticks))

@@ -44,8 +44,10 @@ class Admission:
         try:
             if scope["path"] != LIVENESS:
                 who = await self._principal(scope)
-            if scope["method"] in _CHANGING:
+            changing = scope["method"] in _CHANGING
+            if changing or "origin" in headers:  # no page could read the answer either
                 check_site(headers, self._origins)
+            if changing:
                 check_media_type(headers)
             budgets: Budgets = scope["app"].state.service.budgets
             with budgets.admit(who) as limits:
@@ -115,7 +117,7 @@ def check_site(headers: Mapping[str, str], allowed: frozenset[str]) -> None:
     foreign = origin is not None and urlsplit(origin).netloc != headers.get("host")
     if foreign or site not in (None, "same-origin", "none"):
         message = (
-            f"Pages of {origin or 'another site'} may not ask this server to change anything."
+            f"Pages of {origin or 'another site'} may not use this server."
             " BURNISH_ALLOWED_ORIGINS names the origins that may."
         )
         raise ApiError(403, message, code="origin_not_allowed", param="Origin")

@@ -209,7 +209,7 @@ class Generation:
             error = EngineError("the engine ended the answer in the middle")
         if not isinstance(error, EngineError):
             log.error("the engine failed on %s", self.request.id, exc_info=error)
-            error = EngineError(f"{type(error).__name__}: {error}")
+            error = EngineError(f"{type(error).__name__}; the log says more")
         self._queue.put_nowait((index, error))
 
     async def _pump(self, index: int) -> None:

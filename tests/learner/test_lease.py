@@ -30,6 +30,17 @@ def test_one_holder_at_a_time(sqlite: Database, lease_on):
         pass
 
 
+def test_a_database_that_fails_leaves_the_lease_free(
+    sqlite: Database, lease_on, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "read", lambda: (_ for _ in ()).throw(OSError("away")))
+        with pytest.raises(OSError, match="away"), lease_on(sqlite):
+            pass
+    with lease_on(sqlite):
+        pass
+
+
 def test_names_do_not_disturb_each_other(sqlite: Database, lease_on):
     with lease_on(sqlite, "intake"), lease_on(sqlite, "update:default"):
         pass

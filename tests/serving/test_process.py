@@ -116,6 +116,7 @@ from pathlib import Path
 
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.serving import __main__ as entry
+from burnish.serving import server
 from burnish.serving.engine import StubEngine
 from burnish.serving.registry import StubRegistry
 
@@ -125,8 +126,8 @@ def pause(self, failures):
     return 0.02
 
 Forwarder._pause = pause
-entry.Service.build = partial(entry.Service.build, registry=StubRegistry())
-entry.load_engine = lambda _: StubEngine(lambda _: "x" * 100, pace_s=0.02)
+server.Service.build = partial(server.Service.build, registry=StubRegistry())
+server.load_engine = lambda _: StubEngine(lambda _: "x" * 100, pace_s=0.02)
 sys.exit(entry.main())
 """
 

@@ -107,7 +107,7 @@ def router(auth: Auth) -> APIRouter:
         problem = why.decode() if isinstance(why, bytes) else why
         return {**_shown(row.event), "state": row.state, "problem": problem}
 
-    @api.delete("/{feedback_id:path}")
+    @api.delete("/{feedback_id:path}", responses={202: {"description": "Known elsewhere"}})
     async def retract(
         request: Request,
         response: Response,

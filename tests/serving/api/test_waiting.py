@@ -173,7 +173,7 @@ def test_an_error_nobody_foresaw_ends_a_stream_in_an_error(
         answer, text = streamed(running)
         assert answer.status_code == 200
         last = json.loads(text.strip().split("data: ")[-1])
-        assert (last["error"]["code"], last["error"]["type"]) == ("internal_error", "api_error")
+        assert (last["error"]["code"], last["error"]["type"]) == ("engine_error", "api_error")
         assert "[DONE]" not in text
         assert "secret" not in text
     assert running.http("GET", "/healthz").status_code == 200
