@@ -89,7 +89,7 @@ def write(
         with draft.open("wb") as file:
             file.write(len(head).to_bytes(8, "little") + head)
             for tensor in tensors:
-                file.write(memoryview(tensor.contiguous().view(-1).view(torch.uint8).numpy()))
+                file.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
                 file.write(b"\0" * (-tensor.nbytes % ALIGNMENT))
         draft.replace(path)
     _drop_oldest(path.parent)
@@ -128,8 +128,10 @@ def _pointer_offsets(kind: Any, start: int = 0) -> Iterator[int]:
     if kind is POINTER:
         yield start
     elif issubclass(kind, ctypes.Array):
-        for number in range(kind._length_):
-            yield from _pointer_offsets(kind._type_, start + number * ctypes.sizeof(kind._type_))
+        items: Any = kind
+        for number in range(items._length_):
+            at = start + number * ctypes.sizeof(items._type_)
+            yield from _pointer_offsets(items._type_, at)
     elif issubclass(kind, ctypes.Structure):
         for name, field in kind._fields_:  # type: ignore[misc]
             yield from _pointer_offsets(field, start + getattr(kind, name).offset)

@@ -96,7 +96,7 @@ class NativeStep:
     @classmethod
     def pack(cls, model: Any, weights: Weights = "auto") -> NativeStep:
         """Pack the weights of a transformers model."""
-        form = format_of(model) if weights == "auto" else weights
+        form: Any = format_of(model) if weights == "auto" else weights
         rotary = model.model.rotary_emb
         rope = Rope(rotary.inv_freq.tolist(), float(rotary.attention_scaling))
         step = cls(model.config, model, model.dtype, form, rope, packer := Packer())

@@ -110,7 +110,8 @@ async def test_an_event_that_nobody_could_read_is_taken_out_of_the_way(tmp_path:
         db.execute("UPDATE outbox SET value = x'00' WHERE seq = 3")
     code, said = repaired(tmp_path)
     assert (code, "lost" in said) == (0, True)
-    assert waiting(path) == {"i0", "acme/f0", "acme/f1", "acme/f2"}
+    kept = {key.partition("#")[0] for key in waiting(path)}  # without their revisions
+    assert kept == {"i0", "acme/f0", "acme/f1", "acme/f2"}
 
 
 def test_a_damaged_experience_database_keeps_its_readable_rows(tmp_path: Path) -> None:
