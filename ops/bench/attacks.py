@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -98,11 +99,11 @@ def known(interaction: str) -> list[Attack]:
         Attack("score 1e400", "/v1/feedback", encode(thumb)[:-1] + b', "score": 1e400}'),
         Attack(
             "view version 10**20",
-            f"/v1/memory/sessions/attacks/context?version={10**20 - 1}",
+            f"/v1/memory/sessions/attacks/context?budget=100&version={10**20 - 1}",
             method="GET",
             param="version",
         ),
-        Attack("cursor 10**40", f"{events}?after={10**40}", method="GET", param="after"),
+        Attack("cursor 10**40", f"{events}?after={10**40}", method="GET", right=(400, 404)),
         Attack("surrogate in content", CHAT, chat(messages=[{"role": "user", "content": SURROGATE}])),
         Attack("surrogate in a stream", CHAT, chat(stop=[SURROGATE], stream=True)),
         Attack("surrogate in metadata", CHAT, chat(metadata={"a": SURROGATE})),
@@ -169,7 +170,7 @@ BAD = st.one_of(
     st.booleans(),
     st.lists(BAD_NUMBER, max_size=3),
     st.dictionaries(BAD_TEXT, BAD_NUMBER, max_size=2),
-    st.integers(50, 2000).map(nested),
+    st.integers(50, 200).map(nested),
 )
 BODIES: list[tuple[str, Any]] = [
     (CHAT, {**chat(temperature=1.0, top_p=0.5, n=1, seed=1, stop=["x"], logit_bias={"1": 1}, stream=True, user="u", session_id="s", metadata={"a": "b"}, thinking_token_budget=4, reasoning_effort="low"), "tools": tool({"type": "object"})}),
@@ -178,7 +179,7 @@ BODIES: list[tuple[str, Any]] = [
     ("/v1/memory/sessions/attacks/events", {"events": [{"role": "user", "content": "c", "kind": "message", "id": "i"}]}),
     ("/v1/memory/records", {"text": "t", "user": "u", "metadata": {"a": "b"}}),
     ("/v1/memory/sessions/attacks/compact", {"policy": "recent", "budget": 100}),
-    ("/v1/memory/sessions/attacks/search", {"query": "q", "limit": 3}),
+    ("/v1/memory/tool", {"command": "view", "path": "/memories", "user": "u"}),
     ("/v1/responses/compact", {"model": "default", "input": "x"}),
 ]  # fmt: skip
 
@@ -199,12 +200,13 @@ def replaced(value: Any, path: Sequence[Any], new: Any) -> Any:
 
 @st.composite
 def drawn_attacks(draw: st.DrawFn) -> Attack:
-    """A valid request in which one or two places hold what does not belong there."""
+    """A valid request in which one place holds what does not belong there."""
     path, body = draw(st.sampled_from(BODIES))
-    for _ in range(draw(st.integers(1, 2))):
-        where = draw(st.sampled_from(places(body)))
-        body = replaced(body, where, draw(BAD))
-    return Attack(f"drawn for {path}", path, body, right=(200, 201, 202, 409, *REFUSED))
+    where = draw(st.sampled_from(places(body)))
+    name = f"{path} {'.'.join(map(str, where))}"
+    return Attack(
+        name, path, replaced(body, where, draw(BAD)), right=(200, 201, 202, 409, *REFUSED)
+    )
 
 
 # --- running them --------------------------------------------------------------------------------
@@ -275,6 +277,8 @@ def launch_all(base: str, drawn: int) -> Target:
     with httpx.Client(timeout=120) as client:
         target = Target(base, client)
         first = client.post(f"{base}{CHAT}", json=chat()).raise_for_status().json()
+        step = {"events": [{"role": "user", "content": "Hello."}]}
+        client.post(f"{base}/v1/memory/sessions/attacks/events", json=step).raise_for_status()
         for attack in (*known(first["id"]), long_twice(), long_twice()):
             target.launch(attack)
 
@@ -299,6 +303,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = FOLDER,
 ) -> None:
     """Attack a service of its own; exit code 1 where an answer was wrong."""
+    sys.setrecursionlimit(20_000)  # to write the nested ones
     with (
         tempfile.TemporaryDirectory() as scratch,
         run_service(Path(scratch)) as service,
