@@ -8,6 +8,7 @@ whoever started it starts it again.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -49,6 +50,7 @@ def bind(settings: ServingSettings) -> socket.socket:
 def run() -> None:
     settings = read_settings()
     with bind(settings) as listening:
+        gc.disable()  # a sixth of the time that imports take; `freeze_gc` enables it
         from burnish.serving import server  # seconds
 
         server.run(settings, listening)

@@ -129,3 +129,4 @@ def freeze_gc() -> None:
     take 0.3 s to traverse, in which no other thread runs."""
     gc.collect()
     gc.freeze()
+    gc.enable()

@@ -220,7 +220,7 @@ def worker_service(plan: LaunchPlan) -> ServiceSpec:
 
 def beat_service(plan: LaunchPlan) -> ServiceSpec:
     argv = [*_celery(), "beat", "--pidfile="]
-    return ServiceSpec("beat", [*argv, "--loglevel", "WARNING"], plan.env, nice=5)
+    return ServiceSpec("beat", [*argv, "--loglevel", "WARNING"], plan.env)
 
 
 def _celery() -> list[str]:
@@ -238,7 +238,7 @@ def mlflow_service(plan: LaunchPlan) -> ServiceSpec:
         argv,
         plan.env,
         ready=lambda: http_ok(f"{plan.mlflow_url}/health"),
-        nice=15,
+        nice=5,
         stop_timeout_s=5.0,
     )
 
