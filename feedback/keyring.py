@@ -67,7 +67,7 @@ class KeyringFile:
             return Keyring(given.encode(), tuple(secret.encode() for secret in retired))
         if not self.path.exists():
             self._create(before_use)
-        if (seen := (_stamp(self.path), _stamp(self._retired_path))) != self._seen:
+        if (seen := (stamp_of(self.path), stamp_of(self._retired_path))) != self._seen:
             self._current, self._retired = self.path.read_bytes(), self._read_retired()
             self._seen = seen
         now = self._clock()
@@ -149,8 +149,8 @@ def _new_secret() -> bytes:
     return secrets.token_hex(32).encode()
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file is replaced."""
+def stamp_of(path: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file is replaced or written; None without one."""
     try:
         stat = path.stat()
     except FileNotFoundError:

@@ -17,6 +17,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from burnish.feedback.keyring import stamp_of
+
 SCOPES = ("chat", "feedback", "memory", "admin")
 FRESH_S = 1.0  # seconds for which what was read is believed, unless the file changes before
 
@@ -116,7 +118,7 @@ class KeyStore:
 
     def _keys(self) -> Mapping[str, KeyInfo]:
         """Every key by its digest, as read a moment ago or now."""
-        stamp, now = _stamp(self.path), time.monotonic()
+        stamp, now = stamp_of(self.path), time.monotonic()
         # The file's time alone is too coarse for two changes within a few milliseconds.
         if stamp == self._read_stamp and now - self._read_at < FRESH_S:
             return self._read
@@ -183,12 +185,3 @@ def _insert(
 
 def _digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Changes with the file; None without one."""
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
