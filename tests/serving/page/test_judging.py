@@ -21,6 +21,13 @@ def note(page: Page, text: str) -> None:
     expect(page.locator(".saved span")).to_have_text(text)
 
 
+def saved(page: Page, button: str) -> None:
+    """Click, and wait for the answer to what the click sends."""
+    with page.expect_response("**/v1/feedback") as posted:
+        page.get_by_role("button", name=button).click()
+    assert posted.value.status == 202
+
+
 @pytest.mark.parametrize(("label", "value"), [("Good answer", "up"), ("Bad answer", "down")])
 def test_a_thumb_is_saved_at_once(page: Page, server: Running, label: str, value: str):
     ask(page)
@@ -39,17 +46,15 @@ def test_a_thumb_is_saved_at_once(page: Page, server: Running, label: str, value
 
 def test_the_other_thumb_replaces_and_drops_stale_reasons(page: Page, server: Running):
     ask(page)
-    page.get_by_role("button", name="Bad answer").click()
-    page.get_by_role("button", name="Too long").click()
-    page.get_by_role("button", name="Wrong tone").click()
+    saved(page, "Bad answer")
+    saved(page, "Too long")
+    saved(page, "Wrong tone")
     expect(page.get_by_role("button", name="Too long")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_load_state("networkidle")
     before = held(server, page)["thumbs"]
     assert before["metadata"] == {"reasons": ["long", "tone"]}
-    page.get_by_role("button", name="Good answer").click()
+    saved(page, "Good answer")
     expect(page.get_by_role("button", name="Bad answer")).to_have_attribute("aria-pressed", "false")
     expect(page.get_by_text("What was wrong?")).to_be_hidden()
-    page.wait_for_load_state("networkidle")
     after = held(server, page)["thumbs"]
     assert (after["value"], after["metadata"]) == ("up", {})
     assert after["id"] == before["id"]
@@ -124,9 +129,7 @@ def test_a_partial_answer_can_be_judged(page: Page, server: Running, engine: Stu
 def test_copying_is_a_signal(open_page: Callable[..., Page], server: Running):
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
     ask(page)
-    with page.expect_response("**/v1/feedback") as posted:
-        page.get_by_role("button", name="Copy").click()
-    assert posted.value.status == 202
+    saved(page, "Copy")
     note(page, "Copied.")
     assert page.evaluate("navigator.clipboard.readText()") == "Hello there."
     assert held(server, page)["signal"]["value"] == "copied"
