@@ -49,6 +49,7 @@ class Server(uvicorn.Server):
             http="httptools",
             log_level="warning",
             access_log=False,
+            proxy_headers=False,  # or a client could claim another's address
             lifespan="off",
             timeout_keep_alive=service.settings.idle_timeout_s,
         )

@@ -1,9 +1,10 @@
 """Who is asking: what a request's API key (keys.py) allows it.
 
-Until a key is made, a server bound to loopback takes everyone as tenant "local" with all scopes (a
-bearer token, which OpenAI's clients insist on sending, is accepted unread). The first key ends that
-for good: revoking the last one closes the server. Without a key the Host header must name loopback
-too, so that a web page elsewhere cannot reach the service through a rebound name.
+Until a key is made, a server bound to loopback takes the user who runs it, and root, as tenant
+"local" with all scopes (a bearer token, which OpenAI's clients insist on sending, is accepted
+unread). The first key ends that for good: revoking the last one closes the server. Without a key the
+Host header must name loopback too, so that a web page elsewhere cannot reach the service through a
+rebound name.
 Left out: users, passwords, rate limits.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.keys import SCOPES, KeyStore, KeysUnreadable
+from burnish.serving.api.local_user import is_ours
 from fastapi import Request
 
 _LOOPBACK = {"localhost", "::1", "[::1]"}
@@ -55,6 +57,14 @@ def host_name(host: str) -> str:
     return name.lower()
 
 
+def is_from_another_user(request: Request) -> bool:
+    """Whether another user of this machine sent it, as far as the system tells."""
+    peer, here = request.scope.get("client"), request.scope.get("server")
+    if peer is None or here is None or here[1] is None:  # not over TCP
+        return False
+    return is_ours(tuple(peer), tuple(here)) is False
+
+
 class Auth:
     """Checks requests. `Depends(auth.require("chat"))` gives a route its `Principal`."""
 
@@ -91,6 +101,12 @@ class Auth:
             if empty:
                 way = "No key is valid any more: make one on the server, 'burnish keys add NAME'."
             raise ApiError(401, f"{problem} {way}", code="invalid_api_key")
+        if is_from_another_user(request):
+            message = (
+                "Without keys this server takes only the user who runs it. Make a key as that user,"
+                " 'burnish keys add NAME', and send it: 'Authorization: Bearer <key>'."
+            )
+            raise ApiError(401, message, code="invalid_api_key")
         name = host_name(request.headers.get("host", ""))
         if not is_loopback(name) and name not in self.names:
             message = (
