@@ -7,35 +7,27 @@ A tick may be delivered twice, or die halfway: leases, fencing tokens and transa
 harmless, so here everything is set to deliver again rather than to lose. Ticks expire before the
 next one is due, so a worker that was away does not find a pile of them. Left out: results; what a
 tick did is told by ticks.py.
+
+Beat needs no more than this module, so that it is back soon after it ended: what a tick does is in
+work.py, imported by the process that does it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from functools import cache
-from typing import TYPE_CHECKING
 
-import redis
 from burnish.feedback.contract import (
     CELERY_PREFIX,
     COMPACTOR_TASK,
-    INTAKE_KEY,
     INTAKE_QUEUE,
     INTAKE_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
-from burnish.feedback.masking import mask_logs, masked
-from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.masking import mask_logs
 from burnish.learner.broker import PatientAMQP
-from burnish.learner.database import Database
-from burnish.learner.intake.consume import consume
-from burnish.learner.intake.unmatched import tell
-from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import Celery
 from celery.signals import (
     after_setup_logger,
@@ -44,16 +36,8 @@ from celery.signals import (
     worker_init,
 )
 
-if TYPE_CHECKING:
-    from burnish.learner.update.tick import Learner
-
-log = logging.getLogger(__name__)
-
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
-# How long the intake rests after one that died, or that could not give its lease back to a Redis that
-# was away.
-INTAKE_LEASE_SECONDS = 4.0
 
 
 def make_app(settings: LearnerSettings) -> Celery:
@@ -129,12 +113,8 @@ def make_app(settings: LearnerSettings) -> Celery:
     return made
 
 
-@cache
-def settings() -> LearnerSettings:
-    return LearnerSettings()
-
-
-app = make_app(settings())
+settings = LearnerSettings()
+app = make_app(settings)
 
 
 @after_setup_logger.connect
@@ -145,88 +125,36 @@ def mask(logger: logging.Logger, **_: object) -> None:
 
 @worker_init.connect
 @beat_init.connect
-def prepare(**_: object) -> None:
-    """Before the first tick: a folder to work in and tables to write to, for its owner alone."""
+def keep_private(**_: object) -> None:
+    """Before the first tick: a folder to work in, for its owner alone."""
     os.umask(0o077)
-    settings().data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database().migrate()
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-@cache
-def database() -> Database:
-    return Database(settings().database)
+@worker_init.connect
+def prepare(**_: object) -> None:
+    """Before the first tick: tables to write to."""
+    from burnish.learner import work
 
-
-@cache
-def stream() -> EventStream:
-    made = open_stream(settings())
-    made.ensure_topics()
-    return made
-
-
-@cache
-def client() -> redis.Redis:
-    return redis.Redis.from_url(
-        settings().redis_url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True
-    )
+    work.database().migrate()
 
 
 @app.task(name=INTAKE_TASK)
 def intake() -> str | None:
-    """Consume what the stream has; returns the tick's sentence."""
-    seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
-    lease = Lease(client(), "intake", seconds, database=database())
-    try:
-        with lease:
-            tick = consume(database(), stream(), lease)
-            client().set(INTAKE_KEY, time.time())
-            with database().read() as session:
-                tell(session, client(), time.time() - settings().unmatched_after)
-    except LeaseHeld:
-        return None
-    if tick is not None:
-        publish_intake(client(), tick)
-    return tick.did if tick else None
+    from burnish.learner import work
+
+    return work.intake()
 
 
 @app.task(name=UPDATE_TASK)
 def update(policy: str = "default") -> str | None:
-    """One update of one policy; returns the tick's sentence."""
-    began = time.monotonic()
-    try:
-        tick = learner().tick(policy)
-    except Exception as error:
-        # This is the process's top loop: people must read why nothing trained.
-        log.exception("the update of %s failed", policy)
-        seconds = round(time.monotonic() - began, 3)
-        why = masked(f"{type(error).__name__}: {error}")
-        publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
-        raise
-    if tick is not None and time.monotonic() - began > settings().update_every:
-        # It overran its interval, and beat's tick found the lease held: do not wait for the next.
-        expires = settings().update_every
-        app.send_task(UPDATE_TASK, [policy], queue=UPDATE_QUEUE, expires=expires)
-    return tick.did if tick else None
+    from burnish.learner import work
+
+    return work.update(policy)
 
 
 @app.task(name=COMPACTOR_TASK)
 def compactor() -> str | None:
-    """One update of the memory's compaction policy; returns the tick's sentence."""
-    from burnish.learner.compactor import online
+    from burnish.learner import work
 
-    try:
-        tick = online.update_compactor(settings(), database())
-    except Exception as error:
-        # This is the process's top loop: people must read why nothing trained.
-        log.exception("the update of the compactor failed")
-        why = masked(f"{type(error).__name__}: {error}")
-        publish(client(), Tick("update", "compactor", "failed", why))
-        raise
-    return tick.did if tick else None
-
-
-@cache
-def learner() -> Learner:
-    from burnish.learner.update.tick import Learner  # torch: only in a process that trains
-
-    return Learner(settings(), database())
+    return work.compactor()

@@ -11,13 +11,12 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Connection,
     Double,
     Engine,
     Index,
@@ -26,10 +25,16 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    inspect,
     text,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+NEWEST = "0003"  # the last of migrations/versions
 
 
 class LearnerError(Exception):
@@ -247,9 +252,11 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema to the newest version; safe when several processes start at once."""
         with _migration_lock(self.engine), self._writer.begin() as connection:
-            config = alembic_config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if is_newest(connection):
+                return
+            from alembic import command  # half a second, for which most starts have no use
+
+            command.upgrade(alembic_config(connection), "head")
 
     def close(self) -> None:
         self.engine.dispose()
@@ -267,10 +274,20 @@ def next_seq(session: Session, name: str, count: int) -> int:
     return first
 
 
-def alembic_config() -> Config:
+def is_newest(connection: Connection) -> bool:
+    if not inspect(connection).has_table("alembic_version"):
+        return False
+    return connection.scalars(text("SELECT version_num FROM alembic_version")).all() == [NEWEST]
+
+
+def alembic_config(connection: Connection) -> Config:
+    """For the commands of alembic, which then work on this connection."""
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
     return config
 
 

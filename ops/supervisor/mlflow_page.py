@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import gc
 import hmac
 import os
 from pathlib import Path
@@ -87,11 +88,14 @@ def main() -> None:
     parser.add_argument("--artifacts", required=True, help="folder or URL the server stores in")
     parser.add_argument("--artifact-root", help="folder that clients store in (default: by us)")
     given = parser.parse_args()
+    gc.disable()  # a sixth of the time that imports take
     app = mlflow_application(
         os.environ["BURNISH_MLFLOW_URI"],
         given.artifacts,
         given.artifact_root or "mlflow-artifacts:/",
     )
+    gc.freeze()
+    gc.enable()
     mask_logs()
     password = mlflow_password(Path(os.environ["BURNISH_DATA_DIR"]))
     uvicorn.run(

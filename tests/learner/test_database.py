@@ -4,12 +4,15 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from burnish.learner.database import (
+    NEWEST,
     Base,
     Database,
     ExperienceRow,
     FenceRow,
     alembic_config,
+    is_newest,
     next_seq,
 )
 from burnish.learner.intake.consume import upsert
@@ -26,7 +29,15 @@ def test_migrations_build_exactly_what_the_models_describe(database: Database):
 
 
 def test_migrating_twice_changes_nothing(database: Database):
+    with database.engine.connect() as connection:
+        assert is_newest(connection)
     database.migrate()
+
+
+def test_the_newest_version_is_the_last_migration(database: Database):
+    with database.engine.connect() as connection:
+        scripts = ScriptDirectory.from_config(alembic_config(connection))
+    assert scripts.get_current_head() == NEWEST
 
 
 def migrate(url: str) -> None:
@@ -77,11 +88,10 @@ def test_the_database_refuses_an_older_holder(database: Database):
 def test_a_filled_database_goes_down_and_up_again(database: Database):
     with database.write() as session:
         upsert(session, [interaction(1), thumbs(1)])
-    config = alembic_config()
-    for move, revision in ((command.downgrade, "0001"), (command.upgrade, "head")):
-        with database.engine.begin() as connection:
-            config.attributes["connection"] = connection
-            move(config, revision)
+    with database.engine.begin() as connection:
+        command.downgrade(alembic_config(connection), "0001")
+        assert not is_newest(connection)
+    database.migrate()
     with database.read() as session:
         (row,) = session.scalars(select(ExperienceRow))
     assert (row.interaction_id, row.choice) == ("chatcmpl-0001", 0)

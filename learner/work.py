@@ -1,0 +1,115 @@
+"""What the ticks do: take in what arrived, update a policy, update the memory's compactor.
+
+Each returns its tick's sentence. app.py says when; connections are opened once per process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import redis
+from burnish.feedback.contract import INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
+from burnish.feedback.masking import masked
+from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.learner.database import Database
+from burnish.learner.intake.consume import consume
+from burnish.learner.intake.unmatched import tell
+from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.settings import LearnerSettings
+from burnish.learner.ticks import Tick, publish, publish_intake
+from celery import current_app
+
+if TYPE_CHECKING:
+    from burnish.learner.update.tick import Learner
+
+log = logging.getLogger(__name__)
+
+# How long the intake rests after one that died, or that could not give its lease back to a Redis that
+# was away.
+INTAKE_LEASE_SECONDS = 4.0
+
+
+@cache
+def settings() -> LearnerSettings:
+    return LearnerSettings()
+
+
+@cache
+def database() -> Database:
+    return Database(settings().database)
+
+
+@cache
+def stream() -> EventStream:
+    made = open_stream(settings())
+    made.ensure_topics()
+    return made
+
+
+@cache
+def client() -> redis.Redis:
+    return redis.Redis.from_url(
+        settings().redis_url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True
+    )
+
+
+def intake() -> str | None:
+    """Consume what the stream has; returns the tick's sentence."""
+    seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
+    lease = Lease(client(), "intake", seconds, database=database())
+    try:
+        with lease:
+            tick = consume(database(), stream(), lease)
+            client().set(INTAKE_KEY, time.time())
+            with database().read() as session:
+                tell(session, client(), time.time() - settings().unmatched_after)
+    except LeaseHeld:
+        return None
+    if tick is not None:
+        publish_intake(client(), tick)
+    return tick.did if tick else None
+
+
+def update(policy: str = "default") -> str | None:
+    """One update of one policy; returns the tick's sentence."""
+    began = time.monotonic()
+    try:
+        tick = learner().tick(policy)
+    except Exception as error:
+        # This is the process's top loop: people must read why nothing trained.
+        log.exception("the update of %s failed", policy)
+        seconds = round(time.monotonic() - began, 3)
+        why = masked(f"{type(error).__name__}: {error}")
+        publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
+        raise
+    if tick is not None and time.monotonic() - began > settings().update_every:
+        # It overran its interval, and beat's tick found the lease held: do not wait for the next.
+        expires = settings().update_every
+        app: Any = current_app  # a proxy
+        app.send_task(UPDATE_TASK, [policy], queue=UPDATE_QUEUE, expires=expires)
+    return tick.did if tick else None
+
+
+def compactor() -> str | None:
+    """One update of the memory's compaction policy; returns the tick's sentence."""
+    from burnish.learner.compactor import online
+
+    try:
+        tick = online.update_compactor(settings(), database())
+    except Exception as error:
+        # This is the process's top loop: people must read why nothing trained.
+        log.exception("the update of the compactor failed")
+        why = masked(f"{type(error).__name__}: {error}")
+        publish(client(), Tick("update", "compactor", "failed", why))
+        raise
+    return tick.did if tick else None
+
+
+@cache
+def learner() -> Learner:
+    from burnish.learner.update.tick import Learner  # torch: only in a process that trains
+
+    return Learner(settings(), database())
