@@ -48,8 +48,8 @@ BENCHES := $(filter-out ops/bench/__init__.py, $(wildcard ops/bench/*.py))
 bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)
 
-# It draws what it sends with a tool of the tests.
-bench-attacks: $(VENV)/.installed-dev
+# They draw what they send with tools of the tests.
+bench-attacks bench-fuzz: $(VENV)/.installed-dev
 
 example-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.examples.$* $(ARGS)
