@@ -1,8 +1,8 @@
 """What clients send to `/v1/chat/completions` and `/v1/completions`, checked field by field.
 
 Every field of OpenAI's API is either supported or refused by name; an unknown field is refused
-too. Ignoring one would mislead the client. Left out: responses, which are plain dicts
-(openai_responses.py).
+too. Ignoring one would mislead the client, except for hints, which change no answer. Left out:
+responses, which are plain dicts (openai_responses.py).
 """
 
 from __future__ import annotations
@@ -38,13 +38,8 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "functions": ((None, []), "Use tools."),
     "modalities": ((None, ["text"]), "Only ['text']."),
     "moderation": ((None,), "There is no moderation service here."),
-    "prediction": ((None,), "Predicted outputs are not implemented."),
-    "prompt_cache_key": ((None,), "There is no cache to choose."),
-    "prompt_cache_retention": ((None,), "There is no cache to choose."),
-    "service_tier": ((None, "auto", "default"), "There is one tier."),
     "store": ((None, True), "Every interaction is recorded; that is what the service learns from."),
     "suffix": ((None, ""), "Insertion is not implemented."),
-    "verbosity": ((None,), "Ask for it in the messages."),
     "web_search_options": ((None,), "There is no web search."),
 }  # fmt: skip
 
@@ -58,7 +53,39 @@ class StreamOptions(_Edge):
     include_obfuscation: Literal[False] | None = None
 
 
-class _Generate(_Edge):
+class CacheControl(_Edge):
+    """Where a prefix worth keeping ends (Anthropic's hint). Every prefix is kept as long as it can."""
+
+    type: Literal["ephemeral"]
+    ttl: Word | None = None
+
+
+class TextPart(_Edge):
+    type: Literal["text"]
+    text: Text
+    cache_control: CacheControl | None = None
+
+
+class Prediction(_Edge):
+    """Text that the answer may repeat. Drafts are found in the prompt and the answer instead."""
+
+    type: Literal["content"]
+    content: Text | Many[TextPart]
+
+
+class _Hints(_Edge):
+    """What may make an answer cheaper or quicker elsewhere. Checked, and without effect here: equal
+    beginnings are cached anyway, and there is one tier."""
+
+    prediction: Prediction | None = None
+    prompt_cache_key: Label | None = None
+    prompt_cache_retention: Word | None = None
+    safety_identifier: Label | None = None
+    service_tier: Word | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class _Generate(_Hints):
     """What both endpoints share: who asks, which policy, how to sample."""
 
     model: Label
@@ -91,6 +118,11 @@ class _Generate(_Edge):
         known = {k: v for k, v in data.items() if k in cls.model_fields or k not in _REFUSED}
         # JSON null means "not given" in OpenAI's API, for every optional field.
         return {k: v for k, v in known.items() if v is not None}
+
+    @field_validator("top_k", mode="before")
+    @classmethod
+    def _all_of_them(cls, top_k: Any) -> Any:
+        return 0 if top_k == -1 else top_k  # vLLM's way of saying it
 
     @field_validator("stop")
     @classmethod
@@ -141,25 +173,32 @@ class ValidationRefusal(ValueError):
         self.api_error = error
 
 
-class TextPart(_Edge):
-    type: Literal["text"]
-    text: Text
-
-
 class FunctionCall(_Edge):
     name: Label
     arguments: Text
 
 
 class ToolCall(_Edge):
+    index: Count | None = None  # as pieces of a stream have it
     id: Label
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
-class Message(_Edge):
-    """One message. `reasoning` may come back from clients that keep whole answers; it is not read."""
+_UNSAID: Any = {
+    "annotations": True,
+    "cache_control": True,
+    "content": {"__all__": {"cache_control"}},
+    "id": True,
+    "refusal": True,
+    "tool_calls": {"__all__": {"index"}},
+}
 
+
+class Message(_Edge):
+    """One message. Clients send whole answers back: `reasoning`, ids and hints are not read."""
+
+    id: Label | None = None
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | Many[TextPart] | None = None
     name: Label | None = None
@@ -171,6 +210,7 @@ class Message(_Edge):
     annotations: Many[Any] | None = None
     audio: None = None
     function_call: None = None
+    cache_control: CacheControl | None = None
 
     @field_validator("content", mode="before")
     @classmethod
@@ -184,7 +224,7 @@ class Message(_Edge):
 
     @model_validator(mode="after")
     def _whole(self) -> Message:
-        if self.content is None and not (self.role == "assistant" and self.tool_calls):
+        if self.content is None and self.role != "assistant":
             raise ValueError(f"a message of role '{self.role}' needs content")
         if self.tool_calls and self.role != "assistant":
             raise ValueError("only assistant messages carry tool_calls")
@@ -193,8 +233,11 @@ class Message(_Edge):
         return self
 
     def plain(self) -> dict[str, Any]:
-        """As recorded and as templates read it: what was sent, without empty fields."""
-        return self.model_dump(exclude_none=True, exclude={"annotations", "refusal"})
+        """As recorded and as templates read it: what was sent, without hints and empty fields."""
+        said = self.model_dump(exclude_none=True, exclude=_UNSAID)
+        if self.content is None and not self.tool_calls:
+            said["content"] = ""  # templates read it of all but calls
+        return said
 
 
 class FunctionSpec(_Edge):
@@ -207,6 +250,7 @@ class FunctionSpec(_Edge):
 class Tool(_Edge):
     type: Literal["function"]
     function: FunctionSpec
+    cache_control: CacheControl | None = None
 
 
 class NamedFunction(_Edge):
@@ -250,7 +294,6 @@ class ChatRequest(_Generate):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     thinking_token_budget: Count | None = None
     session_id: Name | None = None
-    safety_identifier: Label | None = None
 
     @field_validator("tool_choice", mode="before")
     @classmethod
@@ -288,7 +331,9 @@ class ChatRequest(_Generate):
     def tools_for_template(self) -> list[dict[str, Any]] | None:
         if not self.tools or self.tool_choice == "none":
             return None
-        return [tool.model_dump(exclude_none=True) for tool in self.tools]
+        return [
+            tool.model_dump(exclude_none=True, exclude={"cache_control"}) for tool in self.tools
+        ]
 
 
 class CompletionRequest(_Generate):

@@ -28,10 +28,8 @@ def refused(running: Running, status: int, path: str = "/v1/chat/completions", *
         ("audio", {"voice": "alloy", "format": "wav"}),
         ("modalities", ["text", "audio"]),
         ("functions", [{"name": "f"}]),
-        ("prediction", {"type": "content", "content": "x"}),
         ("store", False),
         ("web_search_options", {}),
-        ("service_tier", "flex"),
         ("parallel_tool_calls", False),
     ],
 )
