@@ -8,6 +8,7 @@ Left out: images and audio.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,8 @@ class AnswerParser:
     """Splits an answer into parts while it streams in; nothing is emitted that may turn out markup.
 
     White space around markup is dropped. A tool call that is not JSON with a name stays content,
-    so that no output is lost. With `tools` False call markup is ordinary text.
+    so that no output is lost; one that was cut off is a call with what there is of its arguments,
+    once it has a name. With `tools` False call markup is ordinary text.
     """
 
     def __init__(self, *, in_reasoning: bool = False, tools: bool = False):
@@ -146,7 +148,11 @@ class AnswerParser:
     def finish(self) -> list[Part]:
         """What was held back, now that nothing follows."""
         if self._mode == "tool_call":
-            self._mode, self._held = "content", CALL + self._held
+            self._mode, held, self._held = "content", self._held, ""
+            if (cut := _cut_call(held)) is not None:
+                return [cut]
+            if not _is_nameless_call(held):
+                self._held = CALL + held
         parts = self._text(self._held)
         self._held = ""
         if self._gap and self._begun["content"] and self._mode == "content":
@@ -198,6 +204,30 @@ def _undecided(text: str, tags: Sequence[str]) -> int:
         if any(tag.startswith(text[-size:]) for tag in tags):
             return size
     return 0
+
+
+_NAMED = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)+")\s*(,\s*"arguments"\s*:\s*)?')
+
+
+def _cut_call(text: str) -> Part | None:
+    """A call that was cut off, with what there is of its arguments; None where it has no name."""
+    if (whole := _tool_call(text)) is not None:
+        return whole
+    found = _NAMED.match(text)
+    if found is None:
+        return None
+    rest = text[found.end() :]
+    if found[2] is None and not ',"arguments":'.startswith("".join(rest.split())):
+        return None
+    return Part("tool_call", rest if found[2] else "", json.loads(found[1], strict=False))
+
+
+def _is_nameless_call(text: str) -> bool:
+    """Whether it was cut off before its name ended."""
+    said, opening = "".join(text.split()), '{"name":"'
+    return opening.startswith(said) or (
+        said.startswith(opening) and '"' not in said[len(opening) :]
+    )
 
 
 def _tool_call(text: str) -> Part | None:

@@ -244,7 +244,7 @@ class FunctionSpec(_Edge):
     name: Word = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
     description: Paragraph | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class Tool(_Edge):
@@ -310,10 +310,6 @@ class ChatRequest(_Generate):
             raise ValueError("thinking_token_budget needs a reasoning_effort that thinks")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
-        if self.parallel_tool_calls is False and self.tool_choice in (None, "auto"):
-            # Nothing constrains an answer that may also be free text.
-            why = "false needs a tool_choice that makes the model call a tool."
-            raise ValidationRefusal(unsupported("parallel_tool_calls", why))
         return self
 
     @property

@@ -129,6 +129,30 @@ def test_a_tool_call_can_be_asked_for(running: Running, choice) -> None:
         assert json.loads(call.function.arguments)["a"] in (1, 2, 3)
 
 
+def test_a_strict_tool_binds_a_call_that_the_model_chose(running: Running) -> None:
+    strict = {"type": "function", "function": {**ADD["function"], "strict": True}}
+    chosen = {running.engine.tokenizer.convert_tokens_to_ids("<tool_call>"): 100}
+    for seed in range(5):
+        answer = running.say(
+            "1+1?",
+            tools=[strict],
+            parallel_tool_calls=False,
+            logit_bias=chosen,
+            seed=seed,
+            max_tokens=80,
+        ).choices[0]
+        assert answer.finish_reason == "tool_calls"
+        (call,) = answer.message.tool_calls
+        assert json.loads(call.function.arguments)["a"] in (1, 2, 3)
+
+
+def test_a_call_that_is_cut_off_is_no_text(running: Running) -> None:
+    for limit in (2, 8, 16):
+        answer = running.say("1+1?", tools=[ADD], tool_choice="required", max_tokens=limit)
+        assert answer.choices[0].finish_reason == "length"
+        assert not answer.choices[0].message.content
+
+
 def test_a_schema_that_cannot_be_followed_is_refused(running: Running) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
     with pytest.raises(openai.BadRequestError) as refused:

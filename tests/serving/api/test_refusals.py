@@ -30,7 +30,6 @@ def refused(running: Running, status: int, path: str = "/v1/chat/completions", *
         ("functions", [{"name": "f"}]),
         ("store", False),
         ("web_search_options", {}),
-        ("parallel_tool_calls", False),
     ],
 )
 def test_a_parameter_we_do_not_do_is_named(running: Running, param: str, value: Any) -> None:

@@ -41,7 +41,15 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
             [("content", "Well.", "")] + 2 * [("tool_call", '{"x": 1}', "f")],
         ),
         ("<tool_call>not json</tool_call>", [("content", "<tool_call>not json</tool_call>", "")]),
-        ('<tool_call>\n{"name": "f"', [("content", '<tool_call>\n{"name": "f"', "")]),
+        ('<tool_call>\n{"name": "f"', [("tool_call", "", "f")]),
+        ('<tool_call>{"name": "f", "arg', [("tool_call", "", "f")]),
+        ('<tool_call>{"name": "f", "arguments": {"x": "a', [("tool_call", '{"x": "a', "f")]),
+        ('<tool_call>{"name": "f", "arguments": {"x": 1}}', [("tool_call", '{"x": 1}', "f")]),
+        ("<tool_call>", []),
+        ('Well. <tool_call>\n{"na', [("content", "Well.", "")]),
+        ('<tool_call>{"name": "f', []),
+        ("<tool_call>{x", [("content", "<tool_call>{x", "")]),
+        ('<tool_call>{"name": "f", "x": 1', [("content", '<tool_call>{"name": "f", "x": 1', "")]),
     ],
 )
 def test_parts_do_not_depend_on_the_pieces(
