@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -117,10 +118,9 @@ async def kill_in_turn(service: RunningService, load: Load, targets: Iterable[st
     console, kills = Console(), []
     for target in targets:
         await asyncio.sleep(BEFORE_S)
-        pid = service.pid(target)
         before = len(load.acknowledged.interactions)
         begin = time.monotonic()
-        os.kill(pid, signal.SIGKILL)
+        pid = await _kill(service, target)
         away_s = await _recovery(service, target, pid, begin)
         console.print(f"killed {target} ({pid}); back after {away_s:.1f} s")
         await asyncio.sleep(AFTER_S)
@@ -129,17 +129,30 @@ async def kill_in_turn(service: RunningService, load: Load, targets: Iterable[st
     return kills
 
 
+async def _kill(service: RunningService, target: str) -> int:
+    """Kill the process, once there is one: it may be between an end of its own and a new start."""
+    begin = time.monotonic()
+    while time.monotonic() - begin < RECOVERY_TIMEOUT_S:
+        with suppress(ProcessLookupError, BenchError):
+            pid = service.pid(target)
+            os.kill(pid, signal.SIGKILL)
+            return pid
+        await asyncio.sleep(0.1)
+    raise BenchError(f"{target} does not run, and nobody killed it")
+
+
 async def _recovery(service: RunningService, target: str, old: int, begin: float) -> float:
     """Seconds until a new process runs and does its work."""
     killed_at = time.time()
     while time.monotonic() - begin < RECOVERY_TIMEOUT_S:
-        pid = service.pid(target)
-        if (
-            pid != old
-            and pid_alive(pid)
-            and await asyncio.to_thread(works_again, service, target, killed_at)
-        ):
-            return time.monotonic() - begin
+        with suppress(BenchError):  # it waits for its next start
+            pid = service.pid(target)
+            if (
+                pid != old
+                and pid_alive(pid)
+                and await asyncio.to_thread(works_again, service, target, killed_at)
+            ):
+                return time.monotonic() - begin
         await asyncio.sleep(0.1)
     raise BenchError(f"{target} did not come back within {RECOVERY_TIMEOUT_S:.0f} s")
 

@@ -219,7 +219,11 @@ def _cut_call(text: str) -> Part | None:
     rest = text[found.end() :]
     if found[2] is None and not ',"arguments":'.startswith("".join(rest.split())):
         return None
-    return Part("tool_call", rest if found[2] else "", json.loads(found[1], strict=False))
+    try:
+        name = json.loads(found[1])
+    except ValueError:
+        return None
+    return Part("tool_call", rest if found[2] else "", name)
 
 
 def _is_nameless_call(text: str) -> bool:

@@ -48,6 +48,7 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
         ("<tool_call>", []),
         ('Well. <tool_call>\n{"na', [("content", "Well.", "")]),
         ('<tool_call>{"name": "f', []),
+        (r'<tool_call>{"name": "\q"', [("content", r'<tool_call>{"name": "\q"', "")]),
         ("<tool_call>{x", [("content", "<tool_call>{x", "")]),
         ('<tool_call>{"name": "f", "x": 1', [("content", '<tool_call>{"name": "f", "x": 1', "")]),
     ],
