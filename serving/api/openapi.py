@@ -87,6 +87,8 @@ def _possible(path: str, method: str) -> list[int]:
         statuses += [404]
     if path.startswith(("/v1/memory/", "/v1/policies/")):
         statuses += [409, 410]
+    if path.startswith("/v1/memory/"):
+        statuses += [413]  # of names too, which have a limit in bytes
     if method in _CHANGING:
         statuses += [408, 413, 415]
-    return sorted(statuses)
+    return sorted(set(statuses))

@@ -62,6 +62,13 @@ def test_head_and_options(running: Running) -> None:
     assert running.http("PUT", "/v1/feedback", json={}).status_code == 405
 
 
+def test_a_name_of_too_many_bytes_is_told_of(whole: Running) -> None:
+    path = "/v1/memory/sessions/{session_id}/compactions"
+    answer = whole.http("GET", path.format(session_id="\u8a71" * 200))
+    assert answer.status_code == 413
+    assert str(answer.status_code) in document(whole)["paths"][path]["get"]["responses"]
+
+
 def test_whatever_is_sent_no_answer_is_a_bug(whole: Running) -> None:
     """A few hundred requests, drawn from the description and from near beside it."""
     drawn = fuzz(whole.url, document(whole), CALLS, derandomize=True)
