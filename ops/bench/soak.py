@@ -3,12 +3,16 @@
 For half an hour 32 clients stream chats and vote on them, and four append to memory. After a third of
 the time a further client begins to send a prompt of 2 MB every second. Nothing may fail, memory must not
 grow once everything is warm, and the gaps between the pieces of the other streams may at most double.
+The key-value cache has its full size from the start but becomes resident block by block, so prompts
+that have nothing in common fill it first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
+import re
 import statistics
 import tempfile
 import time
@@ -16,12 +20,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2 as httpx
 import openai
 import typer
-from burnish.learner import tasks
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
-from burnish.ops.bench.lib.steady_load import POLICY, BrokenOff, SteadyLoad
+from burnish.ops.bench.lib.steady_load import POLICY, SteadyLoad
 from burnish.ops.supervisor import run_state
 
 STREAMS, SESSIONS = 32, 4
@@ -29,31 +33,13 @@ MINUTES = 30.0
 PROMPT_BYTES = 2_000_000
 WARM_SHARE = 1 / 3  # of the time, after which memory must be flat and large prompts arrive
 SAMPLE_S = 5.0
+BLOCK_TOKENS = 16  # of LocalEngine
+FILL, FILLING, FILL_WORDS = (
+    1.1,
+    4,
+    300,
+)  # times the cache; prompts at once; words of eight digits each
 GAP_GOAL, GROWTH_GOAL = 2.0, 0.05
-
-
-class TimedLoad(SteadyLoad):
-    """A steady load that counts the gaps between the pieces of its streams, in milliseconds."""
-
-    def __init__(self, url: str, chats: int, sessions: int) -> None:
-        super().__init__(url, chats, sessions)
-        self.gaps: Counter[int] = Counter()
-
-    async def chat(self, user: str) -> str:
-        messages: Any = list(tasks.sample(self._rng, family="arithmetic").messages)
-        stream = await self.client.chat.completions.create(
-            model=POLICY, messages=messages, user=user, max_tokens=48, stream=True
-        )
-        interaction, finished, last = "", False, None
-        async for chunk in stream:
-            now = time.monotonic()
-            if last is not None:
-                self.gaps[round(1000 * (now - last))] += 1
-            interaction, last = chunk.id, now
-            finished |= any(choice.finish_reason for choice in chunk.choices)
-        if not finished:
-            raise BrokenOff(f"{interaction} ended without a finish reason")
-        return interaction
 
 
 def quantile(counts: Counter[int], share: float) -> float:
@@ -89,7 +75,25 @@ def _resident(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def send_large(load: TimedLoad, refused: Counter[str]) -> None:
+async def fill_cache(service: RunningService) -> None:
+    """Prompts that begin differently, until they have had every block of the cache."""
+    metrics = httpx.get(f"{service.url}/metrics", timeout=10).text
+    wanted = float(re.findall(r'burnish_engine\{what="total_blocks"\} (\S+)', metrics)[0])
+    rng, filled = random.Random(0), 0
+    async with openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="bench") as client:
+        while filled < FILL * wanted * BLOCK_TOKENS:
+            asked = (client.chat.completions.create(**_long_chat(rng)) for _ in range(FILLING))
+            for answer in await asyncio.gather(*asked):
+                filled += answer.usage.prompt_tokens if answer.usage else 0
+
+
+def _long_chat(rng: random.Random) -> dict[str, Any]:
+    words = " ".join(f"{rng.getrandbits(32):x}" for _ in range(FILL_WORDS))
+    message = {"role": "user", "content": words}
+    return {"model": POLICY, "messages": [message], "max_tokens": 1}
+
+
+async def send_large(load: SteadyLoad, refused: Counter[str]) -> None:
     """A chat with a prompt of PROMPT_BYTES every second; counts what it is answered with."""
     messages: Any = [{"role": "user", "content": "soak " * (PROMPT_BYTES // 5)}]
     while not load.stopping:
@@ -103,7 +107,8 @@ async def send_large(load: TimedLoad, refused: Counter[str]) -> None:
 
 
 async def soak(service: RunningService, seconds: float) -> dict[str, Any]:
-    load, large = TimedLoad(service.url, STREAMS, SESSIONS), Counter()
+    await fill_cache(service)
+    load, large = SteadyLoad(service.url, STREAMS, SESSIONS), Counter()
     samples: list[tuple[float, dict[str, float]]] = []
     began = time.monotonic()
     warm = seconds * WARM_SHARE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +40,7 @@ class SteadyLoad:
         self._chats, self._sessions = chats, sessions
         self._rng = random.Random(seed)
         self.observed = Observed()
+        self.gaps: Counter[int] = Counter()  # between the pieces of a stream, in milliseconds
         self.stopping = False
 
     async def run(self) -> None:
@@ -70,9 +72,12 @@ class SteadyLoad:
         stream = await self.client.chat.completions.create(
             model=POLICY, messages=messages, user=user, max_tokens=48, stream=True
         )
-        interaction, finished = "", False
+        interaction, finished, last = "", False, None
         async for chunk in stream:
-            interaction = chunk.id
+            now = time.monotonic()
+            if last is not None:
+                self.gaps[round(1000 * (now - last))] += 1
+            interaction, last = chunk.id, now
             finished |= any(choice.finish_reason for choice in chunk.choices)
         if not finished:
             raise BrokenOff(f"{interaction} ended without a finish reason")
