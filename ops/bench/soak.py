@@ -34,11 +34,8 @@ PROMPT_BYTES = 2_000_000
 WARM_SHARE = 1 / 3  # of the time, after which memory must be flat and large prompts arrive
 SAMPLE_S = 5.0
 BLOCK_TOKENS = 16  # of LocalEngine
-FILL, FILLING, FILL_WORDS = (
-    1.1,
-    4,
-    300,
-)  # times the cache; prompts at once; words of eight digits each
+FILL = 1.1  # times the cache
+FILLING, FILL_WORDS = 4, 40  # prompts at once; words of eight digits in each
 GAP_GOAL, GROWTH_GOAL = 2.0, 0.05
 
 
