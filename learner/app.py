@@ -1,7 +1,8 @@
 """The learner's Celery app: what runs when, and on what terms.
 
-    celery -A burnish.learner.app worker      works off both queues
-    celery -A burnish.learner.app beat        sends the ticks
+    celery -A burnish.learner.app worker -Q intake      takes events in
+    celery -A burnish.learner.app worker -Q update      updates policies and the compactor
+    celery -A burnish.learner.app beat                  sends the ticks
 
 A tick may be delivered twice, or die halfway: leases, fencing tokens and transactions make that
 harmless, so here everything is set to deliver again rather than to lose. Ticks expire before the

@@ -1,10 +1,10 @@
 """kill -9 under load: `python -m burnish.ops.bench.chaos [--kafka]`.
 
-Eight clients chat, judge and retract while serving, worker, beat, Redis, MLflow (and Kafka) are killed
-one after the other, a hundred times in all. Requests may fail meanwhile; whatever the service
+Eight clients chat, judge and retract while serving, intake, worker, beat, Redis, MLflow (and Kafka)
+are killed one after the other, a hundred times in all. Requests may fail meanwhile; whatever the service
 acknowledged must afterwards be in the experience database exactly once. A process is back when it does
-its work again: serving is ready, the learner has taken in what arrived after the kill, Redis, MLflow and
-Kafka answer and serving finds nothing degraded.
+its work again: serving is ready, the learner has taken in what arrived after the kill, the worker
+listens on its queue, Redis, MLflow and Kafka answer and serving finds nothing degraded.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ from burnish.learner.database import (
 )
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import BenchError, RunningService, run_service
-from burnish.ops.supervisor.run_state import pid_alive
+from burnish.ops.supervisor import run_state
+from burnish.ops.supervisor.run_state import RunState, pid_alive
 from burnish.ops.supervisor.services import http_ok
 from rich.console import Console
 from sqlalchemy import select
 
 POLICY = "default"
-TARGETS = ("serving", "worker", "beat", "redis", "mlflow")
+TARGETS = ("serving", "intake", "worker", "beat", "redis", "mlflow")
 KILLS = 100
 BEFORE_S, AFTER_S = 2.0, 2.0
 RECOVERY_TIMEOUT_S = 120.0
@@ -165,12 +166,33 @@ def works_again(service: RunningService, target: str, killed_at: float) -> bool:
             return ready.status_code == 200
         if target == "mlflow":
             return http_ok(f"{service.mlflow_url}/health")
+        if target == "worker":
+            return _is_connected(service.pid(target), run_state.read(service.data_dir))
         if target == "redis":
             return ready.json()["status"] == "ok"
         ticks = _http.get(f"{service.url}/v1/learner").json()["ticks"]
     except (httpx.HTTPError, ValueError):
         return False
     return any(tick["kind"] == "intake" and tick["at"] > killed_at for tick in ticks)
+
+
+def _is_connected(pid: int, state: RunState | None) -> bool:
+    """Whether a process has a TCP connection to the embedded Redis. A worker makes one once it can
+    run what it takes from its queue."""
+    if state is None or state.redis_port is None:
+        return False
+    established, there = "01", f":{state.redis_port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {
+        f"socket:[{line[9]}]"
+        for line in lines
+        if line[2].endswith(there) and line[3] == established
+    }
+    held = set()
+    for handle in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            held.add(os.readlink(handle))
+    return bool(held & sockets)
 
 
 async def run_under_kills(

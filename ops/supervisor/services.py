@@ -107,7 +107,12 @@ def service_specs(plan: LaunchPlan) -> list[ServiceSpec]:
         specs.append(redis_service(plan))
     if plan.kafka_port is not None:
         specs.append(kafka_service(plan))
-    specs += [serving_service(plan), worker_service(plan), beat_service(plan)]
+    specs += [
+        serving_service(plan),
+        intake_service(plan),
+        worker_service(plan),
+        beat_service(plan),
+    ]
     if plan.mlflow_port is not None:
         specs.append(mlflow_service(plan))
     return specs
@@ -196,17 +201,25 @@ def serving_service(plan: LaunchPlan) -> ServiceSpec:
     )
 
 
+def intake_service(plan: LaunchPlan) -> ServiceSpec:
+    return _worker("intake", INTAKE_QUEUE, plan)
+
+
 def worker_service(plan: LaunchPlan) -> ServiceSpec:
-    # One process per kind of tick, so that a long update does not block the intake.
+    return _worker("worker", UPDATE_QUEUE, plan)
+
+
+def _worker(name: str, queue: str, plan: LaunchPlan) -> ServiceSpec:
+    """A Celery worker of one queue: long updates, however many are due, do not hold up the intake."""
     argv = [
         *_celery(),
         "worker",
         "-Q",
-        f"{INTAKE_QUEUE},{UPDATE_QUEUE}",
+        queue,
         "-c",
-        "2",
+        "1",
         "-n",
-        "learner@%h",
+        f"{name}@%h",
         # What workers tell each other by publish and subscribe is of no use here, and a message
         # out of place, as after a restart of Redis, ends a worker that listens.
         "--without-gossip",
@@ -215,7 +228,7 @@ def worker_service(plan: LaunchPlan) -> ServiceSpec:
     ]
     # Fast shutdown: an interrupted tick returns its task and resumes from its checkpoint.
     env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
-    return ServiceSpec("worker", [*argv, "--loglevel", "WARNING"], env, nice=5)
+    return ServiceSpec(name, [*argv, "--loglevel", "WARNING"], env, nice=5)
 
 
 def beat_service(plan: LaunchPlan) -> ServiceSpec:

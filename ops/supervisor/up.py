@@ -1,8 +1,8 @@
 """`burnish up`: starts every service in the foreground, supervises them, stops them in order.
 
 Starting order: Redis (and Kafka), the databases, serving, and once that is ready the learner's
-worker and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
-serving first (it drains), then beat, worker and MLflow, Kafka, Redis last. A child that exits is
+two workers and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
+serving first (it drains), then beat, workers and MLflow, Kafka, Redis last. A child that exits is
 restarted with back-off; one that refuses its settings stops the whole service. A full disk stops
 nothing: what cannot be written is tried again, and children that ended of it start once space is back.
 """
@@ -32,7 +32,7 @@ from burnish.ops.supervisor.space import POLL_S, SpaceWatch, await_space, disk_o
 from rich.console import Console
 
 # Dependencies are stopped last; each tuple is stopped concurrently.
-STOP_ORDER = (("serving",), ("beat", "worker", "mlflow"), ("kafka",), ("redis",))
+STOP_ORDER = (("serving",), ("beat", "intake", "worker", "mlflow"), ("kafka",), ("redis",))
 SETTINGS_EXIT_CODE = 2
 
 

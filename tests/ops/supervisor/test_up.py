@@ -62,7 +62,7 @@ def test_it_says_where_to_look(service: Service):
 
 def test_everything_runs(service: Service):
     service.wait_until(lambda: "beat" in service.children(), 300, "beat was not started")
-    assert {"redis", "serving", "worker", "beat"} <= set(service.children())
+    assert {"redis", "serving", "intake", "worker", "beat"} <= set(service.children())
 
 
 def test_the_readme_example_works_as_written(service: Service, capsys: pytest.CaptureFixture[str]):
