@@ -190,13 +190,15 @@ class KafkaNode:
 
     def _configure(self) -> Path:
         stored = self.data_dir / "ports.json"
-        ports = json.loads(stored.read_text()) if stored.exists() else {}
+        ports = _read_ports(stored)
         self.port = self._requested_port or ports.get("port") or _free_port()
         controller_port = ports.get("controller_port") or _free_port()
         for port in (self.port, controller_port):
             if not _is_free(port):
                 raise KafkaNodeError(f"port {port} on 127.0.0.1 is in use")
-        stored.write_text(json.dumps({"port": self.port, "controller_port": controller_port}))
+        chosen = {"port": self.port, "controller_port": controller_port}
+        if chosen != ports:
+            write_private(stored, json.dumps(chosen).encode())
         config = self.data_dir / "server.properties"
         content = PROPERTIES.format(
             port=self.port,
@@ -244,6 +246,19 @@ class KafkaNode:
             return False
         finally:
             admin.close()
+
+
+def _read_ports(stored: Path) -> dict[str, int]:
+    """What was chosen at the first start; empty before it. Raises KafkaNodeError."""
+    if not stored.exists():
+        return {}
+    try:
+        return json.loads(stored.read_text())
+    except ValueError as error:
+        raise KafkaNodeError(
+            f'{stored} is damaged; write into it {{"port": P, "controller_port": C}} with the'
+            " ports that server.properties beside it names"
+        ) from error
 
 
 def run_kafka(data_dir: Path, port: int) -> int:

@@ -1,5 +1,7 @@
 """The node can be had, or it says in one sentence what is missing."""
 
+import errno
+import os
 import shutil
 import signal
 import socket
@@ -54,6 +56,26 @@ def test_a_changed_pom_means_other_jars(tmp_path: Path, monkeypatch) -> None:
     changed.write_text(kafka_node.POM.read_text() + "\n")
     monkeypatch.setattr(kafka_node, "POM", changed)
     assert kafka_node.cache_folder() != before
+
+
+def test_a_full_disk_leaves_its_ports_as_they_are(tmp_path: Path, monkeypatch) -> None:
+    node = KafkaNode(tmp_path, free_port())
+    node._configure()
+    chosen = (tmp_path / "ports.json").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        KafkaNode(tmp_path, free_port())._configure()
+    assert (tmp_path / "ports.json").read_bytes() == chosen
+
+
+def test_damaged_ports_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("")
+    with pytest.raises(KafkaNodeError, match=r"ports\.json is damaged; write into it"):
+        KafkaNode(tmp_path, free_port())._configure()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch) -> None:
