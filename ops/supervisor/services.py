@@ -202,22 +202,23 @@ def serving_service(plan: LaunchPlan) -> ServiceSpec:
 
 
 def intake_service(plan: LaunchPlan) -> ServiceSpec:
-    return _worker("intake", INTAKE_QUEUE, plan)
+    # Its ticks are short and one at a time: a pool of one process would be back later for nothing.
+    return _worker("intake", INTAKE_QUEUE, plan, ["-P", "solo"])
 
 
 def worker_service(plan: LaunchPlan) -> ServiceSpec:
-    return _worker("worker", UPDATE_QUEUE, plan)
+    # Nicer than all that people wait for: an update uses every core for minutes.
+    return _worker("worker", UPDATE_QUEUE, plan, ["-c", "1"], nice=10)
 
 
-def _worker(name: str, queue: str, plan: LaunchPlan) -> ServiceSpec:
+def _worker(name: str, queue: str, plan: LaunchPlan, pool: list[str], nice: int = 0) -> ServiceSpec:
     """A Celery worker of one queue: long updates, however many are due, do not hold up the intake."""
     argv = [
         *_celery(),
         "worker",
         "-Q",
         queue,
-        "-c",
-        "1",
+        *pool,
         "-n",
         f"{name}@%h",
         # What workers tell each other by publish and subscribe is of no use here, and a message
@@ -228,7 +229,7 @@ def _worker(name: str, queue: str, plan: LaunchPlan) -> ServiceSpec:
     ]
     # Fast shutdown: an interrupted tick returns its task and resumes from its checkpoint.
     env = {**plan.env, "REMAP_SIGTERM": "SIGQUIT"}
-    return ServiceSpec(name, [*argv, "--loglevel", "WARNING"], env, nice=5)
+    return ServiceSpec(name, [*argv, "--loglevel", "WARNING"], env, nice=nice)
 
 
 def beat_service(plan: LaunchPlan) -> ServiceSpec:
