@@ -81,6 +81,10 @@ class UpSettings(BaseSettings):
         default=None, description="experience database (default: SQLite)"
     )
     mlflow_uri: Url | None = Field(default=None, description="MLflow registry (default: SQLite)")
+    standby: bool = Field(
+        default=True,
+        description="keep a second serving process ready to take over (some 300 MB of memory)",
+    )
     mlflow_port: int | None = Field(
         default=None,
         ge=1,

@@ -1,7 +1,8 @@
 """`python -m burnish.serving`: one process, one model, one port.
 
 The port listens before anything heavy is imported, so that clients that arrive during a restart wait
-for some seconds and are answered. Exit code 2 and one line for everything a person can put right: a
+for some seconds and are answered. With `--standby` it is the other way round: everything is imported,
+and the process waits for a line on its standard input before it begins. Exit code 2 and one line for everything a person can put right: a
 setting, the port, keys, the model folder; 1 when a vital part of the process has failed, so that
 whoever started it starts it again.
 """
@@ -13,6 +14,7 @@ import logging
 import os
 import socket
 import sys
+from types import ModuleType
 
 from burnish.feedback.masking import mask_logs, masked
 from burnish.serving.settings import CannotStart, PartFailed, ServingSettings
@@ -47,13 +49,22 @@ def bind(settings: ServingSettings) -> socket.socket:
     return bound
 
 
-def run() -> None:
+def run(standby: bool = False) -> None:
+    if standby:
+        _import_server()
+        if not sys.stdin.readline():  # whoever started it has gone
+            return
     settings = read_settings()
     with bind(settings) as listening:
-        gc.disable()  # a sixth of the time that imports take; `freeze_gc` enables it
-        from burnish.serving import server  # seconds
+        _import_server().run(settings, listening)
 
-        server.run(settings, listening)
+
+def _import_server() -> ModuleType:
+    """Takes seconds."""
+    gc.disable()  # a sixth of the time that imports take; `freeze_gc` enables it
+    from burnish.serving import server
+
+    return server
 
 
 def main() -> int:
@@ -64,7 +75,7 @@ def main() -> int:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        run()
+        run(standby="--standby" in sys.argv[1:])
     except CannotStart as error:
         print(masked(f"burnish: {error}"), file=sys.stderr)
         return 2

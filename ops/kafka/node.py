@@ -159,9 +159,8 @@ class KafkaNode:
                 self._java(libs, "kafka.Kafka", str(config)),
                 stdout=log,
                 stderr=log,
+                # In the parent's process group, with which it is killed where the parent cannot.
                 cwd=self.data_dir,
-                # Ctrl-C in a terminal reaches only the parent, which stops the node.
-                start_new_session=True,
             )
         try:
             self._wait(time.monotonic() + timeout)

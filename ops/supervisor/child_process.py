@@ -1,4 +1,4 @@
-"""One supervised child process: start, exit detection, restart back-off, graceful stop.
+"""One supervised child process: start, standby, exit detection, restart back-off, graceful stop.
 
 Which services there are is defined in services.py; this module knows only processes. Left out: any
 scheduling beyond `nice`, and cgroups.
@@ -22,6 +22,7 @@ from burnish.ops.supervisor import reaper as reaper_script
 
 MAX_BACKOFF_S = 15.0
 STABLE_AFTER_S = 30.0  # a child that ran this long is restarted without delay
+STANDBY_AFTER_S = 10.0  # a child that ran this long gets a standby
 MAX_LOG_BYTES = 20_000_000
 
 
@@ -36,6 +37,7 @@ class ServiceSpec:
     ready_timeout_s: float = 90.0
     stop_timeout_s: float = 20.0  # between SIGTERM and SIGKILL
     nice: int = 0
+    standby_argv: Sequence[str] = ()  # a process that gets ready to take over, and waits for a line
 
 
 class Reaper:
@@ -77,6 +79,7 @@ class ChildProcess:
         self.exit_code: int | None = None
         self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
+        self._standby: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._log_start = 0
         self._stop_requested_at: float | None = None
@@ -93,25 +96,52 @@ class ChildProcess:
 
     def start(self) -> None:
         rotate(self.log_path)
-        argv = list(self.spec.argv)
+        with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
+        self._process = self._take_standby() or self._popen(self.spec.argv, subprocess.DEVNULL)
+        self._started_at = time.monotonic()
+        self._stop_requested_at = None
+        self.exit_code = None
+
+    def _popen(self, argv: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
         if self.spec.nice:
             argv = ["nice", "-n", str(self.spec.nice), *argv]
         with self.log_path.open("ab") as log:
-            self._log_start = log.tell()
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 argv,
                 env={**os.environ, **self.spec.env},
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A process group of its own: Ctrl-C reaches only the supervisor, which stops
                 # services in order.
                 start_new_session=True,
             )
-        self._reaper.add(self._process.pid)
-        self._started_at = time.monotonic()
-        self._stop_requested_at = None
-        self.exit_code = None
+        self._reaper.add(process.pid)
+        return process
+
+    def keep_standby(self) -> None:
+        """See to it that the next start has a process that is ready for it."""
+        if not self.spec.standby_argv or self._process is None:
+            return
+        if self._standby is not None and self._standby.poll() is not None:
+            self._end(self._standby)
+            self._standby = None
+        if self._standby is None and time.monotonic() - self._started_at > STANDBY_AFTER_S:
+            self._standby = self._popen(self.spec.standby_argv, subprocess.PIPE)
+
+    def _take_standby(self) -> subprocess.Popen[bytes] | None:
+        standby, self._standby = self._standby, None
+        if standby is None:
+            return None
+        assert standby.stdin is not None
+        try:
+            with standby.stdin as go:
+                go.write(b"\n")
+        except OSError:  # it has ended
+            self._end(standby)
+            return None
+        return standby
 
     def exited(self) -> bool:
         """True once per exit: when the process has ended since the last call."""
@@ -158,6 +188,9 @@ class ChildProcess:
 
     def stop(self, force: Callable[[], bool] = lambda: False) -> None:
         """SIGTERM, wait until the stop timeout (or until `force()`), then SIGKILL the group."""
+        if self._standby is not None:
+            self._end(self._standby)
+            self._standby = None
         if self._process is None:
             return
         if self._stop_requested_at is None:
@@ -170,11 +203,14 @@ class ChildProcess:
     def _kill_group(self) -> None:
         """Kill what is left of the process group, so that a restart does not conflict with it."""
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._reaper.remove(self._process.pid)
+        self._end(self._process)
         self._process = None
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._reaper.remove(process.pid)
 
     def log_lines(self, count: int = 1) -> str:
         """The last `count` non-empty lines of its log since it was started last."""

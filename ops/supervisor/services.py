@@ -195,6 +195,8 @@ def serving_service(plan: LaunchPlan) -> ServiceSpec:
         "serving",
         argv,
         plan.env,
+        # Importing torch is most of a restart.
+        standby_argv=[*argv, "--standby"] if plan.settings.standby else (),
         ready=lambda: http_ok(f"{plan.url}/readyz"),
         ready_timeout_s=900.0,  # a large model takes minutes to load
         stop_timeout_s=45.0,  # it drains for BURNISH_DRAIN_S and logs what it aborted

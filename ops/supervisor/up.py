@@ -109,6 +109,7 @@ class Supervisor:
                     self._note_exit(child)
                 if child.restart_due():
                     changed |= self._restart(child)
+                self._keep_standby(child)
                 rotate(child.log_path)
             if changed:
                 self._write_run_state()
@@ -123,6 +124,12 @@ class Supervisor:
                 self._print(f"there is space again on the disk of {self.plan.data_dir}")
                 for child in self.children:
                     child.restart_now()
+
+    def _keep_standby(self, child: ChildProcess) -> None:
+        try:
+            child.keep_standby()
+        except OSError as error:  # it goes without
+            self._print(f"[yellow]{child.name} has no standby: {error}[/yellow]")
 
     def _restart(self, child: ChildProcess) -> bool:
         try:
