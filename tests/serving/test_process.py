@@ -54,6 +54,17 @@ def test_a_port_in_use(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         assert "in use" in refusal(capsys)
 
 
+def test_a_standby_ends_with_whoever_started_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "burnish.serving", "--standby"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_an_open_address_without_keys(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from burnish.ops.supervisor import child_process, run_state
 from burnish.ops.supervisor import reaper as reaper_script
-from burnish.ops.supervisor import run_state
 from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -76,6 +76,66 @@ def test_a_killed_child_is_noticed_once_and_restarted_after_its_back_off(tmp_pat
     child.start()
     assert not child.exited()
     child.stop()
+
+
+STANDBY = [
+    sys.executable,
+    "-c",
+    "input(); print('took over', flush=True); import time; time.sleep(60)",
+]
+
+
+@pytest.fixture
+def replaceable(tmp_path, reaper, monkeypatch):
+    monkeypatch.setattr(child_process, "STANDBY_AFTER_S", 0.0)
+    child = ChildProcess(ServiceSpec("twin", SLEEP, standby_argv=STANDBY), tmp_path, reaper)
+    child.start()
+    child.keep_standby()
+    yield child
+    child.stop()
+
+
+def die(child: ChildProcess) -> None:
+    assert child.pid
+    os.kill(child.pid, signal.SIGKILL)
+    assert until(child.exited)
+
+
+def test_a_standby_takes_over_from_a_child_that_died(replaceable: ChildProcess):
+    standby = replaceable._standby
+    assert standby
+    replaceable.keep_standby()
+    assert replaceable._standby is standby
+    die(replaceable)
+    replaceable.start()
+    assert replaceable.pid == standby.pid
+    assert until(lambda: replaceable.log_lines() == "took over")
+    replaceable.keep_standby()
+    assert replaceable._standby
+    assert replaceable._standby.pid != standby.pid
+
+
+def test_a_standby_that_died_is_replaced_and_not_waited_for(replaceable: ChildProcess):
+    first = replaceable._standby
+    assert first
+    first.kill()
+    assert until(lambda: first.poll() is not None)
+    replaceable.keep_standby()
+    assert replaceable._standby
+    assert replaceable._standby.pid != first.pid
+    replaceable._standby.kill()
+    replaceable._standby.wait()
+    die(replaceable)
+    replaceable.start()
+    assert replaceable.pid
+    assert not gone(replaceable.pid)
+
+
+def test_a_standby_ends_with_its_child(replaceable: ChildProcess):
+    standby = replaceable._standby
+    assert standby
+    replaceable.stop()
+    assert gone(standby.pid)
 
 
 def test_back_off_grows_and_is_capped(tmp_path, reaper):
