@@ -14,6 +14,7 @@ import itertools
 import os
 import random
 import signal
+import socket
 import statistics
 import tempfile
 import time
@@ -170,10 +171,24 @@ def works_again(service: RunningService, target: str, killed_at: float) -> bool:
             return _is_connected(service.pid(target), run_state.read(service.data_dir))
         if target == "redis":
             return ready.json()["status"] == "ok"
+        if target == "kafka" and not _answers(run_state.read(service.data_dir)):
+            return False
         ticks = _http.get(f"{service.url}/v1/learner").json()["ticks"]
     except (httpx.HTTPError, ValueError):
         return False
     return any(tick["kind"] == "intake" and tick["at"] > killed_at for tick in ticks)
+
+
+def _answers(state: RunState | None) -> bool:
+    """Whether the embedded Kafka takes connections."""
+    if state is None or state.kafka is None:
+        return False
+    host, _, port = state.kafka.rpartition("@")[2].rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def _is_connected(pid: int, state: RunState | None) -> bool:
