@@ -179,6 +179,7 @@ class EngineCore:
     ) -> None:
         """Append new tokens to a sequence; finish it where it stops, and drop the tokens after that."""
         text, kept, reason = self._detokenize(sequence, tokens)
+        begins = not sequence.tokens
         sequence.tokens += tokens[:kept]
         if reason is None and len(sequence.tokens) >= sequence.max_tokens:
             reason = "length"
@@ -191,6 +192,9 @@ class EngineCore:
             tuple(processed[:kept]),
             (top,) if top else (),
             reason,
+            sequence.detokenizer.stopped_by,
+            sequence.reused if begins else 0,
+            tuple(sequence.scored) if begins else (),
         )
         if reason is None:
             sequence.sink(delta)

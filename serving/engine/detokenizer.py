@@ -116,16 +116,18 @@ class StopStrings:
     def __init__(self, stops: tuple[str, ...]) -> None:
         self.stops = tuple(s for s in stops if s)
         self.held = ""
+        self.met = ""  # the stop string at which the text ended
 
     def push(self, text: str) -> tuple[str, bool]:
         """Text that is final, and whether a stop string was met (the text ends before it)."""
         if not self.stops or not text:
             return text, False
         text = self.held + text
-        found = [at for at in map(text.find, self.stops) if at >= 0]
+        found = [(text.find(stop), stop) for stop in self.stops if stop in text]
         if found:
+            at, self.met = min(found)
             self.held = ""
-            return text[: min(found)], True
+            return text[:at], True
         keep = max(map(lambda stop: _overlap(text, stop), self.stops))
         self.held = text[len(text) - keep :]
         return text[: len(text) - keep], False
@@ -146,6 +148,11 @@ class IncrementalDetokenizer:
     def plain(self) -> bool:
         """Whether there are no stop strings, so that `push_all` may be used."""
         return not self._stops.stops
+
+    @property
+    def stopped_by(self) -> str:
+        """The stop string that was met."""
+        return self._stops.met
 
     def push_all(self, tokens: list[int]) -> str:
         """The text that these tokens make final."""

@@ -1,7 +1,8 @@
 """Which tokens an answer may draw next: thinking within a budget, then a grammar.
 
 An answer that thinks goes through `before` (it may open its thinking, or not), `inside`, `closing`
-(the tokens that end it are forced) and `answer`. A grammar constrains the answer alone.
+(the tokens that end it are forced) and `answer`. A grammar constrains the answer alone; one that
+would be cut by its limit is led to an end that the grammar takes, as late as possible.
 Left out: thinking again later in an answer.
 """
 
@@ -13,6 +14,7 @@ from typing import Protocol
 import torch
 from burnish.serving.engine.types import Thinking
 
+OPENED = 5  # tokens that end what one token of JSON begins, as a rule
 UNBOUNDED = 1 << 40  # draws for which nothing constrains the next token
 
 
@@ -22,6 +24,11 @@ class Grammar(Protocol):
     def allowed(self) -> torch.Tensor: ...
 
     def accept(self, token: int) -> None: ...
+
+    def way_out(self, most: int) -> list[int] | None:
+        """Tokens that end the answer from here, not many more than must be; None if none were found
+        within `most`."""
+        ...
 
 
 class ThinkingBudget:
@@ -46,7 +53,8 @@ class ThinkingBudget:
 
 
 class LogitsProcessor:
-    """Which tokens one answer may draw. `drawn`: those it has already, if it was preempted."""
+    """Which tokens one answer may draw. `drawn`: those it has already, if it was preempted; `limit`:
+    how many it may have in all, by which a grammar is to end, or None."""
 
     def __init__(
         self,
@@ -55,15 +63,20 @@ class LogitsProcessor:
         thinking: Thinking | None,
         grammar: Grammar | None,
         drawn: Sequence[int] = (),
+        limit: int | None = None,
     ) -> None:
         self._vocab = vocab
         self._ends = ends  # bool [V]
         self._thinking = ThinkingBudget(thinking) if thinking is not None else None
         self._grammar = grammar
         self._forced: tuple[int, ...] = ()  # tokens that come next, whatever the model says
+        self._left = self._look_at = 0  # tokens left, and with how many left to look for an end
         for token in drawn:
             self.accept(token)
         self._close_if_spent()
+        if limit is not None and grammar is not None:
+            self._left = self._look_at = limit - len(drawn)
+            self._end_in_time()
 
     @property
     def constrains(self) -> bool:
@@ -98,6 +111,11 @@ class LogitsProcessor:
 
     def accept(self, token: int) -> None:
         """The next token of the answer."""
+        self._left -= 1
+        self._accept(token)
+        self._end_in_time()
+
+    def _accept(self, token: int) -> None:
         if self._forced:
             self._forced = self._forced[1:]
             if self._thinking is not None and self._thinking.stage == "inside":
@@ -115,6 +133,22 @@ class LogitsProcessor:
         elif state.stage == "answer" and before == "before" and self._grammar is not None:
             self._grammar.accept(token)  # no thinking: this was the answer's first token
         self._close_if_spent()
+
+    def _end_in_time(self) -> None:
+        """Force the way out of the grammar once there is little more room than for that. A token may
+        make the way OPENED tokens longer, and that between two looks every time."""
+        state = self._thinking
+        answering = state is None or state.stage == "answer"
+        if not answering or self._forced or not 0 < self._left <= self._look_at:
+            return
+        assert self._grammar is not None
+        way = self._grammar.way_out(self._left)
+        if way is None:
+            self._look_at = self._left - max(1, self._left // 8)
+        elif 1 < len(way) >= self._left - OPENED:  # 1: it may end as it is
+            self._forced = tuple(way)
+        else:
+            self._look_at = self._left - max(1, (self._left - len(way)) // (OPENED + 1))
 
     def _close_if_spent(self) -> None:
         state = self._thinking

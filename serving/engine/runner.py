@@ -11,11 +11,12 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sampler import Sampler, TopLogprobs
-from burnish.serving.engine.scheduler import SchedulerOutput
+from burnish.serving.engine.scheduler import PrefillChunk, SchedulerOutput
 from burnish.serving.engine.sequence import Sequence
 
 # Decode steps taken in one call, as long as they take no longer than this in all.
@@ -59,7 +60,13 @@ class ModelRunner:
         self._drawn[row] = len(sequence.tokens)  # not 0 if it was preempted
         self._max_tokens[row], self._slot[row] = sequence.max_tokens, sequence.slot
         self.sampler.admit(
-            row, sequence.request.params, sequence.seed, sequence.tokens, sequence.grammar
+            row,
+            sequence.request.params,
+            sequence.seed,
+            sequence.tokens,
+            sequence.grammar,
+            sequence.request.prompt_ids,
+            sequence.max_tokens,
         )
 
     @property
@@ -98,8 +105,10 @@ class ModelRunner:
         started = time.perf_counter()
         if scheduled.drafted:
             drawn, top = self._verify_drafts(scheduled, sequences, rows)
+        elif scheduled.scores:
+            drawn, top = self._score_prompts(scheduled)
         else:
-            drawn, top = self._sample(scheduled, rows, np.zeros_like(rows))
+            drawn, top, _ = self._sample(scheduled, rows, np.zeros_like(rows))
         steps = int(drawn.counts.max(initial=1))
         self._measure(scheduled, steps, time.perf_counter() - started)
         self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
@@ -118,14 +127,21 @@ class ModelRunner:
         )
 
     def _sample(
-        self, scheduled: SchedulerOutput, rows: np.ndarray, offsets: np.ndarray
-    ) -> tuple[SamplerOutput, list[TopLogprobs]]:
+        self,
+        scheduled: SchedulerOutput,
+        rows: np.ndarray,
+        offsets: np.ndarray,
+        draws: np.ndarray | None = None,
+    ) -> tuple[SamplerOutput, list[TopLogprobs], torch.Tensor | None]:
         """Run the model and sample after each of its K kept tokens: their `rows` [K], and `offsets` [K]
-        from what each row has drawn so far."""
+        from what each row has drawn so far. Of some only the logits [K, V] are wanted, and nothing is
+        drawn: `draws` bool [K]."""
         special = self.sampler.needs_reference(rows)
+        if draws is not None:
+            special |= ~draws
         steps = 1 if special.any() else scheduled.burst
         counts = self._drawn[rows] + offsets
-        draws = SamplingMetadata(
+        how = SamplingMetadata(
             params=self.sampler.how[rows],
             skip=special,
             num_generated=counts.astype(np.uint64),
@@ -137,13 +153,13 @@ class ModelRunner:
             steps=steps,
         )
         logits, drawn = self.model.step(
-            self._forward_batch(scheduled), self.kv.slots, self.kv.pages, draws
+            self._forward_batch(scheduled), self.kv.slots, self.kv.pages, how
         )
         if drawn is None:
             drawn, special = SamplerOutput.empty(1, len(rows)), np.ones(len(rows), bool)
         top: list[TopLogprobs] = [()] * len(rows)
-        if special.any() and logits is not None:
-            reference = special.nonzero()[0]
+        reference = (special if draws is None else special & draws).nonzero()[0]
+        if len(reference) and logits is not None:
             *found, alternatives = self.sampler.draw(
                 logits[reference], rows[reference], counts[reference]
             )
@@ -152,7 +168,25 @@ class ModelRunner:
             drawn.counts[reference] = 1
             for at, these in zip(reference.tolist(), alternatives, strict=True):
                 top[at] = these
-        return drawn, top
+        return drawn, top, logits
+
+    def _score_prompts(self, scheduled: SchedulerOutput) -> tuple[SamplerOutput, list[TopLogprobs]]:
+        """Run a step that tells some prompts' log-probabilities besides."""
+        pieces = [(s.row, 1, True) for s in scheduled.decode]
+        pieces += [(c.sequence.row, c.kept, c.last) for c in scheduled.prefill]
+        sizes = np.array([size for _, size, _ in pieces])
+        ends = sizes.cumsum()
+        draws = np.zeros(ends[-1], dtype=bool)
+        draws[[end - 1 for end, (_, _, last) in zip(ends, pieces, strict=True) if last]] = True
+        rows = np.array([row for row, _, _ in pieces]).repeat(sizes)
+        flat, top, logits = self._sample(scheduled, rows, np.zeros_like(rows), draws)
+        assert logits is not None
+        for chunk, end in zip(scheduled.prefill, ends[len(scheduled.decode) :], strict=True):
+            if chunk.sequence.scores:
+                _score(chunk, logits[end - chunk.kept : end])
+        tokens, raw, processed = (values[:, draws] for values in flat[:3])
+        drawn = SamplerOutput(tokens, raw, processed, flat.counts[draws])
+        return drawn, [top[at] for at in np.flatnonzero(draws)]
 
     def _verify_drafts(
         self, scheduled: SchedulerOutput, sequences: list[Sequence], rows: np.ndarray
@@ -163,7 +197,7 @@ class ModelRunner:
         sizes = np.array([len(draft) + 1 for draft in drafts])
         firsts = sizes.cumsum() - sizes
         offsets = np.arange(int(sizes.sum())) - firsts.repeat(sizes)
-        flat, top = self._sample(scheduled, rows.repeat(sizes), offsets)
+        flat, top, _ = self._sample(scheduled, rows.repeat(sizes), offsets)
         drawn = SamplerOutput.empty(int(sizes.max()), len(rows))
         tokens = flat.tokens[0].tolist()
         for at, (first, draft) in enumerate(zip(firsts.tolist(), drafts, strict=True)):
@@ -192,9 +226,7 @@ class ModelRunner:
         pieces += [c.sequence.prefill_ids[c.start : c.end] for c in chunks]
         counts = np.array([len(piece) for piece in pieces])
         rows = np.concatenate([rows, np.array([c.sequence.row for c in chunks], np.int64)])
-        kept = np.array(
-            [len(s.draft) + 1 for s in scheduled.decode] + [int(c.last) for c in chunks]
-        )
+        kept = np.array([len(s.draft) + 1 for s in scheduled.decode] + [c.kept for c in chunks])
         ends = counts.cumsum()
         keep = [np.arange(end - n, end) for end, n in zip(ends, kept, strict=True)]
         return ForwardBatch(
@@ -205,3 +237,16 @@ class ModelRunner:
             slots=self._slot[rows],
             keep=np.concatenate(keep),
         )
+
+
+def _score(chunk: PrefillChunk, logits: torch.Tensor) -> None:
+    """Tell the log-probabilities of the prompt's tokens that follow those of a chunk: logits [n, V]."""
+    sequence, wanted = chunk.sequence, chunk.sequence.request.params.prompt_logprobs
+    following = sequence.request.prompt_ids[chunk.start + 1 : chunk.end + 1]
+    logp = logits[: len(following)].float().log_softmax(-1)
+    told = torch.tensor(following, dtype=torch.long, device=logp.device)
+    chosen = logp.gather(1, told[:, None])[:, 0].tolist()
+    best = logp.topk(min(wanted or 0, logp.shape[-1]))
+    tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    for value, (ids, values) in zip(chosen, tops, strict=True):
+        sequence.scored.append((value, tuple(zip(ids, values, strict=True))))

@@ -5,7 +5,7 @@ request draws the same tokens alone and in any batch. The native library draws f
 kernels/cpu/native/sampling.h); here is the reference, which also knows biases, penalties, grammars and
 alternatives.
 
-Order: logit bias and penalties, thinking and grammar, temperature, top-k, top-p, min-p.
+Order: repetition penalty, logit bias, the other penalties, thinking and grammar, temperature, top-k, top-p, min-p.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Sampler:
         self.ends[[token for token in ends if token < vocab]] = True
         self._bias: dict[int, torch.Tensor] = {}  # row -> [V]
         self._counts: dict[int, torch.Tensor] = {}  # row -> [V] tokens drawn so far
+        self._held: dict[int, torch.Tensor] = {}  # row -> bool [V]: tokens of prompt and answer
         self._processors: dict[int, LogitsProcessor] = {}
         self.failures: dict[int, Exception] = {}  # by row, of the last `draw`
 
@@ -80,6 +81,8 @@ class Sampler:
         seed: int,
         drawn: Sequence[int] = (),
         grammar: CompiledGrammar | None = None,
+        prompt: Sequence[int] = (),
+        max_tokens: int | None = None,
     ) -> None:
         """Set up a row for a request that has `drawn` these tokens already. `grammar` is that of the
         parameters."""
@@ -92,17 +95,20 @@ class Sampler:
         self.top_n[row] = params.logprobs
         self.endless[row] = params.ignore_eos
         penalised = bool(params.presence_penalty or params.frequency_penalty)
-        self.shifted[row] = penalised or bool(params.logit_bias)
-        self.stateful[row] = penalised or bool(params.grammar or params.thinking)
+        repeats = params.repetition_penalty != 1
+        self.shifted[row] = penalised or repeats or bool(params.logit_bias)
+        self.stateful[row] = penalised or repeats or bool(params.grammar or params.thinking)
         self._bias.pop(row, None)
         self._counts.pop(row, None)
+        self._held.pop(row, None)
         self._processors.pop(row, None)
         self.failures.pop(row, None)
         if params.grammar or params.thinking:
             matcher = None if grammar is None else grammar.matcher()
             ends = torch.from_numpy(self.ends)
+            limit = max_tokens if params.close_at_limit and not params.ignore_eos else None
             self._processors[row] = LogitsProcessor(
-                self.vocab, ends, params.thinking, matcher, drawn
+                self.vocab, ends, params.thinking, matcher, drawn, limit
             )
         self._update_constraint(row)
         if params.logit_bias:
@@ -114,6 +120,10 @@ class Sampler:
         if penalised:
             counts = torch.bincount(torch.tensor(drawn, dtype=torch.long), minlength=self.vocab)
             self._counts[row] = counts.float().to(self.device)
+        if repeats:
+            held = torch.zeros(self.vocab, dtype=torch.bool)
+            held[torch.tensor([*prompt, *drawn], dtype=torch.long)] = True
+            self._held[row] = held.to(self.device)
 
     def needs_reference(self, rows: np.ndarray) -> np.ndarray:
         """bool [R]: rows that only this reference can draw for."""
@@ -124,6 +134,8 @@ class Sampler:
         for token in tokens:
             if row in self._counts:
                 self._counts[row][token] += 1
+            if row in self._held:
+                self._held[row][token] = True
             if row in self._processors:
                 self._processors[row].accept(token)
         self._update_constraint(row)
@@ -210,6 +222,10 @@ class Sampler:
         """Bias, penalties and logits processor of one row, in place on its logits [V]."""
         params = self.params[row]
         assert params is not None
+        if row in self._held:
+            penalty = min(max(params.repetition_penalty, 1 / STRONGEST), STRONGEST)
+            less = torch.where(logits > 0, logits / penalty, logits * penalty)
+            logits.copy_(torch.where(self._held[row], less, logits))
         if row in self._bias:
             logits += self._bias[row]
         if row in self._counts:

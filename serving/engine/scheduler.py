@@ -24,6 +24,7 @@ from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.sequence import Sequence
 
 OUTPUT_COST = 2  # of a drawn token, in prompt tokens
+SCORED_TOKENS = 128  # of a prompt whose log-probabilities are wanted, in one step
 FIRST_COME_EVERY = 4  # steps that compute prompts
 
 
@@ -38,6 +39,11 @@ class PrefillChunk:
     @property
     def last(self) -> bool:
         return self.end == len(self.sequence.prefill_ids)
+
+    @property
+    def kept(self) -> int:
+        """How many of its tokens, the last ones, need logits."""
+        return self.end - self.start if self.sequence.scores else int(self.last)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,11 @@ class SchedulerOutput:
     def drafted(self) -> int:
         """How many draft tokens the step verifies."""
         return sum(len(sequence.draft) for sequence in self.decode)
+
+    @property
+    def scores(self) -> bool:
+        """Whether the log-probabilities of a prompt are wanted."""
+        return any(chunk.sequence.scores for chunk in self.prefill)
 
     @property
     def sequences(self) -> Iterator[Sequence]:
@@ -180,13 +191,17 @@ class Scheduler:
         sequence.keys = self.kv.keys(
             sequence.prefill_ids[:-1], sequence.weights_id, sequence.request.tenant
         )
-        sequence.computed = 0
+        sequence.computed = sequence.reused = 0
+        sequence.scored = []
         self._served[sequence.request.tenant] += len(sequence.prefill_ids)
 
     def schedule(self, burst: int = 1, beside: int | None = None) -> SchedulerOutput:
         """The next step: every decoding sequence, and prefill up to the token budget, which is `beside`
         where sequences decode. A step with drafts is no burst."""
         prefill = self._prefill_chunks(beside)
+        if any(chunk.sequence.scores for chunk in prefill):
+            for sequence in self.running:
+                sequence.draft = []
         if prefill or self._queues:
             burst = 1
         if any(sequence.draft for sequence in self.running):
@@ -215,7 +230,8 @@ class Scheduler:
             done = sequence.computed // size
             if sequence.keys[done : done + 1] and sequence.keys[done] in in_progress:
                 continue  # another sequence is computing this block
-            end = min(len(sequence.prefill_ids), sequence.computed + budget)
+            most = min(budget, SCORED_TOKENS) if sequence.scores else budget
+            end = min(len(sequence.prefill_ids), sequence.computed + most)
             in_progress.update(sequence.keys[done : end // size])
             chunks.append(PrefillChunk(sequence, sequence.computed, end))
             budget -= end - sequence.computed
@@ -235,6 +251,8 @@ class Scheduler:
     def _reuse_prefix(self, sequence: Sequence) -> None:
         """Share the cached blocks of a prompt's prefix instead of computing them."""
         size = self.kv.block_size
+        if sequence.scores:
+            return  # what is not computed has no logits
         while sequence.computed % size == 0 and sequence.computed // size < len(sequence.keys):
             at = sequence.computed // size
             block = self.kv.pool.acquire_cached(sequence.keys[at])
@@ -244,6 +262,7 @@ class Scheduler:
             sequence.blocks[at] = block
             self.kv.map_blocks(sequence.row, [block], at)
             sequence.computed += size
+            sequence.reused += size
             self.reused += size
 
     def _allocate_decode(self, burst: int) -> list[Sequence]:

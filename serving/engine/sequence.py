@@ -9,7 +9,7 @@ from burnish.serving.engine.detokenizer import IncrementalDetokenizer
 from burnish.serving.engine.grammars import CompiledGrammar
 from burnish.serving.engine.ngram_drafter import NgramDrafter
 from burnish.serving.engine.paged_kv import Key
-from burnish.serving.engine.types import Delta, Request
+from burnish.serving.engine.types import Delta, Request, ScoredToken
 
 Sink = Callable[[Delta | Exception], None]
 
@@ -29,6 +29,8 @@ class Sequence:
     grammar: CompiledGrammar | None = None  # that of the request
     tokens: list[int] = field(default_factory=list)  # drawn so far
     computed: int = 0  # tokens whose keys and values are in the cache
+    scored: list[ScoredToken] = field(default_factory=list)  # of the prompt, if asked for
+    reused: int = 0  # of these, how many were there before
     prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
     drafter: NgramDrafter = field(default_factory=NgramDrafter)
     draft: list[int] = field(default_factory=list)  # proposed for the next step
@@ -42,6 +44,11 @@ class Sequence:
     @property
     def prefilled(self) -> bool:
         return self.computed >= len(self.prefill_ids)
+
+    @property
+    def scores(self) -> bool:
+        """Whether the prompt's log-probabilities are wanted, and not told yet."""
+        return self.request.params.prompt_logprobs is not None and not self.tokens
 
     @property
     def unprefilled(self) -> int:

@@ -36,6 +36,7 @@ from burnish.serving.engine.types import (
     PromptTooLong,
     QueueFull,
     Request,
+    ScoredToken,
     UnknownAdapter,
     Unsupported,
 )
@@ -164,6 +165,7 @@ class StubEngine:
         params = request.params
         limit = min(params.max_tokens, self.max_model_len - len(request.prompt_ids))
         detokenizer = IncrementalDetokenizer(self._vocabulary, params.stop)
+        prompt = _scored(request)
         pending = next(tokens, None)
         if pending is None:
             yield Delta("", finish_reason="stop")
@@ -180,7 +182,16 @@ class StubEngine:
                 reason = "length" if count == limit and next(tokens, None) else "stop"
                 text += detokenizer.flush()
             shown = (top,) if params.logprobs else ()
-            yield Delta(text, (token,), (raw,), (processed,), shown, reason)
+            yield Delta(
+                text,
+                (token,),
+                (raw,),
+                (processed,),
+                shown,
+                reason,
+                detokenizer.stopped_by,
+                prompt=prompt if count == 1 else (),
+            )
 
     def _given(self, request: Request) -> Iterator[Token]:
         """The reply's bytes. A lower temperature makes each likelier, as it would with a model."""
@@ -201,7 +212,7 @@ class StubEngine:
             raise Unsupported("grammar", "a stub without a reply does not follow grammars")
         sampler = Sampler(1, VOCAB, frozenset(), torch.device("cpu"))
         seed = len(self.requests) if params.seed is None else params.seed
-        sampler.admit(0, params, seed)
+        sampler.admit(0, params, seed, prompt=request.prompt_ids)
         weights = 0 if request.adapter is None else self._digests[request.adapter]
         return self._draw(sampler, weights, list(request.prompt_ids))
 
@@ -267,3 +278,15 @@ class StubEngine:
             preempted_total=0,
             adapters=self.adapters,
         )
+
+
+def _scored(request: Request) -> tuple[ScoredToken, ...]:
+    """The prompt's tokens, all as likely as those of a given reply."""
+    wanted = request.params.prompt_logprobs
+    if wanted is None:
+        return ()
+    others = range(wanted)
+    return tuple(
+        (LOGPROB, tuple(((token + i) % VOCAB, LOGPROB - i) for i in others))
+        for token in request.prompt_ids[1:]
+    )

@@ -110,11 +110,14 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: int = 0  # how many alternatives to report per token
     logprobs_mode: Literal["raw", "processed"] = "raw"  # of which distribution they are
+    prompt_logprobs: int | None = None  # of the prompt's tokens too, each with so many alternatives
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # divides what prompt and answer hold (Keskar et al., CTRL)
     ignore_eos: bool = False
     grammar: str = ""  # llguidance's; the answer keeps to it (see grammars.py)
+    close_at_limit: bool = True  # lead a grammar to an end where the limit would cut it
     thinking: Thinking | None = None  # before the answer; a grammar begins where it ends
 
     def __post_init__(self) -> None:
@@ -125,6 +128,8 @@ class SamplingParams:
             raise ValueError("logit_bias must be finite numbers")
         if self.temperature < 0:
             raise ValueError("temperature must be at least 0")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise ValueError("repetition_penalty must be above 0")
         if not 0 < self.top_p <= 1:
             raise ValueError("top_p must be in (0, 1]")
         if not 0 <= self.min_p <= 1:
@@ -135,6 +140,8 @@ class SamplingParams:
             raise ValueError("max_tokens must be at least 1")
         if not 0 <= self.logprobs <= 20:
             raise ValueError("logprobs must be in 0..20")
+        if self.prompt_logprobs is not None and not 0 <= self.prompt_logprobs <= 20:
+            raise ValueError("prompt_logprobs must be in 0..20")
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,10 @@ class Request:
     priority: int = 0  # higher goes first
     tenant: str = ""  # the engine is fair among tenants
     deadline_s: float | None = None  # seconds from submission; then finish_reason "deadline"
+
+
+ScoredToken = tuple[float, tuple[tuple[int, float], ...]]
+"""A token's log-probability under the raw softmax, and the best alternatives, itself among them or not."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +180,9 @@ class Delta:
     processed_logprobs: tuple[float, ...] = ()
     top: tuple[tuple[tuple[int, float], ...], ...] = ()
     finish_reason: str | None = None  # "stop", "length", "cancelled", "deadline"
+    stopped_by: str = ""  # the stop string that was met
+    cached_tokens: int = 0  # of the prompt, found in the cache; the first delta tells
+    prompt: tuple[ScoredToken, ...] = ()  # its tokens from the second on; the first delta tells
 
     @classmethod
     def join(cls, deltas: Sequence[Delta]) -> Delta:
@@ -182,6 +196,9 @@ class Delta:
             processed_logprobs=tuple(x for d in deltas for x in d.processed_logprobs),
             top=tuple(x for d in deltas for x in d.top),
             finish_reason=deltas[-1].finish_reason,
+            stopped_by=deltas[-1].stopped_by,
+            cached_tokens=sum(d.cached_tokens for d in deltas),
+            prompt=tuple(scored for d in deltas for scored in d.prompt),
         )
 
 
@@ -195,6 +212,9 @@ class Completion:
     processed_logprobs: tuple[float, ...]
     top: tuple[tuple[tuple[int, float], ...], ...]
     finish_reason: str
+    stopped_by: str = ""
+    cached_tokens: int = 0
+    prompt: tuple[ScoredToken, ...] = ()
 
     @classmethod
     def join(cls, deltas: Sequence[Delta]) -> Completion:

@@ -50,7 +50,7 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
         "seed": (seed + 2**63) % 2**64 - 2**63,
         "presence_penalty": params.presence_penalty,
         "frequency_penalty": params.frequency_penalty,
-        "repetition_penalty": 1.0,  # whatever the model's generation config says
+        "repetition_penalty": params.repetition_penalty,  # whatever the model's own config says
         "logprobs": params.logprobs,
         "ignore_eos": params.ignore_eos,
         "return_token_ids": True,
@@ -59,6 +59,8 @@ def completion_body(request: Request, max_model_len: int) -> dict[str, Any]:
     }
     if params.logprobs and params.logprobs_mode != "raw":
         raise Unsupported("logprobs_mode", "a vLLM server has one for all, its --logprobs-mode")
+    if params.prompt_logprobs is not None:
+        raise Unsupported("echo", "log-probabilities of prompts are not asked of a vLLM server")
     if params.thinking is not None and params.thinking.budget is not None:
         body["thinking_token_budget"] = params.thinking.budget
     if params.stop:
@@ -106,6 +108,7 @@ def delta_of(
         _processed(params, logprobs),
         tuple(_top(one, params.logprobs) for one in tops) if params.logprobs else (),
         reason,
+        detokenizer.stopped_by,
     )
 
 
@@ -132,6 +135,7 @@ def _processed(params: SamplingParams, raw: tuple[float, ...]) -> tuple[float, .
         or params.logit_bias
         or params.presence_penalty
         or params.frequency_penalty
+        or params.repetition_penalty != 1
         or params.grammar
         or params.thinking
     )

@@ -1,9 +1,18 @@
 """What a request gets does not depend on who shares its steps, and is what the model says."""
 
+import numpy as np
 import pytest
 import torch
-from burnish.serving.engine import Completion, Delta, LocalEngine, PromptTooLong, UnknownAdapter
+from burnish.serving.engine import (
+    Completion,
+    Delta,
+    LocalEngine,
+    PromptTooLong,
+    SamplingParams,
+    UnknownAdapter,
+)
 from burnish.serving.engine.detokenizer import StopStrings, Vocabulary
+from burnish.serving.engine.sampler import Sampler
 
 from .conftest import Ask, random_adapter
 
@@ -186,3 +195,72 @@ def test_deltas_join_into_a_completion() -> None:
     )
     with pytest.raises(ValueError, match="finish"):
         Completion.join(deltas[:1])
+
+
+def test_what_was_said_is_less_likely_to_be_said_again(engine: LocalEngine, ask: Ask) -> None:
+    plain, penalised = engine.generate_batch(
+        [
+            ask(1, temperature=0.0, max_tokens=40),
+            ask(1, temperature=0.0, max_tokens=40, repetition_penalty=4.0),
+        ]
+    )
+    held = set(ask(1).prompt_ids)
+
+    def repeats(tokens: tuple[int, ...]) -> int:
+        return sum(token in held or token in tokens[:at] for at, token in enumerate(tokens))
+
+    assert repeats(penalised.token_ids) < repeats(plain.token_ids)
+
+
+def test_a_repetition_penalty_divides_what_is_above_zero_and_multiplies_the_rest() -> None:
+    sampler = Sampler(1, 4, frozenset(), torch.device("cpu"))
+    params = SamplingParams(repetition_penalty=2.0, logprobs=4, logprobs_mode="processed")
+    sampler.admit(0, params, 1, drawn=[1], prompt=[0])
+    logits = torch.tensor([[2.0, -2.0, 1.0, -1.0]])
+    *_, (top,) = sampler.draw(logits, np.array([0]), np.array([1]))
+    wanted = torch.tensor([1.0, -4.0, 1.0, -1.0]).log_softmax(-1)
+    assert dict(top) == pytest.approx(dict(enumerate(wanted.tolist())))
+
+
+def test_the_first_delta_tells_what_of_the_prompt_was_cached(loaded, ask: Ask) -> None:
+    engine = LocalEngine(loaded, max_running=2, block_size=16)
+    first, again = (engine.generate_batch([ask(1, length=40)])[0] for _ in range(2))
+    assert (first.cached_tokens, again.cached_tokens) == (0, 32)
+    assert again.token_ids == first.token_ids
+
+
+def test_the_stop_string_that_was_met_is_told() -> None:
+    stops = StopStrings(("xyz", "END"))
+    assert [stops.push(text) for text in ("a E", "ND")] == [("a ", False), ("", True)]
+    assert stops.met == "END"
+
+
+def test_a_prompts_log_probabilities_are_the_models(engine: LocalEngine, ask: Ask) -> None:
+    asked = ask(3, length=40, prompt_logprobs=3, temperature=0.0, max_tokens=4)
+    told, *others = engine.generate_batch([asked, ask(1), ask(2, length=30, temperature=0.0)])
+    prompt = torch.tensor([asked.prompt_ids])
+    wanted = engine.model.forward(prompt).float().log_softmax(-1)[0]
+    assert len(told.prompt) == 39
+    for place, (logprob, top) in enumerate(told.prompt):
+        assert logprob == pytest.approx(wanted[place, asked.prompt_ids[place + 1]].item(), abs=0.02)
+        assert [value for _, value in top] == sorted((v for _, v in top), reverse=True)
+        best = wanted[place].topk(3)
+        assert [v for _, v in top] == pytest.approx(best.values.tolist(), abs=0.02)
+    plain, *alone = engine.generate_batch(
+        [
+            ask(3, length=40, temperature=0.0, max_tokens=4),
+            ask(1),
+            ask(2, length=30, temperature=0.0),
+        ]
+    )
+    assert told.token_ids == plain.token_ids
+    assert [c.token_ids for c in others] == [c.token_ids for c in alone]
+
+
+def test_a_cached_prompt_is_scored_anew_and_in_chunks(loaded, ask: Ask) -> None:
+    engine = LocalEngine(loaded, max_running=2, block_size=16, prefill_tokens=16)
+    asked = ask(3, length=60, prompt_logprobs=0, max_tokens=2)
+    first, again = (engine.generate_batch([asked])[0] for _ in range(2))
+    assert len(first.prompt) == len(again.prompt) == 59
+    assert [p for p, _ in first.prompt] == pytest.approx([p for p, _ in again.prompt])
+    assert again.cached_tokens == 0

@@ -33,6 +33,40 @@ def test_json_is_spaced_as_models_write_it(engine: LocalEngine, ask: Ask) -> Non
     assert answer.text == json.dumps(json.loads(answer.text))
 
 
+NESTED = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "size": {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]},
+        "kind": {"enum": ["a", "b"]},
+    },
+    "required": ["name", "tags", "size", "kind"],
+}
+
+
+@pytest.mark.parametrize("limit", [60, 70, 90, 200])
+def test_json_ends_by_its_limit(engine: LocalEngine, ask: Ask, limit: int) -> None:
+    grammar = json_grammar(NESTED)
+    options: Any = {"max_tokens": limit, "grammar": grammar, "ignore_eos": False}
+    answers = engine.generate_batch([ask(i, **options) for i in range(8)])
+    for answer in answers:
+        assert set(json.loads(answer.text)) >= set(NESTED["required"]), answer.text
+        assert answer.finish_reason == "stop"
+    cut = engine.generate_batch([ask(i, **options, close_at_limit=False) for i in range(8)])
+    assert any(answer.finish_reason == "length" for answer in cut)
+    for closed, whole in zip(answers, cut, strict=True):  # the model's own, as long as may be
+        same = sum(a == b for a, b in zip(closed.token_ids, whole.token_ids, strict=False))
+        assert same >= min(len(whole.token_ids), limit - 60)
+
+
+def test_text_that_may_end_anywhere_is_cut_by_its_limit(engine: LocalEngine, ask: Ask) -> None:
+    grammar = "start: /(.|\\n)*/"
+    options: Any = {"max_tokens": 12, "grammar": grammar, "ignore_eos": False}
+    for answer in engine.generate_batch([ask(i, **options) for i in range(4)]):
+        assert answer.finish_reason == "length" or len(answer.token_ids) < 12
+
+
 def test_neighbours_draw_what_they_would_have_drawn(engine: LocalEngine, ask: Ask) -> None:
     alone = engine.generate_batch([ask(1), ask(2)])
     held = ask(3, grammar=LARK, ignore_eos=False)

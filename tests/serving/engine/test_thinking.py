@@ -123,6 +123,9 @@ class Digits:
     def accept(self, token: int) -> None:
         assert token in (1, 2)
 
+    def way_out(self, most: int) -> list[int] | None:
+        return None
+
 
 @given(
     choices=st.lists(st.integers(0, 7), max_size=30),

@@ -53,7 +53,7 @@ class Completion(Edge):
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)]
     presence_penalty: float
     frequency_penalty: float
-    repetition_penalty: Annotated[float, Field(ge=1, le=1)]
+    repetition_penalty: Annotated[float, Field(gt=0)]
     logprobs: Annotated[int, Field(ge=0, le=20)]
     ignore_eos: bool
     return_token_ids: Literal[True]
@@ -158,6 +158,7 @@ def _request(body: Completion) -> Request:
         logit_bias={int(token): value for token, value in body.logit_bias.items()},
         presence_penalty=body.presence_penalty,
         frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
         ignore_eos=body.ignore_eos,
         grammar=grammar,
     )
