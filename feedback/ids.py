@@ -1,9 +1,10 @@
 """Interaction ids that prove by themselves which tenant they were given to.
 
-    chatcmpl-<24 base32 characters: 120 random bits><2 hex digits: the number of choices>
+    <prefix><24 base32 characters: 120 random bits><2 hex digits: the number of choices>
         -<16 base32 characters: 80 bits of HMAC-SHA256>
 
-Older ids do not tell the number of choices. Feedback may come days later and to another process than the one that answered. Checking the
+The prefix is that of the API which gave the answer. Older ids do not tell the number of choices.
+Feedback may come days later and to another process than the one that answered. Checking the
 signature needs no look-up, so a judgement is refused or accepted before anything is stored.
 """
 
@@ -13,32 +14,44 @@ from pathlib import Path
 
 from burnish.feedback.keyring import Keyring, KeyringFile
 
-PREFIX = "chatcmpl-"
+CHAT, RESPONSE, MESSAGE = PREFIXES = ("chatcmpl-", "resp_", "msg_")
 _RANDOM_BYTES, _SIGNATURE_BYTES = 15, 10
-_LENGTH = len(PREFIX) + 24 + 1 + 16
+_LENGTH = 24 + 1 + 16
 
 
-def new_interaction_id(keyring: Keyring, tenant: str, choices: int = 1) -> str:
+def new_interaction_id(
+    keyring: Keyring, tenant: str, choices: int = 1, *, prefix: str = CHAT
+) -> str:
     body = f"{_base32(secrets.token_bytes(_RANDOM_BYTES))}{choices:02x}"
-    return f"{PREFIX}{body}-{_base32(keyring.sign(_message(tenant, body))[:_SIGNATURE_BYTES])}"
+    signature = keyring.sign(_message(tenant, prefix, body))[:_SIGNATURE_BYTES]
+    return f"{prefix}{body}-{_base32(signature)}"
 
 
 def check_interaction_id(keyring: Keyring, tenant: str, interaction_id: str) -> bool:
     """Whether we gave this id to this tenant. False, never an error, for anything else."""
-    if len(interaction_id) not in (_LENGTH, _LENGTH + 2) or not interaction_id.startswith(PREFIX):
+    stem = stem_of(interaction_id)
+    prefix = interaction_id[: len(interaction_id) - len(stem)]
+    if len(stem) not in (_LENGTH, _LENGTH + 2) or not prefix:
         return False
-    body, _, encoded = interaction_id[len(PREFIX) :].partition("-")
+    body, _, encoded = stem.partition("-")
     try:
         signature = base64.b32decode(encoded.upper())
     except ValueError:
         return False
     # Base32 has several spellings of the same bytes; ours is one of them.
-    return _base32(signature) == encoded and keyring.verifies(_message(tenant, body), signature)
+    told = _message(tenant, prefix, body)
+    return _base32(signature) == encoded and keyring.verifies(told, signature)
+
+
+def stem_of(interaction_id: str) -> str:
+    """The id without its prefix; all of it if it has none of ours."""
+    known = next((prefix for prefix in PREFIXES if interaction_id.startswith(prefix)), "")
+    return interaction_id.removeprefix(known)
 
 
 def choices_of(interaction_id: str) -> int | None:
     """How many answers a checked id was given to; None for one that does not tell."""
-    told = interaction_id[len(PREFIX) :].partition("-")[0][24:]
+    told = stem_of(interaction_id).partition("-")[0][24:]
     return int(told, 16) if told else None
 
 
@@ -47,10 +60,11 @@ def id_keyring(data_dir: Path) -> KeyringFile:
     return KeyringFile(Path(data_dir) / "secret", "BURNISH_SECRET")
 
 
-def _message(tenant: str, body: str) -> bytes:
-    return b"\0".join(
-        [b"burnish interaction", tenant.encode(), body.encode("utf-8", "surrogatepass")]
-    )
+def _message(tenant: str, prefix: str, body: str) -> bytes:
+    """What is signed. Ids of chats were signed without their prefix before there were others."""
+    other = [] if prefix == CHAT else [prefix.encode()]
+    text = body.encode("utf-8", "surrogatepass")
+    return b"\0".join([b"burnish interaction", tenant.encode(), text, *other])
 
 
 def _base32(raw: bytes) -> str:

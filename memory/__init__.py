@@ -16,6 +16,7 @@ from burnish.memory.errors import (
     StaleRecord,
     StoreError,
     TooLarge,
+    TurnNotFound,
     UnknownPlan,
     UnknownPolicy,
 )
@@ -29,6 +30,7 @@ from burnish.memory.sessions.changes import DELETION_GRACE
 from burnish.memory.sessions.steps import Step
 from burnish.memory.sessions.units import Unit
 from burnish.memory.store import MemoryStore, connect
+from burnish.memory.turns import Turn, Turns, after
 from burnish.memory.views.shorten import clear, shorten
 from burnish.memory.views.view import ContextView, ViewMessage
 
@@ -57,10 +59,14 @@ __all__ = [
     "Step",
     "StoreError",
     "TooLarge",
+    "Turn",
+    "TurnNotFound",
+    "Turns",
     "Unit",
     "UnknownPlan",
     "UnknownPolicy",
     "ViewMessage",
+    "after",
     "clear",
     "connect",
     "export_user",

@@ -13,6 +13,7 @@ StoreError
 |-- PolicyFailed                   a part of the served model that a policy needs did not answer
 |-- SessionNotFound (LookupError)
 |-- RecordNotFound (LookupError)
+|-- TurnNotFound (LookupError)
 `-- Forgotten (LookupError)       erased on request; it does not come back
 """
 
@@ -85,6 +86,10 @@ class SessionNotFound(StoreError, LookupError):
 
 class RecordNotFound(StoreError, LookupError):
     """No such record."""
+
+
+class TurnNotFound(StoreError, LookupError):
+    """No such turn, or not any more."""
 
 
 class Forgotten(StoreError, LookupError):

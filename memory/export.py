@@ -1,10 +1,11 @@
-"""Data export of one end user: records, files, sessions and their steps.
+"""Data export of one end user: records, files, turns, sessions and their steps.
 
 It covers what `MemoryStore.forget_user` erases. Left out:
 what is derived and rebuilt from it (indexes, vectors, summaries), and steps already deleted.
 """
 
 from collections.abc import AsyncGenerator
+from dataclasses import asdict
 from typing import Any
 
 from burnish.memory.errors import Forgotten, SessionNotFound
@@ -17,12 +18,14 @@ PAGE = 200
 async def export_user(
     store: MemoryStore, tenant: str, user: str
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """One object at a time, each with its `type`: record, file, session or step."""
+    """One object at a time, each with its `type`: record, file, turn, session or step."""
     everything = RecordFilter(user=user, include_superseded=True, include_expired=True)
     async for record, _ in store.records.scan(tenant, everything):
         yield {"type": "record", **record}
     for path, content in sorted((await store.files.all(tenant, user)).items()):
         yield {"type": "file", "path": path, "content": content}
+    for turn in await store.turns.of_user(tenant, user):
+        yield {"type": "turn", **asdict(turn)}
     for session in await store.sessions_of(tenant, user):
         try:
             yield {"type": "session", **await store.stats(tenant, session)}

@@ -3,7 +3,8 @@
 Sessions are append-only streams; one script call per append makes steps idempotent,
 counts them and indexes them for BM25. `context` builds the view, `search` finds steps,
 `forget` erases. `.compaction` decides what the view of a long session shows, `.changes`
-holds pins, deletions and undo, `.records` the facts that outlive a session.
+holds pins, deletions and undo, `.records` the facts that outlive a session, `.turns` what the
+Responses API goes on from.
 """
 
 import time
@@ -33,6 +34,7 @@ from burnish.memory.sessions.snapshot import (
     snapshot_at,
 )
 from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.turns import DAYS, Turns
 from burnish.memory.views.default_view import default_view
 from burnish.memory.views.view import ContextView
 from redis.asyncio import Redis
@@ -49,7 +51,7 @@ class MemoryStore:
     """Counts with the model's own tokenizer; `overhead` is what framing adds per message.
 
     `policies`, `summarise` and `ask` bring what needs the served model; the rest works without.
-    A policy may take `policy_seconds`; `background_policy` is the one `.background` compacts with.
+    A policy may take `policy_seconds`, turns are kept for `turn_days`; `background_policy` is the one `.background` compacts with.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class MemoryStore:
         ask: JsonGenerator | None = None,
         background_policy: str = "bm25",
         policy_seconds: float = 20.0,
+        turn_days: float = DAYS,
     ) -> None:
         if not redis.get_encoder().decode_responses:
             raise ValueError("memory needs decode_responses=True: use burnish.memory.connect(url)")
@@ -76,6 +79,7 @@ class MemoryStore:
         )
         self.records = Records(redis, clock)
         self.files = Files(redis)
+        self.turns = Turns(redis, turn_days)
         self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
         self.compaction = SessionCompaction(redis, self._scripts, self._runner, self._price, clock)
@@ -225,6 +229,7 @@ class MemoryStore:
             erased = await self._scripts.forget_session(keys=keys.fixed, args=[keys.postings, now])
             if erased < 0:
                 raise refusal("unknown", "", session)
+            await self.turns.forget(tenant, session=session)
             return erased
         doomed = [parse_cursor(cursor) for cursor in cursors]
         if not doomed:
@@ -234,6 +239,7 @@ class MemoryStore:
         )
         if reply[0] != "ok":
             raise refusal(reply[0], reply[1], session)
+        await self.turns.forget(tenant, session=session)  # one of them may hold what the steps said
         return reply[1]
 
     async def forget_user(self, tenant: str, user: str) -> dict[str, int]:
@@ -249,9 +255,11 @@ class MemoryStore:
             )
             erased += max(gone, 0)
             records += await self.records.forget_session(tenant, session)
+            await self.turns.forget(tenant, session=session)
             await self._redis.srem(owned, session)
         records += await self.records.forget_user(tenant, user)
         files = await self.files.forget_user(tenant, user)
+        await self.turns.forget(tenant, user=user)
         return {"sessions": len(sessions), "steps": erased, "records": records, "files": files}
 
     async def sessions_of(self, tenant: str, user: str) -> list[str]:

@@ -136,6 +136,13 @@ class TenantKeys:
         """The memory tool's files of an end user: one hash, path -> content."""
         return f"{self.base}files:{_name(user)}"
 
+    def turn(self, turn: str) -> str:
+        return f"{self.base}turn:{_name(turn)}"
+
+    def turns_of(self, owner: str) -> str:
+        """The turns of an end user (`user:...`) or in a session (`session:...`), to erase them by."""
+        return f"{self.base}turns:{_name(owner)}"
+
     @property
     def records(self) -> str:
         """Prefix of all that belongs to records; one row is `r:<number>` below it."""
