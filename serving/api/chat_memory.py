@@ -54,7 +54,7 @@ async def recall(
     query = next(
         (text_of(m.get("content")) for m in reversed(messages) if m["role"] == "user"), None
     )
-    with _as_api_errors():
+    with as_api_errors():
         view = await _view(store, tenant, session, query or None, budget, max_budget)
     sent = Counter(_identity(message) for message in messages)
     added: list[Message] = []
@@ -86,11 +86,11 @@ async def adopt(
     said = messages[: _after_last_answer(messages)]
     ids = _prefix_ids(said)
     events = [
-        _event(message) | {"id": ids[place]}
+        event_of(message) | {"id": ids[place]}
         for place, message in enumerate(said)
         if message["role"] not in _SYSTEM
     ]
-    with _as_api_errors():
+    with as_api_errors():
         if not await store.steps(tenant, session):
             for start in range(0, len(events), MAX_BATCH):
                 batch = events[start : start + MAX_BATCH]
@@ -104,7 +104,7 @@ async def sends_all(
     sent = sum(m["role"] not in _SYSTEM for m in messages[: _after_last_answer(messages)])
     if not sent:
         return False
-    with _as_api_errors():
+    with as_api_errors():
         return await store.steps(tenant, session) == sent
 
 
@@ -135,9 +135,9 @@ async def remember(
     events: list[Message] = []
     for place in range(start, len(messages)):
         if messages[place]["role"] not in _SYSTEM:
-            event = _event(messages[place])
+            event = event_of(messages[place])
             events.append(event | {"id": ids[place]} if ids else event)
-    events.append({**_event(answer), "id": answer_id})
+    events.append({**event_of(answer), "id": answer_id})
     await store.append(tenant, session, events, user=user)
 
 
@@ -146,7 +146,8 @@ def _after_last_answer(messages: Sequence[Message]) -> int:
     return max((i + 1 for i, m in enumerate(messages) if m["role"] == "assistant"), default=0)
 
 
-def _event(message: Message) -> Message:
+def event_of(message: Message) -> Message:
+    """What memory takes of a message; what was thought belongs to the answer it led to."""
     event = {"role": message["role"], "content": text_of(message.get("content"))}
     kept = ("name", "tool_calls", "tool_call_id")
     return event | {key: message[key] for key in kept if message.get(key)}
@@ -174,9 +175,8 @@ def _prefix_ids(messages: Sequence[Message]) -> list[str]:
 
 
 @contextmanager
-def _as_api_errors() -> Iterator[None]:
+def as_api_errors(param: str = "session_id") -> Iterator[None]:
     """Memory's errors as ApiErrors."""
-    param = "session_id"
     try:
         yield
     except RedisError as error:

@@ -1,13 +1,15 @@
-"""Errors for clients: one exception, OpenAI's error body.
+"""Errors for clients: one exception, told as the API that was asked tells errors.
 
-Every 4xx and 5xx of the service has the shape `{"error": {message, type, param, code}}`,
-so that OpenAI's own clients raise their own exceptions for it. Left out: wording per route;
+Every 4xx and 5xx of the service has the shape `{"error": {message, type, param, code}}`, so that
+OpenAI's own clients raise their own exceptions for it, and below /v1/messages Anthropic's. Left out: wording per route;
 the caller says what is wrong and what to do about it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from burnish.feedback.disk import RETRY_AFTER_S
@@ -16,6 +18,31 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+_FIELD = re.compile(r"(\w*)(.*)", re.DOTALL)
+# Pydantic's complaints about a value's kind, whatever it says, as the kind that was expected.
+_KINDS = {
+    "bool_parsing": "a boolean",
+    "bool_type": "a boolean",
+    "dict_type": "an object",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "string_type": "a string",
+}
+MESSAGES = "/v1/messages"  # Anthropic's API, whose errors have its own shape
+_MESSAGE_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -38,15 +65,37 @@ class ApiError(Exception):
         self.param = param
         self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
-    def body(self) -> dict[str, Any]:
-        kind = _TYPES.get(
-            self.status, "invalid_request_error" if self.status < 500 else "api_error"
-        )
-        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": error}
+    def renamed(self, names: Mapping[str, str]) -> ApiError:
+        """The same about another API's field: `names` has what that calls ours."""
+        field, rest = _FIELD.match(self.param or "").groups()  # type: ignore[union-attr]
+        if field not in names:
+            return self
+        name = names[field] + rest
+        message = self.message.replace(f"'{self.param}'", f"'{name}'")
+        return self.about(name, message)
 
-    def response(self) -> JSONResponse:
-        return JSONResponse(self.body(), self.status, headers=self.headers)
+    def about(self, param: str | None, message: str | None = None) -> ApiError:
+        """The same with another field at fault."""
+        other = ApiError(self.status, message or self.message, code=self.code, param=param)
+        other.headers = self.headers
+        return other
+
+    def body(self) -> dict[str, Any]:
+        """In OpenAI's shape."""
+        return {"error": self._told(_TYPES)}
+
+    def message_body(self) -> dict[str, Any]:
+        """In Anthropic's shape."""
+        return {"type": "error", "error": self._told(_MESSAGE_TYPES)}
+
+    def response(self, path: str) -> JSONResponse:
+        """As the API at `path` tells errors."""
+        told = self.message_body() if path.startswith(MESSAGES) else self.body()
+        return JSONResponse(told, self.status, headers=self.headers)
+
+    def _told(self, types: Mapping[int, str]) -> dict[str, Any]:
+        kind = types.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return {"message": self.message, "type": kind, "param": self.param, "code": self.code}
 
 
 def disk_full(why: object) -> ApiError:
@@ -65,6 +114,15 @@ def unsupported(param: str, why: str) -> ApiError:
 def internal_error() -> ApiError:
     """What a client is told of a bug."""
     return ApiError(500, "The server failed; its log says why.", code="internal_error")
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Within, an ApiError names its field as `names` does."""
+    try:
+        yield
+    except ApiError as error:
+        raise error.renamed(names) from error
 
 
 def path_of(path: Iterable[str | int]) -> str:
@@ -106,10 +164,14 @@ def from_validation(errors: Any, given: Any = None) -> ApiError:
     # Of a union every member complains; the one that got furthest knows what was meant.
     alike = [i for i, place in enumerate(places) if place[: len(places[0])] == places[0]]
     chosen = max(alike, key=lambda i: len(places[i]))
+    kinds = [_KINDS.get(errors[i]["type"]) for i in alike if places[i] == places[chosen]]
     first, param = errors[chosen], path_of(places[chosen]) or None
     refusal = getattr(first.get("ctx", {}).get("error"), "api_error", None)
-    if refusal is not None:  # openai_requests.ValidationRefusal
-        return refusal
+    if refusal is not None:  # chat_requests.ValidationRefusal
+        return refusal if refusal.param else refusal.about(param)
+    if first["type"] == "unsupported_item":
+        message = f"Invalid value for '{param}': {first['msg']}."
+        return ApiError(400, message, code="unsupported_item", param=param)
     if first["type"] == "extra_forbidden":
         return ApiError(
             400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param
@@ -120,6 +182,8 @@ def from_validation(errors: Any, given: Any = None) -> ApiError:
     if first["type"] == "json_invalid":
         return ApiError(400, "The body is not valid JSON.", code="invalid_json")
     message = first["msg"].removeprefix("Value error, ")
+    if None not in kinds:  # another member of a union may have complained of more than the kind
+        message = f"should be {' or '.join(dict.fromkeys(map(str, kinds)))}"
     subject = f"'{param}': " if param else ""
     return ApiError(400, f"Invalid value for {subject}{message}", code="invalid_value", param=param)
 
@@ -128,12 +192,12 @@ def install(app: FastAPI) -> None:
     """Give every error of `app` the one shape."""
 
     @app.exception_handler(ApiError)
-    async def _ours(_: Request, error: ApiError) -> JSONResponse:
-        return error.response()
+    async def _ours(request: Request, error: ApiError) -> JSONResponse:
+        return error.response(request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
-        return from_validation(error.errors(), error.body).response()
+    async def _validation(request: Request, error: RequestValidationError) -> JSONResponse:
+        return from_validation(error.errors(), error.body).response(request.url.path)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -142,8 +206,8 @@ def install(app: FastAPI) -> None:
             message = f"{message}: {request.method} {request.url.path}"
         shaped = ApiError(error.status_code, message)
         shaped.headers = dict(error.headers or {})
-        return shaped.response()
+        return shaped.response(request.url.path)
 
     @app.exception_handler(500)
-    async def _bug(_: Request, __: Exception) -> JSONResponse:
-        return internal_error().response()
+    async def _bug(request: Request, _: Exception) -> JSONResponse:
+        return internal_error().response(request.url.path)

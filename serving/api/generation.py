@@ -2,7 +2,7 @@
 
 A `Generation` owns what must be released however it ends, a disconnected client included: the
 engine slots and the lease on the policy version. `close` is not a coroutine, so it
-works in the middle of a cancellation. Left out: HTTP (routes/chat.py) and recording (recorder.py).
+works in the middle of a cancellation. Left out: HTTP (answering.py) and recording (recorder.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from burnish.feedback.events import MemoryUsed
-from burnish.serving.api.chat_template import AnswerParser, Part
+from burnish.serving.api.answer_parser import AnswerParser, Part, blocks
 from burnish.serving.engine import (
     Delta,
     Engine,
@@ -51,6 +51,7 @@ class GenerationRequest:
     tools: tuple[dict[str, Any], ...] | None = None
     memory: MemoryUsed | None = None
     view_budget: int = 0  # tokens of the session's view; 0: none was asked for
+    adopts: bool = False  # whether earlier messages go into the session too, if it holds nothing
     metadata: dict[str, Any] = field(default_factory=dict)
     account: str = ""  # whose budget its tokens are taken from
 
@@ -89,7 +90,17 @@ class Choice:
 
     @property
     def calls(self) -> list[Part]:
-        return [part for part in self.parts if part.kind == "tool_call"]
+        return [part for part in self.blocks if part.kind == "tool_call"]
+
+    @property
+    def blocks(self) -> list[Part]:
+        """Its texts and calls, in order."""
+        return blocks(self.parts)
+
+    @property
+    def stopped_by(self) -> str:
+        """The stop string that ended it."""
+        return self.deltas[-1].stopped_by if self.deltas else ""
 
     @property
     def text(self) -> str:
@@ -186,6 +197,16 @@ class Generation:
     def seconds(self) -> float:
         return time.monotonic() - self.started
 
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, found in the cache when the first choice was computed."""
+        return self.choices[0].deltas[0].cached_tokens if self.choices[0].deltas else 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing has come yet."""
+        return self._first is None and self._queue.empty()
+
     def usage(self) -> dict[str, Any]:
         prompt = len(self.request.prompt_ids)
         completion = sum(len(choice.token_ids) for choice in self.choices)
@@ -194,6 +215,7 @@ class Generation:
             "prompt_tokens": prompt,
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
             "completion_tokens_details": {"reasoning_tokens": reasoning},
         }
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from burnish.memory import Embedder, HashingEmbedder, PolicyFailed
 from burnish.memory.compaction import CompactionPolicies, CompactionPolicy, IndexerPolicy
-from burnish.serving.api.chat_template import AnswerParser, render
+from burnish.serving.api.answer_parser import AnswerParser
+from burnish.serving.api.chat_template import render
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.engine import (
     Engine,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from burnish.serving.api.chat_requests import ChatRequest
 from burnish.serving.api.chat_template import END_THINK, THINK
-from burnish.serving.api.openai_requests import ChatRequest
 from burnish.serving.engine import Thinking
 from jinja2 import TemplateError
 

@@ -1,0 +1,339 @@
+"""From a request to its response: a generation is started, recorded, and sent whole or as events.
+
+Every shape of the API comes through here; a `Formatter` says how its responses look. A whole answer
+is sent once its interaction is durable; a stream holds back its last events until then. Where
+the spool cannot take it, the answer is sent and counted as unrecorded. When a client disconnects its
+slots are freed; what a stream had sent by then is recorded as cancelled, because feedback may
+refer to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from burnish.feedback.errors import EventTooLarge
+from burnish.memory import StoreError
+from burnish.serving.api.answer_parser import AnswerParser, Part
+from burnish.serving.api.chat_formatters import message_of
+from burnish.serving.api.chat_memory import adopt, remember
+from burnish.serving.api.errors import ApiError, internal_error, unsupported
+from burnish.serving.api.generation import Choice, Generation, GenerationRequest
+from burnish.serving.api.off_loop import off_loop
+from burnish.serving.api.service import Service
+from burnish.serving.engine import (
+    BadGrammar,
+    Delta,
+    EngineError,
+    EngineFailed,
+    EngineStopped,
+    PromptTooLong,
+    QueueFull,
+    Unsupported,
+)
+from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+REFUSAL_S = 0.03  # how long a stream waits for the engine's refusal, which has a status of its own
+_MICROSECONDS = 5  # to show a token
+
+STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
+"""What the description of a route says that may stream."""
+
+Event = dict[str, Any]
+Keep = Callable[[Generation], Awaitable[None]]
+
+
+class Formatter(Protocol):
+    """One API's shape of a generation. It is made for one, and may keep what it has sent."""
+
+    operation: str  # for metrics
+    names: Mapping[str, str]  # of a chat request's fields, where this API calls them otherwise
+    done: str  # what is sent after the last event
+
+    def response(self, generation: Generation) -> Event: ...
+
+    def first_events(self, generation: Generation) -> list[Event]:
+        """Events before the first delta."""
+        ...
+
+    def events(
+        self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
+    ) -> list[Event]: ...
+
+    def last_events(self, generation: Generation) -> list[Event]: ...
+
+    def error_events(self, generation: Generation, error: ApiError) -> list[Event]:
+        """How a stream ends that has failed."""
+        ...
+
+
+class Disconnected(Exception):
+    """The client has disconnected; nobody reads the answer."""
+
+
+@contextmanager
+def released_on_failure(lease: VersionLease) -> Iterator[None]:
+    """Releases the lease where what is done within fails."""
+    try:
+        yield
+    except BaseException:  # also when the client's task is cancelled
+        lease.release()
+        raise
+
+
+async def lease_of(service: Service, model: str) -> VersionLease:
+    """The version that answers for `model`, held. Raises ApiError."""
+    try:
+        return await service.policies.acquire(model)
+    except UnknownModel as error:
+        message = f"The model '{model}' does not exist. GET /v1/models lists what does."
+        raise ApiError(404, message, param="model", code="model_not_found") from error
+    except VersionUnavailable as error:
+        message = f"The model '{model}' cannot be loaded now: {error}"
+        raise ApiError(
+            503, message, param="model", code="model_unavailable", retry_after=2
+        ) from error
+
+
+def start(
+    service: Service, request: GenerationRequest, lease: VersionLease, in_reasoning: bool
+) -> Generation:
+    """Start to generate the answers to a conversation. They are owned by the caller."""
+    tools = request.tools is not None
+    parsers = [AnswerParser(in_reasoning=in_reasoning, tools=tools) for _ in range(request.n)]
+    return Generation(service.engine, request, lease, list(parsers))
+
+
+async def answer(
+    service: Service,
+    request: Request,
+    generation: Generation,
+    formatter: Formatter,
+    *,
+    stream: bool,
+    keep: Keep | None = None,
+    more: Sequence[Generation] = (),
+) -> Response:
+    """The response of a generation, which is closed however this ends. `keep` is called once the
+    interaction has been recorded and before the client is told that it is whole. `more` are answered
+    in the same response, which is no stream."""
+    generations = [generation, *more]
+    try:
+        if stream:
+            await _unless_disconnected(request, generation.begin(within_s=REFUSAL_S))
+            return _EventStream(service, generation, formatter, keep)
+        finished = asyncio.gather(*(each.finish() for each in generations))
+        await _unless_disconnected(request, finished)
+        for each in generations:
+            await _record(service, each, formatter, keep)
+        params, usage = generation.request.params, [each.usage() for each in generations]
+        shown = sum(each["completion_tokens"] for each in usage) * (1 + params.logprobs)
+        if params.prompt_logprobs is not None:
+            shown += sum(each["prompt_tokens"] for each in usage) * (1 + params.prompt_logprobs)
+        return await off_loop(
+            _MICROSECONDS * shown, lambda: JSONResponse(formatter.response(generation))
+        )
+    except Disconnected:
+        service.metrics.interactions.labels(generation.lease.policy, "hung_up").inc()
+        return Response(status_code=499)
+    except (EngineError, EventTooLarge) as error:
+        raise _as_api_error(error, generation.request).renamed(formatter.names) from error
+    finally:
+        if not generation.streaming:
+            for each in generations:
+                _close(service, each)
+
+
+def _close(service: Service, generation: Generation) -> None:
+    """Release what it holds, and charge what it has used; nothing if it was refused."""
+    generation.close()
+    if any(choice.deltas for choice in generation.choices):
+        service.budgets.spend(generation.request.account, generation.usage()["total_tokens"])
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events. However it ends, the generation is closed, even if it never began."""
+
+    def __init__(
+        self, service: Service, generation: Generation, formatter: Formatter, keep: Keep | None
+    ):
+        self._service, self._turn, self._keep = service, generation, keep
+        self._recorded = False
+        generation.streaming = True
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(
+            self._events(formatter), media_type="text/event-stream; charset=utf-8", headers=headers
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _close(self._service, self._turn)
+            if not self._recorded:
+                self._service.metrics.interactions.labels(
+                    self._turn.lease.policy, "broken_off"
+                ).inc()
+                self._service.recorder.record_later(self._turn)
+
+    async def _events(self, formatter: Formatter) -> AsyncIterator[str]:
+        generation = self._turn
+        try:
+            # What is ready together is sent together: each yield is a system call.
+            first = _sse(formatter.first_events(generation))
+            if first and generation.waits:  # a client may give up on a prompt that takes long
+                yield first
+                first = ""
+            async for event in generation.events(self._service.settings.keepalive_s):
+                if event is None:  # a comment, for whoever closes connections that seem dead
+                    yield ": waiting\n\n"
+                    continue
+                if text := first + _sse(formatter.events(generation, *event)):
+                    yield text
+                first = ""
+            await _record(self._service, generation, formatter, self._keep)
+            self._recorded = True
+            yield _sse(formatter.last_events(generation)) + formatter.done
+        except (EngineError, EventTooLarge) as error:
+            # The status is already sent: the stream ends in an error and without its usual end.
+            self._recorded = isinstance(error, EventTooLarge)  # recording it again would fail again
+            told = _as_api_error(error, generation.request).renamed(formatter.names)
+            yield _sse(formatter.error_events(generation, told))
+        except Exception:  # the client of a stream must be told as well; the log has the rest
+            log.exception("the stream of %s failed", generation.request.id)
+            yield _sse(formatter.error_events(generation, internal_error()))
+
+
+async def _record(
+    service: Service, generation: Generation, formatter: Formatter, keep: Keep | None
+) -> None:
+    """Make the interaction durable where that is possible; count it and append it to the session."""
+    if any(choice.finish == "cancelled" for choice in generation.choices):
+        raise EngineStopped("the server is shutting down")
+    outcome = "recorded" if await service.recorder.record(generation) else "unrecorded"
+    labels = (formatter.operation, generation.lease.policy)
+    metrics, usage = service.metrics, generation.usage()
+    metrics.interactions.labels(generation.lease.policy, outcome).inc()
+    metrics.tokens.labels(generation.lease.policy, "input").inc(usage["prompt_tokens"])
+    metrics.tokens.labels(generation.lease.policy, "output").inc(usage["completion_tokens"])
+    metrics.duration.labels(*labels).observe(generation.seconds)
+    first = generation.first_token_s or 0.0
+    metrics.first_token.labels(*labels).observe(first)
+    longest = max(len(choice.token_ids) for choice in generation.choices)
+    if longest > 1:
+        metrics.per_token.labels(*labels).observe((generation.seconds - first) / (longest - 1))
+    if generation.request.session_id is not None and generation.choices[0].parser is not None:
+        await in_memory(service, generation, _remember(service, generation))
+    if keep is not None:
+        await keep(generation)
+
+
+async def in_memory(service: Service, generation: Generation, work: Awaitable[Any]) -> bool:
+    """Do what is to be done in memory, if it can be; an answer that memory does not take is sent
+    all the same, and the log and a metric report the gap. Whether it was done."""
+    try:
+        await work
+    except (StoreError, RedisError, ApiError) as error:
+        service.metrics.memory_errors.inc()
+        request = generation.request
+        log.warning("session %s did not take %s: %s", request.session_id, request.id, error)
+        return False
+    return True
+
+
+async def _remember(service: Service, generation: Generation) -> None:
+    request = generation.request
+    session, user = request.session_id or "", request.user
+    if service.disk.is_full():
+        raise StoreError(str(service.disk))
+    if request.adopts:
+        await adopt(service.memory, request.tenant, session, request.messages, user)
+    await remember(
+        service.memory,
+        request.tenant,
+        session,
+        request.messages,
+        message_of(generation, generation.choices[0]),
+        request.id,
+        user,
+    )
+    if request.view_budget:
+        service.memory.background.schedule(request.tenant, session, request.view_budget)
+
+
+def _as_api_error(error: Exception, generation_request: GenerationRequest) -> ApiError:
+    match error:
+        case QueueFull():
+            return ApiError(
+                429, f"Too many requests wait: {error}", code="queue_full", retry_after=1
+            )
+        case PromptTooLong():
+            message = (
+                f"The prompt of {len(generation_request.prompt_ids)} tokens does not fit: {error}"
+            )
+            return ApiError(400, message, param="messages", code="context_length_exceeded")
+        case BadGrammar():
+            param = "tools" if generation_request.tools else "response_format"
+            return ApiError(
+                400, f"This schema cannot be followed: {error}", param=param, code="invalid_schema"
+            )
+        case Unsupported():
+            return unsupported(error.param, f"This engine does not do it: {error}")
+        case EngineFailed():
+            message = "The engine has failed and is started again; try again in a moment."
+            return ApiError(503, message, code="engine_failed", retry_after=5)
+        case EngineStopped():
+            return ApiError(503, "The server is shutting down.", code="draining", retry_after=5)
+        case EventTooLarge():
+            return ApiError(
+                400, f"This interaction is too large to record: {error}", code="too_large"
+            )
+    log.error("engine: %s", error)
+    return ApiError(500, f"The engine failed on this request: {error}", code="engine_error")
+
+
+async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """The result of `work`, or Disconnected as soon as the client disconnects."""
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(_disconnect(request))
+    try:
+        await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Disconnected
+        return task.result()
+    finally:
+        task.cancel()
+        disconnect.cancel()
+
+
+async def _disconnect(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sse(events: Iterable[Event]) -> str:
+    """Server-sent events (WHATWG HTML, "Server-sent events"), named by their type if they have one."""
+    return "".join(
+        (f"event: {event['type']}\n" if "type" in event else "")
+        + f"data: {_JSON.encode(event)}\n\n"
+        for event in events
+    )
