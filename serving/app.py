@@ -22,10 +22,12 @@ from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
     chat,
+    compact,
     feedback,
     health,
     learner,
     memory,
+    messages,
     models,
     policies,
     responses,
@@ -109,7 +111,9 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(models.router(auth))
     app.include_router(feedback.router(auth))
     app.include_router(memory.router(_memory, auth.require("memory")))
-    app.include_router(responses.router(_memory_unwritten, _window, auth.require("memory")))
+    app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
+    app.include_router(responses.router(auth))
+    app.include_router(messages.router(auth))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
     app.include_router(health.router(auth))
@@ -124,7 +128,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["*"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["*"],  # clients send headers of their own
         )
     app.add_middleware(Traffic)
     app.add_middleware(Methods)
@@ -183,7 +187,7 @@ class Traffic:
         service: Service = scope["app"].state.service
         if service.draining and scope["path"] not in _ALWAYS_OPEN:
             message = "The server is shutting down; try again in a moment."
-            refusal = ApiError(503, message, code="draining", retry_after=5).response()
+            refusal = ApiError(503, message, code="draining", retry_after=5).response(scope["path"])
             await refusal(scope, receive, send)
             return
         status = 500

@@ -72,6 +72,9 @@ class ServingSettings(BaseSettings):
     memory_explore: float = Field(
         default=0.1, ge=0, le=1, description="share of `learned` compactions drawn, to learn from"
     )
+    response_days: float = Field(
+        default=30.0, gt=0, le=3650, description="days a response can be asked for and gone on from"
+    )
     drain_s: float = Field(
         default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
     )

@@ -57,7 +57,7 @@ class Admission:
                 scope["principal"] = who
                 await self.app(scope, _replay(body, receive), _with_headers(send, limits))
         except ApiError as refusal:  # raised here; the routes' own are answered further in
-            await refusal.response()(scope, receive, send)
+            await refusal.response(scope["path"])(scope, receive, send)
 
     async def _principal(self, scope: Scope) -> Principal | None:
         """Whose key it is; None without one on an open path. ApiError: 401, or 403 for the host."""

@@ -87,7 +87,10 @@ class Auth:
 
     def identify(self, request: Request) -> Principal:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        # Anthropic's clients have a header of their own.
+        bearer = (
+            token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        )
         try:
             who = self.keys.check(bearer) if bearer else None
             if who is not None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from burnish.serving.api.chat_requests import ChatRequest, Tool
 from burnish.serving.api.chat_template import CALL, END_CALL
 from burnish.serving.api.errors import ApiError
-from burnish.serving.api.openai_requests import ChatRequest, Tool
-from burnish.serving.engine.grammars import SPACING, json_grammar
+from burnish.serving.engine.grammars import json_grammar, json_terminal
 
 
 def grammar_of(body: ChatRequest, tokenizer: Any) -> str:
@@ -28,8 +28,8 @@ def grammar_of(body: ChatRequest, tokenizer: Any) -> str:
     if body.tool_choice not in (None, "auto"):
         return "start: calls\n" + _calls(body, *tags)
     if answer is not None:
-        schema = json.dumps({**answer, "x-guidance": SPACING})
-        return f"start: calls | answer\nanswer: %json {schema}\n" + _calls(body, *tags)
+        form = json_terminal(answer)
+        return f"start: calls | answer\nanswer: %json {form}\n" + _calls(body, *tags)
     if body.parallel_tool_calls is False or any(tool.function.strict for tool in body.tools):
         return _text_before(tags[0]) + _calls(body, *tags)
     return ""
@@ -46,7 +46,7 @@ def _answer_schema(body: ChatRequest) -> dict[str, Any] | None:
 def _calls(body: ChatRequest, opening: str, closing: str) -> str:
     """`calls`: one call, or where they are allowed several, in the markup models write."""
     calls = [_call(tool, body) for tool in _allowed(body)]
-    schema = json.dumps(calls[0] if len(calls) == 1 else {"anyOf": calls})
+    schema = json_terminal(calls[0] if len(calls) == 1 else {"anyOf": calls})
     more = '""' if body.parallel_tool_calls is False else '("\\n"? call)*'
     return (
         f"calls: call more\nmore: {more}\ncall: {opening} rest\n"
@@ -87,7 +87,6 @@ def _call(tool: Tool, body: ChatRequest) -> dict[str, Any]:
         },
         "required": ["name", "arguments"],
         "additionalProperties": False,
-        "x-guidance": SPACING,
     }
 
 

@@ -1,41 +1,60 @@
 """API requests to `GenerationRequest`s: session recalled, prompt rendered, limits checked.
 
 Everything that can be wrong with a request but not with its JSON is found here, before a slot of
-the engine is taken. Left out: which policy version answers, and generating (routes/chat.py).
+the engine is taken. Left out: which policy version answers, and generating (answering.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from burnish.feedback.ids import new_interaction_id
+from burnish.serving.api import chat_memory
 from burnish.serving.api.auth import Principal
-from burnish.serving.api.chat_memory import Message, Recalled, adopt, newest, recall, sends_all
-from burnish.serving.api.chat_template import Prompt, render, text_of
+from burnish.serving.api.chat_memory import Message, Recalled, adopt, event_of, newest, sends_all
+from burnish.serving.api.chat_requests import ChatRequest
+from burnish.serving.api.chat_template import Prompt, render, text_of, variables_of
+from burnish.serving.api.completion_requests import CompletionRequest
+from burnish.serving.api.completion_requests import Prompt as CompletionPrompt
 from burnish.serving.api.constraints import grammar_of
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import GenerationRequest
 from burnish.serving.api.off_loop import off_loop, work_of
-from burnish.serving.api.openai_requests import ChatRequest, CompletionRequest
 from burnish.serving.api.service import Service
 from burnish.serving.api.thinking import thinking_of
 
 ANSWER_SHARE = 4  # 1/4 of the window is always left for the answer
+Recall = Literal["always", "overflow", "never"]
+"""When a session's view joins the messages: always, or only in place of what does not fit."""
 
 
 async def chat_request(
-    service: Service, body: ChatRequest, who: Principal
+    service: Service,
+    body: ChatRequest,
+    who: Principal,
+    *,
+    id: str | None = None,
+    endpoint: str = "chat",
+    recall: Recall = "always",
+    adopts: bool = False,
 ) -> tuple[GenerationRequest, bool]:
+    """The request, and whether its answer begins inside the reasoning. `id` is its interaction's
+    (default: a new one); with `adopts` its session takes earlier messages too. Raises ApiError."""
     messages = [message.plain() for message in body.messages]
     tools = body.tools_for_template()
     tokenizer = service.engine.tokenizer
+    _check_variables(tokenizer, body.chat_template_kwargs)
     recalled = Recalled(tuple(messages))
-    if body.session_id is not None and service.settings.memory_budget:
-        recalled = await _with_session(service, body, who, body.session_id, messages, tools)
-    prompt = await _render(service, recalled.messages, tools, body.thinks)
+    if body.session_id is None and recall == "overflow":
+        recalled = Recalled(tuple(await _compacted(service, body, messages, tools)))
+    elif body.session_id is not None and service.settings.memory_budget and recall != "never":
+        recalled = await _with_session(
+            service, body, who, body.session_id, messages, tools, recall == "always"
+        )
+    prompt = await _render(service, body, recalled.messages, tools)
     _check_fits(service, prompt.ids, "messages")
     _check_bias(service, body.logit_bias)
     max_tokens = _max_tokens(service, body.limit, prompt.ids)
@@ -43,7 +62,7 @@ async def chat_request(
     schema = body.response_format.model_dump() if body.response_format else None
     grammar = await off_loop(work_of([tools, schema]), lambda: grammar_of(body, tokenizer))
     request = GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant, body.n),
+        id=id or new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -52,6 +71,7 @@ async def chat_request(
             top=body.top_logprobs,
             max_tokens=max_tokens,
             grammar=grammar,
+            close_at_limit=body.close_at_limit,
             thinking=thinking if body.thinks else None,
         ),
         n=body.n,
@@ -63,10 +83,39 @@ async def chat_request(
         tools=None if tools is None else tuple(tools),
         memory=recalled.used,
         view_budget=recalled.budget,
-        metadata={**body.metadata, "endpoint": "chat", "thinking": body.thinks},
+        adopts=adopts,
+        metadata={**body.metadata, "endpoint": endpoint, "thinking": body.thinks},
         account=who.account,
     )
     return request, prompt.in_reasoning
+
+
+async def _compacted(
+    service: Service,
+    body: ChatRequest,
+    messages: Sequence[Message],
+    tools: Sequence[dict[str, Any]] | None,
+) -> Sequence[Message]:
+    """The messages, of those that do not fit the window only what matters most."""
+    window = service.engine.max_model_len
+    budget = limit = window - min(_requested_tokens(service, body.limit), window // ANSWER_SHARE)
+    shown: Sequence[Message] = messages
+    while True:
+        fits = _certain_characters(shown) <= _most_characters(service)
+        over = limit if not fits else len((await _render(service, body, shown, tools)).ids) - limit
+        if over <= 0:
+            return shown
+        if shown is not messages:  # the template's tokens per message are only estimated
+            budget -= over
+        with chat_memory.as_api_errors("messages"):
+            done = await service.memory.compact_messages(list(map(event_of, messages)), budget)
+        shown = done["messages"]
+
+
+async def prompt_tokens(service: Service, body: ChatRequest) -> int:
+    """How many tokens the prompt of a request has. Raises ApiError."""
+    messages = [message.plain() for message in body.messages]
+    return len((await _render(service, body, messages, body.tools_for_template())).ids)
 
 
 async def _with_session(
@@ -76,15 +125,16 @@ async def _with_session(
     session: str,
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None,
+    always: bool,
 ) -> Recalled:
-    """The messages with what the session adds. Where the messages alone exceed the model's window,
-    all but the newest are stored in the session, and its view replaces them."""
+    """The messages with what the session adds, unless they fit and `always` is false. Where they exceed
+    the model's window, all but the newest are stored in the session, and its view replaces them."""
     window = service.engine.max_model_len
     requested = _requested_tokens(service, body.limit)
     reserve = min(requested, window // ANSWER_SHARE)
 
     async def size(messages: Sequence[Message]) -> int:
-        return len((await _render(service, messages, tools, body.thinks)).ids)
+        return len((await _render(service, body, messages, tools)).ids)
 
     limit = window - requested
     if _certain_characters(messages) > _most_characters(service):
@@ -97,11 +147,11 @@ async def _with_session(
         messages = newest(messages)
         limit = window - reserve
         free = budget = limit - await size(messages)
-    elif await sends_all(service.memory, who.tenant, session, messages):
+    elif not always or await sends_all(service.memory, who.tenant, session, messages):
         free = 0
     # The template's tokens per message are only estimated; a second pass is rarely needed.
     while free > 0 and budget > 0:
-        recalled = await recall(
+        recalled = await chat_memory.recall(
             service.memory, who.tenant, session, messages, budget=budget, max_budget=free
         )
         over = await size(recalled.messages) - limit
@@ -112,27 +162,32 @@ async def _with_session(
 
 
 async def completion_request(
-    service: Service, body: CompletionRequest, who: Principal
+    service: Service, body: CompletionRequest, prompt: CompletionPrompt, who: Principal
 ) -> GenerationRequest:
-    if isinstance(body.prompt, str):
-        text = body.prompt
+    """One of the prompts. Raises ApiError."""
+    if isinstance(prompt, str):
+        text = prompt
         _check_hopeless(service, len(text), "prompt")
         ids = tuple(await off_loop(len(text), lambda: service.engine.tokenizer.encode(text)))
     else:
-        ids = tuple(token for token in body.prompt if isinstance(token, int))
+        ids = tuple(prompt)
         _check_fits(service, ids, "prompt")
         _check_tokens(service, ids, "prompt")
     _check_fits(service, ids, "prompt")
     _check_bias(service, body.logit_bias)
     limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
     return GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant, body.n),
+        id=new_interaction_id(service.secret, who.tenant, body.answers),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
         prompt_ids=ids,
-        params=body.sampling(top=body.logprobs or 0, max_tokens=_max_tokens(service, limit, ids)),
-        n=body.n,
+        params=body.sampling(
+            top=body.logprobs or 0,
+            max_tokens=_max_tokens(service, limit, ids),
+            prompt_logprobs=body.logprobs if body.echo else None,
+        ),
+        n=body.answers,
         deadline_s=body.timeout,
         user=body.user,
         metadata={**body.metadata, "endpoint": "completions"},
@@ -142,15 +197,36 @@ async def completion_request(
 
 async def _render(
     service: Service,
+    body: ChatRequest,
     messages: Sequence[Message],
     tools: Sequence[dict[str, Any]] | None,
-    thinking: bool,
 ) -> Prompt:
     """The prompt, tokenised off the loop where it is long and not at all where it cannot fit."""
     _check_hopeless(service, _certain_characters(messages), "messages")
     tokenizer = service.engine.tokenizer
     work = work_of([list(messages), tools])
-    return await off_loop(work, lambda: render(tokenizer, messages, tools, thinking))
+    return await off_loop(
+        work,
+        lambda: render(
+            tokenizer,
+            messages,
+            tools,
+            body.thinks,
+            variables=body.chat_template_kwargs,
+            continues=body.continue_final_message,
+        ),
+    )
+
+
+def _check_variables(tokenizer: Any, given: Mapping[str, Any]) -> None:
+    known = {"enable_thinking"} | (variables_of(tokenizer) if given else frozenset())
+    unread = next((name for name in given if name not in known), None)
+    if unread is not None:
+        message = (
+            f"The model's chat template reads no '{unread}'; it reads {', '.join(sorted(known))}."
+        )
+        param = f"chat_template_kwargs.{unread}"
+        raise ApiError(400, message, param=param, code="unknown_parameter")
 
 
 def _certain_characters(messages: Sequence[Message]) -> int:
@@ -167,8 +243,8 @@ def _check_hopeless(service: Service, characters: int, param: str) -> None:
     if characters > _most_characters(service):
         limit = service.engine.max_model_len
         message = (
-            f"This model's maximum context length is {limit} tokens; your {param} has"
-            f" {characters:,} characters, which is more in any case. Shorten the {param}."
+            f"This model's maximum context length is {limit} tokens; the prompt has"
+            f" {characters:,} characters, which is more in any case. Shorten '{param}'."
         )
         raise ApiError(400, message, param=param, code="context_length_exceeded")
 
@@ -199,8 +275,8 @@ def _check_fits(service: Service, prompt: Sequence[int], param: str) -> None:
     limit = service.engine.max_model_len
     if len(prompt) >= limit:
         message = (
-            f"This model's maximum context length is {limit} tokens; your {param} has"
-            f" {len(prompt)} tokens, which leaves no room for an answer. Shorten the {param}."
+            f"This model's maximum context length is {limit} tokens; the prompt has"
+            f" {len(prompt)} tokens, which leaves no room for an answer. Shorten '{param}'."
         )
         raise ApiError(400, message, param=param, code="context_length_exceeded")
 

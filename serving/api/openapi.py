@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from burnish.serving.api.errors import MESSAGES
 from fastapi import FastAPI
 
 _CHANGING = ("post", "put", "patch", "delete")
@@ -26,21 +27,22 @@ ERRORS = {
     500: "A bug; the log has the rest",
     503: "Not now; Retry-After says when to come back",
 }
-_ERROR = {
+_MESSAGE = "message-"  # errors in Anthropic's shape
+_TOLD = {
     "type": "object",
-    "required": ["error"],
+    "required": ["message", "type", "param", "code"],
     "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
+        "message": {"type": "string"},
+        "type": {"type": "string"},
+        "param": {"type": ["string", "null"]},
+        "code": {"type": ["string", "null"]},
     },
+}
+_ERROR = {"type": "object", "required": ["error"], "properties": {"error": _TOLD}}
+_MESSAGE_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {"type": {"const": "error"}, "error": _TOLD},
 }
 
 
@@ -61,21 +63,30 @@ def _with_errors(document: dict[str, Any]) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     components["responses"] = {
-        str(status): {
+        f"{shape}{status}": {
             "description": why,
-            "content": {"application/json": {"schema": _ERROR}},
+            "content": {"application/json": {"schema": schema}},
         }
+        for shape, schema in (("", _ERROR), (_MESSAGE, _MESSAGE_ERROR))
         for status, why in ERRORS.items()
     }
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
+            shape = _MESSAGE if path.startswith(MESSAGES) else ""
             for status in _possible(path, method):
-                shared = {"$ref": f"#/components/responses/{status}"}
+                shared = {"$ref": f"#/components/responses/{shape}{status}"}
                 operation["responses"].setdefault(str(status), shared)
             if path.startswith("/v1/") or path == "/metrics":
-                operation["security"] = [{"key": []}, {}]  # without keys on loopback, none
+                operation["security"] = [
+                    {"key": []},
+                    {"x-api-key": []},
+                    {},
+                ]  # without keys on loopback, none
     return document
 
 

@@ -99,6 +99,7 @@ class Service:
             summarise=model,
             ask=model.in_schema,
             background_policy=settings.memory_policy,
+            turn_days=settings.response_days,
         )
         return cls(
             settings=settings,

@@ -1,7 +1,7 @@
 """Requests drawn by schemathesis from the API's own description, and from near beside it.
 
 An answer is wrong if it is a server's error (but a 503 that says when to come again), shows a stack
-trace, an error of another shape than OpenAI's, or a status that the description does not tell of.
+trace, an error of another shape than OpenAI's and Anthropic's, or a status that the description does not tell of.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TIMEOUT_S = 60.0
 GENERATED = (
     "/v1/chat/completions",
     "/v1/completions",
+    "/v1/messages",
+    "/v1/responses",
 )  # a long answer takes as long as its tokens do
 
 
@@ -100,7 +102,7 @@ def _fault(answer: Any, told: set[str]) -> str | None:
         return "a stack trace"
     if answer.text == "Invalid HTTP request received.":  # uvicorn's, before there is a request
         return None
-    if status >= 400 and not _has_openais_shape(answer):
+    if status >= 400 and not _has_our_shape(answer):
         return "an error of another shape"
     # A filled-in path may be another's, or nobody's.
     if status not in (404, 405) and str(status) not in told:
@@ -108,7 +110,7 @@ def _fault(answer: Any, told: set[str]) -> str | None:
     return None
 
 
-def _has_openais_shape(answer: Any) -> bool:
+def _has_our_shape(answer: Any) -> bool:
     try:
         return set(answer.json()["error"]) == {"message", "type", "param", "code"}
     except (ValueError, LookupError, TypeError):

@@ -1,140 +1,229 @@
-"""POST /v1/responses/compact: OpenAI's shape for making a conversation fit, done by memory.
+"""/v1/responses: OpenAI's Responses API, stateful, on memory's turns and sessions.
 
-Takes the input items of a response and returns fewer of them, to be sent as the next input. They
-stay readable items; there is no opaque one. Ours besides: `budget` (default: 0.4 of the model's
-window), `policy`. Left out: `previous_response_id` (no responses are stored), images and files.
+A stored response is a turn; `previous_response_id` goes on from one, and the same conversation is in a
+session of memory, whose view takes its place where it is too long and `truncation` is "auto". Left
+out: background responses, conversations, tools that run here.
 """
 
 from __future__ import annotations
 
-import json
-import time
-import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 
-from burnish.feedback.ranges import Label, Many, Paragraph, Positive, Text
-from burnish.memory import MemoryStore
-from burnish.serving.api.errors import ApiError, unsupported
-from burnish.serving.api.routes.memory.route import Body, Route
-from fastapi import APIRouter, Depends
+from burnish.feedback.ids import RESPONSE, new_interaction_id, stem_of
+from burnish.feedback.ranges import Label, Word
+from burnish.memory import Forgotten, StoreError, Turn, TurnNotFound, after
+from burnish.serving.api import answering, errors
+from burnish.serving.api.answering import STREAMED, answer, in_memory, lease_of, released_on_failure
+from burnish.serving.api.auth import Auth, Principal
+from burnish.serving.api.errors import ApiError, disk_full, unsupported
+from burnish.serving.api.generation import Generation
+from burnish.serving.api.generation_requests import Recall, chat_request, prompt_tokens
+from burnish.serving.api.responses.formatter import PREFIXES, ResponseFormatter, response_of_item
+from burnish.serving.api.responses.items import Item, messages_of
+from burnish.serving.api.responses.requests import NAMES, ResponseRequest
+from burnish.serving.api.routes.memory.route import Limit, Route
+from burnish.serving.api.service import Service, service_of
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import TypeAdapter
 
-SHARE = 0.4
-_TEXTS = ("input_text", "output_text", "text")
-_SPOKEN = {"user": "input_text", "system": "input_text", "developer": "input_text"}
-
-
-class CompactRequest(Body):
-    input: Text | Many[dict[str, Any]]
-    model: Label | None = None
-    instructions: Paragraph | None = None
-    previous_response_id: Label | None = None
-    budget: Positive | None = None
-    policy: Label = "bm25"
+_ITEMS: TypeAdapter[list[Item]] = TypeAdapter(list[Item])
 
 
-def router(
-    get_store: Callable[..., MemoryStore],
-    get_window: Callable[..., int],
-    auth: Callable[..., Any],
-) -> APIRouter:
-    """`get_window` is a dependency that gives the served model's window in tokens."""
-    api = APIRouter(prefix="/v1/responses", tags=["memory"], route_class=Route)
+def router(auth: Auth) -> APIRouter:
+    api = APIRouter(prefix="/v1/responses", tags=["responses"], route_class=Route)
+    chat = Depends(auth.require("chat"))
 
-    @api.post("/compact", dependencies=[Depends(auth)])
-    async def compact(
-        body: CompactRequest,
-        store: MemoryStore = Depends(get_store),
-        window: int = Depends(get_window),
+    @api.post("", responses=STREAMED)
+    async def create(body: ResponseRequest, request: Request, who: Principal = chat) -> Response:
+        service = service_of(request)
+        if body.session_id is not None:  # read and written with the answer
+            who.check_scope("memory", "session_id")
+        before = await _before(service, body, who)
+        items = await _resolved(service, who, body.new_items)
+        response_id = new_interaction_id(service.secret, who.tenant, prefix=RESPONSE)
+        session = await _session(service, who, body, before, response_id)
+        lease = await lease_of(service, body.model)
+        with errors.renamed(NAMES), released_on_failure(lease):
+            asked, in_reasoning = await chat_request(
+                service,
+                body.chat(_conversation(before, items), session),
+                who,
+                id=response_id,
+                endpoint="responses",
+                recall=_recall(body),
+                adopts=session == response_id,
+            )
+        formatter = ResponseFormatter(body, service.engine.tokenizer)
+
+        async def keep(generation: Generation) -> None:
+            if body.store:
+                kept = _keep(service, generation, formatter, items, before)
+                formatter.stored = await in_memory(service, generation, kept)
+
+        generation = answering.start(service, asked, lease, in_reasoning)
+        return await answer(service, request, generation, formatter, stream=body.stream, keep=keep)
+
+    @api.post("/input_tokens")
+    async def count(
+        body: ResponseRequest, request: Request, who: Principal = chat
     ) -> dict[str, Any]:
-        if body.previous_response_id is not None:
-            raise unsupported("previous_response_id", "Responses are not stored: send the items.")
-        items = body.input
-        if isinstance(items, str):
-            items = [{"role": "user", "content": items}]
-        events = events_of(items)
-        budget = body.budget or max(int(SHARE * window), 1)
-        done = await store.compact_messages(events, budget, body.policy, body.instructions)
-        used, left = done["tokens_before"], done["tokens_after"]
+        service = service_of(request)
+        before = await _before(service, body, who)
+        items = await _resolved(service, who, body.new_items)
+        with errors.renamed(NAMES):
+            asked = body.chat(_conversation(before, items), None)
+            tokens = await prompt_tokens(service, asked)
+        return {"object": "response.input_tokens", "input_tokens": tokens}
+
+    @api.get("/{response_id}")
+    async def get(
+        response_id: Label,
+        request: Request,
+        include: Annotated[list[Word], Query(max_length=64)] = [],  # noqa: B006 - all of it is told anyway
+        stream: bool = False,
+        who: Principal = chat,
+    ) -> dict[str, Any]:
+        if stream:
+            raise unsupported("stream", "A stored response is sent whole.")
+        return (await service_of(request).memory.turns.get(who.tenant, response_id)).response
+
+    @api.get("/{response_id}/input_items")
+    async def input_items(
+        response_id: Label,
+        request: Request,
+        limit: Limit = 20,
+        order: Literal["asc", "desc"] = "desc",
+        after: Label | None = None,
+        include: Annotated[list[Word], Query(max_length=64)] = [],  # noqa: B006
+        who: Principal = chat,
+    ) -> dict[str, Any]:
+        """What was new in the input of a response."""
+        turn = await service_of(request).memory.turns.get(who.tenant, response_id)
+        items = turn.input if order == "asc" else turn.input[::-1]
+        begin = next((i + 1 for i, item in enumerate(items) if item["id"] == after), 0)
+        if after is not None and not begin:
+            raise ApiError(
+                400, f"There is no item '{after}' here.", param="after", code="invalid_value"
+            )
+        page = items[begin : begin + limit]
         return {
-            "id": f"cmp_{uuid.uuid4().hex}",
-            "object": "response.compaction",
-            "created_at": int(time.time()),
-            "output": [item for message in done["messages"] for item in items_of(message)],
-            "usage": {"input_tokens": used, "output_tokens": left, "total_tokens": used + left},
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": begin + limit < len(items),
         }
+
+    @api.delete("/{response_id}")
+    async def delete(response_id: Label, request: Request, who: Principal = chat) -> dict[str, Any]:
+        service = service_of(request)
+        if service.disk.is_full():
+            raise disk_full(service.disk)
+        await service.memory.turns.delete(who.tenant, response_id)
+        return {"id": response_id, "object": "response.deleted", "deleted": True}
 
     return api
 
 
-def events_of(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Input items as the events memory takes. Calls made in a row are one step, and reasoning,
-    which belongs to the answer it led to, is left out. Raises ApiError, naming the item."""
-    events: list[dict[str, Any]] = []
+def _recall(body: ResponseRequest) -> Recall:
+    if body.session_id is not None:
+        return "always"
+    return "overflow" if body.truncation == "auto" else "never"
+
+
+async def _before(service: Service, body: ResponseRequest, who: Principal) -> list[Turn]:
+    """The turns that are gone on from, oldest first."""
+    if body.previous_response_id is None:
+        return []
+    try:
+        return await service.memory.turns.conversation(who.tenant, body.previous_response_id)
+    except TurnNotFound as error:
+        message = f"The previous response cannot be gone on from: {error}."
+        raise ApiError(
+            400, message, param="previous_response_id", code="previous_response_not_found"
+        ) from error
+
+
+async def _session(
+    service: Service, who: Principal, body: ResponseRequest, before: Sequence[Turn], new: str
+) -> str | None:
+    """The session that holds the conversation so far, or a `new` one if another answer went on from
+    the same turn; None if nothing is to be kept."""
+    if body.session_id is not None:
+        return body.session_id
+    if not body.store:
+        return None
+    if not before:
+        return new
+    last = before[-1]
+    with suppress(Forgotten):
+        if await service.memory.steps(who.tenant, last.session) == last.steps:
+            return last.session
+    return new
+
+
+async def _resolved(
+    service: Service, who: Principal, items: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The items with references replaced by what they stand for. Raises ApiError."""
+    turns: dict[str, Turn] = {}
+    found = []
     for place, item in enumerate(items):
-        where = f"input.{place}"
-        match item.get("type", "message"):
-            case "message":
-                content = _text(item.get("content"), where)
-                if content:
-                    events.append({"role": item.get("role"), "content": content})
-            case "function_call":
-                call = {
-                    "id": item.get("call_id"),
-                    "type": "function",
-                    "function": {"name": item.get("name"), "arguments": item.get("arguments")},
-                }
-                if events and "tool_calls" in events[-1]:
-                    events[-1]["tool_calls"].append(call)
-                else:
-                    events.append({"role": "assistant", "content": None, "tool_calls": [call]})
-            case "function_call_output":
-                output = item.get("output")
-                content = output if isinstance(output, str) else _text(output, where)
-                answers = {"tool_call_id": str(item.get("call_id"))}
-                events.append({"role": "tool", "content": content, **answers})
-            case "reasoning":
-                continue
-            case other:
-                raise ApiError(
-                    400,
-                    f"Items of type '{other}' cannot be compacted here; message, function_call,"
-                    " function_call_output and reasoning can.",
-                    code="unsupported_item",
-                    param=where,
-                )
-    return events
+        if item.keys() - {"type"} == {"id"}:
+            item = await _referenced(service, who, item["id"], turns, f"input[{place}].id")
+        found.append(item)
+    return found
 
 
-def items_of(message: dict[str, Any]) -> list[dict[str, Any]]:
-    """A message as the items of a next input."""
-    role, content = message["role"], message["content"]
-    if role == "tool":
-        call = message["tool_call_id"]
-        return [{"type": "function_call_output", "call_id": call, "output": content}]
-    items: list[dict[str, Any]] = []
-    if content:
-        part: dict[str, Any] = {"type": _SPOKEN.get(role, "output_text"), "text": content}
-        if role == "assistant":
-            part["annotations"] = []
-        items.append({"type": "message", "role": role, "content": [part]})
-    for call in message.get("tool_calls") or ():
-        asked = {"name": call["function"]["name"], "arguments": call["function"]["arguments"]}
-        items.append({"type": "function_call", "call_id": call["id"], **asked})
-    return items
+async def _referenced(
+    service: Service, who: Principal, item_id: str, turns: dict[str, Turn], param: str
+) -> dict[str, Any]:
+    response = response_of_item(item_id)
+    try:
+        if response not in turns:
+            turns[response] = await service.memory.turns.get(who.tenant, response)
+        held = (*turns[response].input, *turns[response].output)
+        return next(item for item in held if item["id"] == item_id)
+    except (TurnNotFound, StopIteration) as error:
+        message = f"There is no item '{item_id}', or not any more: send the item itself."
+        raise ApiError(404, message, param=param, code="item_not_found") from error
 
 
-def _text(content: Any, where: str) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else [content]
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") not in _TEXTS:
-            kind = part.get("type") if isinstance(part, dict) else json.dumps(part)
-            raise ApiError(
-                400,
-                f"Only text can be compacted, not {kind}.",
-                code="unsupported_item",
-                param=where,
-            )
-    return "".join(str(part.get("text", "")) for part in parts)
+def _conversation(before: Sequence[Turn], items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    said = [item for turn in before for item in (*turn.input, *turn.output)]
+    return messages_of(_ITEMS.validate_python([*said, *items]))
+
+
+async def _keep(
+    service: Service,
+    generation: Generation,
+    formatter: ResponseFormatter,
+    items: list[dict[str, Any]],
+    before: Sequence[Turn],
+) -> None:
+    """Keep the turn. Raises StoreError, RedisError."""
+    if service.disk.is_full():
+        raise StoreError(str(service.disk))
+    asked = generation.request
+    session = asked.session_id or asked.id
+    response = formatter.response(generation)
+    turn = Turn(
+        id=asked.id,
+        input=[
+            {"id": _input_id(asked.id, place, item), **item} for place, item in enumerate(items)
+        ],
+        output=response["output"],
+        response=response,
+        session=session,
+        steps=await service.memory.steps(asked.tenant, session),
+        before=after(before[-1] if before else None),
+    )
+    await service.memory.turns.keep(asked.tenant, turn, asked.user)
+
+
+def _input_id(response_id: str, place: int, item: dict[str, Any]) -> str:
+    kinds = {"reasoning": PREFIXES["reasoning"], "function_call": PREFIXES["tool_call"]}
+    kinds["function_call_output"] = "fco"
+    return f"{kinds.get(item['type'], PREFIXES['content'])}_{stem_of(response_id)}_in{place}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import openai
 import pytest
@@ -110,14 +111,22 @@ def test_sampling_parameters_reach_the_engine(running: Running) -> None:
         frequency_penalty=-0.5,
         logit_bias={"65": -100},
         max_completion_tokens=5,
-        extra_body={"top_k": 4, "min_p": 0.1},
+        extra_body={"top_k": 4, "min_p": 0.1, "repetition_penalty": 1.2, "close_at_limit": False},
     )
     params = running.engine.requests[-1].params
     assert (params.temperature, params.top_p, params.top_k, params.min_p) == (0.3, 0.9, 4, 0.1)
+    assert (params.repetition_penalty, params.close_at_limit) == (1.2, False)
     assert params.stop == ("x", "y")
     assert (params.presence_penalty, params.frequency_penalty) == (0.5, -0.5)
     assert params.logit_bias == {65: -100}
     assert params.max_tokens == 5
+
+
+def test_thinking_may_be_asked_of_the_template(running: Running) -> None:
+    for asked, thinks in (({"enable_thinking": True}, True), ({"enable_thinking": False}, False)):
+        running.say("Hi", extra_body={"chat_template_kwargs": asked})
+        assert bytes(running.engine.requests[-1].prompt_ids).endswith(b"<think>") is thinks
+        assert running.recorded()[-1].metadata["thinking"] is thinks
 
 
 def test_a_limit_is_reported_as_length(running: Running) -> None:
@@ -179,7 +188,11 @@ def test_a_streamed_tool_call_has_the_id_of_the_whole_one(
     chunks = list(running.say("1+1?", tools=TOOLS, stream=True))
     calls = [call for c in chunks for call in c.choices[0].delta.tool_calls or []]
     text = "".join(c.choices[0].delta.content or "" for c in chunks)
-    assert (len(calls), calls[0].index, calls[0].function.name) == (1, 0, "add")
+    (named,) = (call for call in calls if call.id)
+    assert (named is calls[0], named.index, named.function.name) == (True, 0, "add")
+    arguments = "".join(call.function.arguments for call in calls)
+    assert {call.index for call in calls} == {0}
+    assert len(calls) > 1
     assert text == "Let me see."
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
     follow_up = [
@@ -187,7 +200,13 @@ def test_a_streamed_tool_call_has_the_id_of_the_whole_one(
         {
             "role": "assistant",
             "content": None,
-            "tool_calls": [calls[0].model_dump(exclude={"index"})],
+            "tool_calls": [
+                {
+                    "id": named.id,
+                    "type": "function",
+                    "function": {"name": "add", "arguments": arguments},
+                }
+            ],
         },
         {"role": "tool", "tool_call_id": calls[0].id, "content": "2"},
     ]
@@ -238,6 +257,64 @@ def test_plain_completions(running: Running) -> None:
     assert "".join(chunk.choices[0].text for chunk in stream) == "Hello there."
     assert running.engine.requests[-1].prompt_ids == (65, 66)
     assert running.recorded()[-1].metadata["endpoint"] == "completions"
+
+
+def completed(running: Running, **body: Any) -> Any:
+    answer = running.http("POST", "/v1/completions", json={"model": "default", **body})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+@pytest.mark.parametrize("prompts", [["One", "Two"], [[79, 110, 101], [84, 119, 111]]])
+def test_each_of_several_prompts_is_an_interaction(running: Running, prompts: list[Any]) -> None:
+    running.service.forwarder.stop()
+    answer = completed(running, prompt=prompts, n=2, echo=True)
+    texts = [choice["text"] for choice in answer["choices"]]
+    assert texts == ["OneHello there.", "OneHello there.", "TwoHello there.", "TwoHello there."]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    assert answer["usage"]["prompt_tokens"] == 6
+    recorded = {event.id: bytes(event.prompt_ids) for event in running.recorded()}
+    for choice in answer["choices"]:
+        assert choice["text"].startswith(recorded[choice["interaction_id"]].decode())
+        thumb = {"interaction_id": choice["interaction_id"], "choice": choice["choice"]}
+        judged = running.http(
+            "POST", "/v1/feedback", json={**thumb, "name": "thumbs", "value": "up"}
+        )
+        assert judged.status_code == 202
+
+
+def test_an_echo_has_log_probabilities_of_the_prompt(running: Running) -> None:
+    (choice,) = completed(running, prompt="Hi", echo=True, logprobs=2, max_tokens=1)["choices"]
+    told = choice["logprobs"]
+    assert told["tokens"] == ["H", "i", "H"]
+    assert told["token_logprobs"] == [None, -0.5, -0.5]
+    assert told["top_logprobs"] == [None, {"i": -0.5, "j": -1.5}, {"H": -0.5, "I": -1.5}]
+    assert told["text_offset"] == [0, 1, 2]
+    assert running.engine.requests[-1].params.prompt_logprobs == 2
+    body = {"model": "default", "prompt": "Hi", "echo": True, "logprobs": 2, "stream": True}
+    answer = running.http("POST", "/v1/completions", json=body)
+    lines = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
+    choices = [json.loads(line)["choices"][0] for line in lines]
+    assert "".join(each["text"] for each in choices) == "HiHello there."
+    tokens = [token for each in choices if each["logprobs"] for token in each["logprobs"]["tokens"]]
+    assert "".join(tokens) == "HiHello there."
+
+
+def test_the_best_answers_of_more_are_told(serve: Callable[..., Running], settings: Any) -> None:
+    running = serve(settings, StubEngine())
+    running.service.forwarder.stop()
+    answer = completed(running, prompt="Hi", n=2, best_of=6, max_tokens=8, seed=1)
+    event = running.recorded()[-1]
+    assert len(event.completions) == 6
+
+    def mean(choice: int) -> float:
+        logprobs = event.completions[choice].logprobs
+        return sum(logprobs) / len(logprobs)
+
+    told = [choice["choice"] for choice in answer["choices"]]
+    assert told == sorted(range(6), key=mean, reverse=True)[:2]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert answer["choices"][0]["text"] == event.completions[told[0]].text
 
 
 def test_models_are_listed_and_found(running: Running) -> None:

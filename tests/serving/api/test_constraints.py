@@ -9,8 +9,9 @@ from typing import Any
 import llguidance
 import llguidance.hf
 import pytest
+from burnish.serving.api.chat_requests import ChatRequest
 from burnish.serving.api.constraints import grammar_of
-from burnish.serving.api.openai_requests import ChatRequest
+from burnish.serving.engine import json_grammar
 from burnish.serving.engine.stub import StubTokenizer
 
 EMBER = Path(__file__).parents[3] / "ops" / "ember"
@@ -116,3 +117,38 @@ def test_loose_tools_leave_an_answer_free(tokenizer: Any) -> None:
     said = [{"role": "user", "content": json.dumps("?")}]
     body = ChatRequest.model_validate({"model": "m", "messages": said, "tools": [LOOSE, OTHER]})
     assert grammar_of(body, tokenizer) == ""
+
+
+@pytest.mark.parametrize(
+    ("schema", "good", "bad"),
+    [
+        ({"type": "string", "format": "color"}, ['"red"', '"7"'], ["7"]),
+        ({"type": "string", "format": "date"}, ['"2026-11-28"'], ['"soon"']),
+        ({"enum": [{"format": "color"}]}, ['{"format": "color"}'], ["{}"]),
+        ({"properties": {"format": {"enum": [1]}}}, ['{"format": 1}'], ['{"format": 2}']),
+        (
+            {"properties": {"enum": {"type": "string", "format": "color"}}},
+            ['{"enum": "x"}'],
+            ['{"enum": 1}'],
+        ),
+    ],
+)
+def test_a_format_nobody_knows_is_an_annotation(takes, schema, good, bad) -> None:
+    asked = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for text in good:
+        assert takes(text, response_format=asked), text
+    for text in bad:
+        assert not takes(text, response_format=asked), text
+
+
+@pytest.mark.parametrize(
+    ("keyword", "schema"),
+    [
+        ("not", {"not": {"type": "string"}}),
+        ("uniqueItems", {"type": "array", "uniqueItems": True}),
+        ("if", {"if": {}, "then": {}}),
+    ],
+)
+def test_a_keyword_that_is_not_followed_is_named(keyword: str, schema: dict[str, Any]) -> None:
+    error = llguidance.LLMatcher.validate_grammar(json_grammar(schema), None)
+    assert f'"{keyword}"' in error

@@ -164,10 +164,22 @@ def test_a_full_spool_costs_the_record_and_not_the_answer(running: Running) -> N
     assert 'burnish_interactions_total{outcome="unrecorded",policy="default"} 2.0' in metrics
 
 
-def test_one_prompt_per_completion(running: Running) -> None:
-    assert refused(running, 400, "/v1/completions", model="default", prompt=["a", "b"])["param"]
-    assert refused(running, 400, "/v1/completions", model="default", prompt="a", echo=True)["param"]
-    assert refused(running, 400, "/v1/completions", model="default", prompt=[999])["param"]
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        ({"prompt": ["a", "b"], "stream": True}, "stream takes one prompt"),
+        ({"prompt": ["a", ""]}, "an empty prompt"),
+        ({"prompt": []}, "an empty prompt"),
+        ({"prompt": [999]}, "token 999 is not in the vocabulary"),
+        ({"prompt": "a", "best_of": 1, "n": 2}, "best_of is at least n"),
+        ({"prompt": "a", "best_of": 2, "stream": True}, "best_of cannot be streamed"),
+        ({"prompt": {"a": 1}}, "should be a string or a list"),
+    ],
+)
+def test_prompts_that_cannot_be_completed(
+    running: Running, body: dict[str, Any], what: str
+) -> None:
+    assert what in refused(running, 400, "/v1/completions", model="default", **body)["message"]
 
 
 def test_an_unknown_path_has_the_same_shape(running: Running) -> None:
@@ -207,3 +219,59 @@ def test_keys(running: Running) -> None:
 def test_without_keys_only_loopback_names_are_answered(running: Running) -> None:
     rebound = running.http("GET", "/v1/models", headers={"Host": "evil.example"})
     assert (rebound.status_code, rebound.json()["error"]["code"]) == (403, "host_not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "what"),
+    [
+        ({"messages": 3}, "messages", "should be a list"),
+        ({"messages": [3]}, "messages[0]", "should be an object"),
+        (
+            {"messages": [{"role": "user", "content": 3}]},
+            "messages[0].content",
+            "should be a string or a list",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}]},
+            "messages[0].content[0].text",
+            "should be a string",
+        ),
+        ({"stop": 3}, "stop", "should be a string or a list"),
+        ({"max_tokens": "many"}, "max_tokens", "should be an integer"),
+        ({"temperature": "hot"}, "temperature", "should be a number"),
+        ({"stream": "maybe"}, "stream", "should be a boolean"),
+        ({"metadata": []}, "metadata", "should be an object"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_the_right_one(
+    running: Running, body: dict[str, Any], param: str, what: str
+) -> None:
+    error = refused(running, 400, **{**CHAT, **body})
+    assert (error["param"], error["message"]) == (param, f"Invalid value for '{param}': {what}")
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"chat_template_kwargs": {"mood": "calm"}}, "chat_template_kwargs.mood"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": True}, "reasoning_effort": "low"},
+            None,
+        ),
+        ({"continue_final_message": True}, None),
+        ({"add_generation_prompt": False}, None),
+        (
+            {
+                "continue_final_message": True,
+                "session_id": "s",
+                "messages": [{"role": "assistant", "content": "It is"}],
+            },
+            None,
+        ),
+    ],
+)
+def test_what_templates_and_penalties_do_not_take(
+    running: Running, body: dict[str, Any], param: str | None
+) -> None:
+    assert refused(running, 400, **{**CHAT, **body})["param"] == param

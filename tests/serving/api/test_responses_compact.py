@@ -8,7 +8,7 @@ import httpx2 as httpx
 import pytest
 from burnish.memory import MemoryStore, connect
 from burnish.serving.api.errors import install
-from burnish.serving.api.routes.responses import router
+from burnish.serving.api.routes.compact import router
 from fastapi import FastAPI
 
 from tests.serving.conftest import Running
@@ -84,7 +84,7 @@ async def test_the_default_budget_is_a_share_of_the_window(http: httpx.AsyncClie
         ({"input": [{"type": "compaction", "encrypted_content": "x"}]}, "unsupported_item"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "unsupported_item"),
         ({"input": "x", "previous_response_id": "r"}, "unsupported_parameter"),
-        ({"input": [{"role": "user", "content": 3}]}, "unsupported_item"),
+        ({"input": [{"role": "user", "content": 3}]}, "invalid_value"),
     ],
 )
 async def test_what_cannot_be_compacted_is_said(http: httpx.AsyncClient, body: dict, code: str):

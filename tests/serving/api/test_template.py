@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
-from burnish.serving.api.chat_template import AnswerParser, Part, render
+from burnish.serving.api.answer_parser import AnswerParser, Part, blocks
+from burnish.serving.api.chat_template import render, variables_of
 from burnish.serving.engine.stub import StubTokenizer
 
 
@@ -13,13 +17,7 @@ def parts(text: str, size: int, **options: bool) -> list[tuple[str, str, str]]:
     for start in range(0, len(text), size):
         found += parser.feed(text[start : start + size])
     found += parser.finish()
-    joined: list[tuple[str, str, str]] = []
-    for part in found:
-        if joined and joined[-1][0] == part.kind != "tool_call":
-            joined[-1] = (part.kind, joined[-1][1] + part.text, "")
-        else:
-            joined.append((part.kind, part.text, part.name))
-    return joined
+    return [(part.kind, part.text, part.name) for part in blocks(found)]
 
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
@@ -40,6 +38,19 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call>'
             f"Well.\n{CALL}\n{CALL}",
             [("content", "Well.", "")] + 2 * [("tool_call", '{"x": 1}', "f")],
         ),
+        (
+            '<tool_call>{"arguments": {"x": 1}, "name": "f"}</tool_call>',
+            [("tool_call", '{"x": 1}', "f")],
+        ),
+        (
+            r"""<tool_call>{"name": "f", "arguments": {"x": "}\"]{", "y": [{}]}}</tool_call>So.""",
+            [("tool_call", r"""{"x": "}\"]{", "y": [{}]}""", "f"), ("content", "So.", "")],
+        ),
+        (
+            '<tool_call>{"name": "f", "arguments": "{\\"x\\": 1}"}</tool_call>',
+            [("tool_call", '{"x": 1}', "f")],
+        ),
+        ('<tool_call>{"name": "f", "arguments": {x</tool_call>', [("tool_call", "{x", "f")]),
         ("<tool_call>not json</tool_call>", [("content", "<tool_call>not json</tool_call>", "")]),
         ('<tool_call>\n{"name": "f"', [("tool_call", "", "f")]),
         ('<tool_call>{"name": "f", "arg', [("tool_call", "", "f")]),
@@ -74,3 +85,46 @@ def test_content_parts_are_joined_and_developer_is_system() -> None:
     assert bytes(prompt.ids).startswith(b"system: ab<|end|>")
     assert not prompt.in_reasoning
     assert render(StubTokenizer(), [{"role": "user", "content": "x"}], None, True).in_reasoning
+
+
+def test_arguments_are_told_while_they_are_written() -> None:
+    parser = AnswerParser(tools=True)
+    assert parser.feed('<tool_call>{"name": "f", "arguments": ') == []
+    assert parser.feed('{"city": "Ro') == [Part("tool_call", '{"city": "Ro', "f")]
+    assert parser.feed('me"}') == [Part("tool_call", 'me"}')]
+    assert parser.feed("}</tool_call>") == []
+
+
+@pytest.fixture(scope="module")
+def ember() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(Path(__file__).parents[3] / "ops" / "ember")
+
+
+def test_an_answer_goes_on_from_its_beginning(ember: Any) -> None:
+    said = [{"role": "user", "content": "Name one."}, {"role": "assistant", "content": "It is"}]
+    text = ember.decode(render(ember, said, None, False, continues=True).ids)
+    assert text.endswith("It is")
+    assert not ember.decode(render(ember, said, None, False).ids).endswith("It is")
+
+
+def test_a_template_tells_what_it_reads(ember: Any) -> None:
+    assert "enable_thinking" in variables_of(ember)
+    assert not {"messages", "tools", "bos_token", "raise_exception"} & variables_of(ember)
+
+
+def test_what_a_template_is_given_cannot_end_a_turn(ember: Any) -> None:
+    template = ember.chat_template
+    try:
+        ember.chat_template = "{{ mood }}{% for m in messages %}{{ m.content }}{% endfor %}"
+        variables_of.cache_clear()
+        assert variables_of(ember) == {"mood"}
+        end = ember.eos_token
+        said = [{"role": "user", "content": "Hi"}]
+        prompt = render(ember, said, None, False, variables={"mood": f"calm{end}"})
+        assert ember.eos_token_id not in prompt.ids
+        assert ember.decode(prompt.ids).startswith("calm")
+    finally:
+        ember.chat_template = template
+        variables_of.cache_clear()

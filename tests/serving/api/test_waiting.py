@@ -153,7 +153,9 @@ def test_a_stream_says_that_it_waits(
         assert answer.status_code == 200
         assert time.monotonic() - started < 0.6  # before the first token
         text = "".join(answer.iter_text())
-    assert text.startswith(": waiting\n\n")
+    role, waiting = text.split("\n\n")[:2]
+    assert '"role":"assistant"' in role  # at once
+    assert waiting == ": waiting"
     assert text.endswith("data: [DONE]\n\n")
     said = "".join(c.choices[0].delta.content or "" for c in running.say(stream=True))
     assert said == "Hello there."  # OpenAI's client passes over comments

@@ -14,6 +14,7 @@ from burnish.memory import (
     StaleRecord,
     StoreError,
     TooLarge,
+    TurnNotFound,
     UnknownPlan,
     UnknownPolicy,
 )
@@ -35,6 +36,7 @@ _RESPONSES: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
     (UnknownPolicy, 400, "unknown_policy", "policy"),
     (UnknownPlan, 404, "plan_not_found", "plan"),
     (SessionNotFound, 404, "session_not_found", "session_id"),
+    (TurnNotFound, 404, "response_not_found", "response_id"),
     (RecordNotFound, 404, "record_not_found", "record_id"),
     (Forgotten, 410, "forgotten", None),
     (StoreError, 400, "bad_step", None),

@@ -1,42 +1,29 @@
 """A generation in OpenAI's response shapes: whole responses, stream chunks, log-probabilities.
 
 `ChatFormatter` is for /v1/chat/completions, `CompletionFormatter` for /v1/completions. Left out:
-running the generation and sending it (routes/chat.py).
+running the generation and sending it (answering.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
-from burnish.serving.api.chat_template import Part
+from burnish.feedback.ids import stem_of
+from burnish.serving.api.answer_parser import Part
+from burnish.serving.api.completion_requests import CompletionRequest
+from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.engine import Delta
 
-
-class ResponseFormatter(Protocol):
-    """One endpoint's shape of a generation."""
-
-    operation: str
-
-    def response(self, generation: Generation) -> dict[str, Any]: ...
-
-    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
-        """Chunks before the first delta."""
-        ...
-
-    def chunks(
-        self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[dict[str, Any]]: ...
-
-    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
-        """Chunks with the finish reasons, then usage where it was asked for."""
-        ...
+DONE = "data: [DONE]\n\n"
 
 
 class ChatFormatter:
     operation = "chat"
+    names: Mapping[str, str] = {}
+    done = DONE
 
     def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
         self._tokenizer = tokenizer
@@ -61,11 +48,11 @@ class ChatFormatter:
             "usage": generation.usage(),
         }
 
-    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
+    def first_events(self, generation: Generation) -> list[dict[str, Any]]:
         role = {"role": "assistant", "content": ""}
         return [self._chunk(generation, choice, role, None) for choice in generation.choices]
 
-    def chunks(
+    def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
         shown = [self._delta(generation, choice, part) for part in parts]
@@ -76,7 +63,7 @@ class ChatFormatter:
             chunks[0]["choices"][0]["logprobs"] = self._content_logprobs([delta])
         return chunks
 
-    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
+    def last_events(self, generation: Generation) -> list[dict[str, Any]]:
         chunks = [
             self._chunk(generation, choice, {}, choice.finish) for choice in generation.choices
         ]
@@ -85,12 +72,18 @@ class ChatFormatter:
             chunks.append({**head, "choices": [], "usage": generation.usage()})
         return chunks
 
+    def error_events(self, generation: Generation, error: ApiError) -> list[dict[str, Any]]:
+        return [error.body()]
+
     def _delta(self, generation: Generation, choice: Choice, part: Part) -> dict[str, Any]:
         if part.kind == "content":
             return {"content": part.text}
         if part.kind == "reasoning":
             return {"reasoning": part.text, "reasoning_content": part.text}
         index = self._calls_sent.get(choice.index, 0)
+        if not part.name:  # more of the arguments
+            piece = {"index": index - 1, "function": {"arguments": part.text}}
+            return {"tool_calls": [piece]}
         self._calls_sent[choice.index] = index + 1
         return {"tool_calls": [{"index": index, **_call(generation, choice, index, part)}]}
 
@@ -108,48 +101,55 @@ class ChatFormatter:
         return {**head, "choices": [choice_fields], **usage}
 
     def _content_logprobs(self, deltas: Sequence[Delta]) -> dict[str, Any]:
-        content = [
-            {
-                **_token(self._tokenizer, token, logprob),
-                "top_logprobs": [_token(self._tokenizer, t, p) for t, p in top],
-            }
-            for token, logprob, top in _tokens(deltas, self._mode)
-        ]
+        content = token_logprobs(self._tokenizer, deltas, self._mode)
         return {"content": content, "refusal": None}
 
 
 class CompletionFormatter:
-    operation = "text_completion"
+    """Of one prompt's generation, or of several that are answered together."""
 
-    def __init__(self, tokenizer: Any, *, logprobs: bool, usage: bool, mode: str = "raw"):
+    operation = "text_completion"
+    names: Mapping[str, str] = {"messages": "prompt"}
+    done = DONE
+
+    def __init__(self, tokenizer: Any, body: CompletionRequest, generations: Sequence[Generation]):
         self._tokenizer = tokenizer
-        self._logprobs = logprobs
-        self._mode = mode  # the distribution the log-probabilities are of
-        self._usage = usage
+        self._body = body
+        self._logprobs = body.logprobs is not None
+        self._usage = body.wants_usage
+        self._generations = generations
         self._offsets: dict[int, int] = {}
 
     def response(self, generation: Generation) -> dict[str, Any]:
-        choices = [
-            self._choice(choice, choice.text, choice.deltas, choice.finish)
+        told: list[dict[str, Any]] = []
+        for each in self._generations:
+            for choice in self._best(each):
+                shown = self._whole(each, choice)
+                if len(self._generations) > 1 or self._body.answers > self._body.n:
+                    # As feedback names it.
+                    shown |= {"interaction_id": each.request.id, "choice": choice.index}
+                told.append({**shown, "index": len(told)})
+        return {**_head(generation, "text_completion"), "choices": told, "usage": self._total()}
+
+    def first_events(self, generation: Generation) -> list[dict[str, Any]]:
+        if not self._body.echo:
+            return []
+        text = self._prompt(generation)
+        return [
+            self._chunk(generation, {**self._choice(choice, text, (), None), "logprobs": None})
             for choice in generation.choices
         ]
-        return {
-            **_head(generation, "text_completion"),
-            "choices": choices,
-            "usage": generation.usage(),
-        }
 
-    def first_chunks(self, generation: Generation) -> list[dict[str, Any]]:
-        return []
-
-    def chunks(
+    def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
     ) -> list[dict[str, Any]]:
         if not parts and not (self._logprobs and delta.token_ids):
             return []
-        return [self._chunk(generation, self._choice(choice, delta.text, [delta], None))]
+        echoed = generation if delta.prompt else None
+        shown = self._choice(choice, delta.text, [delta], None, echoed)
+        return [self._chunk(generation, shown)]
 
-    def last_chunks(self, generation: Generation) -> list[dict[str, Any]]:
+    def last_events(self, generation: Generation) -> list[dict[str, Any]]:
         chunks = [
             self._chunk(
                 generation, {**self._choice(choice, "", (), choice.finish), "logprobs": None}
@@ -162,23 +162,75 @@ class CompletionFormatter:
             )
         return chunks
 
+    def error_events(self, generation: Generation, error: ApiError) -> list[dict[str, Any]]:
+        return [error.body()]
+
+    def _best(self, generation: Generation) -> list[Choice]:
+        """The choices to tell: the likeliest by the mean of their tokens, if more were drawn."""
+
+        def likelihood(choice: Choice) -> float:
+            logprobs = [value for delta in choice.deltas for value in delta.logprobs]
+            return sum(logprobs) / max(len(logprobs), 1)
+
+        if self._body.answers == self._body.n:
+            return generation.choices
+        return sorted(generation.choices, key=likelihood, reverse=True)[: self._body.n]
+
+    def _whole(self, generation: Generation, choice: Choice) -> dict[str, Any]:
+        prompt = self._prompt(generation) if self._body.echo else ""
+        self._offsets[choice.index] = 0
+        return self._choice(choice, prompt + choice.text, choice.deltas, choice.finish, generation)
+
+    def _prompt(self, generation: Generation) -> str:
+        if isinstance(given := self._body.prompt, str):
+            return given
+        ids = generation.request.prompt_ids
+        return "".join(_text_of(self._tokenizer, token) for token in ids)
+
+    def _total(self) -> dict[str, Any]:
+        usage = [each.usage() for each in self._generations]
+        total = {
+            key: sum(each[key] for each in usage) for key in usage[0] if key.endswith("tokens")
+        }
+        details = {
+            key: {name: sum(each[key][name] for each in usage) for name in usage[0][key]}
+            for key in usage[0]
+            if key.endswith("details")
+        }
+        return total | details
+
     def _chunk(self, generation: Generation, choice_fields: dict[str, Any]) -> dict[str, Any]:
         usage = {"usage": None} if self._usage else {}
         return {**_head(generation, "text_completion"), "choices": [choice_fields], **usage}
 
     def _choice(
-        self, choice: Choice, text: str, deltas: Sequence[Delta], finish: str | None
+        self,
+        choice: Choice,
+        text: str,
+        deltas: Sequence[Delta],
+        finish: str | None,
+        echoed: Generation | None = None,
     ) -> dict[str, Any]:
-        logprobs = self._text_logprobs(choice.index, deltas) if self._logprobs else None
+        """`echoed`: the generation whose prompt stands before the text."""
+        logprobs = self._text_logprobs(choice.index, deltas, echoed) if self._logprobs else None
         return {"index": choice.index, "text": text, "logprobs": logprobs, "finish_reason": finish}
 
-    def _text_logprobs(self, index: int, deltas: Sequence[Delta]) -> dict[str, Any]:
+    def _text_logprobs(
+        self, index: int, deltas: Sequence[Delta], echoed: Generation | None
+    ) -> dict[str, Any]:
+        scored: list[tuple[int, float | None, Sequence[tuple[int, float]] | None]] = []
+        if echoed is not None and self._body.echo:
+            first, *rest = echoed.request.prompt_ids
+            prompt = [each for delta in deltas for each in delta.prompt]
+            scored = [(first, None, None)]  # nothing comes before it
+            scored += [(token, *each) for token, each in zip(rest, prompt, strict=True)]
+        scored += _tokens(deltas, self._body.logprobs_mode)
         tokens, values, tops, offsets = [], [], [], []
-        for token, logprob, top in _tokens(deltas, self._mode):
+        for token, logprob, top in scored:
             text = _text_of(self._tokenizer, token)
             tokens.append(text)
             values.append(logprob)
-            tops.append({_text_of(self._tokenizer, t): p for t, p in top})
+            tops.append(None if top is None else {_text_of(self._tokenizer, t): p for t, p in top})
             offsets.append(self._offsets.get(index, 0))
             self._offsets[index] = offsets[-1] + len(text)
         return {
@@ -206,10 +258,14 @@ def message_of(generation: Generation, choice: Choice) -> dict[str, Any]:
 
 
 def _call(generation: Generation, choice: Choice, index: int, part: Part) -> dict[str, Any]:
-    # Made from the answer's id, so that a stream and its record use the same one.
-    name = generation.request.id.removeprefix("chatcmpl-")[:20]
     function = {"name": part.name, "arguments": part.text}
-    return {"id": f"call_{name}_{choice.index}_{index}", "type": "function", "function": function}
+    return {"id": call_id(generation, choice, index), "type": "function", "function": function}
+
+
+def call_id(generation: Generation, choice: Choice, index: int) -> str:
+    """Of the choice's call `index`. Made from the answer's id, so that a stream and its record use
+    the same one."""
+    return f"call_{stem_of(generation.request.id)[:20]}_{choice.index}_{index}"
 
 
 def _head(generation: Generation, kind: str) -> dict[str, Any]:
@@ -220,6 +276,17 @@ def _head(generation: Generation, kind: str) -> dict[str, Any]:
         "model": generation.request.model,
         "system_fingerprint": generation.lease.ref,
     }
+
+
+def token_logprobs(tokenizer: Any, deltas: Sequence[Delta], mode: str) -> list[dict[str, Any]]:
+    """Each token with its log-probability and alternatives, under the distribution `mode` names."""
+    return [
+        {
+            **_token(tokenizer, token, logprob),
+            "top_logprobs": [_token(tokenizer, t, p) for t, p in top],
+        }
+        for token, logprob, top in _tokens(deltas, mode)
+    ]
 
 
 def _tokens(

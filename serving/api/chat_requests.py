@@ -2,12 +2,13 @@
 
 Every field of OpenAI's API is either supported or refused by name; an unknown field is refused
 too. Ignoring one would mislead the client, except for hints, which change no answer. Left out:
-responses, which are plain dicts (openai_responses.py).
+responses, which are plain dicts (chat_formatters.py).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from burnish.feedback.ranges import (
     MAX_CHOICES,
@@ -22,18 +23,26 @@ from burnish.feedback.ranges import (
     Seed,
     Text,
     Token,
-    Tokens,
     Word,
 )
-from burnish.serving.api.errors import unsupported
+from burnish.serving.api.errors import from_validation, unsupported
 from burnish.serving.engine import SamplingParams, Thinking
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+M = TypeVar("M", bound=BaseModel)
 
 # Known fields that are not supported: the values without effect, and why others are refused.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((None,), "This model writes text."),
     "best_of": ((None, 1), "Ask for n answers and choose."),
-    "echo": ((None, False), "The prompt is not repeated."),
+    "echo": ((None, False), "A conversation is not repeated."),
     "function_call": ((None,), "Use tool_choice."),
     "functions": ((None, []), "Use tools."),
     "modalities": ((None, ["text"]), "Only ['text']."),
@@ -44,36 +53,38 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 }  # fmt: skip
 
 
-class _Edge(BaseModel):
+class Edge(BaseModel):
+    """What comes in: an unknown field is refused by name."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class StreamOptions(_Edge):
+class StreamOptions(Edge):
     include_usage: bool = False
     include_obfuscation: Literal[False] | None = None
 
 
-class CacheControl(_Edge):
+class CacheControl(Edge):
     """Where a prefix worth keeping ends (Anthropic's hint). Every prefix is kept as long as it can."""
 
     type: Literal["ephemeral"]
     ttl: Word | None = None
 
 
-class TextPart(_Edge):
+class TextPart(Edge):
     type: Literal["text"]
     text: Text
     cache_control: CacheControl | None = None
 
 
-class Prediction(_Edge):
+class Prediction(Edge):
     """Text that the answer may repeat. Drafts are found in the prompt and the answer instead."""
 
     type: Literal["content"]
     content: Text | Many[TextPart]
 
 
-class _Hints(_Edge):
+class Hints(Edge):
     """What may make an answer cheaper or quicker elsewhere. Checked, and without effect here: equal
     beginnings are cached anyway, and there is one tier."""
 
@@ -85,7 +96,7 @@ class _Hints(_Edge):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class _Generate(_Hints):
+class Generate(Hints):
     """What both endpoints share: who asks, which policy, how to sample."""
 
     model: Label
@@ -100,6 +111,7 @@ class _Generate(_Hints):
     min_p: float = Field(default=0.0, ge=0, le=1)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
     logit_bias: dict[Token, Annotated[float, Field(ge=-100, le=100)]] = {}
     max_tokens: Positive | None = None
     timeout: float | None = Field(default=None, gt=0, le=86400)  # seconds; then what there is
@@ -110,14 +122,8 @@ class _Generate(_Hints):
     @model_validator(mode="before")
     @classmethod
     def _only_what_we_do(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        for name, (harmless, why) in _REFUSED.items():
-            if name in data and name not in cls.model_fields and data[name] not in harmless:
-                raise ValidationRefusal(unsupported(name, why))
-        known = {k: v for k, v in data.items() if k in cls.model_fields or k not in _REFUSED}
-        # JSON null means "not given" in OpenAI's API, for every optional field.
-        return {k: v for k, v in known.items() if v is not None}
+        refused = {name: told for name, told in _REFUSED.items() if name not in cls.model_fields}
+        return without_refused(data, refused)
 
     @field_validator("top_k", mode="before")
     @classmethod
@@ -133,13 +139,20 @@ class _Generate(_Hints):
         return stop
 
     @model_validator(mode="after")
-    def _options_of_a_stream(self) -> _Generate:
+    def _options_of_a_stream(self) -> Generate:
         if self.stream_options is not None and not self.stream:
             raise ValueError("stream_options is only allowed with stream: true")
         return self
 
     def sampling(
-        self, *, top: int, max_tokens: int, grammar: str = "", thinking: Thinking | None = None
+        self,
+        *,
+        top: int,
+        max_tokens: int,
+        prompt_logprobs: int | None = None,
+        grammar: str = "",
+        close_at_limit: bool = True,
+        thinking: Thinking | None = None,
     ) -> SamplingParams:
         """The engine's parameters; `top` alternatives per token."""
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -153,10 +166,13 @@ class _Generate(_Hints):
             stop=stops,
             logprobs=top,
             logprobs_mode=self.logprobs_mode,
+            prompt_logprobs=prompt_logprobs,
             logit_bias=self.logit_bias,
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
             grammar=grammar,
+            close_at_limit=close_at_limit,
             thinking=thinking,
         )
 
@@ -173,12 +189,32 @@ class ValidationRefusal(ValueError):
         self.api_error = error
 
 
-class FunctionCall(_Edge):
+def without_refused(data: Any, refused: Mapping[str, tuple[tuple[Any, ...], str]]) -> Any:
+    """A body without the known fields that are not supported, and without nulls, which mean "not
+    given" in these APIs. Raises ValidationRefusal where one has an effect; `refused`: field -> the
+    values without, and why others are refused."""
+    if not isinstance(data, dict):
+        return data
+    for name, (harmless, why) in refused.items():
+        if name in data and data[name] not in harmless:
+            raise ValidationRefusal(unsupported(name, why))
+    return {k: v for k, v in data.items() if k not in refused and v is not None}
+
+
+def made_of(shape: type[M], names: Mapping[str, str], **fields: Any) -> M:
+    """A request made of another one's fields. Raises ApiError, in that one's `names`."""
+    try:
+        return shape(**fields)
+    except ValidationError as error:
+        raise from_validation(error.errors()).renamed(names) from error
+
+
+class FunctionCall(Edge):
     name: Label
     arguments: Text
 
 
-class ToolCall(_Edge):
+class ToolCall(Edge):
     index: Count | None = None  # as pieces of a stream have it
     id: Label
     type: Literal["function"] = "function"
@@ -195,7 +231,7 @@ _UNSAID: Any = {
 }
 
 
-class Message(_Edge):
+class Message(Edge):
     """One message. Clients send whole answers back: `reasoning`, ids and hints are not read."""
 
     id: Label | None = None
@@ -240,29 +276,29 @@ class Message(_Edge):
         return said
 
 
-class FunctionSpec(_Edge):
+class FunctionSpec(Edge):
     name: Word = Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")
     description: Paragraph | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class Tool(_Edge):
+class Tool(Edge):
     type: Literal["function"]
     function: FunctionSpec
     cache_control: CacheControl | None = None
 
 
-class NamedFunction(_Edge):
+class NamedFunction(Edge):
     name: Word
 
 
-class NamedTool(_Edge):
+class NamedTool(Edge):
     type: Literal["function"]
     function: NamedFunction
 
 
-class JsonSchema(_Edge):
+class JsonSchema(Edge):
     """`schema` is a JSON Schema. Following it is all that `strict` could ask for."""
 
     name: Word = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
@@ -271,7 +307,7 @@ class JsonSchema(_Edge):
     strict: bool | None = None
 
 
-class ResponseFormat(_Edge):
+class ResponseFormat(Edge):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
@@ -282,7 +318,7 @@ class ResponseFormat(_Edge):
         return self
 
 
-class ChatRequest(_Generate):
+class ChatRequest(Generate):
     messages: Many[Message] = Field(min_length=1)
     max_completion_tokens: Positive | None = None
     logprobs: bool = False
@@ -291,9 +327,13 @@ class ChatRequest(_Generate):
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    close_at_limit: bool = True  # whether JSON is ended where max_tokens would cut it
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     thinking_token_budget: Count | None = None
     session_id: Name | None = None
+    chat_template_kwargs: dict[Word, Any] = Field(default={}, max_length=64)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
     @field_validator("tool_choice", mode="before")
     @classmethod
@@ -310,6 +350,16 @@ class ChatRequest(_Generate):
             raise ValueError("thinking_token_budget needs a reasoning_effort that thinks")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
+        if self.continue_final_message:
+            last = self.messages[-1]
+            if last.role != "assistant" or not last.content or last.tool_calls:
+                raise ValueError("continue_final_message needs a last message of the assistant")
+            if self.session_id is not None:
+                raise ValueError("continue_final_message goes without session_id")
+        elif not self.add_generation_prompt:
+            raise ValueError("add_generation_prompt: false needs continue_final_message: true")
+        if self.reasoning_effort and "enable_thinking" in self.chat_template_kwargs:
+            raise ValueError("reasoning_effort or chat_template_kwargs.enable_thinking, not both")
         return self
 
     @property
@@ -322,7 +372,9 @@ class ChatRequest(_Generate):
 
     @property
     def thinks(self) -> bool:
-        return self.reasoning_effort not in (None, "none", "minimal")
+        if self.reasoning_effort is None:
+            return self.chat_template_kwargs.get("enable_thinking") is True
+        return self.reasoning_effort not in ("none", "minimal")
 
     def tools_for_template(self) -> list[dict[str, Any]] | None:
         if not self.tools or self.tool_choice == "none":
@@ -330,19 +382,3 @@ class ChatRequest(_Generate):
         return [
             tool.model_dump(exclude_none=True, exclude={"cache_control"}) for tool in self.tools
         ]
-
-
-class CompletionRequest(_Generate):
-    prompt: Text | Tokens | Few[Text] | Few[Tokens]
-    logprobs: int | None = Field(default=None, ge=0, le=20)
-
-    @field_validator("prompt")
-    @classmethod
-    def _one_prompt(cls, prompt: Any) -> Any:
-        if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
-            if len(prompt) > 1:
-                raise ValueError("one prompt per request: its id is what feedback refers to")
-            return prompt[0]
-        if not prompt:
-            raise ValueError("an empty prompt has nothing to go on")
-        return prompt
