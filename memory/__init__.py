@@ -30,7 +30,7 @@ from burnish.memory.sessions.changes import DELETION_GRACE
 from burnish.memory.sessions.steps import Step
 from burnish.memory.sessions.units import Unit
 from burnish.memory.store import MemoryStore, connect
-from burnish.memory.turns import Turn, Turns, after
+from burnish.memory.turns import Turn, Turns
 from burnish.memory.views.shorten import clear, shorten
 from burnish.memory.views.view import ContextView, ViewMessage
 
@@ -66,7 +66,6 @@ __all__ = [
     "UnknownPlan",
     "UnknownPolicy",
     "ViewMessage",
-    "after",
     "clear",
     "connect",
     "export_user",

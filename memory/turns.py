@@ -28,6 +28,11 @@ class Turn:
     steps: int  # in that session, this turn's included
     before: tuple[str, ...] = ()  # the turns it went on from, oldest first
 
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """`before` of a turn that goes on from this one."""
+        return (*self.before, self.id)
+
 
 class Turns:
     def __init__(self, redis: Redis, days: float = DAYS) -> None:
@@ -91,11 +96,6 @@ class Turns:
         if missing is not None:
             raise _not_found(missing)
         return [_turn(text) for text in texts]
-
-
-def after(turn: Turn | None) -> tuple[str, ...]:
-    """`before` of a turn that goes on from this one."""
-    return () if turn is None else (*turn.before, turn.id)
 
 
 def _turn(text: str) -> Turn:

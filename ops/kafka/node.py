@@ -231,6 +231,8 @@ class KafkaNode:
             self._run([command[0], f"-XX:ArchiveClassesAtExit={draft}", *command[1:]], ARCHIVE_S)
             self.stop(ARCHIVE_S)
             draft.replace(libs / CLASSES)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
     def _java(self, libs: Path, main: str, *arguments: str) -> list[str]:
         # C1 only: starts faster, and is fast enough for one machine.

@@ -22,15 +22,18 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, Unpack
 
 from burnish.feedback.errors import EventTooLarge
 from burnish.memory import StoreError
 from burnish.serving.api.answer_parser import AnswerParser, Part
+from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_formatters import message_of
 from burnish.serving.api.chat_memory import adopt, remember
+from burnish.serving.api.chat_requests import ChatRequest
 from burnish.serving.api.errors import ApiError, internal_error, unsupported
 from burnish.serving.api.generation import Choice, Generation, GenerationRequest
+from burnish.serving.api.generation_requests import How, chat_request
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.service import Service
 from burnish.serving.engine import (
@@ -114,10 +117,14 @@ async def lease_of(service: Service, model: str) -> VersionLease:
         ) from error
 
 
-def start(
-    service: Service, request: GenerationRequest, lease: VersionLease, in_reasoning: bool
+async def start_chat(
+    service: Service, body: ChatRequest, who: Principal, **how: Unpack[How]
 ) -> Generation:
-    """Start to generate the answers to a conversation. They are owned by the caller."""
+    """Start to generate the answers to a conversation; they are the caller's to close. `how` is
+    what `chat_request` takes. Raises ApiError."""
+    lease = await lease_of(service, body.model)
+    with released_on_failure(lease):
+        request, in_reasoning = await chat_request(service, body, who, **how)
     tools = request.tools is not None
     parsers = [AnswerParser(in_reasoning=in_reasoning, tools=tools) for _ in range(request.n)]
     return Generation(service.engine, request, lease, list(parsers))

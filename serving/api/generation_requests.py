@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from burnish.feedback.ids import new_interaction_id
 from burnish.serving.api import chat_memory
@@ -31,18 +31,23 @@ Recall = Literal["always", "overflow", "never"]
 """When a session's view joins the messages: always, or only in place of what does not fit."""
 
 
+class How(TypedDict, total=False):
+    """What an API besides chat completions says of its requests."""
+
+    id: str  # of the interaction; otherwise a new one
+    endpoint: str  # as it is recorded; otherwise "chat"
+    recall: Recall  # otherwise "always"
+    adopts: bool  # whether the session takes earlier messages too, if it holds nothing
+
+
 async def chat_request(
     service: Service,
     body: ChatRequest,
     who: Principal,
-    *,
-    id: str | None = None,
-    endpoint: str = "chat",
-    recall: Recall = "always",
-    adopts: bool = False,
+    **how: Unpack[How],
 ) -> tuple[GenerationRequest, bool]:
-    """The request, and whether its answer begins inside the reasoning. `id` is its interaction's
-    (default: a new one); with `adopts` its session takes earlier messages too. Raises ApiError."""
+    """The request, and whether its answer begins inside the reasoning. Raises ApiError."""
+    recall = how.get("recall", "always")
     messages = [message.plain() for message in body.messages]
     tools = body.tools_for_template()
     tokenizer = service.engine.tokenizer
@@ -62,7 +67,7 @@ async def chat_request(
     schema = body.response_format.model_dump() if body.response_format else None
     grammar = await off_loop(work_of([tools, schema]), lambda: grammar_of(body, tokenizer))
     request = GenerationRequest(
-        id=id or new_interaction_id(service.secret, who.tenant, body.n),
+        id=how.get("id") or new_interaction_id(service.secret, who.tenant, body.n),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -83,8 +88,12 @@ async def chat_request(
         tools=None if tools is None else tuple(tools),
         memory=recalled.used,
         view_budget=recalled.budget,
-        adopts=adopts,
-        metadata={**body.metadata, "endpoint": endpoint, "thinking": body.thinks},
+        adopts=how.get("adopts", False),
+        metadata={
+            **body.metadata,
+            "endpoint": how.get("endpoint", "chat"),
+            "thinking": body.thinks,
+        },
         account=who.account,
     )
     return request, prompt.in_reasoning

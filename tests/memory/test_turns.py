@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from burnish.memory import MemoryStore, Turn, TurnNotFound, after
+from burnish.memory import MemoryStore, Turn, TurnNotFound
 
 
 def turn(name: str, before: Turn | None = None, session: str = "s") -> Turn:
     said: list[dict[str, Any]] = [{"type": "message", "content": name}]
-    return Turn(name, said, said, {"id": name}, session, steps=2, before=after(before))
+    return Turn(
+        name, said, said, {"id": name}, session, steps=2, before=before.chain if before else ()
+    )
 
 
 async def test_a_conversation_is_a_turn_and_all_before_it(store: MemoryStore, tenant: str) -> None:
@@ -66,5 +68,7 @@ async def test_a_turn_is_forgotten_with_its_session_its_steps_or_its_user(
 
 async def test_a_turn_expires(store: MemoryStore, tenant: str) -> None:
     await store.turns.keep(tenant, turn("a"), "ada")
-    async for key in store._redis.scan_iter(match=f"*{tenant}*turn*"):
+    keys = [key async for key in store._redis.scan_iter(match=f"*{tenant}*turn*")]
+    assert len(keys) == 3  # itself, and those of its session and its user
+    for key in keys:
         assert 29 * 86_400 < await store._redis.ttl(key) <= 30 * 86_400

@@ -144,7 +144,6 @@ class MessageTool(Edge):
     strict: bool | None = None
     cache_control: CacheControl | None = None
     eager_input_streaming: bool | None = None  # arguments always come in pieces
-    input_examples: Few[dict[str, Any]] | None = None
 
     def chat(self) -> dict[str, Any]:
         function = {"name": self.name, "parameters": self.input_schema}
@@ -247,7 +246,10 @@ class MessagesRequest(Edge):
             said = self.system
             text = said if isinstance(said, str) else "\n".join(block.text for block in said)
             messages.insert(0, {"role": "system", "content": text})
-        continues = messages[-1]["role"] == "assistant"  # the answer's beginning, given
+        last = messages[-1]  # of the assistant: the answer's beginning, given
+        continues = (
+            last["role"] == "assistant" and bool(last["content"]) and "tool_calls" not in last
+        )
         config = self.output_config or OutputConfig()
         form = config.format and {"name": "answer", "schema": config.format.schema_}
         choice, parallel = self._choice()

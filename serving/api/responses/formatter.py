@@ -219,23 +219,20 @@ class ResponseFormatter:
         if part.kind == "reasoning":
             thought = {"type": "reasoning_text", "text": part.text}
             return {**item, "type": "reasoning", "summary": [], "content": [thought]}
+        blocks = generation.choices[0].blocks[:place]
         if part.kind == "content":
+            # Those of the whole answer, markup and all, are told with its first text.
+            told = status != "in_progress" and all(block.kind != "content" for block in blocks)
             said = {
                 "type": "output_text",
                 "text": part.text,
                 "annotations": [],
-                "logprobs": self._logprobs_of_content(generation)
-                if status != "in_progress"
-                else [],
+                "logprobs": self._logprobs(generation.choices[0].deltas if told else ()),
             }
             return {**item, "type": "message", "role": "assistant", "content": [said]}
-        choice = generation.choices[0]
-        before = sum(block.kind == "tool_call" for block in choice.blocks[:place])
-        call = {"call_id": call_id(generation, choice, before), "name": part.name}
+        before = sum(block.kind == "tool_call" for block in blocks)
+        call = {"call_id": call_id(generation, generation.choices[0], before), "name": part.name}
         return {**item, "type": "function_call", **call, "arguments": part.text}
-
-    def _logprobs_of_content(self, generation: Generation) -> list[dict[str, Any]]:
-        return self._logprobs(generation.choices[0].deltas)
 
     def _logprobs(self, deltas: Sequence[Delta]) -> list[dict[str, Any]]:
         if not self._body.wants_logprobs:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from burnish.serving.api.answering import STREAMED, answer, lease_of, released_on_failure, start
+from contextlib import ExitStack
+
+from burnish.serving.api.answering import (
+    STREAMED,
+    answer,
+    lease_of,
+    released_on_failure,
+    start_chat,
+)
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.chat_formatters import ChatFormatter, CompletionFormatter
 from burnish.serving.api.chat_requests import ChatRequest
 from burnish.serving.api.completion_requests import CompletionRequest
 from burnish.serving.api.generation import Generation
-from burnish.serving.api.generation_requests import chat_request, completion_request
+from burnish.serving.api.generation_requests import completion_request
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import service_of
 from fastapi import APIRouter, Depends, Request, Response
@@ -25,16 +33,13 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         if body.session_id is not None:  # read and written with the answer
             who.check_scope("memory", "session_id")
-        lease = await lease_of(service, body.model)
-        with released_on_failure(lease):
-            asked, in_reasoning = await chat_request(service, body, who)
+        generation = await start_chat(service, body, who)
         formatter = ChatFormatter(
             service.engine.tokenizer,
             logprobs=body.logprobs,
             usage=body.wants_usage,
             mode=body.logprobs_mode,
         )
-        generation = start(service, asked, lease, in_reasoning)
         return await answer(service, request, generation, formatter, stream=body.stream)
 
     @api.post("/completions", responses=STREAMED)
@@ -43,17 +48,15 @@ def router(auth: Auth) -> APIRouter:
     ) -> Response:
         service = service_of(request)
         generations: list[Generation] = []
-        try:
+        with ExitStack() as begun:  # none is left running where a later prompt is refused
             for prompt in body.prompts:
                 lease = await lease_of(service, body.model)
                 with released_on_failure(lease):
                     asked = await completion_request(service, body, prompt, who)
-                parsers = [None] * asked.n
-                generations.append(Generation(service.engine, asked, lease, list(parsers)))
-        except BaseException:
-            for generation in generations:
-                generation.close()
-            raise
+                generation = Generation(service.engine, asked, lease, [None] * asked.n)
+                begun.callback(generation.close)
+                generations.append(generation)
+            begun.pop_all()
         first, *more = generations
         formatter = CompletionFormatter(service.engine.tokenizer, body, generations)
         return await answer(service, request, first, formatter, stream=body.stream, more=more)

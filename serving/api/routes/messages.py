@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.feedback.ids import MESSAGE, new_interaction_id
-from burnish.serving.api import answering, errors
-from burnish.serving.api.answering import STREAMED, answer, lease_of, released_on_failure
+from burnish.serving.api import errors
+from burnish.serving.api.answering import STREAMED, answer, start_chat
 from burnish.serving.api.auth import Auth, Principal
-from burnish.serving.api.generation_requests import chat_request, prompt_tokens
+from burnish.serving.api.generation_requests import prompt_tokens
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.messages.formatter import MessageFormatter
 from burnish.serving.api.messages.requests import NAMES, CountRequest, MessagesRequest
@@ -25,16 +25,14 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         if body.session_id is not None:  # read and written with the answer
             who.check_scope("memory", "session_id")
-        lease = await lease_of(service, body.model)
-        with errors.renamed(NAMES), released_on_failure(lease):
-            asked, in_reasoning = await chat_request(
+        with errors.renamed(NAMES):
+            generation = await start_chat(
                 service,
                 body.chat(),
                 who,
                 id=new_interaction_id(service.secret, who.tenant, prefix=MESSAGE),
                 endpoint="messages",
             )
-        generation = answering.start(service, asked, lease, in_reasoning)
         return await answer(service, request, generation, MessageFormatter(), stream=body.stream)
 
     @api.post("/count_tokens")

@@ -13,13 +13,13 @@ from typing import Annotated, Any, Literal
 
 from burnish.feedback.ids import RESPONSE, new_interaction_id, stem_of
 from burnish.feedback.ranges import Label, Word
-from burnish.memory import Forgotten, StoreError, Turn, TurnNotFound, after
-from burnish.serving.api import answering, errors
-from burnish.serving.api.answering import STREAMED, answer, in_memory, lease_of, released_on_failure
+from burnish.memory import Forgotten, StoreError, Turn, TurnNotFound
+from burnish.serving.api import errors
+from burnish.serving.api.answering import STREAMED, answer, in_memory, start_chat
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, unsupported
 from burnish.serving.api.generation import Generation
-from burnish.serving.api.generation_requests import Recall, chat_request, prompt_tokens
+from burnish.serving.api.generation_requests import Recall, prompt_tokens
 from burnish.serving.api.responses.formatter import PREFIXES, ResponseFormatter, response_of_item
 from burnish.serving.api.responses.items import Item, messages_of
 from burnish.serving.api.responses.requests import NAMES, ResponseRequest
@@ -44,9 +44,8 @@ def router(auth: Auth) -> APIRouter:
         items = await _resolved(service, who, body.new_items)
         response_id = new_interaction_id(service.secret, who.tenant, prefix=RESPONSE)
         session = await _session(service, who, body, before, response_id)
-        lease = await lease_of(service, body.model)
-        with errors.renamed(NAMES), released_on_failure(lease):
-            asked, in_reasoning = await chat_request(
+        with errors.renamed(NAMES):
+            generation = await start_chat(
                 service,
                 body.chat(_conversation(before, items), session),
                 who,
@@ -62,7 +61,6 @@ def router(auth: Auth) -> APIRouter:
                 kept = _keep(service, generation, formatter, items, before)
                 formatter.stored = await in_memory(service, generation, kept)
 
-        generation = answering.start(service, asked, lease, in_reasoning)
         return await answer(service, request, generation, formatter, stream=body.stream, keep=keep)
 
     @api.post("/input_tokens")
@@ -218,7 +216,7 @@ async def _keep(
         response=response,
         session=session,
         steps=await service.memory.steps(asked.tenant, session),
-        before=after(before[-1] if before else None),
+        before=before[-1].chain if before else (),
     )
     await service.memory.turns.keep(asked.tenant, turn, asked.user)
 
