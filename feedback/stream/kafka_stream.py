@@ -34,6 +34,9 @@ logging.getLogger("kafka").setLevel(logging.CRITICAL)
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
 _MAX_RECORD_BYTES = 8 * 2**20
+# A reader asks again with a new connection sooner than a writer: a request that was under way when the
+# broker died waits for its whole time, and a broker is back in less than a writer's patience.
+_READ_TIMEOUT_MS = 4000
 
 
 class KafkaStream:
@@ -100,7 +103,7 @@ class KafkaStream:
                 return []  # the usual answer, for one question
             start = self._seek(consumer, place, after, end)
             # What is there is worth waiting for; what is not, only as long as asked.
-            patience_ms = self._timeout_ms if start < end else int(timeout * 1000)
+            patience_ms = _READ_TIMEOUT_MS if start < end else int(timeout * 1000)
             if patience_ms == 0:
                 return []
             polled = consumer.poll(timeout_ms=patience_ms, max_records=max_records)
@@ -188,6 +191,8 @@ class KafkaStream:
         return self._client(
             "consumer",
             KafkaConsumer,
+            bootstrap_timeout_ms=min(self._timeout_ms, _READ_TIMEOUT_MS),
+            request_timeout_ms=min(self._timeout_ms, _READ_TIMEOUT_MS),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             # The broker answers one request of a connection after the other: a long fetch on an
@@ -202,7 +207,7 @@ class KafkaStream:
 
     def _client(self, name: str, make: Any, **options: Any) -> Any:
         if name not in self._clients:
-            self._clients[name] = make(**self._common, **options)
+            self._clients[name] = make(**{**self._common, **options})
         return self._clients[name]
 
     @contextmanager
