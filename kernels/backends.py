@@ -22,6 +22,7 @@ import torch
 from burnish.kernels import attention, experts
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu.support import FAMILIES
+from burnish.kernels.cpu.target import TARGET, cpu_lines
 from burnish.kernels.lora import (
     AdapterWeights,
     LoraSpec,
@@ -66,7 +67,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": ", ".join(_flags()) or torch.backends.cpu.get_cpu_capability(),
         "compiler": compiler or "none",
-        "native library": "loaded" if native.library() else "none",
+        "native library": _compiled_for() if native.library() else "none",
         "families with a native step": ", ".join(FAMILIES),
         "CUDA": cuda,
         "CUDA kernels": cuda_kernels() or _cuda_missing(),
@@ -75,11 +76,13 @@ def machine() -> dict[str, str]:
     }
 
 
+def _compiled_for() -> str:
+    assert TARGET is not None
+    return f"{TARGET.name}, {TARGET.width} floats to a vector (BURNISH_CPU chooses)"
+
+
 def _flags() -> list[str]:
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return []
+    words = {word for line in cpu_lines() for word in line.split()}
     return [flag for flag in FLAGS if flag in words]
 
 

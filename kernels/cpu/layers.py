@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from burnish.kernels.cpu.latent import LatentAttention
-from burnish.kernels.cpu.packing import BLOCK, WIDTH
+from burnish.kernels.cpu.packing import BLOCK
+from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.lora import AdapterError, AdapterWeights, lora_targets
 from torch import Tensor, nn
 
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 class LayerWeights:
     """A decoder layer's matrices [(E,) out, in] before packing; those with the same input are joined.
 
-    `gate_up` alternates 16 gates and their 16 ups; the inputs of `down` are padded to a multiple of 16.
+    `gate_up` alternates WIDTH gates and their WIDTH ups; the inputs of `down` are padded to a multiple
+    of it.
     `query`, `key` and `value` are MLA's, see latent.py. `parts` has a list for qkv, out, gate_up, down
-    and these three: the index of the joined adapter that each 16 outputs belong to.
+    and these three: the index of the joined adapter that each WIDTH outputs belong to.
     """
 
     qkv: Tensor
@@ -179,13 +181,13 @@ def joined_adapters(model: Any, weights: AdapterWeights) -> list[tuple[Tensor, T
 
 
 def interleave(gate_up: Tensor) -> Tensor:
-    """[..., 2 * inner, n], gates first -> alternating 16 gates and their 16 ups, padded."""
+    """[..., 2 * inner, n], gates first -> alternating WIDTH gates and their WIDTH ups, padded."""
     gate, up = (F.pad(t, (0, 0, 0, -t.shape[-2] % WIDTH)) for t in gate_up.chunk(2, dim=-2))
     both = torch.stack([t.unflatten(-2, (-1, WIDTH)) for t in (gate, up)], dim=-3)
     return both.flatten(-4, -2)
 
 
 def _halves(sizes: Sequence[int]) -> list[int]:
-    """For each 16 outputs, which of several joined matrices of these sizes they belong to."""
+    """For each WIDTH outputs, which of several joined matrices of these sizes they belong to."""
     halves = [i for i, size in enumerate(sizes) for _ in range(-(-size // WIDTH))]
     return halves + [len(sizes) - 1] * (len(halves) % 2)

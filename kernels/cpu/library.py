@@ -1,7 +1,8 @@
 """The native CPU library: compiled from native/*.cpp for this machine on first use.
 
 The shared library is kept in the user's cache folder under a hash of sources, compiler and CPU.
-Without a compiler there is no library, the PyTorch reference serves, and the log says so.
+Without a compiler there is no library, the PyTorch reference serves, and the log says so; BURNISH_CPU
+chooses the instruction set (target.py).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from burnish.kernels.cpu.target import TARGET, Target, cpu_lines
+
 log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).with_name("native")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
+FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-std=c++17")
 
 
 # `Misfit` of native/bounds.h: what a step pointed outside of.
@@ -37,11 +40,13 @@ def check(misfit: int) -> None:
 def library() -> ctypes.CDLL | None:
     """The loaded library, compiled if need be; None where that is not possible."""
     compiler = shutil.which("g++") or shutil.which("clang++")
+    if TARGET is None:
+        return None
     if compiler is None:
         log.warning("no C++ compiler: models run on the slower PyTorch reference")
         return None
     try:
-        found = ctypes.CDLL(str(_compiled(compiler)))
+        found = ctypes.CDLL(str(_compiled(compiler, TARGET)))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, "stderr", None) or error
         log.warning("the native library does not build, PyTorch serves instead: %s", detail)
@@ -56,12 +61,13 @@ def cache_folder() -> Path:
     return Path(home) / "burnish"
 
 
-def _compiled(compiler: str) -> Path:
-    """Path of the shared library for this source, compiler and CPU."""
+def _compiled(compiler: str, target: Target) -> Path:
+    """Path of the shared library for this source, compiler, CPU and target."""
+    flags = (*FLAGS, *target.flags, f"-DBURNISH_WIDTH={target.width}")
     digest = hashlib.sha256()
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.read_bytes())
-    for part in (*FLAGS, str(Path(compiler).resolve()), platform.machine(), _cpu()):
+    for part in (*flags, str(Path(compiler).resolve()), platform.machine(), _cpu()):
         digest.update(part.encode() + b"\0")
     folder = cache_folder()
     path = folder / f"native-{digest.hexdigest()[:16]}.so"
@@ -72,7 +78,7 @@ def _compiled(compiler: str) -> Path:
             made = Path(scratch) / path.name
             command = [
                 compiler,
-                *FLAGS,
+                *flags,
                 "-shared",
                 "-fPIC",
                 *map(str, sorted(SOURCES.glob("*.cpp"))),
@@ -86,9 +92,6 @@ def _compiled(compiler: str) -> Path:
 
 def _cpu() -> str:
     """What `-march=native` depends on: a cache folder may be shared by different machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
     wanted = ("model name", "flags", "Features", "CPU part")
-    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+    told = sorted({line for line in cpu_lines() if line.startswith(wanted)})
+    return "\n".join(told) or platform.processor()

@@ -5,7 +5,8 @@ are shared by all processes and may be dropped by the kernel. Layout: the header
 a JSON header, then the tensors, each on a 64-byte boundary. The header holds the library's structs
 with, for each of their pointers, the tensor it leads to, and the model's outline.
 
-Files lie in the user's cache folder under the hash of the weights, the config and this code. Left out:
+Files lie in the user's cache folder under the hash of the weights, the config, the width they are packed
+for and this code. Left out:
 machines that share a cache folder but not a byte order.
 """
 
@@ -29,6 +30,7 @@ import numpy as np
 import torch
 from burnish.kernels.cpu.library import SOURCES, cache_folder
 from burnish.kernels.cpu.structs import POINTER
+from burnish.kernels.cpu.target import WIDTH
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ class PackedFile:
 def path_of(sha256: str, config: str, dtype: str, weights: str) -> Path:
     """Where the packed weights of a model belong; the file need not exist."""
     digest = hashlib.sha256()
-    for part in (sha256, config, dtype, weights, version("transformers")):
+    for part in (sha256, config, dtype, weights, version("transformers"), str(WIDTH)):
         digest.update(part.encode() + b"\0")
     for file in CODE:
         if file.is_file():

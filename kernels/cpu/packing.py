@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from burnish.kernels.cpu.allocation import in_huge_pages
 from burnish.kernels.cpu.structs import CLora, CMatrix
+from burnish.kernels.cpu.target import WIDTH
 from torch import Tensor
 
 Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
-WIDTH, BLOCK, GROUP = 16, 32, 32  # floats per vector, outputs per block, inputs per int4 scale
+BLOCK, GROUP = 2 * WIDTH, 32  # outputs per block, inputs per int4 scale
 
 
 class Packer:
@@ -81,7 +82,7 @@ class Packer:
 def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
     """weight [E, out, in] float32 -> the layout of cpu/native/weights.h, [E, blocks, ...], and scales."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
-    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, 32]
+    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, BLOCK]
     if form == "float32":
         return blocks.contiguous(), None
     if form == "bfloat16":
@@ -90,24 +91,24 @@ def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
     if form == "int8":
         scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
         return _by_fours((blocks / scale).round() + 128), scale.contiguous()
-    grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, 32]
+    grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, BLOCK]
     scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
     fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
     return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
 
 
 def pack_down(weight: Tensor, form: str) -> Tensor:
-    """An adapter's A [E, ranks, in] -> the layout of cpu/native/lora.h: [E, blocks, in, 16], in bfloat16
+    """An adapter's A [E, ranks, in] -> the layout of cpu/native/lora.h: [E, blocks, in, WIDTH], in bfloat16
     with two inputs to a word."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % WIDTH))
-    blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, 16]
+    blocks = weight.unflatten(1, (-1, WIDTH)).transpose(2, 3)  # [E, blocks, in, WIDTH]
     if form == "bfloat16":
         blocks = blocks.to(torch.bfloat16).unflatten(2, (-1, 2)).transpose(3, 4)
     return blocks.contiguous()
 
 
 def _by_fours(blocks: Tensor) -> Tensor:
-    """[E, blocks, in, 32] -> bytes [E, blocks, in / 4, 32, 4]."""
+    """[E, blocks, in, BLOCK] -> bytes [E, blocks, in / 4, BLOCK, 4]."""
     return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from burnish.kernels.cpu.packing import WIDTH
+from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.forward_batch import ForwardBatch
 
 READ_TOKENS = 2048  # about so many per step

@@ -6,7 +6,8 @@ from typing import Any
 
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu.latent import latent_unsupported_reason
-from burnish.kernels.cpu.packing import BLOCK, WIDTH
+from burnish.kernels.cpu.packing import BLOCK
+from burnish.kernels.cpu.target import TARGET, WIDTH
 
 # model_type -> whether q_norm and k_norm (where there are any) normalise each head separately
 FAMILIES = {
@@ -45,6 +46,8 @@ def unsupported_reason(model: Any) -> str | None:
             return reason
     elif head_width(config) % WIDTH:
         return f"head width {head_width(config)} is no multiple of {WIDTH}"
+    if TARGET is None:
+        return "BURNISH_CPU=pytorch"
     if native.library() is None:
         return "no C++ compiler"
     return None

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu.layers import LayerWeights, joined_adapters
-from burnish.kernels.cpu.packing import BLOCK, WIDTH, Packer
+from burnish.kernels.cpu.packing import BLOCK, Packer
 from burnish.kernels.cpu.sequences import whole_sequences
 from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.cpu.structs import POINTER, CBackward, CLayer, CLora, CLoraGradient, CMatrix
+from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
 

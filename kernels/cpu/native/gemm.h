@@ -9,11 +9,7 @@
 #include "lora.h"
 
 // Rows whose sums fit in registers, for one block and for two.
-#ifdef __AVX512F__
-constexpr int MAX_ROWS = 8, MAX_ROWS_OF_TWO = 6;
-#else
-constexpr int MAX_ROWS = 3, MAX_ROWS_OF_TWO = 3;
-#endif
+constexpr int MAX_ROWS = REGISTERS == 32 ? 8 : 6, MAX_ROWS_OF_TWO = REGISTERS == 32 ? 6 : 3;
 
 // A reference to the function that takes a product's results: row, block, and the block's two vectors.
 // Not a template parameter, or every product would be compiled once per epilogue.
@@ -56,7 +52,7 @@ struct Gemm {
                 return lora_up_if_shared<n>(lora + row, part, at, r, sum) ? r += n : 0;
             };
             using std::integral_constant;
-            add(integral_constant<int, 4>()) || add(integral_constant<int, 2>()) ||
+            add(integral_constant<int, REGISTERS / 8>()) || add(integral_constant<int, 2>()) ||
                 add(integral_constant<int, 1>());
         }
         for (int r = 0; r < R; ++r) {
@@ -117,7 +113,7 @@ struct BytesInt8 {
         const int8_t* x[R];
         for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
         for (int64_t i = 0; i < m.inputs; i += 4) {
-            fetch.line(i * 32), fetch.line(i * 32 + 64);
+            fetch.line(i * BLOCK), fetch.line(i * BLOCK + 64);
             const int32_t* from = reinterpret_cast<const int32_t*>(fetch.at) + i / 4 * BLOCK;
             const ints a = load_ints(from), b = load_ints(from + WIDTH);
 #pragma GCC unroll 8
@@ -159,8 +155,9 @@ struct BytesInt4 {
                     sum[r][0][part] = sum[r][1][part] =
                         ints{} - 8 * p.rows[row + r].sums[2 * g + part];
             for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4) {
-                fetch.line(i * 16);
-                const ints both = load_ints(reinterpret_cast<const int32_t*>(fetch.at) + i * 4);
+                fetch.line(i * BLOCK / 2);
+                const int32_t* from = reinterpret_cast<const int32_t*>(fetch.at) + i / 4 * WIDTH;
+                const ints both = load_ints(from);
                 const ints a = both & 0x0F0F0F0F, b = (both >> 4) & 0x0F0F0F0F;
 #pragma GCC unroll 8
                 for (int r = 0; r < R; ++r)

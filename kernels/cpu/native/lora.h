@@ -7,7 +7,7 @@
 #include "weights.h"
 
 // One adapter of one matrix: y += up (scale * (down x)). `down` has few outputs: they are packed by
-// 16s, [matrices][blocks][inputs][16] floats, or bfloat16 words with one input in the lower half and
+// vectors, [matrices][blocks][inputs][WIDTH] floats, or bfloat16 words with one input in the lower half and
 // the next in the upper.
 struct Lora {
     Matrix down;  // rank * parts outputs
@@ -63,7 +63,7 @@ static inline bool lora_up_if_shared(const LoraRow* lora, const int32_t* part, i
     }
 }
 
-// Computes low = scale * (down x) of R rows, block `block` of 16 outputs. `inputs` is a multiple of 16.
+// Computes low = scale * (down x) of R rows, block `block` of their outputs. `inputs` is a multiple of 4.
 template <int R>
 static void lora_down(const Lora& a, int64_t which, int64_t block, const Row* rows,
                       const LoraRow* lora) {
@@ -76,7 +76,7 @@ static void lora_down(const Lora& a, int64_t which, int64_t block, const Row* ro
         for (int j = 0; j < 4; j += 2)
             if (a.down.format == BFLOAT16) {
                 const int32_t* words = static_cast<const int32_t*>(a.down.weight) + at / 2;
-                const ints both = load_ints(words + (i + j) * 8);
+                const ints both = load_ints(words + (i + j) * (WIDTH / 2));
                 line[j] = reinterpret_cast<vec>(both << 16);
                 line[j + 1] = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
             } else {
@@ -101,8 +101,9 @@ static void prefetch_lora_up(const Matrix& up, int64_t block) {
 static void lora_down(const Lora& a, int64_t which, const Row* rows, const LoraRow* lora,
                       int64_t count) {
     for (int64_t block = 0; block < a.down.blocks; ++block) {
+        constexpr int MOST = REGISTERS / 8;
         int64_t r = 0;
-        for (; r + 4 <= count; r += 4) lora_down<4>(a, which, block, rows + r, lora + r);
+        for (; r + MOST <= count; r += MOST) lora_down<MOST>(a, which, block, rows + r, lora + r);
         for (; r + 2 <= count; r += 2) lora_down<2>(a, which, block, rows + r, lora + r);
         if (r < count) lora_down<1>(a, which, block, rows + r, lora + r);
     }

@@ -13,7 +13,7 @@ enum { QKV, OUT, GATE_UP, DOWN, QUERY, KEY, VALUE };
 
 struct Layer {
     const float *norm1, *norm2, *q_norm, *k_norm;  // q_norm and k_norm may be null
-    Matrix qkv, out, router, gate_up, down;        // gate_up: a block is 16 gates and their 16 ups
+    Matrix qkv, out, router, gate_up, down;        // gate_up: a block is a vector of gates and one of their ups
     Matrix query, key, value;                      // of MLA, see latent_attention.h
     int64_t experts;                               // that the router scores; 0: a dense MLP
     int64_t window;                                // sliding window; 0: none
@@ -56,7 +56,7 @@ struct Step {
     int64_t pages;
     int64_t kept;
     const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
-    float* logits;        // [kept][blocks of the head * 32], or null
+    float* logits;        // [kept][blocks of the head * BLOCK], or null
     float* state;         // [tokens][hidden] after `layers` layers, where the step then ends; or null
     int64_t layers;
     float* states;        // [depth][tokens][hidden] input of each layer, or null
@@ -76,7 +76,7 @@ struct SamplingMetadata {
     int64_t* counts;                // output [kept]: how many of the steps count
 };
 
-// Gradient of one adapter: [matrices][parts * rank][inputs] and [matrices][rank][blocks * 32].
+// Gradient of one adapter: [matrices][parts * rank][inputs] and [matrices][rank][blocks * BLOCK].
 struct LoraGradient {
     float *down, *up;
 };
@@ -88,7 +88,7 @@ struct Backward {
     Matrix head;              // transposed
     int64_t sequences;
     const int64_t* starts;          // [sequences + 1]: first token of each
-    const float* logits;            // gradient [kept][blocks of the head * 32]
+    const float* logits;            // gradient [kept][blocks of the head * BLOCK]
     const LoraGradient* gradients;  // [depth][projections], added to
 };
 

@@ -59,7 +59,7 @@ inline void Gradients::mlp_backward(int64_t index, int thread, int threads) {
     barrier.wait();
 }
 
-// `activate` backwards: writes the gradients of 16 gates and of their ups.
+// `activate` backwards: writes the gradients of a vector of gates and of their ups.
 inline void Gradients::activate_backward(vec gate, vec up, vec d_gated,
                                          float* to) const {
     const bool clipped = m.swiglu_limit > 0;  // gpt-oss's SwiGLU

@@ -1,7 +1,7 @@
 // Paged attention of single queries, in float32.
 //
-// A page holds 16 positions of one layer: keys as [kv_heads][width][16], so that one vector is one
-// dimension of 16 keys, and values as [kv_heads][16][width], unless they are a part of the keys.
+// A page holds a vector of positions of one layer: keys as [kv_heads][width][PAGE], so that one vector is
+// one dimension of as many keys, and values as [kv_heads][PAGE][width], unless they are a part of the keys.
 // Covers grouped queries, causal masks, sliding windows, sinks and soft caps; the cache is float32 or
 // bfloat16.
 
@@ -28,7 +28,7 @@ struct AttentionShape {
     }
 };
 
-// Writes one token's key and value; slot s of the cache is position s % 16 of page s / 16.
+// Writes one token's key and value; slot s of the cache is position s % PAGE of page s / PAGE.
 template <class K>
 static void write_page(const AttentionShape& s, const float* key, const float* value, K* keys,
                        K* values, int64_t slot) {
@@ -80,7 +80,7 @@ static inline void scores_of(const AttentionShape& s, const float* query, const 
             store(scores + ((p + n) * HEADS + g) * PAGE, sum[n][g] * s.scale);
 }
 
-// N vectors of 16 dimensions of `HEADS` heads' outputs: the weighted sum of the values.
+// N vectors of dimensions of `HEADS` heads' outputs: the weighted sum of the values.
 template <int HEADS, int N, class K>
 static inline void weighted_values(const AttentionShape& s, const Pages<K>& pages,
                                    const float* scores, int64_t last, int64_t line,
@@ -104,27 +104,29 @@ static inline void weighted_values(const AttentionShape& s, const Pages<K>& page
             store(out + g * s.width + (line + n) * WIDTH, sum[n][g] * norm[g]);
 }
 
-// Four dimensions of `HEADS` heads' outputs where values are dimensions of the keys (MLA).
+constexpr int LATENTS = REGISTERS / 8;
+
+// That many dimensions of `HEADS` heads' outputs where values are dimensions of the keys (MLA).
 template <int HEADS, class K>
 static inline void weighted_latents(const AttentionShape& s, const Pages<K>& pages,
                                     const float* scores, int64_t last, int64_t dimension,
                                     const float* norm, float* out) {
-    constexpr int N = 4;
-    constexpr ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    vec sum[N][HEADS] = {};
+    ints lane;
+    for (int j = 0; j < WIDTH; ++j) lane[j] = j;
+    vec sum[LATENTS][HEADS] = {};
     for (int64_t p = 0; p < pages.count; ++p) {
         const K* key = pages.key(p) + dimension * PAGE;
         const ints filled =
             lane < int32_t(std::min<int64_t>(PAGE, last + 1 - (pages.first + p) * PAGE));
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
+        for (int n = 0; n < LATENTS; ++n) {
             const vec line = load(key + n * PAGE), v = filled ? line : vec{};
 #pragma GCC unroll 8
             for (int g = 0; g < HEADS; ++g) sum[n][g] += load(scores + (p * HEADS + g) * PAGE) * v;
         }
     }
     for (int g = 0; g < HEADS; ++g)
-        for (int n = 0; n < N; ++n)
+        for (int n = 0; n < LATENTS; ++n)
             out[g * s.latent + dimension + n] = total(sum[n][g]) * norm[g];
 }
 
@@ -138,7 +140,7 @@ static void attend_tile(const AttentionShape& s, const float* query, const K* ke
     const Pages<K> pages{keys, values, slots, s.kv_heads * s.width * PAGE,
                          kv_head * s.width * PAGE, first, count};
     scratch.resize(count * PAGE * HEADS);
-    float* scores = scratch.data();  // [pages][HEADS][16]
+    float* scores = scratch.data();  // [pages][HEADS][PAGE]
     int64_t p = 0;
     for (; p + 2 <= count; p += 2) scores_of<HEADS, 2>(s, query, pages, p, scores);
     if (p < count) scores_of<HEADS, 1>(s, query, pages, p, scores);
@@ -171,7 +173,7 @@ static void attend_tile(const AttentionShape& s, const float* query, const K* ke
         if (sinks) norm[g] += exp_vec(vec{} + (sinks[g] - peak))[0];
         norm[g] = 1.0f / norm[g];
     }
-    for (int64_t d = 0; d < s.latent; d += 4)
+    for (int64_t d = 0; d < s.latent; d += LATENTS)
         weighted_latents<HEADS>(s, pages, scores, last, d, norm, out);
     if (s.latent) return;
     const int64_t lines = s.width / WIDTH;

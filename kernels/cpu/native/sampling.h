@@ -28,7 +28,7 @@ static inline double uniform(uint64_t seed, uint64_t count) {  // splitmix64, in
     return (splitmix(splitmix(seed + golden) + golden * (count + 1)) >> 11) * 0x1p-53;
 }
 
-// exp((logits - peak) * slope) into `out`; returns the sum. `size` is a multiple of 16.
+// exp((logits - peak) * slope) into `out`; returns the sum. `size` is a multiple of WIDTH.
 static double exp_sum(const float* logits, int64_t size, float peak, float slope, float* out) {
     double sum = 0;
     for (int64_t i = 0; i < size; i += WIDTH) {
@@ -39,7 +39,7 @@ static double exp_sum(const float* logits, int64_t size, float peak, float slope
     return sum;
 }
 
-// `logits` [size], padded with -inf to a multiple of 16 tokens; `count` tokens were sampled before.
+// `logits` [size], padded with -inf to a multiple of WIDTH tokens; `count` tokens were sampled before.
 // `scratch` and `order` are overwritten.
 static Sample sample(const float* logits, int64_t size, const SamplingParams& params, uint64_t count,
                   std::vector<float>& scratch, std::vector<int32_t>& order) {

@@ -18,7 +18,7 @@ static inline void add(float* to, const float* from, float factor, int64_t size)
     for (; i < size; ++i) to[i] += from[i] * factor;
 }
 
-// One sequence and key head: keys and values are transposed, so that 16 positions are one vector.
+// One sequence and key head: keys and values are transposed, so that one vector is one dimension of several.
 struct SequenceAttention {
     int64_t length, width, value_width, stride, padded;  // stride: of a token in k, v and their gradients
     float scale;

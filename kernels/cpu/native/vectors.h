@@ -1,5 +1,5 @@
-// Vectors of sixteen floats on every machine: the compiler splits them into registers, one with AVX-512,
-// two with AVX2, four on Arm.
+// Vectors as wide as one register of the machine that is compiled for: a wider one would be kept in
+// memory, and each of its operations would load and store it.
 //
 // Every sum in this folder runs over its terms in one fixed order, however many rows share a call,
 // so a token's result does not depend on its neighbours.
@@ -11,14 +11,19 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
-constexpr int WIDTH = 16;
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ints __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint16_t halves __attribute__((vector_size(32), aligned(2), may_alias));
+constexpr int WIDTH = BURNISH_WIDTH;  // floats, see target.py
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int REGISTERS = 32;
+#else
+constexpr int REGISTERS = 16;
+#endif
+typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef int32_t ints __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
 
 static inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
 static inline ints load_ints(const int32_t* from) { return *reinterpret_cast<const ints*>(from); }
@@ -31,12 +36,15 @@ static inline void add_block(float* to, vec a, vec b) {
 
 // bfloat16 is the upper half of a float.
 static inline vec load(const uint16_t* from) {
-#ifdef __AVX512F__  // compilers would split the conversion below into halves
+#if defined(__AVX512F__)  // compilers would split the conversion below into halves
     const __m256i narrow = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
     return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+#elif defined(__AVX2__)
+    const __m128i narrow = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16);
 #else
     const halves narrow = *reinterpret_cast<const halves*>(from);
-    typedef uint32_t words __attribute__((vector_size(64)));
+    typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
     return reinterpret_cast<vec>(__builtin_convertvector(narrow, words) << 16);
 #endif
 }

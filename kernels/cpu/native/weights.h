@@ -1,12 +1,12 @@
 // Packed weight matrices in four formats, and how they are read and prefetched.
 //
-// A matrix is packed into blocks of 32 outputs, input after input, so that weights are read once and
-// in order:
+// A matrix is packed into blocks of two vectors of outputs (B = 2 W), input after input, so that weights
+// are read once and in order:
 //
-//   float32   [matrices][blocks][inputs][32]
-//   bfloat16  [matrices][blocks][inputs][16] words, output j in the lower half, j + 16 in the upper
-//   int8      [matrices][blocks][inputs / 4][32][4] bytes, weight + 128
-//   int4      [matrices][blocks][inputs / 4][16][4] bytes, weight + 8, output j in the lower nibble
+//   float32   [matrices][blocks][inputs][B]
+//   bfloat16  [matrices][blocks][inputs][W] words, output j in the lower half, j + W in the upper
+//   int8      [matrices][blocks][inputs / 4][B][4] bytes, weight + 128
+//   int4      [matrices][blocks][inputs / 4][W][4] bytes, weight + 8, output j in the lower nibble
 //
 // `matrices` is the number of experts, or 1. With AVX-512 VNNI, int8 and int4
 // weights are multiplied by activations rounded to 16 bits, as two bytes each; elsewhere they are
@@ -32,8 +32,8 @@ enum Format { FLOAT32, BFLOAT16, INT8, INT4 };
 
 struct Matrix {
     const void* weight;
-    const float* scale;   // int8: [matrices][blocks][32]; int4: [matrices][blocks][groups][32]
-    const float* bias;    // [matrices][blocks * 32], or null
+    const float* scale;   // int8: [matrices][blocks][B]; int4: [matrices][blocks][groups][B]
+    const float* bias;    // [matrices][blocks * B], or null
     const int32_t* part;  // [blocks][2]: which of the joined adapters each half of a block belongs to
     int64_t format;       // one of Format
     int64_t inputs, blocks;
@@ -68,7 +68,7 @@ static inline float quantise_row(const float* x, int64_t inputs, int8_t* bytes, 
     const float inverse = 1.0f / scale;
     for (int64_t g = 0; g < groups_of(inputs); ++g) sums[2 * g] = sums[2 * g + 1] = 0;
     for (int64_t i = 0; i < inputs; i += WIDTH) {
-        typedef int8_t narrow __attribute__((vector_size(16), aligned(1), may_alias));
+        typedef int8_t narrow __attribute__((vector_size(WIDTH), aligned(1), may_alias));
         // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
         const vec rounded = (load(x + i) * inverse + 12582912.0f) - 12582912.0f;
         const ints whole = __builtin_convertvector(rounded, ints);
@@ -109,7 +109,8 @@ struct ReadFloat32 : Prefetch {
     ReadFloat32(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
         const float* from = reinterpret_cast<const float*>(at) + i * BLOCK;
-        line(i * 128), line(i * 128 + 64);
+        line(i * 4 * BLOCK);
+        if (4 * BLOCK > 64) line(i * 4 * BLOCK + 64);
         a = load(from), b = load(from + WIDTH);
     }
     void finish(vec&, vec&) const {}
@@ -118,7 +119,7 @@ struct ReadBfloat16 : Prefetch {
     ReadBfloat16() = default;
     ReadBfloat16(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
     void column(int64_t i, vec& a, vec& b) const {
-        line(i * 64);
+        line(i * 2 * BLOCK);
         const ints both = load_ints(reinterpret_cast<const int32_t*>(at) + i * WIDTH);
         a = reinterpret_cast<vec>(both << 16);
         b = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
@@ -132,7 +133,7 @@ struct ReadInt8 : Prefetch {
         : Prefetch(m.block(block), next), scale(m.scale + block * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
         const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * BLOCK;
-        line(i * 32);
+        line(i * BLOCK);
         const int shift = i % 4 * 8;
         a = __builtin_convertvector((load_ints(from) >> shift) & 255, vec) - 128.0f;
         b = __builtin_convertvector((load_ints(from + WIDTH) >> shift) & 255, vec) - 128.0f;
@@ -146,7 +147,7 @@ struct ReadInt4 : Prefetch {
         : Prefetch(m.block(block), next), scale(m.scale + block * (m.inputs / GROUP) * BLOCK) {}
     void column(int64_t i, vec& a, vec& b) const {
         const int32_t* from = reinterpret_cast<const int32_t*>(at) + i / 4 * WIDTH;
-        line(i * 16);
+        line(i * BLOCK / 2);
         const ints both = load_ints(from) >> (i % 4 * 8);
         const float* factor = scale + i / GROUP * BLOCK;
         a = (__builtin_convertvector(both & 15, vec) - 8.0f) * load(factor);

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from burnish.kernels.cpu.packing import pack
+from burnish.kernels.cpu.packing import BLOCK, pack
 
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
@@ -10,11 +10,11 @@ def test_quantised_weights_are_the_nearest(form: str) -> None:
     weight = torch.randn(2, 64, 64, generator=torch.Generator().manual_seed(0))
     packed, scale = pack(weight, form)
     assert scale is not None
-    fours = packed  # [E, blocks, in / 4, 32, 4]
+    fours = packed  # [E, blocks, in / 4, BLOCK, 4]
     if form == "int4":
         fours = torch.cat([packed & 15, packed >> 4], dim=-2)
     values = fours.transpose(-1, -2).flatten(2, 3).float() - (8 if form == "int4" else 128)
     step = scale.expand(-1, -1, -1, 32, -1).flatten(2, 3) if form == "int4" else scale
-    back = values * step  # [E, blocks, in, 32]
-    original = weight.view(2, 2, 32, 64).transpose(2, 3)
+    back = values * step  # [E, blocks, in, BLOCK]
+    original = weight.view(2, -1, BLOCK, 64).transpose(2, 3)
     assert ((back - original).abs() <= step / 2 + 1e-6).all()

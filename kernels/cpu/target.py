@@ -1,0 +1,62 @@
+"""The instruction set that the native library is compiled for, and how many floats its vectors hold.
+
+The best of this processor's, unless BURNISH_CPU names another (`pytorch`: none, the reference serves).
+Weights are packed for one width, so it is known before the library is. Left out: AMX, SVE.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """One instruction set: its name, the floats of one of its registers, and the compiler's flags."""
+
+    name: str
+    width: int
+    flags: tuple[str, ...]
+
+
+TARGETS = {
+    "avx512": Target("avx512", 16, ("-march=native",)),
+    "avx2": Target("avx2", 8, ("-march=native", "-mno-avx512f")),
+    "sse": Target("sse", 4, ("-march=native", "-mno-avx")),
+    "neon": Target("neon", 4, ("-march=native",)),
+}
+PYTORCH = "pytorch"
+
+
+def cpu_lines() -> list[str]:
+    """What the kernel tells of the processors; empty where it tells nothing."""
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _available() -> list[str]:
+    """The targets that run here, the best first."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return ["neon"]
+    flags = {flag for line in cpu_lines() if line.startswith("flags") for flag in line.split()}
+    wide = ["avx512"] if "avx512f" in flags else []
+    return [*wide, *(["avx2"] if {"avx2", "fma"} <= flags else []), "sse"]
+
+
+def target_of(chosen: str | None) -> Target | None:
+    """The target of this name, or the best without one; None: PyTorch. ValueError if it cannot run."""
+    available = _available()
+    if chosen == PYTORCH:
+        return None
+    if chosen and chosen not in available:
+        known = ", ".join([*available, PYTORCH])
+        raise ValueError(f"BURNISH_CPU={chosen} cannot run on this processor; it may be {known}")
+    return TARGETS[chosen or available[0]]
+
+
+TARGET = target_of(os.environ.get("BURNISH_CPU"))
+WIDTH = TARGET.width if TARGET else TARGETS[_available()[0]].width
