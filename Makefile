@@ -9,10 +9,11 @@ WORKERS := 2
 # Or every start compiles every module that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help up test check format docs clean
+.PHONY: help up test test-clients check format docs clean
 help:
 	@echo "make up       install what is missing, start everything in the foreground"
 	@echo "make test     install what the tests need, run them"
+	@echo "make test-clients  other people's clients, as they are released, against the service"
 	@echo "make check    ruff, pyright, import-linter"
 	@echo "make format   let ruff put the code in shape"
 	@echo "make docs     write ops/docs anew from the code"
@@ -32,6 +33,13 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 test: $(VENV)/.installed-dev
 	@$(INSTALL) servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-clients: $(VENV)/.installed-dev $(VENV)-clients/.installed
+	@$(INSTALL) servers
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS) tests/clients
+
+$(VENV)-clients/.installed: tests/clients/python/requirements.txt tests/clients/node/package.json
+	@$(INSTALL) clients
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -55,7 +63,7 @@ example-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.examples.$* $(ARGS)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-clients tests/clients/node/node_modules build dist *.egg-info .pytest_cache .ruff_cache
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.settings > ops/docs/settings.md

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Installs: `service` (what `make up` needs), `dev` (and the test tools), `servers` (the Debian
-# packages the tests run against; as root by itself, otherwise it says what is missing).
+# packages the tests run against; as root by itself, otherwise it says what is missing), `clients`
+# (other people's clients, apart from all that, so that their pins do not touch ours).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=.venv
+CLIENTS=.venv-clients
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'burnish: %s\n' "$*" >&2; exit 1; }
@@ -33,7 +35,7 @@ apt() {
 }
 
 make_venv() {
-  local python
+  local VENV=${1:-$VENV} python
   python=$(find_python)
   # Debian ships Python without ensurepip, in a package of its own.
   if ! "$python" -c 'import ensurepip' 2>/dev/null; then
@@ -59,9 +61,19 @@ servers() {
   apt "${wanted[@]}" || say "some tests need servers that are missing and will be skipped; to run them: sudo apt-get install ${wanted[*]}"
 }
 
+clients() {
+  make_venv $CLIENTS
+  say "installing the clients"
+  $CLIENTS/bin/pip install --disable-pip-version-check --no-compile -q -r tests/clients/python/requirements.txt
+  command -v npm >/dev/null || apt nodejs npm || fail "the clients for Node need it; run: sudo apt-get install nodejs npm"
+  # No lock file: it would name the registry of whoever wrote it. The versions are exact.
+  (cd tests/clients/node && npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel=error)
+}
+
 case "${1:-}" in
   service) make_venv; pip_install .; touch $VENV/.installed ;;
   dev) make_venv; pip_install '.[dev]'; touch $VENV/.installed $VENV/.installed-dev ;;
   servers) servers ;;
-  *) fail "usage: ops/install.sh service|dev|servers" ;;
+  clients) clients; touch $CLIENTS/.installed ;;
+  *) fail "usage: ops/install.sh service|dev|servers|clients" ;;
 esac
