@@ -34,7 +34,6 @@ NAMES: Mapping[str, str] = {
 
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "container": ((None,), "No code is run here."),
-    "context_management": ((None,), "Use session_id, or send fewer messages."),
     "mcp_servers": ((None, []), "No MCP servers are called from here."),
 }
 
@@ -187,6 +186,17 @@ class OutputConfig(Edge):
     format: OutputFormat | None = None
 
 
+class ContextEdit(Edge):
+    """Earlier thinking is not read again anyway; other edits would change what is read."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Any = None
+
+
+class ContextManagement(Edge):
+    edits: Few[ContextEdit] = []
+
+
 class Metadata(Edge):
     user_id: Label | None = None
 
@@ -207,6 +217,7 @@ class MessagesRequest(Edge):
     thinking: ThinkingOptions | None = None
     output_config: OutputConfig | None = None
     metadata: Metadata | None = None
+    context_management: ContextManagement | None = None
     service_tier: Word | None = None
     inference_geo: Word | None = None
     cache_control: CacheControl | None = None

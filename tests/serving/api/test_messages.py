@@ -104,6 +104,30 @@ def test_thinking_has_a_budget(running: Running) -> None:
     assert running.engine.requests[-1].params.thinking is None
 
 
+def test_what_an_agent_sends_beside_its_question_is_taken(running: Running) -> None:
+    cached = {"type": "ephemeral"}
+    answer = ask(
+        running,
+        system=[{"type": "text", "text": "You help.", "cache_control": cached}],
+        max_tokens=32_000,
+        metadata={"user_id": "user_1"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        tools=[
+            {
+                "name": "Read",
+                "description": "Reads a file",
+                "input_schema": {
+                    "$schema": "http://json-schema.org/draft-07/schema#",
+                    "type": "object",
+                    "properties": {"path": {"type": "string"}},
+                },
+                "cache_control": cached,
+            }
+        ],
+    )
+    assert answer["content"][0]["text"] == "Hello there."
+
+
 def test_tokens_are_counted_without_an_answer(running: Running) -> None:
     body = {key: ASKED[key] for key in ("model", "messages")}
     counted = running.http("POST", "/v1/messages/count_tokens", json=body).json()
@@ -125,6 +149,10 @@ def test_tokens_are_counted_without_an_answer(running: Running) -> None:
         ({"tool_choice": {"type": "any"}}, None),
         ({"thinking": {"type": "enabled"}}, "thinking"),
         ({"mcp_servers": [{}]}, "mcp_servers"),
+        (
+            {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+            "context_management.edits[0].type",
+        ),
         ({"temprature": 1}, "temprature"),
         ({"model": "other"}, "model"),
     ],
