@@ -1,10 +1,11 @@
 """Overhead of HTTP serving over the bare engine: `python -m burnish.ops.bench.serving`.
 
-Closed-loop load of 1, 8 and 32 clients, prompts of 128 tokens and about 64 new ones, on random
-weights (lib/shapes.py): first the bare engine, then a service of its own through /v1/completions
-over SSE, which records every interaction durably. Prompts, seeds and cores are the same, so the
-difference is the cost of HTTP, recording and reading clients (lib/sse.py). CPU time per token, by
-process, is the measure that holds on a busy machine.
+Closed-loop load of 1, 8 and 32 clients, prompts of about 128 tokens and about 64 new ones, on random
+weights (lib/shapes.py): first the bare engine, then a service of its own through each of its APIs
+over SSE, which records every interaction durably. Lengths, seeds and cores are the same, so the
+difference is the cost of HTTP, templates, recording and reading clients (lib/sse.py). CPU time per
+token, by process, is the measure that holds on a busy machine. Last, the time to a stream's first
+event, after short and long prompts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import gc
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,32 +25,94 @@ import numpy as np
 import typer
 from burnish.kernels.loading import load_model
 from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
-from burnish.ops.bench.lib.results import FOLDER, write_results
+from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
-from burnish.ops.bench.lib.shapes import SHAPES, build
+from burnish.ops.bench.lib.shapes import build
 from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console
+from transformers import AutoTokenizer
 
 WARM_S = 2.0
 MAX_RUNNING = 32
+OVERHEAD_GOAL, FIRST_EVENT_GOAL_MS = 0.05, 50.0
+FIRST_EVENTS, LONG = 50, 1500  # streams of which the first event is timed; tokens of a long prompt
+DISTINCT = 2000  # prompts of a load: more than a cache of prefixes remembers
 
-Ask = Callable[[list[int], int, int], Awaitable[Streamed]]
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a user says, and the tokens that the chat template makes of it."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+Ask = Callable[[Prompt, int, int], Awaitable[Streamed]]
 """Sends one request (prompt, max tokens, seed) and reads the answer."""
 
 
+def completions(prompt: Prompt, tokens: int, seed: int) -> dict[str, Any]:
+    usage = {"stream_options": {"include_usage": True}}
+    return {"prompt": list(prompt.ids), "max_tokens": tokens, "seed": seed, **usage}
+
+
+def chat(prompt: Prompt, tokens: int, seed: int) -> dict[str, Any]:
+    usage = {"stream_options": {"include_usage": True}}
+    return {**messages(prompt, tokens, seed), "seed": seed, **usage}
+
+
+def responses(prompt: Prompt, tokens: int, _: int) -> dict[str, Any]:
+    return {"input": prompt.text, "max_output_tokens": max(16, tokens)}
+
+
+def messages(prompt: Prompt, tokens: int, _: int) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": prompt.text}], "max_tokens": tokens}
+
+
+# Path -> the request's body, less model and stream.
+APIS: dict[str, Callable[[Prompt, int, int], dict[str, Any]]] = {
+    "/v1/completions": completions,
+    "/v1/chat/completions": chat,
+    "/v1/responses": responses,
+    "/v1/messages": messages,
+}
+
+
+class Prompts:
+    """Prompts of random words that a model's tokenizer knows."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        known = self._tokenizer.get_vocab()
+        self._words = sorted(
+            word[1:] for word in known if word[1:].isalpha() and word[0] == "\u0120"
+        )
+
+    def draw(self, count: int, tokens: int, rng: np.random.Generator) -> list[Prompt]:
+        """`count` prompts of about `tokens` tokens."""
+        return [self._make(rng.choice(self._words, tokens).tolist()) for _ in range(count)]
+
+    def _make(self, words: list[str]) -> Prompt:
+        text = " ".join(words)
+        asked = [{"role": "user", "content": text}]
+        said = self._tokenizer.apply_chat_template(
+            asked, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return Prompt(text, tuple(self._tokenizer.encode(said, add_special_tokens=False)))
+
+
 async def load(
-    asks: list[Ask], seconds: float, vocab: int, rng: np.random.Generator
+    asks: list[Ask], seconds: float, prompts: Iterator[Prompt], rng: np.random.Generator
 ) -> list[Streamed]:
     """Closed-loop load: each client sends its next request once the previous one is answered."""
     seen: list[Streamed] = []
 
     async def client(ask: Ask, until: float) -> None:
         while time.perf_counter() < until:
-            prompt = rng.integers(3, vocab, PROMPT).tolist()
             # Of different lengths, or all answers would start and end in lockstep.
             tokens = int(rng.integers(NEW // 2, NEW * 3 // 2 + 1))
-            seen.append(await ask(prompt, tokens, int(rng.integers(1 << 30))))
+            seen.append(await ask(next(prompts), tokens, int(rng.integers(1 << 30))))
 
     until = time.perf_counter() + seconds
     await asyncio.gather(*(client(ask, until) for ask in asks))
@@ -55,13 +120,13 @@ async def load(
 
 
 async def measure(
-    asks: list[Ask], seconds: float, vocab: int, cpu: Callable[[], dict[str, float]]
+    asks: list[Ask], seconds: float, made: list[Prompt], cpu: Callable[[], dict[str, float]]
 ) -> dict[str, Any]:
     """Figures of one load; `cpu` returns the CPU seconds used so far by each process."""
-    rng = np.random.default_rng(len(asks))
-    await load(asks, WARM_S, vocab, rng)
+    rng, prompts = np.random.default_rng(len(asks)), cycle(made)
+    await load(asks, WARM_S, prompts, rng)
     before, began = cpu(), time.perf_counter()
-    seen = await load(asks, seconds, vocab, rng)
+    seen = await load(asks, seconds, prompts, rng)
     took, after = time.perf_counter() - began, cpu()
     tokens = sum(s.tokens for s in seen)
     firsts = [s.arrivals[0] - s.began for s in seen]
@@ -79,46 +144,61 @@ async def measure(
     }
 
 
-async def bare(engine: LocalEngine, rows: int, seconds: float, vocab: int) -> dict[str, Any]:
+async def bare(
+    engine: LocalEngine, rows: int, seconds: float, prompts: list[Prompt]
+) -> dict[str, Any]:
     """The engine alone, driven by an event loop of this process."""
 
-    async def ask(prompt: list[int], tokens: int, seed: int) -> Streamed:
+    async def ask(prompt: Prompt, tokens: int, seed: int) -> Streamed:
         params = SamplingParams(max_tokens=tokens, seed=seed)
         seen = Streamed(time.perf_counter())
-        async for delta in engine.generate(Request(str(seed), tuple(prompt), params)):
+        async for delta in engine.generate(Request(str(seed), prompt.ids, params)):
             seen.arrivals.append(time.perf_counter())
             seen.tokens += len(delta.token_ids)
         return seen
 
     await engine.start()
     try:
-        return await measure([ask] * rows, seconds, vocab, lambda: {"engine": time.process_time()})
+        return await measure(
+            [ask] * rows, seconds, prompts, lambda: {"engine": time.process_time()}
+        )
     finally:
         await engine.stop()
 
 
 async def through_http(
-    service: RunningService, rows: int, seconds: float, vocab: int
+    service: RunningService, api: str, rows: int, seconds: float, prompts: list[Prompt]
 ) -> dict[str, Any]:
-    """The same requests over `rows` connections."""
+    """The same load over `rows` connections."""
     clients = [await Client.connect(service.url) for _ in range(rows)]
-
-    def asker(client: Client) -> Ask:
-        async def ask(prompt: list[int], tokens: int, seed: int) -> Streamed:
-            body = {"model": "default", "prompt": prompt, "max_tokens": tokens, "seed": seed}
-            usage = {"stream": True, "stream_options": {"include_usage": True}}
-            return await client.stream("/v1/completions", {**body, **usage})
-
-        return ask
 
     def cpu() -> dict[str, float]:
         return {**service.cpu(), "client": time.process_time()}
 
     try:
-        return await measure(list(map(asker, clients)), seconds, vocab, cpu)
+        return await measure([asker(c, api) for c in clients], seconds, prompts, cpu)
     finally:
         for client in clients:
             client.close()
+
+
+def asker(client: Client, api: str) -> Ask:
+    def ask(prompt: Prompt, tokens: int, seed: int) -> Awaitable[Streamed]:
+        body = {"model": "default", "stream": True, **APIS[api](prompt, tokens, seed)}
+        return client.stream(api, body)
+
+    return ask
+
+
+async def first_events(service: RunningService, api: str, prompts: list[Prompt]) -> float:
+    """The 99th percentile of milliseconds to the first event, of one stream after the other."""
+    client = await Client.connect(service.url)
+    ask, waited = asker(client, api), []
+    for seed, prompt in enumerate(prompts):
+        seen = await ask(prompt, 1, seed)
+        waited.append(seen.arrivals[0] - seen.began)
+    client.close()
+    return 1e3 * float(np.percentile(waited, 99))
 
 
 def main(
@@ -131,14 +211,16 @@ def main(
     out: Annotated[Path, typer.Option(help="serving.json goes here.")] = FOLDER,
 ) -> None:
     """Measure HTTP beside the bare engine."""
-    vocab, rows = int(SHAPES[shape]["vocab_size"]), [int(n) for n in clients.split(",")]
-    results: dict[str, Any] = {"shape": shape, "threads": threads, "engine": {}, "http": {}}
+    rows = [int(n) for n in clients.split(",")]
+    results: dict[str, Any] = {"shape": shape, "threads": threads, "engine": {}}
     with tempfile.TemporaryDirectory() as scratch:
         folder = build(shape, Path(scratch) / shape)
+        made, rng = Prompts(folder), np.random.default_rng(0)
         gc.freeze()  # as serving does
         engine = LocalEngine(load_model(folder), max_running=MAX_RUNNING, threads=threads)
         for n in rows:
-            results["engine"][str(n)] = asyncio.run(bare(engine, n, seconds, vocab))
+            drawn = made.draw(DISTINCT, PROMPT, rng)
+            results["engine"][str(n)] = asyncio.run(bare(engine, n, seconds, drawn))
         del engine
         env = {
             **os.environ,
@@ -149,14 +231,39 @@ def main(
         }
         with run_service(Path(scratch) / "service", env=env) as service:
             service.wait_until_idle()
-            for n in rows:
-                results["http"][str(n)] = asyncio.run(through_http(service, n, seconds, vocab))
-    for n in rows:
-        alone, line = results["engine"][str(n)], results["http"][str(n)]
-        line["share_of_engine"] = line["tokens_per_s"] / alone["tokens_per_s"]
-        Console().print(n, "engine", _rounded(alone))
-        Console().print(n, "HTTP", _rounded(line))
-    write_results("serving", results, out)
+            for api in APIS:
+                results[api] = {}
+                for n in rows:
+                    drawn = made.draw(DISTINCT, PROMPT, rng)
+                    line = asyncio.run(through_http(service, api, n, seconds, drawn))
+                    line["share_of_engine"] = (
+                        line["tokens_per_s"] / results["engine"][str(n)]["tokens_per_s"]
+                    )
+                    results[api][str(n)] = line
+                results[api]["first_event_ms_p99"] = {
+                    str(tokens): asyncio.run(
+                        first_events(service, api, made.draw(FIRST_EVENTS, tokens, rng))
+                    )
+                    for tokens in (PROMPT, LONG)
+                }
+    for name in ("engine", *APIS):
+        for n in rows:
+            Console().print(n, name, _rounded(results[name][str(n)]))
+    must_show = shown(results, str(max(rows)))
+    print(write_results("serving", results, out, must_show=must_show))
+
+
+def shown(results: dict[str, Any], rows: str) -> list[MustShow]:
+    lines = []
+    for api in APIS:
+        over = 1 - results[api][rows]["share_of_engine"]
+        met, goal = over <= OVERHEAD_GOAL, f"<= {OVERHEAD_GOAL}"
+        lines.append(MustShow(f"{api}, overhead at {rows} streams", round(over, 3), goal, met))
+    for api in list(APIS)[1:]:  # a completion's first event is its first token
+        first = max(results[api]["first_event_ms_p99"].values())
+        met, goal = first <= FIRST_EVENT_GOAL_MS, f"<= {FIRST_EVENT_GOAL_MS:.0f}"
+        lines.append(MustShow(f"{api}, ms to the first event, p99", round(first, 1), goal, met))
+    return lines
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

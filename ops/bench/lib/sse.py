@@ -18,6 +18,9 @@ from burnish.ops.bench.lib.service import BenchError
 
 END = b"\r\n0\r\n\r\n"  # of a chunked body
 EVENT = b"data: {"
+# How the last event of each API looks, and where the usage counts tokens (the last count stands).
+LAST_EVENT = re.compile(rb"data: \[DONE\]|event: (response\.(completed|incomplete)|message_stop)")
+USAGE = re.compile(rb'"(?:completion|output)_tokens": ?(\d+)')
 
 
 @dataclass
@@ -90,8 +93,8 @@ def _refusal(received: bytes) -> str:
 
 
 def _tokens(received: bytes) -> int:
-    """Completion tokens by the stream's usage. BenchError if usage or [DONE] is missing."""
-    found = re.search(rb'"completion_tokens": ?(\d+)', received)
-    if found is None or b"data: [DONE]" not in received:
+    """Tokens of the answer by the stream's usage. BenchError if usage or last event is missing."""
+    counts = USAGE.findall(received)
+    if not counts or LAST_EVENT.search(received) is None:
         raise BenchError(f"the stream broke off: {received[-2000:].decode(errors='replace')}")
-    return int(found[1])
+    return int(counts[-1])
