@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
-REFUSAL_S = 0.03  # how long a stream waits for the engine's refusal, which has a status of its own
+REFUSAL_S = 0.02  # how long a stream waits for the engine's refusal, which has a status of its own
 _MICROSECONDS = 5  # to show a token
 
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}

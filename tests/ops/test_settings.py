@@ -50,7 +50,12 @@ def test_a_misspelt_variable_is_refused_with_a_hint(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("BURNISH_PORT", "http"), ("BURNISH_PORT", "70000"), ("BURNISH_UPDATE_EVERY", "-1")],
+    [
+        ("BURNISH_PORT", "http"),
+        ("BURNISH_PORT", "70000"),
+        ("BURNISH_UPDATE_EVERY", "-1"),
+        ("BURNISH_CPU", "itanium"),
+    ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(name, value)

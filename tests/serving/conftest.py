@@ -120,7 +120,7 @@ def serve() -> Iterator[Callable[..., Running]]:
     ) -> Running:
         app = create_app(settings, engine, registry or StubRegistry())
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-        listening = socket.socket()
+        listening = socket.socket(proto=socket.IPPROTO_TCP)  # as __main__.bind says
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()

@@ -230,6 +230,22 @@ async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.Mon
     left.close()
 
 
+async def test_small_writes_are_sent_at_once(settings: ServingSettings) -> None:
+    """Or each stream would wait for the client to acknowledge its headers."""
+    accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        option = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        accepted.set_result(bool(option))
+        writer.close()
+
+    listening = entry.bind(settings.model_copy(update={"port": 0}))
+    async with await asyncio.start_server(note, sock=listening):
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        assert await asyncio.wait_for(accepted, 10)
+        writer.close()
+
+
 def test_the_port_listens_before_anything_heavy_is_imported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
