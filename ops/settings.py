@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from burnish.feedback.masking import masked
 from burnish.feedback.settings import Url
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 S = TypeVar("S", bound=BaseSettings)
@@ -105,10 +105,23 @@ class UpSettings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, description="CPU threads per model process (default: half the cores)"
     )
+    cpu: str | None = Field(
+        default=None,
+        description="instruction set of the native step: avx512, avx2, sse, neon or pytorch"
+        " (default: the best there is)",
+    )
     url: str | None = Field(
         default=None, description="service the commands talk to (default: this folder's)"
     )
     api_key: str | None = Field(default=None, description="key the commands send")
+
+    @field_validator("cpu")
+    @classmethod
+    def _runs_here(cls, given: str | None) -> str | None:
+        from burnish.kernels.cpu.target import target_of
+
+        target_of(given)
+        return given
 
     @property
     def model_path(self) -> Path:
