@@ -1,9 +1,10 @@
 """JSON that ends: `python -m burnish.ops.bench.structured`.
 
-The shipped model answers under a schema, greedily, within several limits, with and without
+The shipped model answers under two schemas, greedily, within several limits, with and without
 `close_at_limit`: how many answers are whole JSON, and what closing does to their content. An answer
-that would have ended by itself must be the same either way; of one that would have been cut, the
-figures tell how much of it stands as it was.
+that would have ended by itself (those of `verdict` do) must be the same either way; of one that would
+have been cut (those of `report`: the model goes on for ever), the figures tell how much of it stands as
+it was.
 """
 
 from __future__ import annotations
@@ -24,40 +25,40 @@ from burnish.learner import tasks
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import run_service
 
-LIMITS = (24, 48, 96, 192)
+LIMITS = (48, 96, 192)
 AT_ONCE = 8
-SCHEMA = {
-    "type": "object",
-    "properties": {
+FORMS: dict[str, dict[str, Any]] = {
+    "report": {
         "title": {"type": "string"},
         "answer": {"type": "string"},
         "steps": {"type": "array", "items": {"type": "string"}},
         "certain": {"type": "boolean"},
     },
-    "required": ["title", "answer", "steps", "certain"],
-    "additionalProperties": False,
+    "verdict": {"answer": {"type": "integer"}, "certain": {"type": "boolean"}},
 }
-FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
 
 
 @dataclass(frozen=True)
 class Answer:
     text: str
-    finish: str
+    form: str
 
     @property
     def whole(self) -> bool:
         try:
-            return json.loads(self.text).keys() == SCHEMA["properties"].keys()
+            return json.loads(self.text).keys() == FORMS[self.form].keys()
         except ValueError:
             return False
 
 
 async def answers(
-    client: openai.AsyncOpenAI, asked: Sequence[list[Any]], limit: int, close: bool
+    client: openai.AsyncOpenAI, asked: Sequence[list[Any]], form: str, limit: int, close: bool
 ) -> list[Answer]:
     """One answer to each conversation, in order."""
     slots = asyncio.Semaphore(AT_ONCE)
+    schema = {"type": "object", "properties": FORMS[form], "required": [*FORMS[form]]}
+    schema |= {"additionalProperties": False}
+    wanted: Any = {"type": "json_schema", "json_schema": {"name": form, "schema": schema}}
 
     async def answer(messages: list[Any]) -> Answer:
         async with slots:
@@ -66,10 +67,10 @@ async def answers(
                 messages=messages,
                 temperature=0,
                 max_tokens=limit,
-                response_format=FORMAT,
+                response_format=wanted,
                 extra_body={"close_at_limit": close},
             )
-        return Answer(said.choices[0].message.content or "", said.choices[0].finish_reason)
+        return Answer(said.choices[0].message.content or "", form)
 
     return await asyncio.gather(*map(answer, asked))
 
@@ -97,10 +98,10 @@ def compare(free: Sequence[Answer], closed: Sequence[Answer]) -> dict[str, float
 async def measure(url: str, asked: Sequence[list[Any]]) -> dict[str, dict[str, float]]:
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="bench") as client:
         figures = {}
-        for limit in LIMITS:
-            free = await answers(client, asked, limit, close=False)
-            closed = await answers(client, asked, limit, close=True)
-            figures[str(limit)] = compare(free, closed)
+        for form, limit in itertools.product(FORMS, LIMITS):
+            free = await answers(client, asked, form, limit, close=False)
+            closed = await answers(client, asked, form, limit, close=True)
+            figures[f"{form}, {limit} tokens"] = compare(free, closed)
     return figures
 
 
@@ -113,15 +114,15 @@ def main(
     asked = [list(tasks.sample(rng).messages) for _ in range(count)]
     with tempfile.TemporaryDirectory() as scratch, run_service(Path(scratch)) as service:
         figures = asyncio.run(measure(service.url, asked))
-    for limit, each in figures.items():
-        print_figures(f"{limit} tokens", each)
+    for name, each in figures.items():
+        print_figures(name, each)
     whole = min(each["whole_with"] for each in figures.values())
     changed = sum(each["changed_though_it_would_have_ended"] for each in figures.values())
     must_show = [
         MustShow("whole JSON, the lowest share of any limit", whole, "1", whole == 1),
         MustShow("answers changed that would have ended", changed, "0", changed == 0),
     ]
-    results = {"questions": count, "limits": figures}
+    results = {"questions": count, "answers": figures}
     print(write_results("structured", results, out, must_show=must_show))
 
 
