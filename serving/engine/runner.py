@@ -21,9 +21,10 @@ from burnish.serving.engine.sequence import Sequence
 
 # Decode steps taken in one call, as long as they take no longer than this in all.
 BURST_STEPS, BURST_S = 8, 0.050
-# Prompt tokens computed beside decoding sequences: at first, and the bounds of what is measured.
+# Prompt tokens computed beside decoding sequences: until their time is known, and its bounds.
 CHUNK, LEAST_CHUNK, LARGEST_CHUNK = 64, 32, 512
-QUICK_S = 0.010  # that a step may take longer in any case: readers get their deltas less often
+QUICK_S = 0.020  # that a step may take longer in any case: readers get their deltas less often
+SMOOTHING = 0.2  # weight of the newest step among those that decode beside prompts
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class ModelRunner:
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
         self._max_tokens = np.zeros(rows, dtype=np.int64)  # how many may be drawn
         self._slot = np.zeros(rows, dtype=np.int64)  # adapter slot
-        self._step_s = math.inf  # seconds of the last decode step
-        self._chunk = float(CHUNK)
+        self._step_s = math.inf  # seconds of a decode step
+        self._prompt_token_s = math.inf  # seconds of a prompt's token
 
     def admit(self, sequence: Sequence) -> None:
         """Set up the row of a sequence that is about to run."""
@@ -78,17 +79,28 @@ class ModelRunner:
     def chunk(self) -> int:
         """How many prompt tokens take about as long as a decode step, or QUICK_S: computed beside one,
         they hardly more than double the time to the next token."""
-        return int(self._chunk) // 16 * 16  # whole blocks
+        if math.isinf(self._step_s) or math.isinf(self._prompt_token_s):
+            return CHUNK
+        fair = max(self._step_s, QUICK_S) / self._prompt_token_s
+        return int(min(max(fair, LEAST_CHUNK), LARGEST_CHUNK)) // 16 * 16  # whole blocks
 
     def _measure(self, scheduled: SchedulerOutput, steps: int, seconds: float) -> None:
-        """A step, or a burst of them, took so many seconds."""
-        if not scheduled.prefill:
+        """A step, or a burst of them, took so many seconds.
+
+        Under load prompts never cease, so that a step decodes beside them: what they do not account
+        for is then the decoding sequences'.
+        """
+        tokens = sum(chunk.end - chunk.start for chunk in scheduled.prefill)
+        if not tokens:
             if not scheduled.drafted:
                 self._step_s = seconds / steps
-        elif scheduled.decode and self._step_s < math.inf:
-            tokens = sum(chunk.end - chunk.start for chunk in scheduled.prefill)
-            fair = tokens * max(self._step_s, QUICK_S) / max(seconds - self._step_s, 1e-6)
-            self._chunk += 0.2 * (min(max(fair, LEAST_CHUNK), LARGEST_CHUNK) - self._chunk)
+        elif not scheduled.decode:
+            if tokens >= LEAST_CHUNK:  # less tells of the step, not of its tokens
+                self._prompt_token_s = seconds / tokens
+        elif not math.isinf(self._step_s + self._prompt_token_s):
+            self._prompt_token_s = min(self._prompt_token_s, seconds / tokens)
+            decode_s = seconds - tokens * self._prompt_token_s
+            self._step_s += SMOOTHING * (decode_s - self._step_s)
 
     def draft(self, sequence: Sequence) -> list[int]:
         """Draft tokens of a decoding sequence; none where each draw changes the next distribution."""
