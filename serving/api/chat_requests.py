@@ -7,7 +7,7 @@ responses, which are plain dicts (chat_formatters.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from burnish.feedback.ranges import (
@@ -25,7 +25,7 @@ from burnish.feedback.ranges import (
     Token,
     Word,
 )
-from burnish.serving.api.errors import from_validation, unsupported
+from burnish.serving.api.errors import ApiError, from_validation, unsupported
 from burnish.serving.engine import SamplingParams, Thinking
 from pydantic import (
     BaseModel,
@@ -199,6 +199,15 @@ def without_refused(data: Any, refused: Mapping[str, tuple[tuple[Any, ...], str]
         if name in data and data[name] not in harmless:
             raise ValidationRefusal(unsupported(name, why))
     return {k: v for k, v in data.items() if k not in refused and v is not None}
+
+
+def check_text_only(pieces: Any, readable: Collection[str], code: str) -> None:
+    """Refuse what a list of pieces, if it is one, holds beside text, by the kind that it calls itself."""
+    for piece in pieces if isinstance(pieces, list) else ():
+        kind = piece.get("type") if isinstance(piece, dict) else type(piece).__name__
+        if kind not in readable:
+            message = f"'{kind}' was sent; this model reads text."
+            raise ValidationRefusal(ApiError(400, message, code=code))
 
 
 def made_of(shape: type[M], names: Mapping[str, str], **fields: Any) -> M:

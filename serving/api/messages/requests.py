@@ -16,10 +16,11 @@ from burnish.serving.api.chat_requests import (
     ChatRequest,
     Edge,
     ValidationRefusal,
+    check_text_only,
     made_of,
     without_refused,
 )
-from burnish.serving.api.errors import ApiError, unsupported
+from burnish.serving.api.errors import unsupported
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 NAMES: Mapping[str, str] = {
@@ -77,11 +78,7 @@ class ToolResultBlock(Edge):
     @field_validator("content", mode="before")
     @classmethod
     def _text_only(cls, content: Any) -> Any:
-        for block in content if isinstance(content, list) else ():
-            kind = block.get("type") if isinstance(block, dict) else type(block).__name__
-            if kind != "text":
-                message = f"A block of type '{kind}' was sent; this model reads text."
-                raise ValidationRefusal(ApiError(400, message, code="unsupported_block"))
+        check_text_only(content, ("text",), "unsupported_block")
         return "" if content is None else content
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from burnish.feedback.ranges import Label, Many, Text, Word
-from burnish.serving.api.chat_requests import Edge, ValidationRefusal
+from burnish.serving.api.chat_requests import Edge, check_text_only
 from burnish.serving.api.errors import ApiError
 from pydantic import Discriminator, Tag, field_validator
 
@@ -40,7 +40,7 @@ class MessageItem(Edge):
     @field_validator("content", mode="before")
     @classmethod
     def _text_only(cls, content: Any) -> Any:
-        _check_texts(content)
+        check_text_only(content, _TEXTS, "unsupported_item")
         return content
 
     def plain(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class FunctionCallOutputItem(Edge):
     @field_validator("output", mode="before")
     @classmethod
     def _text_only(cls, output: Any) -> Any:
-        _check_texts(output)
+        check_text_only(output, _TEXTS, "unsupported_item")
         return output
 
 
@@ -113,14 +113,6 @@ Item = Annotated[
         custom_error_message=f"items are of type {', '.join(TYPES)}",
     ),
 ]
-
-
-def _check_texts(content: Any) -> None:
-    for part in content if isinstance(content, list) else ():
-        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        if kind not in _TEXTS:
-            message = f"A part of type '{kind}' was sent; this model reads text."
-            raise ValidationRefusal(ApiError(400, message, code="unsupported_item"))
 
 
 def text_of(content: str | Sequence[Content]) -> str:
