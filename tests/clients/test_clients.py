@@ -16,16 +16,14 @@ import pytest
 import redis
 from burnish.serving.settings import ServingSettings
 
+from tests.clients.environment import ENVIRONMENT, NEEDS_CLIENTS
 from tests.clients.python.uses import USES
 from tests.clients.service import ScriptedEngine
 from tests.serving.conftest import Running
 from tests.waiting import eventually
 
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parents[1] / ".venv-clients"
-if not (ENVIRONMENT / ".installed").exists():
-    pytest.skip("the clients are not installed: make test-clients", allow_module_level=True)
-
+pytestmark = NEEDS_CLIENTS
 SCRIPTS = sorted(
     script
     for script in (*HERE.glob("python/*.py"), *HERE.glob("node/*.js"))

@@ -21,9 +21,10 @@ from burnish.serving.engine import LocalEngine
 from burnish.serving.settings import ServingSettings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.clients.test_clients import ENVIRONMENT
+from tests.clients.environment import ENVIRONMENT, NEEDS_CLIENTS
 from tests.serving.conftest import Running
 
+pytestmark = NEEDS_CLIENTS
 MODEL = Path(os.environ.get("BURNISH_TEST_MODEL", EMBER)).resolve()
 SUMS = [{"sum": f"{a} + {b} =", "right": str(a + b)} for a, b in ((2, 3), (12, 30), (7, 40))]
 TASK = """
