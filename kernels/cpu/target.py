@@ -38,7 +38,7 @@ def cpu_lines() -> list[str]:
         return []
 
 
-def _available() -> list[str]:
+def available() -> list[str]:
     """The targets that run here, the best first."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return ["neon"]
@@ -49,14 +49,14 @@ def _available() -> list[str]:
 
 def target_of(chosen: str | None) -> Target | None:
     """The target of this name, or the best without one; None: PyTorch. ValueError if it cannot run."""
-    available = _available()
+    names = available()
     if chosen == PYTORCH:
         return None
-    if chosen and chosen not in available:
-        known = ", ".join([*available, PYTORCH])
+    if chosen and chosen not in names:
+        known = ", ".join([*names, PYTORCH])
         raise ValueError(f"BURNISH_CPU={chosen} cannot run on this processor; it may be {known}")
-    return TARGETS[chosen or available[0]]
+    return TARGETS[chosen or names[0]]
 
 
 TARGET = target_of(os.environ.get("BURNISH_CPU"))
-WIDTH = TARGET.width if TARGET else TARGETS[_available()[0]].width
+WIDTH = TARGET.width if TARGET else TARGETS[available()[0]].width

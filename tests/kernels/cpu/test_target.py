@@ -5,10 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from burnish.kernels.cpu import target
-from burnish.kernels.cpu.target import PYTORCH, TARGET, TARGETS, target_of
+from burnish.kernels.cpu.target import PYTORCH, TARGET, TARGETS, available, target_of
 
-OTHERS = [name for name in target._available() if TARGET is None or name != TARGET.name]
+OTHERS = [name for name in available() if TARGET is None or name != TARGET.name]
 ERRORS = """
 from burnish.kernels.backends import backends
 from burnish.kernels.cpu.target import WIDTH
