@@ -77,6 +77,7 @@ def run(
     for pieces in steps:
         batch = batch_of(tokens, pieces)
         logits, _ = model.step(batch, table, pages)
+        assert logits is not None
         found[batch.row, batch.position] = logits[:, :77]
     return found
 
@@ -131,7 +132,8 @@ def test_a_prompt_may_be_cut_anywhere(whole, cuts, decoded, other, threads) -> N
     steps = [[(0, a, b)] for a, b in pairwise(edges)]
     steps[-1].append((1, 0, other))
     pages = model.new_pages(2 * ROOM)
-    pages.key.fill_(torch.nan), pages.value.fill_(torch.nan)
+    for cache in (pages.key, pages.value):
+        cache.fill_(torch.nan)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
