@@ -108,8 +108,10 @@ def pack_down(weight: Tensor, form: str) -> Tensor:
 
 
 def _by_fours(blocks: Tensor) -> Tensor:
-    """[E, blocks, in, BLOCK] -> bytes [E, blocks, in / 4, BLOCK, 4]."""
-    return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
+    """[E, blocks, in, BLOCK] -> bytes [E, blocks, in / 4, BLOCK, 4], of four inputs in the order 0, 2,
+    1, 3."""
+    fours = blocks.to(torch.uint8).unflatten(2, (-1, 4))[:, :, :, [0, 2, 1, 3]]
+    return fours.transpose(3, 4).contiguous()
 
 
 def lossless(weight: Tensor) -> bool:

@@ -13,6 +13,7 @@ def test_quantised_weights_are_the_nearest(form: str) -> None:
     fours = packed  # [E, blocks, in / 4, BLOCK, 4]
     if form == "int4":
         fours = torch.cat([packed & 15, packed >> 4], dim=-2)
+    fours = fours[..., [0, 2, 1, 3]]  # of four inputs the order is 0, 2, 1, 3
     values = fours.transpose(-1, -2).flatten(2, 3).float() - (8 if form == "int4" else 128)
     step = scale.expand(-1, -1, -1, 32, -1).flatten(2, 3) if form == "int4" else scale
     back = values * step  # [E, blocks, in, BLOCK]
