@@ -9,7 +9,7 @@
 #include "lora.h"
 
 // Rows whose sums fit in registers, for one block and for two.
-constexpr int MAX_ROWS = REGISTERS == 32 ? 8 : 6, MAX_ROWS_OF_TWO = REGISTERS == 32 ? 6 : 3;
+constexpr int MAX_ROWS = REGISTERS == 32 ? 8 : 6, MAX_ROWS_OF_TWO = REGISTERS == 32 ? 6 : 2;
 
 // A reference to the function that takes a product's results: row, block, and the block's two vectors.
 // Not a template parameter, or every product would be compiled once per epilogue.

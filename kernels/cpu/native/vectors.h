@@ -23,7 +23,6 @@ constexpr int REGISTERS = 16;
 #endif
 typedef float vec __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 typedef int32_t ints __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
 typedef uint16_t halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
 
 static inline vec load(const float* from) { return *reinterpret_cast<const vec*>(from); }
@@ -45,6 +44,7 @@ static inline vec load(const uint16_t* from) {
     return (vec)_mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow), 16);
 #else
     const halves narrow = *reinterpret_cast<const halves*>(from);
+    typedef uint32_t words __attribute__((vector_size(4 * WIDTH)));
     return reinterpret_cast<vec>(__builtin_convertvector(narrow, words) << 16);
 #endif
 }
@@ -69,8 +69,20 @@ static inline float largest(vec v) {
 }
 static inline vec most(vec a, vec b) { return a > b ? a : b; }
 
-// sum + a * b, where each lane of a and b holds two 16-bit integers and gets the sum of both products; it
-// wraps around.
+// Two signed bytes per lane as two 16-bit integers.
+static inline ints widen(const int8_t* from) {
+#if BURNISH_WIDTH == 16 && defined(__AVX512BW__)
+    return (ints)_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif BURNISH_WIDTH == 8 && defined(__AVX2__)
+    return (ints)_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+    typedef int8_t bytes __attribute__((vector_size(2 * WIDTH), aligned(1), may_alias));
+    typedef int16_t shorts __attribute__((vector_size(4 * WIDTH)));
+    return (ints)__builtin_convertvector(*reinterpret_cast<const bytes*>(from), shorts);
+#endif
+}
+
+// sum + a * b, where each lane of a and b holds two 16-bit integers and gets the sum of both products.
 static inline ints add_products(ints sum, ints a, ints b) {
 #if BURNISH_WIDTH == 16 && defined(__AVX512VNNI__)
     return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
@@ -82,7 +94,7 @@ static inline ints add_products(ints sum, ints a, ints b) {
     return (ints)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)a, (__m256i)b));
 #else
     const ints lower = (a << 16 >> 16) * (b << 16 >> 16), upper = (a >> 16) * (b >> 16);
-    return (ints)((words)sum + (words)lower + (words)upper);
+    return sum + lower + upper;
 #endif
 }
 

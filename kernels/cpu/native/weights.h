@@ -5,12 +5,12 @@
 //
 //   float32   [matrices][blocks][inputs][B]
 //   bfloat16  [matrices][blocks][inputs][W] words, output j in the lower half, j + W in the upper
-//   int8      [matrices][blocks][inputs / 4][B][4] bytes, weight + 128
-//   int4      [matrices][blocks][inputs / 4][W][4] bytes, weight + 8, output j in the lower nibble,
+//   int8      [matrices][blocks][inputs / 2][B][2] bytes
+//   int4      [matrices][blocks][inputs / 2][W][2] bytes, weight + 8, output j in the lower nibble,
 //             j + W in the upper
 //
-// `matrices` is the number of experts, or 1. Of four inputs the order is 0, 2, 1, 3 in int8 and int4, so
-// that every other byte gives two neighbours; they are multiplied by activations rounded to 16 bits.
+// `matrices` is the number of experts, or 1. int8 and int4 weights are multiplied by activations rounded
+// to 16 bits.
 
 #pragma once
 
