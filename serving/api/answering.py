@@ -210,11 +210,12 @@ class _EventStream(StreamingResponse):
             if first and generation.waits:  # a client may give up on a prompt that takes long
                 yield first
                 first = ""
-            async for event in generation.events(self._service.settings.keepalive_s):
-                if event is None:  # a comment, for whoever closes connections that seem dead
+            async for new in generation.events(self._service.settings.keepalive_s):
+                if not new:  # a comment, for whoever closes connections that seem dead
                     yield ": waiting\n\n"
                     continue
-                if text := first + _sse(formatter.events(generation, *event)):
+                events = [event for each in new for event in formatter.events(generation, *each)]
+                if text := first + _sse(events):
                     yield text
                 first = ""
             await _record(self._service, generation, formatter, self._keep)
