@@ -183,7 +183,7 @@ def main(
     shape: Annotated[str, typer.Option(help="S or M.")] = "S",
     seconds: Annotated[
         float, typer.Option(help="Of load through each API, at the most clients.")
-    ] = 20.0,
+    ] = 15.0,
     threads: Annotated[int, typer.Option(help="CPU threads of the engine.")] = 1,
     clients: Annotated[str, typer.Option(help="How many at once.")] = ",".join(
         map(str, CONCURRENT)
