@@ -12,9 +12,8 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ class ModelFolder:
     parameters: int
     weight_bytes: int  # as stored; of a GGUF file once dequantised
     quantised: bool = False
-    weights: Callable[[], dict[str, Any]] | None = None  # a GGUF file's, by transformers' names
+    weights: dict[str, Any] | None = None  # a GGUF file's, unread, by transformers' names
 
     @cached_property
     def sha256(self) -> str:
@@ -58,7 +57,7 @@ class ModelFolder:
             return AutoModelForCausalLM.from_pretrained(self.path, **options)
         model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
         return model_class.from_pretrained(
-            None, config=self.config, state_dict=self.weights(), **options
+            None, config=self.config, state_dict=dict(self.weights), **options
         )
 
     @cached_property
@@ -122,7 +121,7 @@ def _open_gguf(file: Path) -> ModelFolder:
     try:
         found = read_gguf(file)
         config = gguf_model.config_of(found)
-        gguf_model.state_dict(found, config)
+        weights = gguf_model.state_dict(found, config)
         tokenizer = gguf_model.tokenizer_of(file, found.metadata)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ModelError(f"cannot load the model in {file}: {one_line(error)}") from error
@@ -134,7 +133,7 @@ def _open_gguf(file: Path) -> ModelFolder:
         parameters=found.parameters,
         weight_bytes=found.parameters * config.dtype.itemsize,
         quantised=found.dtype is None,
-        weights=partial(gguf_model.state_dict, found, config),
+        weights=weights,
     )
 
 

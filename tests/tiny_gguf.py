@@ -35,9 +35,9 @@ class TinyGguf:
 
     def __init__(self, folder: Path, family: str = "llama", kind: str = "Q8_0", **overrides: Any):
         width = 256 if kind.endswith("K") else 64  # whole blocks
-        widths = {"hidden_size": width, "intermediate_size": width, "moe_intermediate_size": width}
-        if family != "qwen3_moe":
-            del widths["moe_intermediate_size"]
+        widths: dict[str, Any] = {"hidden_size": width, "intermediate_size": width}
+        if family == "qwen3_moe":
+            widths |= {"moe_intermediate_size": width, "norm_topk_prob": True}
         self.folder = build_tiny_model(folder / "dequantised", family, **widths, **overrides)
         self.file = folder / "tiny.gguf"
         self.kind = GgmlType[kind]
