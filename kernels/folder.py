@@ -18,6 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 
@@ -123,7 +124,7 @@ def _open_gguf(file: Path) -> ModelFolder:
         config = gguf_model.config_of(found)
         weights = gguf_model.state_dict(found, config)
         tokenizer = gguf_model.tokenizer_of(file, found.metadata)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, StrictDataclassError) as error:
         raise ModelError(f"cannot load the model in {file}: {one_line(error)}") from error
     return ModelFolder(
         path=file,

@@ -127,8 +127,8 @@ def config_of(file: GgufFile) -> Any:
     values = {}
     for key, name in names.items():
         values[name] = told.pop(key, None)
-        if not isinstance(values[name], int | float):
-            raise ValueError(f"its setting {key} is {values[name]}, and one number is wanted")
+        if not isinstance(values[name], int | float) or values[name] <= 0:
+            raise ValueError(f"its setting {key} is {values[name]}, and a number above 0 is wanted")
     head = told.get("attention.key_length", values["hidden_size"] // values["num_attention_heads"])
     rope = _rope(told, head, file.tensors.get(FACTORS))
     _check_rest(told, head)

@@ -74,6 +74,11 @@ def changed(tmp_path: Path, family: str = "llama", **metadata: object) -> Path:
             "one of 3 parts of a model: merge them with `llama-gguf-split --merge`",
         ),
         ({"llama__block_count": None}, "its setting block_count is None"),
+        (
+            {"llama__attention__head_count": 0},
+            "its setting attention.head_count is 0, and a number",
+        ),
+        ({"tokenizer__ggml__bos_token_id": "x"}, "bos_token_id"),
         ({"llama__feed_forward_length": [64, 96]}, "its setting feed_forward_length is [64, 96]"),
         ({"llama__logit_scale": 0.5}, "its setting logit_scale = 0.5 is unknown here"),
         ({"llama__rope__dimension_count": 8}, "its setting rope.dimension_count = 8"),
