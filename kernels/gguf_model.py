@@ -184,7 +184,9 @@ def _rope(told: dict[str, Any], head: int, factors: GgufTensor | None) -> dict[s
     low, high = LLAMA3["low_freq_factor"], LLAMA3["high_freq_factor"]
     wavelengths = 2 * pi * rope["rope_theta"] ** (torch.arange(0, head, 2) / head)
     kept = ((reach / wavelengths - low) / (high - low)).clamp(0, 1)
-    if kind != "none" or not torch.allclose(divisors, 1 / ((1 - kept) / factor + kept), rtol=1e-3):
+    expected = 1 / ((1 - kept) / factor + kept)
+    same = divisors.shape == expected.shape and torch.allclose(divisors, expected, rtol=1e-3)
+    if kind != "none" or not same:
         raise ValueError(f"its {FACTORS} are not those of Llama 3, and others are unknown here")
     return rope | LLAMA3 | {"rope_type": "llama3", "factor": factor}
 

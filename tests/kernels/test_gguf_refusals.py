@@ -110,9 +110,10 @@ def test_a_tensor_without_a_place(tmp_path: Path) -> None:
     )
 
 
-def test_factors_of_another_rotary_embedding(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [8, 4])
+def test_factors_of_another_rotary_embedding(tmp_path: Path, count: int) -> None:
     tiny = TinyGguf(tmp_path)
-    tiny.writer.add_tensor("rope_freqs.weight", np.linspace(1, 9, 8, dtype=np.float32))
+    tiny.writer.add_tensor("rope_freqs.weight", np.linspace(1, 9, count, dtype=np.float32))
     assert "its rope_freqs.weight are not those of Llama 3" in refused(tiny.write())
 
 
