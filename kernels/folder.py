@@ -56,7 +56,7 @@ class ModelFolder:
 
         if self.weights is None:
             return AutoModelForCausalLM.from_pretrained(self.path, **options)
-        model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
         return model_class.from_pretrained(
             None, config=self.config, state_dict=dict(self.weights), **options
         )

@@ -54,9 +54,10 @@ class GgufTensor:
     data: np.ndarray  # bytes, [..., bytes of a row]
 
     def read(self) -> Tensor:
-        """Its numbers in float32, in memory of their own; blocks are dequantised."""
+        """Its numbers in memory of their own: in float32, or dequantised in bfloat16."""
         numbers = gguf.quants.dequantize(self.data, self.type)
-        return torch.from_numpy(np.require(numbers, np.float32, "W")).reshape(self.shape)
+        found = torch.from_numpy(np.require(numbers, np.float32, "W")).reshape(self.shape)
+        return found if self.type in PLAIN else found.bfloat16()
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def read_gguf(path: Path) -> GgufFile:
         raise ValueError(f"it is damaged: its tensors lie on multiples of {alignment!r}")
     start = -(-cursor.at // alignment) * alignment
     place = _place(np.frombuffer(mapped, np.uint8)[start:])
-    return GgufFile(metadata, {name: place(name, *rest) for name, *rest in described})
+    return GgufFile(metadata, {one[0]: place(*one) for one in described})
 
 
 class _Cursor:

@@ -6,9 +6,9 @@ taken back here. What a file says and is not known here is refused: a setting pa
 model subtly wrong. (transformers' own reader passes over the widths of heads and experts, and rotary
 scaling; its tokenizers are taken as they are.)
 
-Quantised weights are dequantised, and served in bfloat16 unless another format is asked for. It rounds a
-weight by at most 2^-9 of itself, while Q8_0, the finest of these types, is off by up to 2^-8 of a block's
-largest. Left out: architectures that are not in `FAMILIES`.
+Quantised weights are dequantised to bfloat16, for serving and training alike. It rounds a weight by at most
+2^-9 of itself, while Q8_0, the finest of these types, is off by up to 2^-8 of a block's largest.
+Left out: architectures that are not in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -242,8 +242,11 @@ def _weights(file: GgufFile, config: Any) -> Iterator[tuple[str, Weight]]:
 def tokenizer_of(path: Path, metadata: dict[str, Any]) -> Any:
     """transformers' tokenizer, with the file's chat template. ValueError if it has none that is known."""
     from tokenizers import pre_tokenizers
-    from transformers.integrations.gguf import convert_gguf_tokenizer, get_gguf_tokenizer
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import (
+        GGUF_PRE_TOKENIZER_SPLITS,
+        convert_gguf_tokenizer,
+        get_gguf_tokenizer,
+    )
 
     kind, cut = (metadata.get(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
     if "tokenizer.ggml.tokens" not in metadata:
@@ -270,4 +273,4 @@ def _ends(metadata: dict[str, Any]) -> list[int]:
         for number, (text, kind) in enumerate(zip(tokens, types, strict=False))
         if kind == CONTROL and text in ENDS
     }
-    return sorted((named | known) - {None})
+    return sorted(known | {number for number in named if number is not None})

@@ -39,8 +39,8 @@ def load_model(
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library where it covers the model (it is compiled on first use), on CUDA the Triton
-    kernels. `weights` is the format in which they keep weights; "auto" is lossless, unless `dtype` is
-    "auto" too and the file is quantised: see gguf_model.py. Otherwise the PyTorch reference serves.
+    kernels. `weights` is the format in which they keep weights; "auto" is lossless, and bfloat16 for
+    a quantised file. Otherwise the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -56,7 +56,7 @@ def load_model(
     chosen = _resolve_dtype(dtype, device, folder)
     if device == "cpu" and native:
         if folder.quantised and dtype == weights == "auto":
-            weights = "bfloat16"
+            weights = "bfloat16"  # for routers too, which such files keep in float32
         return _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
     loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
     if native:

@@ -118,7 +118,10 @@ class TinyGguf:
             return weight
         blocks = self._blocks(np.ascontiguousarray(weight))
         self.writer.add_tensor(name, self._interleaved(name, blocks).copy(), raw_dtype=self.kind)
-        return gguf.quants.dequantize(blocks, self.kind).reshape(weight.shape)
+        read = gguf.quants.dequantize(blocks, self.kind).reshape(weight.shape)
+        if self.kind in (GgmlType.F32, GgmlType.F16):
+            return read
+        return torch.from_numpy(read.copy()).bfloat16().float().numpy()
 
     def _blocks(self, weight: np.ndarray) -> np.ndarray:
         if self.kind not in SCALES:
