@@ -1,4 +1,4 @@
-"""Loading a Hugging Face causal LM onto our attention, experts and LoRA slots.
+"""Loading a causal LM of transformers onto our attention, experts and LoRA slots.
 
 Left out: sharded loading, quantised weights, encoder-decoders.
 """
@@ -34,12 +34,13 @@ def load_model(
     native: bool = True,
     weights: Weights = "auto",
 ) -> LoadedModel:
-    """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
+    """Load a Hugging Face folder or a GGUF file. `dtype` "auto": float32 for small models on a CPU, else
+    its own.
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library where it covers the model (it is compiled on first use), on CUDA the Triton
-    kernels. `weights` is the format in which they keep weights; "auto" is lossless. Otherwise the
-    PyTorch reference serves.
+    kernels. `weights` is the format in which they keep weights; "auto" is lossless, and bfloat16 for
+    a quantised file. Otherwise the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -54,6 +55,8 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _resolve_dtype(dtype, device, folder)
     if device == "cpu" and native:
+        if folder.quantised and dtype == weights == "auto":
+            weights = "bfloat16"  # for routers too, which such files keep in float32
         return _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
     loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
     if native:
@@ -98,15 +101,11 @@ def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedM
 
 
 def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
-    config = (folder.path / "config.json").read_text()
-    return packed_file.path_of(folder.sha256, config, dtype, weights)
+    return packed_file.path_of(folder.sha256, folder.config.to_json_string(), dtype, weights)
 
 
 def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -> Any:
     """The transformers model on our attention and experts. Raises ModelError."""
-    # Importing the model classes takes seconds, which a start on packed weights does not spend.
-    from transformers import AutoModelForCausalLM
-
     path, config = folder.path, folder.config
     if device == "cpu":  # for the weights, and while they are packed for a copy of them
         stored = folder.weight_bytes / max(1, folder.parameters)
@@ -115,8 +114,7 @@ def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -
     attention.register()
     experts.register()
     try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(
-            path,
+        loading = folder.from_pretrained(
             dtype=dtype,
             attn_implementation="sdpa" if recurrent.is_recurrent(config) else attention.NAME,
             output_loading_info=True,

@@ -61,7 +61,7 @@ def pretrain(
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help="Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(help="Hugging Face folder, or GGUF file.")],
     rows: Annotated[int, typer.Option(min=1, help="Random sequences.")] = 4,
     length: Annotated[int, typer.Option(min=4, help="Tokens of each.")] = 64,
     tolerance: Annotated[float, typer.Option(help="Largest difference of logits.")] = 1e-3,
