@@ -67,8 +67,17 @@ class Miniature:
 
 
 def time_ways(shape: Shape, clock: Callable[[], float] = time.perf_counter) -> dict[Work, Times]:
-    """Times of each kind of work that both ways can do. NotTimed if memory is short, or this
-    processor so slow that nothing was timed."""
+    """Times of each kind of work that both ways can do. NotTimed if memory is short, this processor so
+    slow that nothing was timed, or transformers cannot build or run a smaller model."""
+    try:
+        return _time(shape, clock)
+    except NotTimed:
+        raise
+    except (RuntimeError, ValueError, LookupError) as error:
+        raise NotTimed(f"no smaller model of its shape runs: {one_line(error)}") from error
+
+
+def _time(shape: Shape, clock: Callable[[], float]) -> dict[Work, Times]:
     end = clock() + BUDGET_S
     small = build(shape)
     vocab, read = small.native.config.vocab_size, SEQUENCES * LENGTH
@@ -138,23 +147,17 @@ def weigh(cases: Mapping[str, Times]) -> dict[Work, Times]:
 
 
 def build(shape: Shape) -> Miniature:
-    """A model of the shape with fewer layers and tokens. NotTimed if there is no memory for it, or
-    transformers cannot build it."""
+    """A model of the shape with fewer layers and tokens. NotTimed if there is no memory for it."""
     depth, vocab = shape.config.num_hidden_layers, shape.config.vocab_size
-    try:
-        with torch.device("meta"):
-            one = _model(reduce(shape.config, 1, vocab), shape.dtype)
-        tables = (one.get_input_embeddings().weight, one.get_output_embeddings().weight)
-        outside = sum(table.numel() for table in {id(t): t for t in tables}.values())
-        layer = sum(p.numel() for p in one.parameters()) - outside
-        layers = min(depth, max(1, LAYER_PARAMETERS // layer))
-        tokens = min(vocab, max(1024, HEAD_PARAMETERS // shape.config.hidden_size))
-        _refuse_beyond_memory(shape, layers * layer, tokens * shape.config.hidden_size)
-        model = _model(reduce(shape.config, layers, tokens), shape.dtype)
-    except (RuntimeError, ValueError, LookupError) as error:
-        if isinstance(error, NotTimed):
-            raise
-        raise NotTimed(f"no smaller model of its shape can be built: {one_line(error)}") from error
+    with torch.device("meta"):
+        one = _model(reduce(shape.config, 1, vocab), shape.dtype)
+    tables = (one.get_input_embeddings().weight, one.get_output_embeddings().weight)
+    outside = sum(table.numel() for table in {id(t): t for t in tables}.values())
+    layer = sum(p.numel() for p in one.parameters()) - outside
+    layers = min(depth, max(1, LAYER_PARAMETERS // layer))
+    tokens = min(vocab, max(1024, HEAD_PARAMETERS // shape.config.hidden_size))
+    _refuse_beyond_memory(shape, layers * layer, tokens * shape.config.hidden_size)
+    model = _model(reduce(shape.config, layers, tokens), shape.dtype)
     _fill(model)
     native, pytorch = (LoadedModel(model, NO_TOKENIZER, Path(), "") for _ in range(2))
     if reason := native.use_native(shape.weights):  # type: ignore[arg-type]
@@ -178,6 +181,7 @@ def reduce(config: Any, layers: int, vocab: int) -> Any:
             if hasattr(small, name):
                 setattr(small, name, nothing)
     small.num_hidden_layers, small.vocab_size = layers, vocab
+    small.max_position_embeddings = max(PROMPT, small.max_position_embeddings)
     return small
 
 
