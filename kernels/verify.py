@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from burnish.kernels.experts import has_experts
 from burnish.kernels.folder import open_folder
 from burnish.kernels.forward_batch import ForwardBatch
-from burnish.kernels.loading import has_experts, load_model
+from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from torch import Tensor
 

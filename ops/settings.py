@@ -128,6 +128,11 @@ class UpSettings(BaseSettings):
         return (self.model or EMBER).resolve()
 
     @property
+    def model_threads(self) -> int:
+        """CPU threads of each process that runs the model."""
+        return self.threads or max(1, (os.cpu_count() or 2) // 2)
+
+    @property
     def on_demo_model(self) -> bool:
         return self.model_path == EMBER.resolve()
 
