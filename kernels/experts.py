@@ -8,7 +8,7 @@ Steps on a GPU take cuda/experts.py instead. Left out: expert parallelism and qu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from burnish.kernels.slots import SlotTable
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from burnish.kernels.cuda.experts import GroupedExperts
 
 NAME = "burnish_experts"
+
+
+def has_experts(config: Any) -> bool:
+    """Whether a model of this config is a mixture of experts."""
+    names = ("num_experts", "num_local_experts", "n_routed_experts")
+    return any(getattr(config, name, None) for name in names)
 
 
 def grouped_linear(

@@ -1,8 +1,9 @@
 """Reading a model folder without its weights: config, tokenizer, sizes, special tokens, hash.
 
 A Hugging Face folder holds config.json, a tokenizer and *.safetensors; the headers of the latter
-list every tensor, so a truncated file is found before it is loaded. Left out: whether the tensors are
-the ones that the architecture needs (loading.py), and pickled weights.
+list every tensor, so a truncated file is found before it is loaded. A GGUF file holds all of it by itself
+(gguf_model.py), and is taken for a folder. Left out: whether the tensors are the ones that the
+architecture needs (loading.py), and pickled weights.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
 
@@ -28,12 +30,14 @@ class ModelError(ValueError):
 class ModelFolder:
     """A folder that has a config, a tokenizer and whole weight files. Made by `open_folder`."""
 
-    path: Path
+    path: Path  # or that of a GGUF file
     config: Any
     tokenizer: Any
     files: tuple[Path, ...]
     parameters: int
-    weight_bytes: int  # as stored
+    weight_bytes: int  # as stored; of a GGUF file once dequantised
+    quantised: bool = False
+    weights: dict[str, Any] | None = None  # a GGUF file's, unread, by transformers' names
 
     @cached_property
     def sha256(self) -> str:
@@ -44,6 +48,18 @@ class ModelFolder:
                 while chunk := stream.read(1 << 20):
                     digest.update(chunk)
         return digest.hexdigest()
+
+    def from_pretrained(self, **options: Any) -> Any:
+        """transformers' model, by its class's `from_pretrained`."""
+        # Importing the model classes takes seconds, which a start on packed weights does not spend.
+        from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+        if self.weights is None:
+            return AutoModelForCausalLM.from_pretrained(self.path, **options)
+        model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(self.config)]
+        return model_class.from_pretrained(
+            None, config=self.config, state_dict=dict(self.weights), **options
+        )
 
     @cached_property
     def end_token_ids(self) -> frozenset[int]:
@@ -61,8 +77,10 @@ class ModelFolder:
 def open_folder(path: Path | str) -> ModelFolder:
     """Read everything but the weights. ModelError with the reason if it is not a model folder."""
     path = Path(path)
+    if (file := _gguf_in(path)) is not None:
+        return _open_gguf(file)
     if not (path / "config.json").is_file():
-        raise ModelError(f"{path} is not a model folder: it has no config.json")
+        raise ModelError(f"{path} is not a model folder: it has no config.json and no GGUF file")
     files = tuple(sorted(path.glob("*.safetensors")))
     if not files:
         raise ModelError(f"{path} has no *.safetensors weights")
@@ -81,6 +99,42 @@ def open_folder(path: Path | str) -> ModelFolder:
         files=files,
         parameters=sum(prod(shape) for shape in shapes),
         weight_bytes=sum(file.stat().st_size for file in files),
+    )
+
+
+def _gguf_in(path: Path) -> Path | None:
+    """The GGUF file that a path means: itself, or the only one in a folder without *.safetensors."""
+    if path.is_file():
+        return path
+    found = sorted(path.glob("*.gguf"))
+    if not found or any(path.glob("*.safetensors")):
+        return None
+    if found[1:]:
+        names = f"{found[0].name} and {found[1].name}"
+        raise ModelError(f"{path} holds {len(found)} GGUF files, {names} first: name one of them")
+    return found[0]
+
+
+def _open_gguf(file: Path) -> ModelFolder:
+    from burnish.kernels import gguf_model  # its packages are not needed for other models
+    from burnish.kernels.gguf_file import read_gguf
+
+    try:
+        found = read_gguf(file)
+        config = gguf_model.config_of(found)
+        weights = gguf_model.state_dict(found, config)
+        tokenizer = gguf_model.tokenizer_of(file, found.metadata)
+    except (OSError, ValueError, LookupError, TypeError, StrictDataclassError) as error:
+        raise ModelError(f"cannot load the model in {file}: {one_line(error)}") from error
+    return ModelFolder(
+        path=file,
+        config=config,
+        tokenizer=tokenizer,
+        files=(file,),
+        parameters=found.parameters,
+        weight_bytes=found.parameters * config.dtype.itemsize,
+        quantised=found.dtype is None,
+        weights=weights,
     )
 
 

@@ -1,4 +1,4 @@
-"""Loading a Hugging Face causal LM onto our attention, experts and LoRA slots.
+"""Loading a causal LM of transformers onto our attention, experts and LoRA slots.
 
 Left out: sharded loading, quantised weights, encoder-decoders.
 """
@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 from burnish.kernels import attention, experts, outline, recurrent
+from burnish.kernels.choice import Choice, Shape, Timer, choose
 from burnish.kernels.cpu import library, packed_file
-from burnish.kernels.cpu.packing import Weights
+from burnish.kernels.cpu.packing import Weights, format_of
 from burnish.kernels.cpu.step import NativeStep
+from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
 from burnish.kernels.model import DeferredModel, LoadedModel
+from burnish.kernels.timing import time_ways
 from safetensors import SafetensorError
 
 log = logging.getLogger(__name__)
@@ -33,13 +36,16 @@ def load_model(
     device: str = "auto",
     native: bool = True,
     weights: Weights = "auto",
+    timer: Timer = time_ways,
 ) -> LoadedModel:
-    """Load a Hugging Face folder. `dtype` "auto": float32 for small models on a CPU, else its own.
+    """Load a Hugging Face folder or a GGUF file. `dtype` "auto": float32 for small models on a CPU, else
+    its own.
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
-    CPU the native library where it covers the model (it is compiled on first use), on CUDA the Triton
-    kernels. `weights` is the format in which they keep weights; "auto" is lossless. Otherwise the
-    PyTorch reference serves.
+    CPU the native library (compiled on first use) where it covers the model and is not slower than
+    PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. `weights` is the
+    format in which they keep weights: "auto" is lossless, and bfloat16 for a quantised file; another
+    one is had from them alone. Otherwise the PyTorch reference serves.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -54,14 +60,20 @@ def load_model(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _resolve_dtype(dtype, device, folder)
     if device == "cpu" and native:
-        return _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
+        if folder.quantised and dtype == weights == "auto":
+            weights = "bfloat16"  # for routers too, which such files keep in float32
+        return _load_packed(folder, chosen, weights, timer) or _load_and_pack(
+            folder, chosen, weights, timer
+        )
     loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
     if native:
         loaded.use_cuda(weights)
     return loaded
 
 
-def _load_packed(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedModel | None:
+def _load_packed(
+    folder: ModelFolder, dtype: str, weights: Weights, timer: Timer, choice: Choice | None = None
+) -> LoadedModel | None:
     """On the packed weights of an earlier start; None if there are none."""
     packed = packed_file.read(_packed_path(folder, dtype, weights))
     if packed is None or library.library() is None:
@@ -78,35 +90,47 @@ def _load_packed(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedMod
         load=partial(_load, folder, dtype, "cpu"),
     )
     loaded = LoadedModel(model, folder.tokenizer, folder.path, folder.sha256)
-    loaded.native = step
+    loaded.use(step, choice or _choose(folder, step.dtype, step.format, weights, timer))
+    if loaded.native is None:
+        _ = loaded.model  # loaded now, not under the first request
     return loaded
 
 
-def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedModel:
+def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights, timer: Timer) -> LoadedModel:
     """The first time on this machine: packs the weights, and keeps them for later starts."""
     model = _load(folder, dtype, "cpu", packing=True)
     loaded = LoadedModel(model, folder.tokenizer, folder.path, folder.sha256)
-    if loaded.use_native(weights) is not None or loaded.native is None:
+    if reason := unsupported_reason(model):
+        loaded.choice = Choice.same(False, reason)
         return loaded
+    form: Any = format_of(model) if weights == "auto" else weights
+    loaded.choice = choice = _choose(folder, model.dtype, form, weights, timer)
+    if not choice.any_native:
+        return loaded
+    loaded.use(step := NativeStep.pack(model, form), choice)
     try:
-        loaded.native.save(_packed_path(folder, dtype, weights))
+        step.save(_packed_path(folder, dtype, weights))
     except OSError as error:
         log.warning("packed weights are not kept, and later starts pack again: %s", error)
         return loaded
     # On the file like later starts, which leaves the weights in memory once.
-    return _load_packed(folder, dtype, weights) or loaded
+    return _load_packed(folder, dtype, weights, timer, choice) or loaded
+
+
+def _choose(
+    folder: ModelFolder, dtype: torch.dtype, form: str, weights: Weights, timer: Timer
+) -> Choice:
+    if weights != "auto":
+        return Choice.same(True, f"only it keeps weights in {weights} on request")
+    return choose(Shape(folder.config, dtype, form), timer)
 
 
 def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
-    config = (folder.path / "config.json").read_text()
-    return packed_file.path_of(folder.sha256, config, dtype, weights)
+    return packed_file.path_of(folder.sha256, folder.config.to_json_string(), dtype, weights)
 
 
 def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -> Any:
     """The transformers model on our attention and experts. Raises ModelError."""
-    # Importing the model classes takes seconds, which a start on packed weights does not spend.
-    from transformers import AutoModelForCausalLM
-
     path, config = folder.path, folder.config
     if device == "cpu":  # for the weights, and while they are packed for a copy of them
         stored = folder.weight_bytes / max(1, folder.parameters)
@@ -115,13 +139,12 @@ def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -
     attention.register()
     experts.register()
     try:
-        loading: Any = AutoModelForCausalLM.from_pretrained(
-            path,
+        loading = folder.from_pretrained(
             dtype=dtype,
             attn_implementation="sdpa" if recurrent.is_recurrent(config) else attention.NAME,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # `_check_loaded` names them
-            **({"experts_implementation": experts.NAME} if has_experts(config) else {}),
+            **({"experts_implementation": experts.NAME} if experts.has_experts(config) else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"cannot load the model in {path}: {one_line(error)}") from error
@@ -156,12 +179,6 @@ def _check_loaded(path: Path, model: Any, info: Any) -> None:
     for name, parameter in model.named_parameters():
         if not bool(parameter.detach().sum(dtype=torch.float32).isfinite()):
             raise ModelError(f"{path}: {name} holds numbers that are not finite")
-
-
-def has_experts(config: Any) -> bool:
-    """Whether a model of this config is a mixture of experts."""
-    names = ("num_experts", "num_local_experts", "n_routed_experts")
-    return any(getattr(config, name, None) for name in names)
 
 
 def _resolve_dtype(dtype: str, device: str, folder: ModelFolder) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from burnish.kernels import recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
+from burnish.kernels.choice import WORKS, Choice, Way, Work
 from burnish.kernels.cpu.allocation import allocate_zeroed
 from burnish.kernels.cpu.packing import Weights
 from burnish.kernels.cpu.step import NativePages, NativeStep, PackedAdapter
@@ -84,7 +85,8 @@ class LoadedModel:
         self._lock = threading.RLock()
         self._adapters: dict[int, AdapterWeights] = {}
         self._filled: dict[int, list[SlotTable]] = {}  # by slot
-        self.native: NativeStep | None = None
+        self.choice: Choice | None = None  # on a CPU: what runs natively, and why
+        self._native: dict[Work, NativeStep] = {}
         self.cuda: CudaStep | None = None
         # A recurrent state cannot be shared between sequences, nor rolled back.
         self.recurrent = recurrent.is_recurrent(model.config)
@@ -104,6 +106,11 @@ class LoadedModel:
     def outline(self) -> torch.nn.Module:
         """Module names and shapes: the transformers model, or what stands for it while it is deferred."""
         return self._described.outline if self._reference is None else self._reference
+
+    @property
+    def native(self) -> NativeStep | None:
+        """The packed model that steps run on; None: they run in PyTorch."""
+        return self._native.get("steps")
 
     @property
     def dtype(self) -> torch.dtype:
@@ -250,8 +257,8 @@ class LoadedModel:
         other, under the adapter in `slot`; differentiable in its tensors if they require gradients."""
         weights = self._adapters.get(slot)
         with self._lock, torch.set_grad_enabled(slot > 0 and torch.is_grad_enabled()):
-            if self.native is not None and weights is None:
-                return self.native.read(sequences, starts)
+            if weights is None and "sequences" in self._native:
+                return self._native["sequences"].read(sequences, starts)
             if self.training is not None and weights is not None:
                 return self.training.logits(sequences, starts, weights)
             return self._read(sequences, starts, slot)
@@ -272,17 +279,17 @@ class LoadedModel:
 
     @cached_property
     def training(self) -> NativeTraining | None:
-        """Native training, where it covers this model; packed on first use."""
-        if self.native is None or training_unsupported_reason(self.native) is not None:
-            return None
-        return NativeTraining(self.native, self.model)
+        """Native training, where it was chosen; packed on first use."""
+        step = self._native.get("training")
+        return None if step is None else NativeTraining(step, self.model)
 
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
         """Hidden states of each sequence after that many layers of the base, [T, H] each, on the CPU."""
-        if self.native is not None:
+        packed = next(iter(self._native.values()), None)
+        if packed is not None:
             with self._lock:
-                found = self.native.read(sequences, (), layers)
+                found = packed.read(sequences, (), layers)
             return list(found.split([len(sequence) for sequence in sequences]))
         found = []
         for sequence in sequences:
@@ -326,12 +333,20 @@ class LoadedModel:
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
     def use_native(self, weights: Weights = "auto") -> str | None:
-        """Run steps on the native library; returns the reason if it does not cover this model."""
+        """Run everything on the native library; returns the reason if it does not cover this model."""
         reason = unsupported_reason(self.model)
         if reason is None:
-            self.native = NativeStep.pack(self.model, weights)
-            self.__dict__.pop("training", None)
+            self.use(NativeStep.pack(self.model, weights))
         return reason
+
+    def use(self, step: NativeStep, choice: Choice | None = None) -> None:
+        """Run on a packed model what `choice` says; without one, everything."""
+        choice = choice or Choice.same(True, "it covers this model")
+        if reason := training_unsupported_reason(step):
+            choice = choice.but("training", Way(False, reason))
+        self.choice = choice
+        self._native = {work: step for work in WORKS if choice.native(work)}
+        self.__dict__.pop("training", None)
 
     def use_cuda(self, weights: Weights = "auto", record: Recorder | None = None) -> str | None:
         """Run steps on the CUDA kernels (on a CPU: in Triton's interpreter); returns the reason if they

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from burnish.kernels.experts import has_experts
+from burnish.kernels.folder import open_folder
 from burnish.kernels.forward_batch import ForwardBatch
-from burnish.kernels.loading import has_experts, load_model
+from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 BLOCK = 16
 
@@ -77,9 +78,10 @@ def verify(
     """
     ours = load_model(folder, dtype="float32")
     experts = {"experts_implementation": "eager"} if has_experts(ours.config) else {}
-    reference: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype="float32", attn_implementation="eager", **experts
-    ).eval()
+    reference = open_folder(folder).from_pretrained(
+        dtype="float32", attn_implementation="eager", **experts
+    )
+    reference.eval()
     vocab = ours.config.vocab_size
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, vocab, (rows, length), generator=generator)

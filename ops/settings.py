@@ -68,7 +68,7 @@ class UpSettings(BaseSettings):
         default=Path(".burnish"), description="everything that must survive a restart"
     )
     model: Path | None = Field(
-        default=None, description="Hugging Face folder (default: the shipped ember)"
+        default=None, description="Hugging Face folder, or GGUF file (default: the shipped ember)"
     )
     redis_url: Url | None = Field(
         default=None, description="a Redis or Valkey (default: an embedded one)"
@@ -126,6 +126,11 @@ class UpSettings(BaseSettings):
     @property
     def model_path(self) -> Path:
         return (self.model or EMBER).resolve()
+
+    @property
+    def model_threads(self) -> int:
+        """CPU threads of each process that runs the model."""
+        return self.threads or max(1, (os.cpu_count() or 2) // 2)
 
     @property
     def on_demo_model(self) -> bool:
@@ -233,8 +238,11 @@ def _check(cls: type[S]) -> S:
 
 
 def refuse_bad_model(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise SettingsError(f"BURNISH_MODEL: {folder} is not a model folder (no config.json in it)")
+    whole = folder.is_file() or (folder / "config.json").is_file() or any(folder.glob("*.gguf"))
+    if not whole:
+        raise SettingsError(
+            f"BURNISH_MODEL: {folder} is not a model folder (no config.json in it, and no GGUF file)"
+        )
 
 
 def refuse_taken_port(host: str, port: int, name: str = "BURNISH_PORT") -> None:

@@ -23,6 +23,7 @@ from typing import NoReturn
 import pytest
 import redis
 import torch
+from burnish.kernels.cpu.target import available
 from burnish.ops.bench.lib.small_disk import SmallDisk, mount_small_disk
 from hypothesis import settings
 
@@ -34,6 +35,9 @@ from tests.ci_skips import (  # noqa: F401 - hooks
 # Without a GPU its kernels run in Triton's interpreter, which must be said before Triton is imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# What a machine would choose by timing itself is no matter of the tests: they take the native library.
+os.environ.setdefault("BURNISH_CPU", available()[0])
 
 # A busy machine is no failure, and the whole run has to stay quick.
 settings.register_profile("burnish", deadline=None, max_examples=60)

@@ -23,6 +23,8 @@ from transformers import (
     OlmoeConfig,
     OlmoeForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3MoeConfig,
@@ -102,6 +104,7 @@ def build_tiny_model(folder: Path, family: str = "qwen3_moe", **overrides: Any) 
             Qwen3MoeForCausalLM,
             {"intermediate_size": 96, "moe_intermediate_size": 48, "head_dim": 16, **experts},
         ),
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM, {"intermediate_size": 96}),
         "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"intermediate_size": 96, "head_dim": 16}),
         "llama": (LlamaConfig, LlamaForCausalLM, {"intermediate_size": 96}),
         "mixtral": (

@@ -67,7 +67,7 @@ def _compiled(compiler: str, target: Target) -> Path:
     digest = hashlib.sha256()
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.read_bytes())
-    for part in (*flags, str(Path(compiler).resolve()), platform.machine(), _cpu()):
+    for part in (*flags, str(Path(compiler).resolve()), platform.machine(), processor()):
         digest.update(part.encode() + b"\0")
     folder = cache_folder()
     path = folder / f"native-{digest.hexdigest()[:16]}.so"
@@ -90,7 +90,7 @@ def _compiled(compiler: str, target: Target) -> Path:
     return path
 
 
-def _cpu() -> str:
+def processor() -> str:
     """What `-march=native` depends on: a cache folder may be shared by different machines."""
     wanted = ("model name", "flags", "Features", "CPU part")
     told = sorted({line for line in cpu_lines() if line.startswith(wanted)})

@@ -90,11 +90,11 @@ def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
         return halves.transpose(3, 4).contiguous(), None
     if form == "int8":
         scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
-        return _by_fours((blocks / scale).round() + 128), scale.contiguous()
+        return _by_twos((blocks / scale).round().to(torch.int8)), scale.contiguous()
     grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, BLOCK]
     scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
-    fours = _by_fours(((grouped / scale).round() + 8).flatten(2, 3))
-    return fours[..., :WIDTH, :] | fours[..., WIDTH:, :] << 4, scale.contiguous()
+    twos = _by_twos(((grouped / scale).round() + 8).to(torch.uint8).flatten(2, 3))
+    return twos[..., :WIDTH, :] | twos[..., WIDTH:, :] << 4, scale.contiguous()
 
 
 def pack_down(weight: Tensor, form: str) -> Tensor:
@@ -107,9 +107,9 @@ def pack_down(weight: Tensor, form: str) -> Tensor:
     return blocks.contiguous()
 
 
-def _by_fours(blocks: Tensor) -> Tensor:
-    """[E, blocks, in, BLOCK] -> bytes [E, blocks, in / 4, BLOCK, 4]."""
-    return blocks.to(torch.uint8).unflatten(2, (-1, 4)).transpose(3, 4).contiguous()
+def _by_twos(blocks: Tensor) -> Tensor:
+    """[E, blocks, in, BLOCK] -> [E, blocks, in / 2, BLOCK, 2]."""
+    return blocks.unflatten(2, (-1, 2)).transpose(3, 4).contiguous()
 
 
 def lossless(weight: Tensor) -> bool:

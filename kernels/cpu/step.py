@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from burnish.kernels.cpu.sequences import whole_sequences
 from burnish.kernels.cpu.structs import POINTER, CLayer, CLora, CModel, CSamplingMetadata, CStep
 from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, window
 from burnish.kernels.cpu.target import WIDTH
+from burnish.kernels.cpu.thread_count import ThreadCount
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.outline import describe
@@ -82,6 +84,7 @@ class NativeStep:
         self.config, self.outline, self.format, self.kept = config, outline, form, kept
         self._adapters: dict[int, PackedAdapter] = {}
         self._table = (POINTER * 1)()
+        self._threads = ThreadCount()
         self.latent = latent_width(config)
         if self.latent:  # one key for all heads, of which values are a part
             self.width, self.kv_heads = self.latent + config.qk_rope_head_dim, 1
@@ -263,19 +266,26 @@ class NativeStep:
         `state` [T, H], the hidden states after `layers` layers, where the step then ends.
         """
         call = self.call(batch, table, pages, logits=logits, state=state, layers=layers)
+        tokens, most = len(batch.tokens), call.step.threads
+        call.step.threads = self._threads.choose(tokens, most)
+        began = time.perf_counter()
         if sampling is None:
             call.run()
-            return None
-        output = SamplerOutput.empty(sampling.steps, len(batch.keep))
-        call.run(
-            ctypes.byref(
-                CSamplingMetadata(
-                    *(a.ctypes.data for a in sampling[:-1]),
-                    sampling.steps,
-                    *(a.ctypes.data for a in output),
+            output, steps = None, 1
+        else:
+            output = SamplerOutput.empty(sampling.steps, len(batch.keep))
+            call.run(
+                ctypes.byref(
+                    CSamplingMetadata(
+                        *(a.ctypes.data for a in sampling[:-1]),
+                        sampling.steps,
+                        *(a.ctypes.data for a in output),
+                    )
                 )
             )
-        )
+            steps = max(1, int(output.counts.max(initial=1)))
+        seconds = (time.perf_counter() - began) / steps
+        self._threads.record(tokens, call.step.threads, most, seconds)
         return output
 
     def call(

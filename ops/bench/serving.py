@@ -1,11 +1,14 @@
 """Overhead of HTTP serving over the bare engine: `python -m burnish.ops.bench.serving`.
 
 Closed-loop load of 1, 8 and 32 clients, prompts of about 128 tokens and about 64 new ones, on random
-weights (lib/shapes.py): first the bare engine, then a service of its own through each of its APIs
-over SSE, which records every interaction durably. Lengths, seeds and cores are the same, so the
-difference is the cost of HTTP, templates, recording and reading clients (lib/sse.py). CPU time per
-token, by process, is the measure that holds on a busy machine. Last, the time to a stream's first
-event, after short and long prompts.
+weights (lib/shapes.py): the bare engine, and a service of its own through each of its APIs over SSE,
+which records every interaction durably. Lengths, seeds and cores are the same, so the difference is
+the cost of HTTP, templates, recording and reading clients: those are one process on the same
+machine, which stores all that arrives and reads the tokens out of it once a stream has ended (lib/sse.py). A
+machine's speed drifts by more than that difference, so at the most clients short loads of both alternate
+in pairs, each with the other one first, and the median of the pairs' ratios counts. CPU time per token,
+by process, is the measure that holds on a busy machine. Last, the time to a stream's first event,
+after short and long prompts.
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ import os
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,32 +26,28 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from burnish.kernels.loading import load_model
-from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
+from burnish.ops.bench.engine import CONCURRENT, PROMPT
+from burnish.ops.bench.lib.closed_loop import (
+    Ask,
+    Prompt,
+    Prompts,
+    Window,
+    compared,
+    figures,
+    measure,
+)
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
 from burnish.ops.bench.lib.shapes import build
 from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console
-from transformers import AutoTokenizer
 
-WARM_S = 2.0
+PAIRS = 6  # of loads at the most clients
 MAX_RUNNING = 32
 OVERHEAD_GOAL, FIRST_EVENT_GOAL_MS = 0.05, 50.0
 FIRST_EVENTS, LONG = 50, 1500  # streams of which the first event is timed; tokens of a long prompt
 DISTINCT = 2000  # prompts of a load: more than a cache of prefixes remembers
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What a user says, and the tokens that the chat template makes of it."""
-
-    text: str
-    ids: tuple[int, ...]
-
-
-Ask = Callable[[Prompt, int, int], Awaitable[Streamed]]
-"""Sends one request (prompt, max tokens, seed) and reads the answer."""
 
 
 def completions(prompt: Prompt, tokens: int, seed: int) -> dict[str, Any]:
@@ -90,74 +88,9 @@ STREAMED_AT_ONCE = (
 )  # a completion's first event is its first token
 
 
-class Prompts:
-    """Prompts of random words that a model's tokenizer knows."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        known = self._tokenizer.get_vocab()
-        self._words = sorted(
-            word[1:] for word in known if word[1:].isalpha() and word[0] == "\u0120"
-        )
-
-    def draw(self, count: int, tokens: int, rng: np.random.Generator) -> list[Prompt]:
-        """`count` prompts of about `tokens` tokens."""
-        return [self._make(rng.choice(self._words, tokens).tolist()) for _ in range(count)]
-
-    def _make(self, words: list[str]) -> Prompt:
-        text = " ".join(words)
-        asked = [{"role": "user", "content": text}]
-        said = self._tokenizer.apply_chat_template(
-            asked, tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        return Prompt(text, tuple(self._tokenizer.encode(said, add_special_tokens=False)))
-
-
-async def load(
-    asks: list[Ask], seconds: float, prompts: Iterator[Prompt], rng: np.random.Generator
-) -> list[Streamed]:
-    """Closed-loop load: each client sends its next request once the previous one is answered."""
-    seen: list[Streamed] = []
-
-    async def client(ask: Ask, until: float) -> None:
-        while time.perf_counter() < until:
-            # Of different lengths, or all answers would start and end in lockstep.
-            tokens = int(rng.integers(NEW // 2, NEW * 3 // 2 + 1))
-            seen.append(await ask(next(prompts), tokens, int(rng.integers(1 << 30))))
-
-    until = time.perf_counter() + seconds
-    await asyncio.gather(*(client(ask, until) for ask in asks))
-    return seen
-
-
-async def measure(
-    asks: list[Ask], seconds: float, made: list[Prompt], cpu: Callable[[], dict[str, float]]
-) -> dict[str, Any]:
-    """Figures of one load; `cpu` returns the CPU seconds used so far by each process."""
-    rng, prompts = np.random.default_rng(len(asks)), cycle(made)
-    await load(asks, WARM_S, prompts, rng)
-    before, began = cpu(), time.perf_counter()
-    seen = await load(asks, seconds, prompts, rng)
-    took, after = time.perf_counter() - began, cpu()
-    tokens = sum(s.tokens for s in seen)
-    firsts = [s.arrivals[0] - s.began for s in seen]
-    each = [(s.arrivals[-1] - s.arrivals[0]) / (s.tokens - 1) for s in seen if s.tokens > 1]
-    return {
-        "answers": len(seen),
-        "tokens_per_s": tokens / took,
-        "first_token_ms_p50": 1e3 * float(np.percentile(firsts, 50)),
-        "first_token_ms_p99": 1e3 * float(np.percentile(firsts, 99)),
-        "per_token_ms_p50": 1e3 * float(np.percentile(each, 50)),
-        "per_token_ms_p99": 1e3 * float(np.percentile(each, 99)),
-        "cpu_us_per_token": {
-            name: round(1e6 * (after[name] - before[name]) / tokens, 1) for name in after
-        },
-    }
-
-
 async def bare(
-    engine: LocalEngine, rows: int, seconds: float, prompts: list[Prompt]
-) -> dict[str, Any]:
+    engine: LocalEngine, rows: int, seconds: float, prompts: Iterator[Prompt], seed: int
+) -> Window:
     """The engine alone, driven by an event loop of this process."""
 
     async def ask(prompt: Prompt, tokens: int, seed: int) -> Streamed:
@@ -171,15 +104,20 @@ async def bare(
     await engine.start()
     try:
         return await measure(
-            [ask] * rows, seconds, prompts, lambda: {"engine": time.process_time()}
+            [ask] * rows, seconds, prompts, lambda: {"engine": time.process_time()}, seed
         )
     finally:
         await engine.stop()
 
 
 async def through_http(
-    service: RunningService, api: str, rows: int, seconds: float, prompts: list[Prompt]
-) -> dict[str, Any]:
+    service: RunningService,
+    api: str,
+    rows: int,
+    seconds: float,
+    prompts: Iterator[Prompt],
+    seed: int,
+) -> Window:
     """The same load over `rows` connections."""
     clients = [await Client.connect(service.url) for _ in range(rows)]
 
@@ -187,7 +125,7 @@ async def through_http(
         return {**service.cpu(), "client": time.process_time()}
 
     try:
-        return await measure([asker(c, api) for c in clients], seconds, prompts, cpu)
+        return await measure([asker(c, api) for c in clients], seconds, prompts, cpu, seed)
     finally:
         for client in clients:
             client.close()
@@ -203,6 +141,33 @@ def asker(client: Client, api: str) -> Ask:
     return ask
 
 
+def alternate(
+    engine: LocalEngine,
+    service: RunningService,
+    api: str,
+    rows: int,
+    seconds: float,
+    prompts: list[Prompt],
+) -> list[tuple[Window, Window]]:
+    """Pairs of loads of the bare engine and of HTTP, `seconds` in all of each."""
+    alone, over, each = cycle(prompts), cycle(prompts), seconds / PAIRS
+
+    def engine_load(seed: int) -> Window:
+        return asyncio.run(bare(engine, rows, each, alone, seed))
+
+    def http_load(seed: int) -> Window:
+        return asyncio.run(through_http(service, api, rows, each, over, seed))
+
+    pairs = []
+    for seed in range(PAIRS):
+        if seed % 2:
+            http, engine_alone = http_load(seed), engine_load(seed)
+        else:
+            engine_alone, http = engine_load(seed), http_load(seed)
+        pairs.append((engine_alone, http))
+    return pairs
+
+
 async def first_events(service: RunningService, api: str, prompts: list[Prompt]) -> float:
     """The 99th percentile of milliseconds to the first event, of one stream after the other."""
     client = await Client.connect(service.url)
@@ -216,7 +181,9 @@ async def first_events(service: RunningService, api: str, prompts: list[Prompt])
 
 def main(
     shape: Annotated[str, typer.Option(help="S or M.")] = "S",
-    seconds: Annotated[float, typer.Option(help="Of load at each concurrency.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(help="Of load through each API, at the most clients.")
+    ] = 15.0,
     threads: Annotated[int, typer.Option(help="CPU threads of the engine.")] = 1,
     clients: Annotated[str, typer.Option(help="How many at once.")] = ",".join(
         map(str, CONCURRENT)
@@ -231,10 +198,11 @@ def main(
         made, rng = Prompts(folder), np.random.default_rng(0)
         gc.freeze()  # as serving does
         engine = LocalEngine(load_model(folder), max_running=MAX_RUNNING, threads=threads)
-        for n in rows:
-            drawn = made.draw(DISTINCT, PROMPT, rng)
-            results["engine"][str(n)] = asyncio.run(bare(engine, n, seconds, drawn))
-        del engine
+        most, fewer = max(rows), sorted(rows)[:-1]
+        for n in fewer:
+            drawn = cycle(made.draw(DISTINCT, PROMPT, rng))
+            window = asyncio.run(bare(engine, n, seconds / 4, drawn, 0))
+            results["engine"][str(n)] = figures([window])
         env = {
             **os.environ,
             "BURNISH_MODEL": str(folder),
@@ -244,25 +212,28 @@ def main(
         }
         with run_service(Path(scratch) / "service", env=env) as service:
             service.wait_until_idle()
+            alone: list[Window] = []
             for api in APIS:
                 results[api] = {}
-                for n in rows:
-                    drawn = made.draw(DISTINCT, PROMPT, rng)
-                    line = asyncio.run(through_http(service, api, n, seconds, drawn))
-                    line["share_of_engine"] = (
-                        line["tokens_per_s"] / results["engine"][str(n)]["tokens_per_s"]
-                    )
-                    results[api][str(n)] = line
+                for n in fewer:
+                    drawn = cycle(made.draw(DISTINCT, PROMPT, rng))
+                    window = asyncio.run(through_http(service, api, n, seconds / 4, drawn, 0))
+                    results[api][str(n)] = figures([window])
+                drawn = made.draw(DISTINCT, PROMPT, rng)
+                pairs = alternate(engine, service, api, most, seconds, drawn)
+                results[api][str(most)] = compared(pairs)
+                alone += [window for window, _ in pairs]
                 results[api]["first_event_ms_p99"] = {
                     str(tokens): asyncio.run(
                         first_events(service, api, made.draw(FIRST_EVENTS, tokens, rng))
                     )
                     for tokens in (PROMPT, LONG)
                 }
+    results["engine"][str(most)] = figures(alone)
     for name in ("engine", *APIS):
         for n in rows:
             Console().print(n, name, _rounded(results[name][str(n)]))
-    must_show = shown(results, str(max(rows)))
+    must_show = shown(results, str(most))
     print(write_results("serving", results, out, must_show=must_show))
 
 

@@ -1,4 +1,5 @@
 """`burnish kernels`: each op's backend, why it was chosen, and its error; exit code 1 if one is too large.
+Then, for one model, which way computes each kind of work, and the times that decided.
 
 Adds to kernels/backends.py the op that only the engine knows: sampling, whose reference is the sampler.
 """
@@ -13,8 +14,10 @@ import numpy as np
 import torch
 from burnish.kernels import attention
 from burnish.kernels.backends import NO_TOKENIZER, Backend, backends, machine
+from burnish.kernels.choice import Choice
 from burnish.kernels.cpu import library as native
 from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
+from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
@@ -99,8 +102,9 @@ def _largest_error(drawn: Sequence[Any], reference: Sequence[Any]) -> float:
     return max(float((drawn[at].cpu() - reference[at]).abs().max()) for at in (1, 2))
 
 
-def run(console: Console) -> int:
-    """Print the report; returns 1 if an op's error exceeds what is allowed."""
+def run(console: Console, model: Path | None = None) -> int:
+    """Print the report, with the choice for the model in that folder; returns 1 if an op's error exceeds
+    what is allowed. ModelError."""
     for name, value in machine().items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     table = Table("op", "backend", "why", "largest error", box=None)
@@ -111,4 +115,23 @@ def run(console: Console) -> int:
         shown = error if backend.passed else f"[red]{error} NOT OK"
         table.add_row(backend.op, backend.name, backend.reason, shown)
     console.print(table)
+    if model is not None:
+        print_choice(console, model, load_model(model).choice)
     return 1 if failed else 0
+
+
+def print_choice(console: Console, model: Path, choice: Choice | None) -> None:
+    """What computes each kind of work of a model, in what time, and why."""
+    console.print(f"\nchoice for {model}", highlight=False, soft_wrap=True)
+    if choice is None:
+        console.print("on the device, no other way was timed")
+        return
+    table = Table("work", "chosen", "native ms", "PyTorch ms", "why", box=None)
+    for work, way in choice.ways.items():
+        times = way.times
+        both = (f"{times.native_ms:.3g}", f"{times.pytorch_ms:.3g}") if times else ("", "")
+        table.add_row(work, "native library" if way.native else "PyTorch", *both, way.why)
+    console.print(table)
+    if choice.timed_at:
+        kept = choice.kept or "nowhere: the next start times again"
+        console.print(f"timed {choice.timed_at}, kept in {kept}", highlight=False, soft_wrap=True)

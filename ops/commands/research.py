@@ -61,7 +61,7 @@ def pretrain(
 
 
 def verify(
-    model: Annotated[Path, typer.Argument(help="Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(help="Hugging Face folder, or GGUF file.")],
     rows: Annotated[int, typer.Option(min=1, help="Random sequences.")] = 4,
     length: Annotated[int, typer.Option(min=4, help="Tokens of each.")] = 64,
     tolerance: Annotated[float, typer.Option(help="Largest difference of logits.")] = 1e-3,
@@ -121,9 +121,21 @@ def train_compactor(
         raise ServiceError(str(error)) from error
 
 
-def kernels() -> None:
-    """Which way each op takes on this machine, why, and its error; exit code 1 where one is off."""
+def kernels(
+    model: Annotated[
+        Path | None, typer.Option(help="Hugging Face folder (default: the served one).")
+    ] = None,
+) -> None:
+    """Which way each op and a model take on this machine, why, and each op's error; exit code 1 where
+    one is off."""
+    settings = config.load({"model": model})
+    import torch
+    from burnish.kernels.folder import ModelError
     from burnish.ops.commands import kernels as report
     from rich.console import Console
 
-    raise typer.Exit(report.run(Console()))
+    torch.set_num_threads(settings.model_threads)  # as the service does: the choice depends on it
+    try:
+        raise typer.Exit(report.run(Console(), settings.model_path))
+    except ModelError as error:
+        raise ServiceError(str(error)) from error

@@ -6,7 +6,6 @@ child_process.py supervises a process; up.py defines the order.
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import sys
@@ -68,7 +67,7 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         bootstrap = f"SASL_PLAINTEXT://{KAFKA_USER}:{password}@127.0.0.1:{kafka_port}"
 
     # Serving and learner share the machine: half of the cores each avoids oversubscription.
-    threads = settings.threads or max(1, (os.cpu_count() or 2) // 2)
+    threads = settings.model_threads
     update_every = settings.update_every
     if update_every is None and settings.on_demo_model:
         update_every = config.DEMO_UPDATE_EVERY

@@ -67,6 +67,9 @@ class AnswerParser:
 
     def feed(self, text: str) -> list[Part]:
         self._held += text
+        if self._mode != "tool_call" and "<" not in self._held:  # no markup begins here
+            sure, self._held = self._held, ""
+            return self._text(sure)
         parts: list[Part] = []
         while True:
             at, tag = self._next_tag()

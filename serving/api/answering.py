@@ -10,18 +10,15 @@ refer to it.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
-    Iterable,
     Iterator,
     Mapping,
     Sequence,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TypeVar, Unpack
 
 from burnish.feedback.errors import EventTooLarge
@@ -36,6 +33,7 @@ from burnish.serving.api.generation import Choice, Generation, GenerationRequest
 from burnish.serving.api.generation_requests import How, chat_request
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.service import Service
+from burnish.serving.api.sse import COMMENT, Event, text_of
 from burnish.serving.engine import (
     BadGrammar,
     Delta,
@@ -48,12 +46,12 @@ from burnish.serving.engine import (
 )
 from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
 from fastapi import Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
+from starlette.types import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 REFUSAL_S = 0.02  # how long a stream waits for the engine's refusal, which has a status of its own
 _MICROSECONDS = 5  # to show a token
@@ -61,7 +59,6 @@ _MICROSECONDS = 5  # to show a token
 STREAMED: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 """What the description of a route says that may stream."""
 
-Event = dict[str, Any]
 Keep = Callable[[Generation], Awaitable[None]]
 
 
@@ -80,7 +77,9 @@ class Formatter(Protocol):
 
     def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[Event]: ...
+    ) -> Sequence[Event | str]:
+        """Those of a delta; a string is one that is encoded already."""
+        ...
 
     def last_events(self, generation: Generation) -> list[Event]: ...
 
@@ -146,10 +145,10 @@ async def answer(
     generations = [generation, *more]
     try:
         if stream:
-            await _unless_disconnected(request, generation.begin(within_s=REFUSAL_S))
+            await _unless_disconnected(request.receive, generation.begin(within_s=REFUSAL_S))
             return _EventStream(service, generation, formatter, keep)
         finished = asyncio.gather(*(each.finish() for each in generations))
-        await _unless_disconnected(request, finished)
+        await _unless_disconnected(request.receive, finished)
         for each in generations:
             await _record(service, each, formatter, keep)
         params, usage = generation.request.params, [each.usage() for each in generations]
@@ -177,23 +176,25 @@ def _close(service: Service, generation: Generation) -> None:
         service.budgets.spend(generation.request.account, generation.usage()["total_tokens"])
 
 
-class _EventStream(StreamingResponse):
+class _EventStream(Response):
     """Server-sent events. However it ends, the generation is closed, even if it never began."""
 
     def __init__(
         self, service: Service, generation: Generation, formatter: Formatter, keep: Keep | None
     ):
         self._service, self._turn, self._keep = service, generation, keep
+        self._formatter = formatter
         self._recorded = False
         generation.streaming = True
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        super().__init__(
-            self._events(formatter), media_type="text/event-stream; charset=utf-8", headers=headers
-        )
+        super().__init__(media_type="text/event-stream; charset=utf-8", headers=headers)
+        del self.headers["content-length"]
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            with suppress(Disconnected):
+                await _unless_disconnected(receive, self._send_all(send))
         finally:
             _close(self._service, self._turn)
             if not self._recorded:
@@ -202,32 +203,42 @@ class _EventStream(StreamingResponse):
                 ).inc()
                 self._service.recorder.record_later(self._turn)
 
-    async def _events(self, formatter: Formatter) -> AsyncIterator[str]:
-        generation = self._turn
+    async def _send_all(self, send: Send) -> None:
+        async def write(text: str) -> None:
+            if text:
+                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+
+        generation, formatter = self._turn, self._formatter
         try:
-            # What is ready together is sent together: each yield is a system call.
-            first = _sse(formatter.first_events(generation))
-            if first and generation.waits:  # a client may give up on a prompt that takes long
-                yield first
-                first = ""
-            async for event in generation.events(self._service.settings.keepalive_s):
-                if event is None:  # a comment, for whoever closes connections that seem dead
-                    yield ": waiting\n\n"
-                    continue
-                if text := first + _sse(formatter.events(generation, *event)):
-                    yield text
-                first = ""
-            await _record(self._service, generation, formatter, self._keep)
-            self._recorded = True
-            yield _sse(formatter.last_events(generation)) + formatter.done
+            last = await self._send_events(write)
         except (EngineError, EventTooLarge) as error:
             # The status is already sent: the stream ends in an error and without its usual end.
             self._recorded = isinstance(error, EventTooLarge)  # recording it again would fail again
             told = _as_api_error(error, generation.request).renamed(formatter.names)
-            yield _sse(formatter.error_events(generation, told))
+            last = text_of(formatter.error_events(generation, told))
         except Exception:  # the client of a stream must be told as well; the log has the rest
             log.exception("the stream of %s failed", generation.request.id)
-            yield _sse(formatter.error_events(generation, internal_error()))
+            last = text_of(formatter.error_events(generation, internal_error()))
+        await send({"type": "http.response.body", "body": last.encode(), "more_body": False})
+
+    async def _send_events(self, write: Callable[[str], Awaitable[None]]) -> str:
+        """Send all but the last events, and return those. What is ready together is sent together:
+        each write is a system call."""
+        generation, formatter = self._turn, self._formatter
+        first = text_of(formatter.first_events(generation))
+        if generation.waits:  # a client may give up on a prompt that takes long
+            await write(first)
+            first = ""
+        async for new in generation.events(self._service.settings.keepalive_s):
+            if not new:  # for whoever closes connections that seem dead
+                await write(COMMENT)
+                continue
+            events = [event for each in new for event in formatter.events(generation, *each)]
+            await write(first + text_of(events))
+            first = ""
+        await _record(self._service, generation, formatter, self._keep)
+        self._recorded = True
+        return text_of(formatter.last_events(generation)) + formatter.done
 
 
 async def _record(
@@ -318,10 +329,10 @@ def _as_api_error(error: Exception, generation_request: GenerationRequest) -> Ap
     return ApiError(500, f"The engine failed on this request: {error}", code="engine_error")
 
 
-async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+async def _unless_disconnected(receive: Receive, work: Awaitable[T]) -> T:
     """The result of `work`, or Disconnected as soon as the client disconnects."""
     task = asyncio.ensure_future(work)
-    disconnect = asyncio.ensure_future(_disconnect(request))
+    disconnect = asyncio.ensure_future(_disconnect(receive))
     try:
         await asyncio.wait({task, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -332,15 +343,6 @@ async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
         disconnect.cancel()
 
 
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _sse(events: Iterable[Event]) -> str:
-    """Server-sent events (WHATWG HTML, "Server-sent events"), named by their type if they have one."""
-    return "".join(
-        (f"event: {event['type']}\n" if "type" in event else "")
-        + f"data: {_JSON.encode(event)}\n\n"
-        for event in events
-    )

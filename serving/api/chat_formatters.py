@@ -15,9 +15,11 @@ from burnish.serving.api.answer_parser import Part
 from burnish.serving.api.completion_requests import CompletionRequest
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import Choice, Generation
+from burnish.serving.api.sse import HOLE, Event, Frame, quoted
 from burnish.serving.engine import Delta
 
 DONE = "data: [DONE]\n\n"
+_TEXTS = {"content": ("content",), "reasoning": ("reasoning", "reasoning_content")}
 
 
 class ChatFormatter:
@@ -31,6 +33,7 @@ class ChatFormatter:
         self._mode = mode  # the distribution the log-probabilities are of
         self._usage = usage
         self._calls_sent: dict[int, int] = {}
+        self._frames: dict[tuple[int, str], Frame] = {}  # of each choice's texts
 
     def response(self, generation: Generation) -> dict[str, Any]:
         choices = [
@@ -54,12 +57,14 @@ class ChatFormatter:
 
     def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[Event | str]:
+        if not self._logprobs:
+            return [self._piece(generation, choice, part) for part in parts]
         shown = [self._delta(generation, choice, part) for part in parts]
-        if not shown and self._logprobs and delta.token_ids:
+        if not shown and delta.token_ids:
             shown = [{"content": ""}]  # the text is held back, the log-probabilities are not
         chunks = [self._chunk(generation, choice, fields, None) for fields in shown]
-        if chunks and self._logprobs:
+        if chunks:
             chunks[0]["choices"][0]["logprobs"] = self._content_logprobs([delta])
         return chunks
 
@@ -75,11 +80,20 @@ class ChatFormatter:
     def error_events(self, generation: Generation, error: ApiError) -> list[dict[str, Any]]:
         return [error.body()]
 
+    def _piece(self, generation: Generation, choice: Choice, part: Part) -> Event | str:
+        """The chunk of a part."""
+        if part.kind not in _TEXTS:
+            return self._chunk(generation, choice, self._delta(generation, choice, part), None)
+        if (choice.index, part.kind) not in self._frames:
+            open_ = self._delta(generation, choice, Part(part.kind, HOLE))
+            frame = Frame(self._chunk(generation, choice, open_, None))
+            self._frames[choice.index, part.kind] = frame
+        frame = self._frames[choice.index, part.kind]
+        return frame.fill(*[quoted(part.text)] * len(_TEXTS[part.kind]))
+
     def _delta(self, generation: Generation, choice: Choice, part: Part) -> dict[str, Any]:
-        if part.kind == "content":
-            return {"content": part.text}
-        if part.kind == "reasoning":
-            return {"reasoning": part.text, "reasoning_content": part.text}
+        if part.kind in _TEXTS:
+            return dict.fromkeys(_TEXTS[part.kind], part.text)
         index = self._calls_sent.get(choice.index, 0)
         if not part.name:  # more of the arguments
             piece = {"index": index - 1, "function": {"arguments": part.text}}
@@ -119,6 +133,7 @@ class CompletionFormatter:
         self._usage = body.wants_usage
         self._generations = generations
         self._offsets: dict[int, int] = {}
+        self._frames: dict[int, Frame] = {}  # of each choice's text
 
     def response(self, generation: Generation) -> dict[str, Any]:
         told: list[dict[str, Any]] = []
@@ -142,9 +157,14 @@ class CompletionFormatter:
 
     def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[Event | str]:
         if not parts and not (self._logprobs and delta.token_ids):
             return []
+        if not self._logprobs:
+            if choice.index not in self._frames:
+                open_ = self._choice(choice, HOLE, (), None)
+                self._frames[choice.index] = Frame(self._chunk(generation, open_))
+            return [self._frames[choice.index].fill(quoted(delta.text))]
         echoed = generation if delta.prompt else None
         shown = self._choice(choice, delta.text, [delta], None, echoed)
         return [self._chunk(generation, shown)]

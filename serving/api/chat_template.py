@@ -101,6 +101,7 @@ def _template_errors() -> tuple[type[Exception], ...]:
     return (TemplateError,)
 
 
+@lru_cache(maxsize=4)
 def _control_tokens(tokenizer: Any) -> tuple[str, ...]:
     """All spellings that the tokenizer reads as one special token."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()

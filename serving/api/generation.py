@@ -133,48 +133,67 @@ class Generation:
         self.first_token_s: float | None = None
         self.streaming = False  # a streaming response is responsible for closing it
         self._engine = engine
-        self._queue: asyncio.Queue[tuple[int, Delta | EngineError]] = asyncio.Queue()
-        self._first: tuple[int, Delta | EngineError] | None = None
+        self._arrived: dict[int, list[Delta | EngineError]] = {}  # by choice
+        self._ended: set[int] = set()  # choices of which all has arrived
+        self._waiter: asyncio.Future[None] | None = None
         self._pumps = [self._start_pump(index) for index in range(request.n)]
 
     async def begin(self, within_s: float | None = None) -> None:
         """Wait for the first delta, but no longer; raises the engine's refusal while a status can
         still be sent."""
-        self._first = await self._next(within_s)
-        if self._first is not None and isinstance(self._first[1], EngineError):
-            raise self._first[1]
+        await self._wait(within_s)
+        first = next(iter(self._arrived.values()), [None])[0]
+        if isinstance(first, EngineError):
+            raise first
 
     async def events(
         self, idle_s: float | None = None
-    ) -> AsyncIterator[tuple[Choice, Delta, list[Part]] | None]:
-        """Each delta with its choice and the parts to show, until all choices have finished; None
-        whenever nothing has come for `idle_s`."""
+    ) -> AsyncIterator[list[tuple[Choice, Delta, list[Part]]]]:
+        """What has come since the last time, until all choices have finished: of each choice one
+        delta and the parts to show. Nothing, whenever nothing has come for `idle_s`."""
         while any(choice.finish is None for choice in self.choices):
-            got = self._first or await self._next(idle_s)
-            self._first = None
-            if got is None:
-                yield None
-                continue
-            index, item = got
-            choice = self.choices[index]
-            if isinstance(item, EngineError):
-                if choice.finish is None:
-                    raise item
-                continue  # what came after its end is nothing to the reader
-            yield choice, item, choice.add(item)
+            await self._wait(idle_s)
+            arrived, self._arrived = self._arrived, {}
+            error: EngineError | None = None
+            events = []
+            for index, items in arrived.items():
+                choice = self.choices[index]
+                if isinstance(last := items[-1], EngineError):
+                    error = error or last
+                if deltas := [item for item in items if isinstance(item, Delta)]:
+                    delta = Delta.join(deltas)
+                    events.append((choice, delta, choice.add(delta)))
+            if events or error is None:
+                yield events
+            if error is not None:
+                raise error
 
-    async def _next(self, within_s: float | None) -> tuple[int, Delta | EngineError] | None:
-        if self._queue.empty():
-            try:
-                async with asyncio.timeout(within_s):
-                    got = await self._queue.get()
-            except TimeoutError:
-                return None
-        else:
-            got = self._queue.get_nowait()
+    async def _wait(self, within_s: float | None) -> None:
+        """Until something has come, but no longer."""
+        if self._arrived:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = None if within_s is None else loop.call_later(within_s, self._wake)
+        try:
+            await self._waiter
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _put(self, index: int, item: Delta | EngineError) -> None:
+        if index in self._ended:
+            return  # what comes after its end is nothing to the reader
+        if isinstance(item, EngineError) or item.finish_reason is not None:
+            self._ended.add(index)
         if self.first_token_s is None:
             self.first_token_s = time.monotonic() - self.started
-        return got
+        self._arrived.setdefault(index, []).append(item)
+        self._wake()
 
     async def finish(self) -> None:
         """Run to the end, keeping the choices."""
@@ -205,7 +224,7 @@ class Generation:
     @property
     def waits(self) -> bool:
         """Whether nothing has come yet."""
-        return self._first is None and self._queue.empty()
+        return not self._arrived
 
     def usage(self) -> dict[str, Any]:
         prompt = len(self.request.prompt_ids)
@@ -232,7 +251,7 @@ class Generation:
         if not isinstance(error, EngineError):
             log.error("the engine failed on %s", self.request.id, exc_info=error)
             error = EngineError(f"{type(error).__name__}; the log says more")
-        self._queue.put_nowait((index, error))
+        self._put(index, error)
 
     async def _pump(self, index: int) -> None:
         request = self.request
@@ -249,4 +268,4 @@ class Generation:
         )
         async with aclosing(self._engine.generate(engine_request)) as deltas:  # type: ignore[type-var]
             async for delta in deltas:
-                self._queue.put_nowait((index, delta))
+                self._put(index, delta)

@@ -22,7 +22,8 @@ class DeltaStream:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[list[Delta | Exception]] = asyncio.Queue()
+        self._delivered: list[Delta | Exception] = []
+        self._waiter: asyncio.Future[None] | None = None
         self._begun = False
         self._error: Exception | None = None  # that ended the request
 
@@ -31,12 +32,19 @@ class DeltaStream:
         begins, self._begun = not self._begun, True
         return begins or isinstance(newest, Exception) or newest.finish_reason is not None
 
+    def put(self, items: list[Delta | Exception]) -> None:
+        """Called in the event loop."""
+        self._delivered += items
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     async def get(self) -> Delta:
         """All deltas since the last call, joined; after the last ones, raises the error that ended the
         request."""
-        items = [] if self._error is not None else await self.queue.get()
-        while not self.queue.empty():
-            items += self.queue.get_nowait()
+        if not self._delivered and self._error is None:
+            self._waiter = self.loop.create_future()
+            await self._waiter
+        items, self._delivered = self._delivered, []
         deltas = [item for item in items if isinstance(item, Delta)]
         if len(deltas) < len(items):  # an error ends the request
             self._error = next(item for item in items if isinstance(item, Exception))
@@ -73,11 +81,11 @@ class Deliveries:
                 due[stream.loop].append((stream, self._pending.pop(stream)))
         for loop, ready in due.items():
             try:
-                loop.call_soon_threadsafe(_enqueue, ready)
+                loop.call_soon_threadsafe(_put, ready)
             except RuntimeError:  # the loop is closed: there is no reader
                 log.debug("dropped the deltas of %d streams of a closed event loop", len(ready))
 
 
-def _enqueue(ready: list[tuple[DeltaStream, list[Delta | Exception]]]) -> None:
+def _put(ready: list[tuple[DeltaStream, list[Delta | Exception]]]) -> None:
     for stream, items in ready:
-        stream.queue.put_nowait(items)
+        stream.put(items)

@@ -19,7 +19,7 @@ struct GroupedRows {
     std::vector<Row> x;
     std::vector<int64_t> slot;   // adapter slot of each row
     std::vector<int64_t> first;  // [matrices + 1]
-    std::vector<int8_t> bytes;   // x rounded to 16 bits, where the matrix takes bytes
+    std::vector<int16_t> whole;  // x rounded to integers, where the matrix multiplies those
     std::vector<int32_t> sums;
     std::vector<float> low;      // scale * (down x), where there are adapters
     std::vector<LoraRow> lora;

@@ -9,7 +9,7 @@
 #include "lora.h"
 
 // Rows whose sums fit in registers, for one block and for two.
-constexpr int MAX_ROWS = REGISTERS == 32 ? 8 : 6, MAX_ROWS_OF_TWO = REGISTERS == 32 ? 6 : 3;
+constexpr int MAX_ROWS = REGISTERS == 32 ? 8 : 6, MAX_ROWS_OF_TWO = REGISTERS == 32 ? 6 : 2;
 
 // A reference to the function that takes a product's results: row, block, and the block's two vectors.
 // Not a template parameter, or every product would be compiled once per epilogue.
@@ -81,8 +81,9 @@ static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
             read[b].column(i, left, right);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
-                sum[b][r][0] += x[r][i] * left;
-                sum[b][r][1] += x[r][i] * right;
+                const vec given = in_lanes(x[r][i]);
+                sum[b][r][0] = add_product(sum[b][r][0], given, left);
+                sum[b][r][1] = add_product(sum[b][r][1], given, right);
             }
         }
     for (int b = 0; b < B; ++b) {
@@ -91,102 +92,15 @@ static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
     }
 }
 
-#ifdef __AVX512VNNI__
-
-static inline ints dot(ints sum, ints weights, const int8_t* four) {  // of 4 inputs per lane
-    int32_t word;
-    std::memcpy(&word, four, 4);
-    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)weights, _mm512_set1_epi32(word));
-}
-static inline vec joined(ints upper, ints lower) {
-    return __builtin_convertvector(upper, vec) * 256.0f + __builtin_convertvector(lower, vec);
-}
-
-struct BytesInt8 {
-    static constexpr int MAX_ROWS = 6;
-    template <int R>
-    static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
-        const Matrix& m = p.m;
-        const int64_t at = p.which * m.blocks + block;
-        const Prefetch fetch(m.block(at), next);
-        ints sum[R][2][2] = {};  // upper and lower, of both halves of the block
-        const int8_t* x[R];
-        for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
-        for (int64_t i = 0; i < m.inputs; i += 4) {
-            fetch.line(i * BLOCK), fetch.line(i * BLOCK + 64);
-            const int32_t* from = reinterpret_cast<const int32_t*>(fetch.at) + i / 4 * BLOCK;
-            const ints a = load_ints(from), b = load_ints(from + WIDTH);
-#pragma GCC unroll 8
-            for (int r = 0; r < R; ++r)
-                for (int part = 0; part < 2; ++part) {
-                    sum[r][0][part] = dot(sum[r][0][part], a, x[r] + 2 * i + 4 * part);
-                    sum[r][1][part] = dot(sum[r][1][part], b, x[r] + 2 * i + 4 * part);
-                }
-        }
-        const float* scale = m.scale + at * BLOCK;
-        vec total[R][2];
-        for (int r = 0; r < R; ++r) {
-            const Row& given = p.rows[row + r];
-            int32_t upper = 0, lower = 0;  // weights are stored plus 128
-            for (int64_t g = 0; g < groups_of(m.inputs); ++g)
-                upper += given.sums[2 * g] * 128, lower += given.sums[2 * g + 1] * 128;
-            for (int half = 0; half < 2; ++half)
-                total[r][half] = joined(sum[r][half][0] - upper, sum[r][half][1] - lower) *
-                                 given.scale * load(scale + half * WIDTH);
-        }
-        p.finish(row, block, total);
-    }
-};
-struct BytesInt4 {
-    static constexpr int MAX_ROWS = 4;
-    template <int R>
-    static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
-        const Matrix& m = p.m;
-        const int64_t at = p.which * m.blocks + block;
-        const Prefetch fetch(m.block(at), next);
-        const float* scale = m.scale + at * (m.inputs / GROUP) * BLOCK;
-        vec total[R][2] = {};
-        const int8_t* x[R];
-        for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].bytes;
-        for (int64_t g = 0; g < m.inputs / GROUP; ++g, scale += BLOCK) {
-            ints sum[R][2][2];
-            for (int r = 0; r < R; ++r)
-                for (int part = 0; part < 2; ++part)  // weights are stored plus 8
-                    sum[r][0][part] = sum[r][1][part] =
-                        ints{} - 8 * p.rows[row + r].sums[2 * g + part];
-            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 4) {
-                fetch.line(i * BLOCK / 2);
-                const int32_t* from = reinterpret_cast<const int32_t*>(fetch.at) + i / 4 * WIDTH;
-                const ints both = load_ints(from);
-                const ints a = both & 0x0F0F0F0F, b = (both >> 4) & 0x0F0F0F0F;
-#pragma GCC unroll 8
-                for (int r = 0; r < R; ++r)
-                    for (int part = 0; part < 2; ++part) {
-                        sum[r][0][part] = dot(sum[r][0][part], a, x[r] + 2 * i + 4 * part);
-                        sum[r][1][part] = dot(sum[r][1][part], b, x[r] + 2 * i + 4 * part);
-                    }
-            }
-            for (int r = 0; r < R; ++r)
-                for (int half = 0; half < 2; ++half)
-                    total[r][half] +=
-                        joined(sum[r][half][0], sum[r][half][1]) * load(scale + half * WIDTH);
-        }
-        for (int r = 0; r < R; ++r)
-            total[r][0] *= p.rows[row + r].scale, total[r][1] *= p.rows[row + r].scale;
-        p.finish(row, block, total);
-    }
-};
-
-template <class Bytes, int... R>
-static constexpr auto byte_tiles(std::integer_sequence<int, R...>) {
-    return std::array{&Bytes::template tile<R + 1>...};
-}
-
-#endif
+#include "integer_tiles.h"
 
 template <class Read, int B, int... R>
 static constexpr auto float_tiles(std::integer_sequence<int, R...>) {
     return std::array{&tile<Read, R + 1, B>...};
+}
+template <class Integers, int... R>
+static constexpr auto integer_tiles(std::integer_sequence<int, R...>) {
+    return std::array{&Integers::template tile<R + 1>...};
 }
 
 // All rows times blocks begin..end, in as few passes as the registers allow, of equal size.
@@ -232,18 +146,12 @@ static void gemm(const Matrix& m, int64_t which, int64_t begin, int64_t end, con
                  const char* after = nullptr) {
     if (rows == 0 || begin >= end) return;
     const Gemm p{m, which, x, lora, epilogue, end, after ? after : m.block(end)};
-#ifdef __AVX512VNNI__
-    static constexpr auto int8 =
-        byte_tiles<BytesInt8>(std::make_integer_sequence<int, BytesInt8::MAX_ROWS>{});
-    static constexpr auto int4 =
-        byte_tiles<BytesInt4>(std::make_integer_sequence<int, BytesInt4::MAX_ROWS>{});
-    if (m.format == INT8) return in_passes(int8, p, begin, end, 1, rows);
-    if (m.format == INT4) return in_passes(int4, p, begin, end, 1, rows);
-#endif
+    static constexpr auto each = std::make_integer_sequence<int, MAX_ROWS>{};
+    static constexpr auto int8 = integer_tiles<Int8>(each), int4 = integer_tiles<Int4>(each);
     switch (m.format) {
         case FLOAT32: return gemm<ReadFloat32>(p, begin, end, rows);
         case BFLOAT16: return gemm<ReadBfloat16>(p, begin, end, rows);
-        case INT8: return gemm<ReadInt8>(p, begin, end, rows);
-        case INT4: return gemm<ReadInt4>(p, begin, end, rows);
+        case INT8: return in_passes(int8, p, begin, end, 1, rows);
+        case INT4: return in_passes(int4, p, begin, end, 1, rows);
     }
 }

@@ -24,11 +24,11 @@ inline void Forward::gather_tokens(const std::vector<float>& from, const Matrix&
 inline void Forward::size_buffers(GroupedRows& rows, const Matrix& matrix, int64_t layer,
                                   int which) {
     const int64_t count = rows.size();
-    if (matrix.multiplies_bytes()) {
-        const int64_t size = 2 * matrix.inputs, sums = 2 * groups_of(matrix.inputs);
-        rows.bytes.resize(count * size), rows.sums.resize(count * sums);
+    if (matrix.multiplies_integers()) {
+        const int64_t size = matrix.inputs, sums = groups_of(matrix.inputs);
+        rows.whole.resize(count * size), rows.sums.resize(count * sums);
         for (int64_t r = 0; r < count; ++r) {
-            rows.x[r].bytes = &rows.bytes[r * size];
+            rows.x[r].whole = &rows.whole[r * size];
             rows.x[r].sums = &rows.sums[r * sums];
         }
     }
@@ -43,16 +43,16 @@ inline void Forward::size_buffers(GroupedRows& rows, const Matrix& matrix, int64
             rows.lora[r] = {&rows.low[r * size], &lora_of(rows.slot[r], layer, which).up};
 }
 
-// Computes what a product needs of its rows: their bytes, and scale * (down x) of those that have an
+// Computes what a product needs of its rows: their integers, and scale * (down x) of those that have an
 // adapter.
 inline void Forward::prepare_rows(GroupedRows& rows, const Matrix& matrix, int64_t layer,
                                   int which, int thread, int threads) {
-    if (!adapted && !matrix.multiplies_bytes()) return;
+    if (!adapted && !matrix.multiplies_integers()) return;
     const ThreadRange mine(rows.size(), thread, threads);
-    if (matrix.multiplies_bytes())
+    if (matrix.multiplies_integers())
         for (int64_t r = mine.begin; r < mine.end; ++r) {
             Row& row = rows.x[r];
-            row.scale = quantise_row(row.x, matrix.inputs, const_cast<int8_t*>(row.bytes),
+            row.scale = quantise_row(row.x, matrix.inputs, const_cast<int16_t*>(row.whole),
                                      const_cast<int32_t*>(row.sums));
         }
     size_t expert = 0;

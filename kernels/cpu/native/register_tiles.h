@@ -24,7 +24,7 @@ static inline __attribute__((always_inline)) void multiply_add(vec (&sum)[R][N],
         for (int n = 0; n < N; ++n) line[n] = load(lines[n] + k * stride);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            const vec weight = weights[r * row + k * column] - vec{};  // in every lane
+            const vec weight = in_lanes(weights[r * row + k * column]);
 #pragma GCC unroll 8
             for (int n = 0; n < N; ++n) sum[r][n] = add_product(sum[r][n], weight, line[n]);
         }

@@ -52,6 +52,9 @@ static inline vec load(const uint16_t* from) {
 #endif
 }
 
+// A number in every lane; compilers may drop the subtraction of 0, but not an addition.
+static inline vec in_lanes(float value) { return value - vec{}; }
+
 // sum + a * b, rounded once where the machine can. Written as an operator, compilers fuse it in one loop
 // and not in another (GCC's avoid-fma-max-bits), and the same sum would differ between two tiles.
 static inline vec add_product(vec sum, vec a, vec b) {
@@ -108,6 +111,35 @@ static inline void transpose(vec (&lines)[WIDTH]) {
         }
         std::copy(next, next + WIDTH, lines);
     }
+}
+
+// Two signed bytes per lane as two 16-bit integers.
+static inline ints widen(const int8_t* from) {
+#if BURNISH_WIDTH == 16 && defined(__AVX512BW__)
+    return (ints)_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif BURNISH_WIDTH == 8 && defined(__AVX2__)
+    return (ints)_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+    typedef int8_t bytes __attribute__((vector_size(2 * WIDTH), aligned(1), may_alias));
+    typedef int16_t shorts __attribute__((vector_size(4 * WIDTH)));
+    return (ints)__builtin_convertvector(*reinterpret_cast<const bytes*>(from), shorts);
+#endif
+}
+
+// sum + a * b, where each lane of a and b holds two 16-bit integers and gets the sum of both products.
+static inline ints add_products(ints sum, ints a, ints b) {
+#if BURNISH_WIDTH == 16 && defined(__AVX512VNNI__)
+    return (ints)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif BURNISH_WIDTH == 16 && defined(__AVX512BW__)
+    return (ints)_mm512_add_epi32((__m512i)sum, _mm512_madd_epi16((__m512i)a, (__m512i)b));
+#elif BURNISH_WIDTH == 8 && defined(__AVXVNNI__)
+    return (ints)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#elif BURNISH_WIDTH == 8 && defined(__AVX2__)
+    return (ints)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)a, (__m256i)b));
+#else
+    const ints lower = (a << 16 >> 16) * (b << 16 >> 16), upper = (a >> 16) * (b >> 16);
+    return sum + lower + upper;
+#endif
 }
 
 // e^x within 2 ulp (Cephes' polynomial), without branches; 0 below -87.

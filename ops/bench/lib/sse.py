@@ -31,6 +31,11 @@ class Streamed:
     arrivals: list[float] = field(default_factory=list)
     tokens: int = 0
 
+    def tokens_between(self, began: float, ended: float) -> float:
+        """Of its tokens, as many as of its pieces have arrived in that time."""
+        arrived = sum(began <= at < ended for at in self.arrivals)
+        return self.tokens * arrived / max(len(self.arrivals), 1)
+
 
 class Client(asyncio.Protocol):
     """One connection to a service."""

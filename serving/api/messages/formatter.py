@@ -6,7 +6,7 @@ Left out: signatures of thinking, which nothing here would check, and citations.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from burnish.serving.api.answer_parser import Part
@@ -14,9 +14,14 @@ from burnish.serving.api.chat_formatters import call_id
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.api.messages.requests import NAMES
+from burnish.serving.api.sse import HOLE, Event, Frame, quoted
 from burnish.serving.engine import Delta
 
-Event = dict[str, Any]
+_DELTAS = {
+    "reasoning": {"type": "thinking_delta", "thinking": HOLE},
+    "content": {"type": "text_delta", "text": HOLE},
+    "tool_call": {"type": "input_json_delta", "partial_json": HOLE},
+}
 _STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
@@ -28,6 +33,7 @@ class MessageFormatter:
     def __init__(self) -> None:
         self._before: Part | None = None  # the piece sent last
         self._blocks = 0  # that have been begun
+        self._frame: Frame | None = None  # of the block that is being sent
 
     def response(self, generation: Generation) -> dict[str, Any]:
         choice = generation.choices[0]
@@ -43,23 +49,22 @@ class MessageFormatter:
 
     def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[Event]:
+    ) -> Sequence[Event | str]:
         return [event for part in parts for event in self._part(generation, choice, part)]
 
-    def _part(self, generation: Generation, choice: Choice, part: Part) -> Iterator[Event]:
+    def _part(self, generation: Generation, choice: Choice, part: Part) -> Iterator[Event | str]:
         if not part.continues(self._before):
             yield from self._close()
             empty = Part(part.kind, "", part.name)
             block = _block(generation, choice, self._blocks, empty)
             yield {"type": "content_block_start", "index": self._blocks, "content_block": block}
+            self._frame = Frame(
+                {"type": "content_block_delta", "index": self._blocks, "delta": _DELTAS[part.kind]}
+            )
             self._blocks += 1
         self._before = part
-        delta = {
-            "reasoning": {"type": "thinking_delta", "thinking": part.text},
-            "content": {"type": "text_delta", "text": part.text},
-            "tool_call": {"type": "input_json_delta", "partial_json": part.text},
-        }[part.kind]
-        yield {"type": "content_block_delta", "index": self._blocks - 1, "delta": delta}
+        assert self._frame is not None
+        yield self._frame.fill(quoted(part.text))
 
     def last_events(self, generation: Generation) -> list[Event]:
         stop, usage = _stop(generation.choices[0]), _usage(generation)

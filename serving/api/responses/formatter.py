@@ -16,9 +16,9 @@ from burnish.serving.api.chat_formatters import DONE, call_id, token_logprobs
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.api.responses.requests import NAMES, ResponseRequest
+from burnish.serving.api.sse import HOLE, Event, Frame, quoted
 from burnish.serving.engine import Delta
 
-Event = dict[str, Any]
 PREFIXES = {"reasoning": "rs", "content": "msg", "tool_call": "fc"}
 _TEXTS = {"reasoning": "response.reasoning_text", "content": "response.output_text"}
 
@@ -40,6 +40,7 @@ class ResponseFormatter:
         self._sent = 0  # events
         self._open: list[Part] = []  # pieces of the item that is being sent
         self._items = 0  # that have been begun
+        self._frame: Frame | None = None  # of more of the item that is being sent
 
     # -- whole -----------------------------------------------------------------------------------
 
@@ -88,8 +89,8 @@ class ResponseFormatter:
 
     def events(
         self, generation: Generation, choice: Choice, delta: Delta, parts: list[Part]
-    ) -> list[Event]:
-        events: list[Event] = []
+    ) -> Sequence[Event | str]:
+        events: list[Event | str] = []
         told = self._logprobs([delta])
         for part in parts:
             if not part.continues(self._open[-1] if self._open else None):
@@ -97,7 +98,7 @@ class ResponseFormatter:
                 events += self._begin(generation, part)
             self._open.append(part)
             logprobs = told if part.kind == "content" else []
-            events += self._more(generation, part, logprobs)
+            events.append(self._more(generation, part, logprobs))
             told = told if part.kind != "content" else []
         return events
 
@@ -129,7 +130,7 @@ class ResponseFormatter:
         ]
 
     def _begin(self, generation: Generation, part: Part) -> Iterator[Event]:
-        place, self._items = self._items, self._items + 1
+        place, self._items, self._frame = self._items, self._items + 1, None
         item = self._item(generation, place, Part(part.kind, "", part.name), "in_progress")
         if part.kind in _TEXTS:
             (empty,) = item["content"]
@@ -139,11 +140,17 @@ class ResponseFormatter:
             where = {"item_id": item["id"], "output_index": place, "content_index": 0}
             yield self._event("response.content_part.added", **where, part=empty)
 
-    def _more(self, generation: Generation, part: Part, logprobs: list[Any]) -> Iterator[Event]:
-        where = self._where(generation, part)
-        if part.kind == "content":
-            where["logprobs"] = logprobs
-        yield self._event(f"{_kind(part)}.delta", **where, delta=part.text)
+    def _more(self, generation: Generation, part: Part, logprobs: list[Any]) -> Event | str:
+        kind = f"{_kind(part)}.delta"
+        if self._frame is None or logprobs:
+            where = self._where(generation, part)
+            if part.kind == "content":
+                where["logprobs"] = logprobs
+            if logprobs:
+                return self._event(kind, **where, delta=part.text)
+            self._frame = Frame({"type": kind, "sequence_number": HOLE, **where, "delta": HOLE})
+        self._sent += 1
+        return self._frame.fill(str(self._sent - 1), quoted(part.text))
 
     def _close(self, generation: Generation, status: str) -> list[Event]:
         if not self._open:

@@ -47,7 +47,7 @@ def test_a_mapped_model_computes_what_was_packed(family: str, tmp_path: Path) ->
         load=lambda: reference.model,
     )
     mapped = LoadedModel(deferred, NO_TOKENIZER, Path(), "")
-    mapped.native = step
+    mapped.use(step)
     adapter = adapter_of(packed, rank=4, seed=2)
     for model in (packed, mapped):
         model.set_adapter(1, adapter)

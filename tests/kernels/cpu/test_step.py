@@ -16,6 +16,7 @@ from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import Qwen3Config
 
 from tests.kernels.random_models import FAMILIES, MLA, NO_TOKENIZER, adapter_of, build, config_of
 
@@ -360,3 +361,24 @@ def test_a_format_is_the_same_model_with_rounded_weights(pair, form: str) -> Non
     # Whole numbers multiply activations rounded to 16 bits.
     near = 1e-4 if form == "bfloat16" else 1e-3
     torch.testing.assert_close(logits[:, :77], expected, atol=near, rtol=1e-3)
+
+
+def test_int8_sums_of_many_inputs_do_not_overflow() -> None:
+    config = Qwen3Config(
+        vocab_size=77, hidden_size=64, intermediate_size=1056, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=32, max_position_embeddings=64,
+    )  # fmt: skip
+    slow, _ = build(config, 3)
+    with torch.no_grad():  # every weight and activation of the long sum is the largest there is
+        for name, parameter in slow.model.named_parameters():
+            if "mlp" in name or "embed" in name or "norm" in name:
+                parameter.fill_(1.0)
+            elif "o_proj" in name:
+                parameter.zero_()
+    packed = NativeStep.pack(slow.model, "int8")
+    table = table_of(4)
+    _, batch = batches([(0, 12)] * 4, [0] * 4, 5)
+    state = torch.empty(len(batch.tokens), 64)
+    packed(batch, table, packed.new_pages(table.size), state=state, layers=1)
+    inner = 64.0 / (1 + np.exp(-64.0)) * 64.0
+    torch.testing.assert_close(state, torch.full_like(state, 1 + 1056 * inner), rtol=1e-4, atol=0)

@@ -1,7 +1,10 @@
 """`burnish kernels`: every op is near its reference, and one that is not is named."""
 
+from pathlib import Path
+
 import pytest
 from burnish.kernels import backends as module
+from burnish.kernels.choice import Choice, Times, Way
 from burnish.kernels.cpu import library as native
 from burnish.ops.commands import kernels as report
 from rich.console import Console
@@ -53,3 +56,36 @@ def test_without_a_compiler_the_reference_is_what_serves(
     assert {backend.name.partition(":")[0] for backend in found} == {"PyTorch"}
     assert all(backend.passed for backend in found)
     assert report.sampling().name == "PyTorch"
+
+
+def test_a_models_ways_are_shown_with_the_times_that_chose_them(console: Console) -> None:
+    choice = Choice(
+        {
+            "steps": Way.of(Times(12.5, 50.0)),
+            "sequences": Way.of(None),
+            "training": Way.of(Times(30.0, 20.0)),
+        },
+        "2026-03-04T05:06:07+00:00",
+        Path("/cache/choice-1.json"),
+    )
+    report.print_choice(console, Path("/models/one"), choice)
+    shown = console.export_text()
+    steps, sequences, training = (
+        next(line for line in shown.splitlines() if line.strip().startswith(work)).split()
+        for work in ("steps", "sequences", "training")
+    )
+    assert steps[1:5] == ["native", "library", "12.5", "50"]
+    assert sequences[1:5] == ["native", "library", "not", "timed:"]
+    assert training[1:4] == ["PyTorch", "30", "20"]
+    assert "1.50 of PyTorch's time" in shown
+    assert "timed 2026-03-04T05:06:07+00:00, kept in /cache/choice-1.json" in shown
+
+
+def test_the_report_is_of_the_model_that_was_named(
+    console: Console, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "backends", lambda: [])
+    assert report.run(console, tiny_model) == 0
+    shown = console.export_text()
+    assert f"choice for {tiny_model}" in shown
+    assert "training" in shown
