@@ -4,18 +4,9 @@
 
 #pragma once
 
-// Attention of tokens begin..end and one key head.
-inline SequenceAttention Gradients::attention_of(const Layer& layer, int64_t begin, int64_t end,
-                                                 int64_t head) {
-    const int64_t size = layer.qkv.blocks * BLOCK;
-    const float* k = &qkv[begin * size + (m.heads + head) * m.width];
-    return {end - begin, m.width, m.width, size, m.scale, layer, k, k + m.kv_heads * m.width};
-}
-
 inline void Gradients::attention_backward(int64_t index, int thread, int threads) {
     const Layer &layer = m.layers[index], &transposed = b.transposed[index];
     const int64_t size = layer.qkv.blocks * BLOCK, wide = transposed.out.blocks * BLOCK;
-    const int64_t heads_per_kv = m.heads / m.kv_heads;
     const ThreadRange mine(tokens, thread, threads);
     if (thread == 0) {
         d_attended.resize(tokens * wide);
@@ -34,15 +25,16 @@ inline void Gradients::attention_backward(int64_t index, int thread, int threads
     if (m.latent) {
         latent_attention_backward(index, thread, threads);
     } else {
+        const AttentionShape shape = shape_of(layer);
         for_each_kv_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
-            SequenceAttention sequence = attention_of(layer, begin, end, head);
-            float* dk = &d_qkv[begin * size + (m.heads + head) * m.width];
-            float* dv = dk + m.kv_heads * m.width;
-            for (int64_t g = head * heads_per_kv; g < (head + 1) * heads_per_kv; ++g)
-                for (int64_t t = begin; t < end; ++t)
-                    sequence.backward(&qkv[t * size + g * m.width], t - begin, g,
-                                      &d_attended[t * wide + g * m.width],
-                                      &d_qkv[t * size + g * m.width], dk, dv);
+            const int64_t q = head * shape.heads_per_kv(), at = q * m.width;
+            const int64_t k = begin * size + (m.heads + head) * m.width, v = k + m.kv_heads * m.width;
+            SequenceAttention sequence(shape, end - begin, size, &qkv[k], &qkv[v]);
+            sequence.backward({shape.heads_per_kv(), size, m.heads * m.width, wide,
+                               &qkv[begin * size + at], &attended[begin * m.heads * m.width + at],
+                               &d_attended[begin * wide + at], &log_sums[begin * m.heads + q],
+                               &d_qkv[begin * size + at]});
+            sequence.add_to(&d_qkv[k], &d_qkv[v], size);
         });
         barrier.wait();
         for (int64_t t = mine.begin; t < mine.end; ++t) norm_rope_backward(layer, t);

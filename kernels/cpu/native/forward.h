@@ -28,6 +28,11 @@ struct GroupedRows {
     void resize(int64_t count) { x.resize(count), slot.resize(count); }
 };
 
+// Consecutive tokens of one row, and query heads head..end of one key head.
+struct HeadTile {
+    int64_t token, tokens, kv_head, head, end;
+};
+
 struct Forward {
     const Model& m;
     const Step& s;
@@ -38,6 +43,9 @@ struct Forward {
     std::vector<int64_t> expert, order, pair;  // `order`: tokens sorted by adapter
     GroupedRows plain, pairs;  // one row per token; one per (token, expert) pair
     GroupedRows by_head;       // one row per (head, token)
+    std::vector<float> log_sums;  // of attention's softmax [tokens][heads], where the backward pass needs it
+    std::vector<HeadTile> tiles;  // of queries
+    std::atomic<int64_t> tiles_left{0};
     bool adapted = false;
     Barrier barrier;
     float* logits_out = nullptr;
@@ -75,11 +83,17 @@ struct Forward {
 
     // self_attention.h
     void norm_rope_heads(const Layer& layer, float* q, int64_t at);
+    AttentionShape shape_of(const Layer& layer) const;
+    void tile_queries(const AttentionShape& shape, int threads);
+    template <class K>
+    void attend_tiles(const AttentionShape& shape, const float* queries, int64_t stride,
+                      const K* keys, const K* values, float* out);
     template <class K>
     void attention(const Layer& layer, int64_t index, int thread, int threads);
 
     // latent_attention.h
     void size_latent_buffers();
+    AttentionShape latent_shape() const;
     template <class K>
     void latent_attention(const Layer& layer, int64_t index, GroupedRows& by_query,
                           GroupedRows& by_key, GroupedRows& by_value, int thread, int threads);

@@ -81,8 +81,9 @@ static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
             read[b].column(i, left, right);
 #pragma GCC unroll 8
             for (int r = 0; r < R; ++r) {
-                sum[b][r][0] += x[r][i] * left;
-                sum[b][r][1] += x[r][i] * right;
+                const vec given = in_lanes(x[r][i]);
+                sum[b][r][0] = add_product(sum[b][r][0], given, left);
+                sum[b][r][1] = add_product(sum[b][r][1], given, right);
             }
         }
     for (int b = 0; b < B; ++b) {

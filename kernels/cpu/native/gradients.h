@@ -31,7 +31,7 @@ struct Gradients : Forward {
         normed_input.resize(tokens * m.hidden), output.resize(tokens * m.hidden);
         raw.resize(qkv.size()), d_qkv.resize(qkv.size());
         d_state.assign(tokens * m.hidden, 0.0f), d_normed.resize(tokens * m.hidden);
-        d_attended.resize(attended.size());
+        d_attended.resize(attended.size()), log_sums.resize(tokens * m.heads);
     }
 
     // Rows of one matrix, read from `from` [count][stride].
@@ -72,7 +72,6 @@ struct Gradients : Forward {
     void head_backward(int thread, int threads);
 
     // attention_backward.h
-    SequenceAttention attention_of(const Layer& layer, int64_t begin, int64_t end, int64_t head);
     void attention_backward(int64_t index, int thread, int threads);
     void norm_rope_backward(const Layer& layer, int64_t t);
 
@@ -93,7 +92,7 @@ struct Gradients : Forward {
 // The forward pass of one layer again, keeping all that its backward pass needs.
 inline void Gradients::recompute(int64_t index, int thread, int threads) {
     const Layer& layer = m.layers[index];
-    const int64_t size = layer.qkv.blocks * BLOCK, heads_per_kv = m.heads / m.kv_heads;
+    const int64_t size = layer.qkv.blocks * BLOCK;
     const bool last = index + 1 == m.depth;
     const ThreadRange mine(tokens, thread, threads);
     const float* input = s.states + index * tokens * m.hidden;
@@ -116,16 +115,7 @@ inline void Gradients::recompute(int64_t index, int thread, int threads) {
     if (m.latent) {
         recompute_latents(layer, index, thread, threads);
     } else {
-        for (int64_t t = mine.begin; t < mine.end; ++t)
-            norm_rope_heads(layer, &qkv[t * size], position[t]);
-        barrier.wait();
-        for_each_kv_head(thread, threads, [&](int64_t begin, int64_t end, int64_t head) {
-            SequenceAttention sequence = attention_of(layer, begin, end, head);
-            for (int64_t g = head * heads_per_kv; g < (head + 1) * heads_per_kv; ++g)
-                for (int64_t t = begin; t < end; ++t)
-                    sequence.forward(&qkv[t * size + g * m.width], t - begin, g,
-                                     &attended[(t * m.heads + g) * m.width]);
-        });
+        attention<float>(layer, index, thread, threads);  // over the cache that the forward pass filled
     }
     barrier.wait();
     if (thread == 0) {

@@ -24,6 +24,10 @@ inline void Forward::size_latent_buffers() {
     attended_latents.resize(tokens * m.heads * m.latent);
 }
 
+inline AttentionShape Forward::latent_shape() const {
+    return {m.heads, 1, m.width, m.scale, 0, 0, nullptr, m.latent};
+}
+
 // Rows of a projection in which each of `heads` has a matrix of its own: sorted by head, then by
 // adapter. They are read from `from`, of which `token` and `head` are the strides.
 inline void Forward::gather_heads(GroupedRows& rows, const float* from, int64_t heads,
@@ -69,7 +73,7 @@ void Forward::latent_attention(const Layer& layer, int64_t index, GroupedRows& b
     const int64_t nope = layer.key.inputs, each = nope + m.rotary;
     const int64_t size = layer.qkv.blocks * BLOCK, wide = layer.query.blocks * BLOCK;
     const int64_t before = layer.q_norm ? layer.query.inputs : 0;  // floats before the cached line
-    const AttentionShape shape{m.heads, 1, m.width, m.scale, 0, 0, nullptr, m.latent};
+    const AttentionShape shape = latent_shape();
     K* cache = static_cast<K*>(s.keys[index]);
     const ThreadRange written(tokens, thread, threads);
     for (int64_t t = written.begin; t < written.end; ++t) {
@@ -101,20 +105,15 @@ void Forward::latent_attention(const Layer& layer, int64_t index, GroupedRows& b
         apply_rope(to, m.cosines + position[t] * m.rotary, m.sines + position[t] * m.rotary,
                    m.rotary);
     }
-    if (thread == 0)
+    if (thread == 0) {
         gather_heads(by_key, queries.data(), m.heads, wide, each, layer.key, index, KEY);
+        tile_queries(shape, threads);
+    }
     barrier.wait();
     project_by_head(by_key, layer.key, index, KEY, thread, threads, absorbed_queries.data(),
                     m.heads * m.width, m.width, m.latent);
     barrier.wait();
-    std::vector<float> scratch;
-    const ThreadRange mine(tokens * shape.head_tiles(), thread, threads);
-    for (int64_t i = mine.begin; i < mine.end; ++i) {
-        const int64_t t = i / shape.head_tiles();
-        attend(shape, &absorbed_queries[t * m.heads * m.width], cache, cache,
-               s.table + row[t] * s.reach, position[t], i % shape.head_tiles(),
-               &attended_latents[t * m.heads * m.latent], scratch);
-    }
+    attend_tiles(shape, &absorbed_queries[0], m.heads * m.width, cache, cache, &attended_latents[0]);
     barrier.wait();
     if (thread == 0)
         gather_heads(by_value, attended_latents.data(), m.heads, m.heads * m.latent, m.latent,

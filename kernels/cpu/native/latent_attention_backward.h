@@ -41,16 +41,15 @@ inline void Gradients::latent_attention_backward(int64_t index, int thread, int 
     project_by_head(y[VALUE], transposed.value, index, VALUE, thread, threads,
                     d_attended_latents.data(), m.heads * m.latent, m.latent, m.latent);
     barrier.wait();
+    const AttentionShape shape = latent_shape();
     for_each_kv_head(thread, threads, [&](int64_t begin, int64_t end, int64_t) {
-        const float* line = &qkv[begin * size + before];
-        float* d_line = &d_qkv[begin * size + before];
-        SequenceAttention sequence(end - begin, m.width, m.latent, size, m.scale, layer, line,
-                                   line);
-        for (int64_t h = 0; h < m.heads; ++h)
-            for (int64_t t = begin; t < end; ++t)
-                sequence.backward(&absorbed_queries[t * query_size + h * m.width], t - begin, h,
-                                  &d_attended_latents[(t * m.heads + h) * m.latent],
-                                  &d_absorbed_queries[t * query_size + h * m.width], d_line, d_line);
+        const int64_t line = begin * size + before, first = begin * query_size;
+        const int64_t stride = m.heads * m.latent;
+        SequenceAttention sequence(shape, end - begin, size, &qkv[line], &qkv[line]);
+        sequence.backward({m.heads, query_size, stride, stride, &absorbed_queries[first],
+                           &attended_latents[begin * stride], &d_attended_latents[begin * stride],
+                           &log_sums[begin * m.heads], &d_absorbed_queries[first]});
+        sequence.add_to(&d_qkv[line], &d_qkv[line], size);
     });
     if (thread == 0)
         gather_heads(y[KEY], d_absorbed_queries.data(), m.heads, query_size, m.width,

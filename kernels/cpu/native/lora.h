@@ -37,8 +37,11 @@ static inline void lora_up(const LoraRow* lora, const int32_t* part, int64_t blo
         if (i + 1 < rank) up.column(i + 1, c, d);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            sum[r][0] += one[r][i] * a, sum[r][1] += two[r][i] * b;
-            if (i + 1 < rank) odd[r][0] += one[r][i + 1] * c, odd[r][1] += two[r][i + 1] * d;
+            sum[r][0] = add_product(sum[r][0], in_lanes(one[r][i]), a);
+            sum[r][1] = add_product(sum[r][1], in_lanes(two[r][i]), b);
+            if (i + 1 == rank) continue;
+            odd[r][0] = add_product(odd[r][0], in_lanes(one[r][i + 1]), c);
+            odd[r][1] = add_product(odd[r][1], in_lanes(two[r][i + 1]), d);
         }
     }
     for (int r = 0; r < R; ++r) sum[r][0] += odd[r][0], sum[r][1] += odd[r][1];
@@ -85,7 +88,8 @@ static void lora_down(const Lora& a, int64_t which, int64_t block, const Row* ro
             }
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
-            for (int j = 0; j < 4; ++j) sum[r][j] += x[r][i + j] * line[j];
+            for (int j = 0; j < 4; ++j)
+                sum[r][j] = add_product(sum[r][j], in_lanes(x[r][i + j]), line[j]);
     }
     for (int r = 0; r < R; ++r)
         store(const_cast<float*>(lora[r].low) + block * WIDTH,

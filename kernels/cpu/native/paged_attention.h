@@ -1,17 +1,26 @@
-// Paged attention of single queries, in float32.
+// Paged attention in float32, in blocks of keys with a running softmax (Dao et al. 2022, FlashAttention):
+// memory does not grow with the number of positions, and the keys and values of a block are read from
+// the nearest caches by all the queries of a tile.
 //
 // A page holds a vector of positions of one layer: keys as [kv_heads][width][PAGE], so that one vector is
 // one dimension of as many keys, and values as [kv_heads][PAGE][width], unless they are a part of the keys.
 // Covers grouped queries, causal masks, sliding windows, sinks and soft caps; the cache is float32 or
 // bfloat16.
+//
+// Blocks begin at multiples of their size, and a query passes over those that it sees any position of,
+// one after the other. So its result depends on its position alone: not on the other queries of its
+// tile, nor on how its prompt is cut into steps.
 
 #pragma once
 
 #include <vector>
 
-#include "vectors.h"
+#include "register_tiles.h"
 
-constexpr int PAGE = WIDTH;  // positions
+constexpr int PAGE = WIDTH;    // positions
+constexpr int KEY_BLOCK = 128;  // positions, whole pages
+constexpr int BLOCK_PAGES = KEY_BLOCK / PAGE;
+constexpr int MAX_QUERIES = 48;  // of a tile: the product of its tokens and heads
 
 struct AttentionShape {
     int64_t heads, kv_heads, width;  // width: of a head
@@ -22,11 +31,36 @@ struct AttentionShape {
 
     int64_t value_width() const { return latent ? latent : width; }
     int64_t heads_per_kv() const { return heads / kv_heads; }
-    // Query heads that read the same key head are processed in tiles of four, two and one.
-    int64_t head_tiles() const {
-        return heads_per_kv() / 4 + heads_per_kv() % 4 / 2 + heads_per_kv() % 2;
+    // First position that a token sees.
+    int64_t first_seen(int64_t position) const {
+        return window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
     }
 };
+
+// A block of positions from `start` on, and what consecutive tokens from `position` on see of it.
+struct SeenBlock {
+    int64_t start;
+    int64_t first, last;  // tokens first..last of them see any of it: at the most its positions begin..end,
+    int64_t begin, end;   // counted from its start
+
+    SeenBlock(const AttentionShape& s, int64_t start, int64_t position, int64_t tokens)
+        : start(start), first(std::max<int64_t>(0, start - position)), last(tokens) {
+        if (s.window > 0) last = std::min(last, start + KEY_BLOCK + s.window - 1 - position);
+        begin = std::max<int64_t>(0, s.first_seen(position + first) - start);
+        end = std::min<int64_t>(KEY_BLOCK, position + last - start);
+    }
+    int64_t first_page() const { return begin / PAGE; }
+    int64_t last_page() const { return (end - 1) / PAGE; }
+};
+
+// f(block) for each that any of the tokens sees.
+template <class F>
+static inline void for_seen_blocks(const AttentionShape& s, int64_t position, int64_t tokens,
+                                   const F& f) {
+    int64_t start = s.first_seen(position) / KEY_BLOCK * KEY_BLOCK;
+    for (; start < position + tokens; start += KEY_BLOCK)
+        f(SeenBlock(s, start, position, tokens));
+}
 
 // Writes one token's key and value; slot s of the cache is position s % PAGE of page s / PAGE.
 template <class K>
@@ -42,159 +76,187 @@ static void write_page(const AttentionShape& s, const float* key, const float* v
         }
 }
 
-// The pages of one key head that a query sees, from the first to the last.
-template <class K>
-struct Pages {
-    const K *keys, *values;
-    const int64_t* slots;
-    int64_t page, head, first, count;
-
-    int64_t at(int64_t p) const { return slots[(first + p) * PAGE] / PAGE * page + head; }
-    const K* key(int64_t p) const { return keys + at(p); }
-    const K* value(int64_t p) const { return values + at(p); }
+// Queries of consecutive tokens of one row, and of heads that read the same key head.
+struct QueryTile {
+    int64_t tokens, heads, position;  // position: of the first token
+    const float* query;               // [tokens][query_stride], of which [heads][width]
+    float* out;                       // [tokens][out_stride], of which [heads][value width]
+    int64_t query_stride, out_stride;
+    const float* sinks;  // [heads], or null
+    float* log_sums;     // [tokens][heads of all], of the exponentials of the scores; or null
 };
 
-// Scaled scores of pages p .. p + N of `HEADS` query heads: several at once, so that additions do not
-// wait for each other, while the values and the next keys are prefetched.
-template <int HEADS, int N, class K>
-static inline void scores_of(const AttentionShape& s, const float* query, const Pages<K>& pages,
-                             int64_t p, float* scores) {
-    vec sum[N][HEADS] = {};
-    const K *key[N], *next[N], *value[N];
-    for (int n = 0; n < N; ++n) {
-        key[n] = pages.key(p + n);
-        next[n] = p + N + n < pages.count ? pages.key(p + N + n) : key[n];
-        value[n] = pages.value(p + n);
+// What a thread needs for a tile; kept, since what is as large comes from the system page by page.
+struct AttentionScratch {
+    std::vector<float> query, out, values;  // [MAX_QUERIES][width, value width], [KEY_BLOCK][latent]
+    float scores[MAX_QUERIES * KEY_BLOCK];  // then the weights
+    float peak[MAX_QUERIES];                // largest score so far
+    vec sum[MAX_QUERIES];                   // of the weights so far, lane by lane
+
+    void fit(const AttentionShape& s) {
+        query.resize(MAX_QUERIES * s.width), out.resize(MAX_QUERIES * s.value_width());
+        values.resize(KEY_BLOCK * s.latent);
     }
-    for (int64_t d = 0; d < s.width; ++d)
-#pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) {
-            __builtin_prefetch(next[n] + d * PAGE);
-            __builtin_prefetch(value[n] + d * PAGE);
-            const vec line = load(key[n] + d * PAGE);
-#pragma GCC unroll 8
-            for (int g = 0; g < HEADS; ++g) sum[n][g] += query[g * s.width + d] * line;
-        }
-    for (int n = 0; n < N; ++n)
-        for (int g = 0; g < HEADS; ++g)
-            store(scores + ((p + n) * HEADS + g) * PAGE, sum[n][g] * s.scale);
+};
+
+// The pages of a block.
+template <class K>
+struct BlockPages {
+    const K *key[BLOCK_PAGES], *value[BLOCK_PAGES];
+};
+
+// Scores of rows begin..end.
+template <class K>
+static void compute_scores(const AttentionShape& s, const SeenBlock& block,
+                           const BlockPages<K>& pages, int64_t begin, int64_t end,
+                           AttentionScratch& scratch) {
+    for_row_tiles(begin, end, [&](auto rows, int64_t row) {
+        constexpr int R = rows;
+        for_vectors<R>(block.first_page(), block.last_page() + 1, [&](auto vectors, int64_t page) {
+            constexpr int N = vectors;
+            vec sum[R][N] = {};
+            multiply_add(sum, &scratch.query[row * s.width], s.width, 1, pages.key + page, PAGE,
+                         s.width);
+            for (int r = 0; r < R; ++r)
+                for (int n = 0; n < N; ++n)
+                    store(scratch.scores + (row + r) * KEY_BLOCK + (page + n) * PAGE, sum[r][n]);
+        });
+    });
 }
 
-// N vectors of dimensions of `HEADS` heads' outputs: the weighted sum of the values.
-template <int HEADS, int N, class K>
-static inline void weighted_values(const AttentionShape& s, const Pages<K>& pages,
-                                   const float* scores, int64_t last, int64_t line,
-                                   const float* norm, float* out) {
-    vec sum[N][HEADS] = {};
-    for (int64_t p = 0; p < pages.count; ++p) {
-        const K* value = pages.value(p) + line * WIDTH;
-        const float* weights = scores + p * HEADS * PAGE;
-        // What a page holds beyond the last position must not enter, not even times zero: it may be NaN.
-        const int64_t filled = std::min<int64_t>(PAGE, last + 1 - (pages.first + p) * PAGE);
-        for (int64_t j = 0; j < filled; ++j)
-#pragma GCC unroll 8
-            for (int n = 0; n < N; ++n) {
-                const vec v = load(value + j * s.width + n * WIDTH);
-#pragma GCC unroll 8
-                for (int g = 0; g < HEADS; ++g) sum[n][g] += weights[g * PAGE + j] * v;
-            }
-    }
-    for (int n = 0; n < N; ++n)
-        for (int g = 0; g < HEADS; ++g)
-            store(out + g * s.width + (line + n) * WIDTH, sum[n][g] * norm[g]);
-}
-
-constexpr int LATENTS = REGISTERS / 8;
-
-// That many dimensions of `HEADS` heads' outputs where values are dimensions of the keys (MLA).
-template <int HEADS, class K>
-static inline void weighted_latents(const AttentionShape& s, const Pages<K>& pages,
-                                    const float* scores, int64_t last, int64_t dimension,
-                                    const float* norm, float* out) {
+// Positions that a query does not see, which are all but from..to, score -infinity.
+static inline void mask_scores(int64_t from, int64_t to, int64_t begin, int64_t end, float* scores) {
     ints lane;
     for (int j = 0; j < WIDTH; ++j) lane[j] = j;
-    vec sum[LATENTS][HEADS] = {};
-    for (int64_t p = 0; p < pages.count; ++p) {
-        const K* key = pages.key(p) + dimension * PAGE;
-        const ints filled =
-            lane < int32_t(std::min<int64_t>(PAGE, last + 1 - (pages.first + p) * PAGE));
-#pragma GCC unroll 8
-        for (int n = 0; n < LATENTS; ++n) {
-            const vec line = load(key + n * PAGE), v = filled ? line : vec{};
-#pragma GCC unroll 8
-            for (int g = 0; g < HEADS; ++g) sum[n][g] += load(scores + (p * HEADS + g) * PAGE) * v;
+    for (int64_t j = begin; j < end; j += PAGE)
+        if (j < from || j + PAGE > to) {
+            const ints at = lane + int32_t(j);
+            const ints seen = (at >= int32_t(from)) & (at < int32_t(to));
+            store(scores + j, seen ? load(scores + j) : vec{} - INFINITY);
         }
-    }
-    for (int g = 0; g < HEADS; ++g)
-        for (int n = 0; n < LATENTS; ++n)
-            out[g * s.latent + dimension + n] = total(sum[n][g]) * norm[g];
 }
 
-// `HEADS` query heads that read the same key head: query [HEADS][width], out [HEADS][value width].
-template <int HEADS, class K>
-static void attend_tile(const AttentionShape& s, const float* query, const K* keys, const K* values,
-                        const int64_t* slots, int64_t last, int64_t kv_head, const float* sinks,
-                        float* out, std::vector<float>& scratch) {
-    const int64_t from = s.window > 0 ? std::max<int64_t>(0, last - s.window + 1) : 0;
-    const int64_t first = from / PAGE, count = last / PAGE + 1 - first;
-    const Pages<K> pages{keys, values, slots, s.kv_heads * s.width * PAGE,
-                         kv_head * s.width * PAGE, first, count};
-    scratch.resize(count * PAGE * HEADS);
-    float* scores = scratch.data();  // [pages][HEADS][PAGE]
-    int64_t p = 0;
-    for (; p + 2 <= count; p += 2) scores_of<HEADS, 2>(s, query, pages, p, scores);
-    if (p < count) scores_of<HEADS, 1>(s, query, pages, p, scores);
-    vec best[HEADS];
-    for (int g = 0; g < HEADS; ++g) best[g] = vec{} - INFINITY;
-    for (p = 0; p < count; ++p) {
-        const int64_t position = (first + p) * PAGE;
-        for (int g = 0; g < HEADS; ++g) {
-            float* at = scores + (p * HEADS + g) * PAGE;
-            if (s.softcap > 0)
-                for (int j = 0; j < PAGE; ++j) at[j] = std::tanh(at[j] / s.softcap) * s.softcap;
-            if (position < from || position + PAGE - 1 > last)
-                for (int j = 0; j < PAGE; ++j)
-                    if (position + j < from || position + j > last) at[j] = -INFINITY;
-            best[g] = most(best[g], load(at));
-        }
+// The scores of rows begin..end become weights, relative to the largest score of each so far; where that
+// has grown, what was summed before shrinks. Not inlined, so that every tile rounds alike.
+static __attribute__((noinline)) void compute_weights(const AttentionShape& s,
+                                                      const QueryTile& tile,
+                                                      const SeenBlock& block, int64_t begin,
+                                                      int64_t end, AttentionScratch& scratch) {
+    const int64_t first = block.first_page() * PAGE, last = (block.last_page() + 1) * PAGE;
+    for (int64_t row = begin; row < end; ++row) {
+        float* scores = scratch.scores + row * KEY_BLOCK;
+        for (int64_t j = first; s.softcap > 0 && j < last; ++j)
+            scores[j] = std::tanh(scores[j] / s.softcap) * s.softcap;
+        const int64_t position = tile.position + row / tile.heads;
+        mask_scores(s.first_seen(position) - block.start, position + 1 - block.start, first, last,
+                    scores);
+        vec best = vec{} - INFINITY;
+        for (int64_t j = first; j < last; j += PAGE) best = most(best, load(scores + j));
+        const float before = scratch.peak[row], peak = std::max(before, largest(best));
+        if (peak == before) continue;
+        const float shrink = exp_vec(vec{} + (before - peak))[0];
+        float* out = &scratch.out[row * s.value_width()];
+        for (int64_t d = 0; d < s.value_width(); d += WIDTH) store(out + d, load(out + d) * shrink);
+        scratch.sum[row] *= shrink;
+        scratch.peak[row] = peak;
     }
-    float norm[HEADS];
-    for (int g = 0; g < HEADS; ++g) {
-        float peak = largest(best[g]);
-        if (sinks) peak = std::max(peak, sinks[g]);
-        vec sum = {};
-        for (p = 0; p < count; ++p) {
-            float* at = scores + (p * HEADS + g) * PAGE;
-            const vec weight = exp_vec(load(at) - peak);
-            store(at, weight);
+    for (int64_t row = begin; row < end; ++row) {
+        float* scores = scratch.scores + row * KEY_BLOCK;
+        const float peak = scratch.peak[row];
+        vec sum = scratch.sum[row];
+        for (int64_t j = first; j < last; j += PAGE) {
+            const vec weight = exp_vec(load(scores + j) - peak);
+            store(scores + j, weight);
             sum += weight;
         }
-        norm[g] = total(sum);
-        if (sinks) norm[g] += exp_vec(vec{} + (sinks[g] - peak))[0];
-        norm[g] = 1.0f / norm[g];
+        scratch.sum[row] = sum;
     }
-    for (int64_t d = 0; d < s.latent; d += LATENTS)
-        weighted_latents<HEADS>(s, pages, scores, last, d, norm, out);
-    if (s.latent) return;
-    const int64_t lines = s.width / WIDTH;
-    int64_t line = 0;
-    for (; line + 2 <= lines; line += 2)
-        weighted_values<HEADS, 2>(s, pages, scores, last, line, norm, out);
-    if (line < lines) weighted_values<HEADS, 1>(s, pages, scores, last, line, norm, out);
 }
 
-// Attends one token and one of the tiles of query heads of all key heads.
+// Adds the weighted values of a block to the outputs of rows begin..end.
+template <class V>
+static void add_values(const AttentionShape& s, const SeenBlock& block, const V* const* value,
+                       int64_t begin, int64_t end, AttentionScratch& scratch) {
+    const int64_t wide = s.value_width();
+    for_row_tiles(begin, end, [&](auto rows, int64_t row) {
+        constexpr int R = rows;
+        for_vectors<R>(0, wide / WIDTH, [&](auto vectors, int64_t first) {
+            constexpr int N = vectors;
+            float* out = &scratch.out[row * wide + first * WIDTH];
+            vec sum[R][N];
+            for (int r = 0; r < R; ++r)
+                for (int n = 0; n < N; ++n) sum[r][n] = load(out + r * wide + n * WIDTH);
+            for (int64_t page = block.first_page(); page <= block.last_page(); ++page) {
+                // What a page holds beyond what is seen must not enter, not even times zero: it may be NaN.
+                const int64_t j = std::max<int64_t>(0, block.begin - page * PAGE);
+                const int64_t count = std::min<int64_t>(PAGE, block.end - page * PAGE) - j;
+                const V* lines[N];
+                for (int n = 0; n < N; ++n) lines[n] = value[page] + j * wide + (first + n) * WIDTH;
+                const float* weights = scratch.scores + row * KEY_BLOCK + page * PAGE + j;
+                if (count == PAGE)  // known when it is compiled
+                    multiply_add(sum, weights, KEY_BLOCK, 1, lines, wide, PAGE);
+                else
+                    multiply_add(sum, weights, KEY_BLOCK, 1, lines, wide, count);
+            }
+            for (int r = 0; r < R; ++r)
+                for (int n = 0; n < N; ++n) store(out + r * wide + n * WIDTH, sum[r][n]);
+        });
+    });
+}
+
+// The same where values are dimensions of the keys, which are transposed first.
 template <class K>
-static void attend(const AttentionShape& s, const float* query, const K* keys, const K* values,
-                   const int64_t* slots, int64_t last, int64_t tile, float* out,
-                   std::vector<float>& scratch) {
-    const int64_t kv_head = tile / s.head_tiles(), nth = tile % s.head_tiles();
-    const int64_t fours = s.heads_per_kv() / 4;
-    const int64_t first = nth <= fours ? nth * 4 : s.heads_per_kv() - 1;  // a tile of one comes last
-    const int64_t head = kv_head * s.heads_per_kv() + first, left = s.heads_per_kv() - first;
-    const auto run = left >= 4   ? attend_tile<4, K>
-                     : left >= 2 ? attend_tile<2, K>
-                                 : attend_tile<1, K>;
-    run(s, query + head * s.width, keys, values, slots, last, kv_head,
-        s.sinks ? s.sinks + head : nullptr, out + head * s.value_width(), scratch);
+static void add_latents(const AttentionShape& s, const SeenBlock& block, const K* const* key,
+                        int64_t begin, int64_t end, AttentionScratch& scratch) {
+    const float* value[BLOCK_PAGES];
+    for (int64_t page = block.first_page(); page <= block.last_page(); ++page) {
+        float* to = &scratch.values[page * PAGE * s.latent];
+        for (int64_t d = 0; d < s.latent; d += WIDTH) {
+            vec lines[WIDTH];
+            for (int j = 0; j < WIDTH; ++j) lines[j] = load(key[page] + (d + j) * PAGE);
+            transpose(lines);
+            for (int j = 0; j < PAGE; ++j) store(to + j * s.latent + d, lines[j]);
+        }
+        value[page] = to;
+    }
+    add_values(s, block, value, begin, end, scratch);
+}
+
+// Attends a tile. `slots` has the cache slot of every position of its row.
+template <class K>
+static void attend(const AttentionShape& s, const QueryTile& tile, const K* keys, const K* values,
+                   const int64_t* slots, int64_t kv_head, AttentionScratch& scratch) {
+    const int64_t rows = tile.tokens * tile.heads, wide = s.value_width();
+    for (int64_t row = 0; row < rows; ++row) {
+        const int64_t head = row % tile.heads;
+        const float* query = tile.query + row / tile.heads * tile.query_stride + head * s.width;
+        for (int64_t d = 0; d < s.width; ++d) scratch.query[row * s.width + d] = query[d] * s.scale;
+        scratch.peak[row] = tile.sinks ? tile.sinks[head] : -INFINITY;
+        scratch.sum[row] = vec{};
+    }
+    std::fill_n(scratch.out.begin(), rows * wide, 0.0f);
+    for_seen_blocks(s, tile.position, tile.tokens, [&](const SeenBlock& block) {
+        BlockPages<K> pages;
+        for (int64_t n = block.first_page(); n <= block.last_page(); ++n) {
+            const int64_t page = slots[block.start + n * PAGE] / PAGE;
+            const int64_t at = (page * s.kv_heads + kv_head) * s.width * PAGE;
+            pages.key[n] = keys + at, pages.value[n] = values + at;
+        }
+        const int64_t begin = block.first * tile.heads, end = block.last * tile.heads;
+        compute_scores(s, block, pages, begin, end, scratch);
+        compute_weights(s, tile, block, begin, end, scratch);
+        if (s.latent)
+            add_latents(s, block, pages.key, begin, end, scratch);
+        else
+            add_values(s, block, pages.value, begin, end, scratch);
+    });
+    for (int64_t row = 0; row < rows; ++row) {
+        const int64_t token = row / tile.heads, head = row % tile.heads;
+        float sum = total(scratch.sum[row]);
+        if (tile.sinks) sum += exp_vec(vec{} + (tile.sinks[head] - scratch.peak[row]))[0];
+        if (tile.log_sums) tile.log_sums[token * s.heads + head] = scratch.peak[row] + std::log(sum);
+        float* out = tile.out + token * tile.out_stride + head * wide;
+        for (int64_t d = 0; d < wide; d += WIDTH)
+            store(out + d, load(&scratch.out[row * wide + d]) / sum);
+    }
 }

@@ -10,9 +10,12 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
-#ifdef __AVX2__
+#if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 constexpr int WIDTH = BURNISH_WIDTH;  // floats, see target.py
@@ -49,6 +52,23 @@ static inline vec load(const uint16_t* from) {
 #endif
 }
 
+// A number in every lane; compilers may drop the subtraction of 0, but not an addition.
+static inline vec in_lanes(float value) { return value - vec{}; }
+
+// sum + a * b, rounded once where the machine can. Written as an operator, compilers fuse it in one loop
+// and not in another (GCC's avoid-fma-max-bits), and the same sum would differ between two tiles.
+static inline vec add_product(vec sum, vec a, vec b) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#elif defined(__aarch64__)
+    return (vec)vfmaq_f32((float32x4_t)sum, (float32x4_t)a, (float32x4_t)b);
+#else
+    return sum + a * b;
+#endif
+}
+
 static inline uint16_t to_bf16(float value) {  // to nearest, ties to even
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
@@ -68,6 +88,30 @@ static inline float largest(vec v) {
     return best;
 }
 static inline vec most(vec a, vec b) { return a > b ? a : b; }
+
+// a[0] b[0] a[1] b[1] ... of the lower or (`UPPER`) the upper halves of two vectors.
+template <bool UPPER, int... I>
+static inline vec interleave(vec a, vec b, std::integer_sequence<int, I...>) {
+    constexpr int half = UPPER * WIDTH / 2;
+#ifdef __clang__
+    return __builtin_shufflevector(a, b, (half + I / 2 + I % 2 * WIDTH)...);
+#else
+    return __builtin_shuffle(a, b, ints{(half + I / 2 + I % 2 * WIDTH)...});
+#endif
+}
+
+// Transposes WIDTH vectors. Each round, a perfect shuffle, rotates the bits of a number's place by one.
+static inline void transpose(vec (&lines)[WIDTH]) {
+    constexpr auto lanes = std::make_integer_sequence<int, WIDTH>();
+    for (int round = 1; round < WIDTH; round *= 2) {
+        vec next[WIDTH];
+        for (int i = 0; i < WIDTH / 2; ++i) {
+            next[2 * i] = interleave<false>(lines[i], lines[i + WIDTH / 2], lanes);
+            next[2 * i + 1] = interleave<true>(lines[i], lines[i + WIDTH / 2], lanes);
+        }
+        std::copy(next, next + WIDTH, lines);
+    }
+}
 
 // Two signed bytes per lane as two 16-bit integers.
 static inline ints widen(const int8_t* from) {
@@ -98,11 +142,10 @@ static inline ints add_products(ints sum, ints a, ints b) {
 #endif
 }
 
-// e^x within 2 ulp (Cephes' polynomial), without branches; 0 for -infinity.
-static inline vec exp_vec(vec x) {
-    const ints nothing = x == -INFINITY;
+// e^x within 2 ulp (Cephes' polynomial), without branches; 0 below -87.
+static inline __attribute__((always_inline)) vec exp_vec(vec x) {
+    const ints nothing = x < -87.0f;
     x = x > 88.0f ? vec{} + 88.0f : x;
-    x = x < -87.0f ? vec{} - 87.0f : x;
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const vec n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;
     const vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;

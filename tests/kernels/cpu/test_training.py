@@ -61,12 +61,24 @@ CASES += [("youtu", {"q_lora_rank": None})]
 @pytest.mark.parametrize(("family", "changes"), CASES)
 @pytest.mark.parametrize("rank", [4, 16])
 def test_gradients_are_those_of_autograd(family: str, changes: dict[str, Any], rank: int) -> None:
-    slow, fast = build(config_for(family, **changes), 5)
+    check_gradients(config_for(family, **changes), rank, LENGTHS)
+
+
+@pytest.mark.parametrize("family", ["qwen3_moe", "gpt_oss", "deepseek_v3"])
+def test_gradients_of_sequences_of_several_blocks(family: str) -> None:
+    config = config_for(family)
+    if family == "gpt_oss":
+        config.sliding_window = 70
+    check_gradients(config, 4, ((140, 120), (250, 230)))
+
+
+def check_gradients(config: Any, rank: int, lengths: tuple[tuple[int, int], ...]) -> None:
+    slow, fast = build(config, 5)
     assert fast.native is not None
     assert training_unsupported_reason(fast.native) is None
     torch.manual_seed(rank)
-    sequences = [torch.randint(1, 77, (length,)).tolist() for length, _ in LENGTHS if length > 1]
-    starts = [max(1, start) for length, start in LENGTHS if length > 1]
+    sequences = [torch.randint(1, 77, (length,)).tolist() for length, _ in lengths if length > 1]
+    starts = [max(1, start) for length, start in lengths if length > 1]
     weights = adapter_of(slow, rank, 1)
 
     found = []
