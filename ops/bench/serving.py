@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from burnish.kernels.loading import load_model
-from burnish.ops.bench.engine import CONCURRENT, NEW, PROMPT
+from burnish.ops.bench.lib.loads import CONCURRENT, NEW, PROMPT
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
 from burnish.ops.bench.lib.shapes import build
