@@ -19,6 +19,7 @@ from burnish.ops.bench.lib.gguf_file import write_gguf
 from burnish.ops.bench.lib.peers import Peer, Timing
 
 BATCH = 512  # tokens of one call
+UNIFIED = True
 
 
 def installed() -> bool:
@@ -37,50 +38,80 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
 
     @contextmanager
     def peer(folder: Path, threads: int) -> Iterator[Peer]:
-        ll: Any = importlib.import_module("llama_cpp")
-        file = write_gguf(folder, weights)
-        ll.llama_backend_init()
-        callback = _silent_log(ll)  # referenced until the end: the library keeps calling it
-        ll.llama_log_set(callback, None)
-        model = ll.llama_model_load_from_file(str(file).encode(), ll.llama_model_default_params())
-        if not model:
-            raise RuntimeError(f"llama.cpp does not load {file}")
+        with _model(folder, weights) as (ll, model):
 
-        def run(prompts: np.ndarray, new: int) -> Timing:
-            rows, length = prompts.shape
-            options = ll.llama_context_default_params()
-            options.n_ctx = rows * (length + new + 16)
-            options.n_batch = options.n_ubatch = BATCH
-            options.n_seq_max = rows
-            options.n_threads = options.n_threads_batch = threads
-            options.kv_unified = True
-            context = ll.llama_init_from_model(model, options)
-            batch = ll.llama_batch_init(BATCH, 0, 1)
-            try:
-                began = time.perf_counter()
-                entries = [
-                    (prompts[r, i], i, r, i == length - 1)
-                    for r in range(rows)
-                    for i in range(length)
-                ]
-                for at in range(0, len(entries), BATCH):
-                    _decode(ll, context, batch, entries[at : at + BATCH])
-                first = time.perf_counter() - began
-                for n in range(new - 1):
-                    _decode(ll, context, batch, [(5 + n, length + n, r, True) for r in range(rows)])
-                return Timing(time.perf_counter() - began, first, rows * (new - 1))
-            finally:
-                ll.llama_batch_free(batch)
-                ll.llama_free(context)
+            def run(prompts: np.ndarray, new: int) -> Timing:
+                rows, length = prompts.shape
+                with _context(ll, model, rows, length + new, threads) as (context, batch):
+                    began = time.perf_counter()
+                    _read(ll, context, batch, prompts)
+                    first = time.perf_counter() - began
+                    for n in range(new - 1):
+                        asked = [(5 + n, length + n, r, True) for r in range(rows)]
+                        _decode(ll, context, batch, asked)
+                    return Timing(time.perf_counter() - began, first, rows * (new - 1))
 
-        try:
             yield run
-        finally:
-            ll.llama_model_free(model)
-            ll.llama_log_set(ll.llama_log_callback(0), None)
-            del callback
 
     return peer
+
+
+def last_logits(folder: Path, weights: str, tokens: np.ndarray) -> np.ndarray:
+    """Logits [V] after a prompt [length]."""
+    with (
+        _model(folder, weights) as (ll, model),
+        _context(ll, model, 1, len(tokens), 1) as (context, batch),
+    ):
+        _read(ll, context, batch, tokens[None])
+        vocab = ll.llama_vocab_n_tokens(ll.llama_model_get_vocab(model))
+        return np.ctypeslib.as_array(ll.llama_get_logits_ith(context, -1), (vocab,)).copy()
+
+
+@contextmanager
+def _model(folder: Path, weights: str) -> Iterator[tuple[Any, Any]]:
+    """The bindings, and the loaded model."""
+    ll: Any = importlib.import_module("llama_cpp")
+    file = write_gguf(folder, weights)
+    ll.llama_backend_init()
+    callback = _silent_log(ll)  # referenced until the end: the library keeps calling it
+    ll.llama_log_set(callback, None)
+    model = ll.llama_model_load_from_file(str(file).encode(), ll.llama_model_default_params())
+    if not model:
+        raise RuntimeError(f"llama.cpp does not load {file}")
+    try:
+        yield ll, model
+    finally:
+        ll.llama_model_free(model)
+        ll.llama_log_set(ll.llama_log_callback(0), None)
+        del callback
+
+
+@contextmanager
+def _context(
+    ll: Any, model: Any, rows: int, length: int, threads: int
+) -> Iterator[tuple[Any, Any]]:
+    """A cache for `rows` sequences, and a batch to fill."""
+    options = ll.llama_context_default_params()
+    options.n_ctx = rows * (length + 16)
+    options.n_batch = options.n_ubatch = BATCH
+    options.n_seq_max = rows
+    options.n_threads = options.n_threads_batch = threads
+    options.kv_unified = UNIFIED
+    context = ll.llama_init_from_model(model, options)
+    batch = ll.llama_batch_init(BATCH, 0, 1)
+    try:
+        yield context, batch
+    finally:
+        ll.llama_batch_free(batch)
+        ll.llama_free(context)
+
+
+def _read(ll: Any, context: Any, batch: Any, prompts: np.ndarray) -> None:
+    """All prompts [rows, length], with logits after each."""
+    rows, length = prompts.shape
+    entries = [(prompts[r, i], i, r, i == length - 1) for r in range(rows) for i in range(length)]
+    for at in range(0, len(entries), BATCH):
+        _decode(ll, context, batch, entries[at : at + BATCH])
 
 
 def _decode(ll: Any, context: Any, batch: Any, entries: list[tuple[int, int, int, bool]]) -> None:
