@@ -8,9 +8,9 @@ all tokens minus that of one. Fresh answers are the learner's load: several samp
 batch, with a candidate's adapter (peft's for transformers). The best of several rounds counts. Our
 figures include scheduling, sampling, detokenisation and streaming.
 
-The machine's read bandwidth and FMA peak are measured in the same run (lib/roofline.py), our chosen
-way against PyTorch's (lib/ways.py), and with `--model FOLDER` a real model over HTTP
-(lib/one_stream.py). Figures are kept as they come: a run of some shapes or parts replaces these and
+The machine's read bandwidth and FMA peak are measured in the same run (lib/speed/roofline.py), our chosen
+way against PyTorch's (lib/speed/ways.py), and with `--model FOLDER` a real model over HTTP
+(lib/speed/one_stream.py). Figures are kept as they come: a run of some shapes or parts replaces these and
 keeps the rest of the file, if commit and machine are the same.
 
     python -m burnish.ops.bench.engine --shapes S,M --weights bfloat16,int8 --threads 2
@@ -31,14 +31,14 @@ from typing import Annotated, Any
 import typer
 from burnish.kernels.cpu.library import cache_folder
 from burnish.kernels.cpu.target import available
-from burnish.ops.bench.lib import engine_report
-from burnish.ops.bench.lib.contest import Plan
-from burnish.ops.bench.lib.engine_goals import lines
-from burnish.ops.bench.lib.loads import LLAMA_CPP, LOADS, PARTS, PEERS
-from burnish.ops.bench.lib.one_stream import measure_stream
 from burnish.ops.bench.lib.results import FOLDER, differences, merged, write_results
-from burnish.ops.bench.lib.roofline import shares
 from burnish.ops.bench.lib.shapes import SHAPES, build
+from burnish.ops.bench.lib.speed import report
+from burnish.ops.bench.lib.speed.contest import Plan
+from burnish.ops.bench.lib.speed.goals import lines
+from burnish.ops.bench.lib.speed.loads import LLAMA_CPP, LOADS, PARTS, PEERS
+from burnish.ops.bench.lib.speed.one_stream import measure_stream
+from burnish.ops.bench.lib.speed.roofline import shares
 from burnish.ops.machine import describe_machine
 from burnish.ops.settings import EMBER
 from rich.console import Console
@@ -100,13 +100,13 @@ def main(
                     results["machines"][target] = machine
                 results = merged(results, {"shapes": {shape: {target: cell}}})
                 _keep(results, out)
-            engine_report.print_shape(results, shape)
+            report.print_shape(results, shape)
         if model is not None:
             results["one stream"] = measure_stream(model, scratch / "service", env)
             Console().print(results["one stream"])
-    engine_report.print_must_show(_keep(results, out))
-    engine_report.plot_speeds(results, out / "engine.png")
-    engine_report.plot_roofline(results, out / "roofline.png")
+    report.print_must_show(_keep(results, out))
+    report.plot_speeds(results, out / "engine.png")
+    report.plot_roofline(results, out / "roofline.png")
 
 
 def _names(option: str, given: str, known: Any) -> list[str]:
@@ -147,7 +147,7 @@ def _contest(plan: Plan, scratch: Path, env: dict[str, str]) -> dict[str, Any]:
     plan.write(asked)
     told.unlink(missing_ok=True)
     held = {} if plan.target == PEERS else {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
-    command = [sys.executable, "-m", "burnish.ops.bench.lib.contest", str(asked), str(told)]
+    command = [sys.executable, "-m", "burnish.ops.bench.lib.speed.contest", str(asked), str(told)]
     ended = subprocess.run(command, env={**env, **held}, check=False).returncode
     cell = json.loads(told.read_text()) if told.is_file() else {}
     if ended:

@@ -9,13 +9,14 @@ import pytest
 import torch
 from burnish.kernels.loading import load_model
 from burnish.ops.bench import engine
-from burnish.ops.bench.lib import engine_goals, engine_report, loads, results, roofline, shapes
-from burnish.ops.bench.lib.contest import Plan, contestants
-from burnish.ops.bench.lib.gguf_file import FORMATS, write_gguf
-from burnish.ops.bench.lib.measuring import Measuring, latencies, repeated
-from burnish.ops.bench.lib.one_stream import resident_mb
-from burnish.ops.bench.lib.peers import Timing
-from burnish.ops.bench.lib.roofline import Work
+from burnish.ops.bench.lib import results, shapes
+from burnish.ops.bench.lib.speed import goals, loads, report, roofline
+from burnish.ops.bench.lib.speed.contest import Plan, contestants
+from burnish.ops.bench.lib.speed.gguf_file import FORMATS, write_gguf
+from burnish.ops.bench.lib.speed.measuring import Measuring, latencies, repeated
+from burnish.ops.bench.lib.speed.one_stream import resident_mb
+from burnish.ops.bench.lib.speed.peers import Timing
+from burnish.ops.bench.lib.speed.roofline import Work
 
 DENSE = {
     "model_type": "llama",
@@ -120,7 +121,7 @@ def test_llama_cpp_computes_the_same_logits(tiny: tuple[dict[str, Any], Path]) -
     """Or we would measure it on another model: rotations and experts are laid out otherwise there."""
     pytest.importorskip("gguf")
     pytest.importorskip("llama_cpp")
-    from burnish.ops.bench.lib import llama_cpp
+    from burnish.ops.bench.lib.speed import llama_cpp
 
     _, folder = tiny
     tokens = np.random.default_rng(0).integers(3, 4096, 24)
@@ -251,7 +252,7 @@ def run_of(target: str, **cells: Any) -> dict[str, Any]:
 
 
 def verdicts(found: dict[str, Any]) -> dict[str, tuple[float | None, str, bool]]:
-    return {s.line: (s.value, s.goal, s.met) for s in engine_goals.lines(found)}
+    return {s.line: (s.value, s.goal, s.met) for s in goals.lines(found)}
 
 
 @pytest.mark.parametrize(("target", "met"), [("avx2", True), ("avx512", True)])
@@ -301,10 +302,10 @@ def test_shares_hold_peers_to_the_best_instruction_set() -> None:
 
 def test_the_report_draws_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     found = run_of("avx2")
-    engine_report.print_shape(found, "S")
-    engine_report.print_must_show(engine_goals.lines(found))
-    engine_report.plot_speeds(found, tmp_path / "engine.png")
-    engine_report.plot_roofline(found, tmp_path / "roofline.png")
+    report.print_shape(found, "S")
+    report.print_must_show(goals.lines(found))
+    report.plot_speeds(found, tmp_path / "engine.png")
+    report.plot_roofline(found, tmp_path / "roofline.png")
     assert {p.name for p in tmp_path.iterdir()} == {"engine.png", "roofline.png"}
     said = capsys.readouterr().out
     assert "RuntimeError: gone" in said

@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from burnish.ops.bench.lib.gguf_file import write_gguf
-from burnish.ops.bench.lib.peers import Peer, Timing
+from burnish.ops.bench.lib.speed.gguf_file import write_gguf
+from burnish.ops.bench.lib.speed.peers import Peer, Timing
 
 BATCH = 512  # tokens of one call
-UNIFIED = True
 
 
 def installed() -> bool:
@@ -96,7 +95,7 @@ def _context(
     options.n_batch = options.n_ubatch = BATCH
     options.n_seq_max = rows
     options.n_threads = options.n_threads_batch = threads
-    options.kv_unified = UNIFIED
+    options.kv_unified = False  # a cache for each sequence: at 32 it is faster than one for all
     context = ll.llama_init_from_model(model, options)
     batch = ll.llama_batch_init(BATCH, 0, 1)
     try:

@@ -1,7 +1,7 @@
 """One process of the engine benchmark: one shape, on one instruction set.
 
 An instruction set is chosen when the kernels are imported, so each has a process of its own, which
-engine.py starts: `python -m burnish.ops.bench.lib.contest PLAN OUT`, both JSON. OUT is written after
+engine.py starts: `python -m burnish.ops.bench.lib.speed.contest PLAN OUT`, both JSON. OUT is written after
 every contestant, so that one that dies takes no other's figures along.
 """
 
@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from burnish.ops.bench.lib import llama_cpp, peers, roofline, ways
-from burnish.ops.bench.lib.loads import (
+from burnish.ops.bench.lib.results import write_json
+from burnish.ops.bench.lib.shapes import SHAPES
+from burnish.ops.bench.lib.speed import llama_cpp, peers, roofline, ways
+from burnish.ops.bench.lib.speed.loads import (
     CANDIDATE,
     CONCURRENT,
     FRESH,
@@ -28,11 +30,9 @@ from burnish.ops.bench.lib.loads import (
     PARTS,
     PEERS,
 )
-from burnish.ops.bench.lib.measuring import Measuring
-from burnish.ops.bench.lib.ours import LORA_RANK, burnish
-from burnish.ops.bench.lib.peers import Peer
-from burnish.ops.bench.lib.results import write_json
-from burnish.ops.bench.lib.shapes import SHAPES
+from burnish.ops.bench.lib.speed.measuring import Measuring
+from burnish.ops.bench.lib.speed.ours import LORA_RANK, burnish
+from burnish.ops.bench.lib.speed.peers import Peer
 from rich.console import Console
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
-from burnish.ops.bench.lib.peers import Peer, Timing
+from burnish.ops.bench.lib.speed.peers import Peer, Timing
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 LORA_RANK = 16

@@ -20,7 +20,7 @@ from burnish.kernels.model import LoadedModel
 from burnish.kernels.verify import PagedDecoder
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
-from burnish.ops.bench.lib.ours import LORA_RANK
+from burnish.ops.bench.lib.speed.ours import LORA_RANK
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 PROMPT, STEPS = 16, 12  # tokens of each row before the steps that are timed; steps at most

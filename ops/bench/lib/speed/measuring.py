@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from burnish.ops.bench.lib.loads import CONCURRENT, FRESH, LONG, SHORT, Load
-from burnish.ops.bench.lib.peers import Peer, Timing
+from burnish.ops.bench.lib.speed.loads import CONCURRENT, FRESH, LONG, SHORT, Load
+from burnish.ops.bench.lib.speed.peers import Peer, Timing
 
 WARM_TOKENS = 4
 PERCENTILES = (50, 95, 99)

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from burnish.ops.bench.lib.loads import CONCURRENT, FRESH, LOADS, LONG, PEERS, SHORT
 from burnish.ops.bench.lib.results import MustShow
-from burnish.ops.bench.lib.roofline import WEIGHT_BYTES, Work
 from burnish.ops.bench.lib.shapes import SHAPES
+from burnish.ops.bench.lib.speed.loads import CONCURRENT, FRESH, LOADS, LONG, PEERS, SHORT
+from burnish.ops.bench.lib.speed.roofline import WEIGHT_BYTES, Work
 from rich.console import Console
 from rich.table import Table
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from burnish.ops.bench.lib.loads import LOADS, SHORT, Load
 from burnish.ops.bench.lib.shapes import SHAPES
+from burnish.ops.bench.lib.speed.loads import LOADS, SHORT, Load
 
 # Bytes of a weight: int4 has a float32 scale for 32 inputs, llama.cpp's have a float16 one.
 WEIGHT_BYTES = {
@@ -113,8 +113,9 @@ def _shares(
 
 def _machine(machines: dict[str, Any], target: str) -> dict[str, Any] | None:
     """What the machine does on a target; for peers, on the fastest."""
-    known = [m for m in machines.values() if "error" not in m]
-    return machines.get(target) or max(known, key=lambda m: m["gflops"], default=None)
+    known = {name: machine for name, machine in machines.items() if "error" not in machine}
+    fastest = max(known.values(), key=lambda machine: machine["gflops"], default=None)
+    return known.get(target, fastest)
 
 
 def measure_machine(threads: int) -> dict[str, Any]:
