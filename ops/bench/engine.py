@@ -32,13 +32,14 @@ import typer
 from burnish.kernels.cpu.library import cache_folder
 from burnish.kernels.cpu.target import available
 from burnish.ops.bench.lib.results import FOLDER, differences, merged, write_results
+from burnish.ops.bench.lib.service import BenchError
 from burnish.ops.bench.lib.shapes import SHAPES, build
-from burnish.ops.bench.lib.speed import report
+from burnish.ops.bench.lib.speed import contest, report
 from burnish.ops.bench.lib.speed.contest import Plan
 from burnish.ops.bench.lib.speed.goals import lines
 from burnish.ops.bench.lib.speed.loads import LLAMA_CPP, LOADS, PARTS, PEERS
 from burnish.ops.bench.lib.speed.one_stream import measure_stream
-from burnish.ops.bench.lib.speed.roofline import shares
+from burnish.ops.bench.lib.speed.roofline import best_of, shares
 from burnish.ops.machine import describe_machine
 from burnish.ops.settings import EMBER
 from rich.console import Console
@@ -90,19 +91,21 @@ def main(
     with contextlib.ExitStack() as stack:
         if scratch is None:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch = scratch.resolve()
         env = _environment(scratch, threads)
         for shape in chosen:
             folder = build(shape, scratch / shape) if shape in SHAPES else EMBER
             for target in [*targets, *([PEERS] if peers and LOADS[shape].contests else [])]:
                 plan = Plan(shape=shape, folder=str(folder), target=target, **asked)
-                cell = _contest(plan, scratch, env)
+                cell = _contest(plan, env)
                 if machine := cell.pop("machine", None):
-                    results["machines"][target] = machine
+                    before = results["machines"].get(target, {})
+                    results["machines"][target] = best_of(before, machine)
                 results = merged(results, {"shapes": {shape: {target: cell}}})
                 _keep(results, out)
             report.print_shape(results, shape)
         if model is not None:
-            results["one stream"] = measure_stream(model, scratch / "service", env)
+            results["one stream"] = _one_stream(model, scratch, env)
             Console().print(results["one stream"])
     report.print_must_show(_keep(results, out))
     report.plot_speeds(results, out / "engine.png")
@@ -137,23 +140,32 @@ def _environment(scratch: Path, threads: int) -> dict[str, str]:
     cache = scratch / "cache"
     (cache / "burnish").mkdir(parents=True, exist_ok=True)
     for built in cache_folder().glob("native-*.so"):
-        shutil.copy(built, cache / "burnish")
+        if not (cache / "burnish" / built.name).exists():  # it may be mapped
+            shutil.copy(built, cache / "burnish")
     return {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(threads)}
 
 
-def _contest(plan: Plan, scratch: Path, env: dict[str, str]) -> dict[str, Any]:
+def _contest(plan: Plan, env: dict[str, str]) -> dict[str, Any]:
     """Measure in a process of its own; what it had measured stays, even if it dies."""
-    asked, told = scratch / "plan.json", scratch / "told.json"
-    plan.write(asked)
-    told.unlink(missing_ok=True)
     held = {} if plan.target == PEERS else {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
-    command = [sys.executable, "-m", "burnish.ops.bench.lib.speed.contest", str(asked), str(told)]
-    ended = subprocess.run(command, env={**env, **held}, check=False).returncode
-    cell = json.loads(told.read_text()) if told.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        asked, told = Path(folder) / "plan.json", Path(folder) / "told.json"
+        plan.write(asked)
+        command = [sys.executable, "-m", contest.__name__, str(asked), str(told)]
+        ended = subprocess.run(command, env={**env, **held}, check=False).returncode
+        cell = json.loads(told.read_text()) if told.is_file() else {}
     if ended:
         cell["error"] = f"the process ended with {ended}"
         Console().print(plan.shape, plan.target, cell["error"])
     return cell
+
+
+def _one_stream(model: Path, scratch: Path, env: dict[str, str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        try:
+            return measure_stream(model, Path(folder), env)
+        except BenchError as error:
+            return {"error": str(error)}
 
 
 def _keep(results: dict[str, Any], out: Path) -> list[Any]:

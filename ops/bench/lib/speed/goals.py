@@ -138,7 +138,7 @@ def _of_stream(results: dict[str, Any]) -> Iterator[MustShow]:
     known = [m["read_gb_s"] for m in results["machines"].values() if "read_gb_s" in m]
     reads = max(known, default=READS_GB_S)
     goal = round(STREAM * min(1.0, reads / READS_GB_S), 1)
-    what = f"{served['model']}, one stream over HTTP, tokens a second, at {reads} GB/s"
+    what = f"{served['model']}, one stream over HTTP, tokens a second"
     yield _line(what, served["tokens_per_s"], ">=", goal)
     what = f"{served['model']}, resident MB of the serving process"
     yield _line(what, served["resident_mb"]["total"], "<=", RESIDENT_MB)
