@@ -142,12 +142,15 @@ def _environment(scratch: Path, threads: int) -> dict[str, str]:
     for built in cache_folder().glob("native-*.so"):
         if not (cache / "burnish" / built.name).exists():  # it may be mapped
             shutil.copy(built, cache / "burnish")
-    return {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(threads)}
+    own = {name: value for name, value in os.environ.items() if name != "BURNISH_CPU"}
+    return {**own, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(threads)}
 
 
 def _contest(plan: Plan, env: dict[str, str]) -> dict[str, Any]:
     """Measure in a process of its own; what it had measured stays, even if it dies."""
-    held = {} if plan.target == PEERS else {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
+    held = {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
+    if plan.target in (PEERS, available()[0]):
+        held = {}  # the best is what everyone takes unasked; forced, it would not be a choice
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder) / "plan.json", Path(folder) / "told.json"
         plan.write(asked)

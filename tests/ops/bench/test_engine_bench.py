@@ -10,7 +10,7 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.ops.bench import engine
 from burnish.ops.bench.lib import results, shapes
-from burnish.ops.bench.lib.speed import goals, loads, report, roofline
+from burnish.ops.bench.lib.speed import goals, loads, report, roofline, ways
 from burnish.ops.bench.lib.speed.contest import Plan, contestants
 from burnish.ops.bench.lib.speed.gguf_file import FORMATS, write_gguf
 from burnish.ops.bench.lib.speed.measuring import Measuring, latencies, repeated
@@ -199,6 +199,17 @@ def test_memory_is_split_into_anonymous_and_of_files() -> None:
     assert resident_mb(status) == {"total": 3.1, "anonymous": 1.0, "file": 2.0, "shared": 0.0}
 
 
+def test_the_chosen_way_is_held_to_the_other() -> None:
+    native = ways.compared("native", 0.5, 1.0)
+    assert (native["times_pytorch"], native["times_other"]) == (2.0, 2.0)
+    pytorch = ways.compared("pytorch", 2.0, 1.0)
+    assert (pytorch["times_pytorch"], pytorch["times_other"]) == (1.0, 2.0)
+    mistaken = ways.compared("pytorch", 0.5, 1.0)
+    assert mistaken["times_other"] == 0.5
+    uncovered = ways.compared("pytorch", None, 1.0)
+    assert (uncovered["native_ms"], uncovered["times_other"]) == (None, 1.0)
+
+
 # -- results ---------------------------------------------------------------------------------
 
 
@@ -249,7 +260,7 @@ def run_of(target: str, **cells: Any) -> dict[str, Any]:
         "transformers generate, no adapter": {"fresh": 20.0},
         "transformers generate, candidate": {"fresh": 5.0},
     }
-    steps = {"1": {"times_faster": 2.0}, "64": {"times_faster": 0.9}}
+    steps = {"1": {"times_other": 2.0}, "64": {"times_other": 0.9}}
     shape = {
         target: {"contestants": ours, "steps": steps, **cells},
         "peers": {"contestants": peers},
@@ -278,7 +289,7 @@ def test_what_was_not_measured_is_shown_as_not_met() -> None:
 
 def test_the_worst_of_several_is_shown_and_named() -> None:
     shown = verdicts(run_of("avx2"))
-    way = "avx2: the chosen way, times PyTorch's, 1 to 64 rows (S at 64, the worst of 2)"
+    way = "avx2: the chosen way, times the other's, 1 to 64 rows (S at 64, the worst of 2)"
     assert shown[way] == (0.9, ">= 0.95", False)
     mixed = "avx2: two adapters mixed, loss of decode (S at 8, the worst of 2)"
     assert shown[mixed] == (0.1, "<= 0.15", True)

@@ -80,7 +80,7 @@ class _Target:
 
     def learner(self) -> Iterator[MustShow]:
         for shape, goal in TRAINING.items():
-            value = _get(self._results["shapes"], shape, self._target, "training", "times_faster")
+            value = _get(self._results["shapes"], shape, self._target, "training", "times_pytorch")
             yield self._at_least(f"{shape}, training step, times PyTorch's", value, goal)
         generate = [
             self._peer("S", f"transformers generate, {name}", "fresh")
@@ -103,12 +103,12 @@ class _Target:
 
     def steps(self) -> Iterator[MustShow]:
         each = {
-            f"{shape} at {rows}": step["times_faster"]
+            f"{shape} at {rows}": step["times_other"]
             for shape, cells in self._results["shapes"].items()
             for rows, step in (_get(cells, self._target, "steps") or {}).items()
             if rows != "error"
         }
-        what = "the chosen way, times PyTorch's, 1 to 64 rows"
+        what = "the chosen way, times the other's, 1 to 64 rows"
         yield self._at_least(*_worst(what, each, min), NOT_SLOWER)
 
     def _ours(self, shape: str, name: str, *keys: str) -> float | None:

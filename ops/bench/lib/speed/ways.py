@@ -1,18 +1,20 @@
-"""Our chosen way against PyTorch's: decode steps of 1 to 64 rows, and training steps.
+"""The native library against PyTorch, and which was chosen: decode steps of 1 to 64 rows, training steps.
 
-The chosen way is what `load_model` takes by itself, the other is `native=False`; both in the type that
-`load_model` chooses for the model, as serving and the learner run it.
+The chosen way is what `load_model` takes by itself; both ways run in the type that it chooses for the
+model, as serving and the learner run it.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from burnish.kernels.cpu.target import PYTORCH, TARGET
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import LoraSpec, init_adapter
 from burnish.kernels.lora import default_targets as targets_of
@@ -27,37 +29,58 @@ PROMPT, STEPS = 16, 12  # tokens of each row before the steps that are timed; st
 STEP_SECONDS = 1.0  # after which no further step is timed
 TRAINING_STEPS = 2
 QUESTION, ANSWER = 30, 30  # tokens of a rollout
+Timed = TypeVar("Timed")
 CONFIG = TrainerConfig(learning_rate=1e-4, clip_norm=1.0, kl_weight=0.1, kl_budget=1.0)
 
 
 def compare_steps(folder: Path) -> dict[str, Any]:
-    """Milliseconds of a decode step by rows, both ways, and how many times faster the chosen one is."""
-    return _compared(folder, lambda model: {str(n): _step_seconds(model, n) for n in ROWS})
+    """A decode step by rows, both ways."""
+    chosen = "pytorch" if load_model(folder).native is None else "native"
+    native, pytorch = _both(folder, lambda model: {n: _step_seconds(model, n) for n in ROWS})
+    return {str(n): compared(chosen, native and native[n], pytorch[n]) for n in ROWS}
 
 
 def compare_training(folder: Path, answers: int) -> dict[str, Any]:
-    """Milliseconds of one of the learner's training steps over `answers` rollouts, both ways."""
-    found = _compared(folder, lambda model: {str(answers): _training_seconds(model, answers)})
-    return {"answers": answers, **found[str(answers)]}
+    """One of the learner's training steps over `answers` rollouts, both ways."""
+    chosen = "pytorch" if load_model(folder).training is None else "native"
+    native, pytorch = _both(folder, lambda model: _training_seconds(model, answers))
+    return {"answers": answers, **compared(chosen, native, pytorch)}
 
 
-def _compared(
-    folder: Path, timed: Callable[[LoadedModel], dict[str, float]]
-) -> dict[str, dict[str, Any]]:
-    chosen_model = load_model(folder)
-    way = "pytorch" if chosen_model.native is None else "native"
-    chosen = timed(chosen_model)
-    del chosen_model
-    pytorch = timed(load_model(folder, native=False))
+def compared(chosen: str, native: float | None, pytorch: float) -> dict[str, Any]:
+    """Milliseconds of both ways, and how many times faster the chosen one is than PyTorch and than the
+    other. A model that the library does not cover has no native way."""
+    taken, other = (pytorch, native) if chosen == "pytorch" else (native, pytorch)
+    taken, other = taken or pytorch, other or pytorch
     return {
-        name: {
-            "chosen": way,
-            "chosen_ms": round(1e3 * chosen[name], 3),
-            "pytorch_ms": round(1e3 * pytorch[name], 3),
-            "times_faster": round(pytorch[name] / chosen[name], 3),
-        }
-        for name in chosen
+        "chosen": chosen,
+        "native_ms": native and round(1e3 * native, 3),
+        "pytorch_ms": round(1e3 * pytorch, 3),
+        "times_pytorch": round(pytorch / taken, 3),
+        "times_other": round(other / taken, 3),
     }
+
+
+def _both(folder: Path, timed: Callable[[LoadedModel], Timed]) -> tuple[Timed | None, Timed]:
+    """What both ways take, one after the other."""
+    native = _native(folder)
+    found = None if native is None else timed(native)
+    del native
+    return found, timed(load_model(folder, native=False))
+
+
+def _native(folder: Path) -> LoadedModel | None:
+    """On the native library, chosen or not; None if it does not cover the model."""
+    before = os.environ.get("BURNISH_CPU")
+    os.environ["BURNISH_CPU"] = TARGET.name if TARGET else PYTORCH
+    try:
+        model = load_model(folder)
+    finally:
+        if before is None:
+            del os.environ["BURNISH_CPU"]
+        else:
+            os.environ["BURNISH_CPU"] = before
+    return None if model.native is None else model
 
 
 def _step_seconds(model: LoadedModel, rows: int) -> float:
