@@ -20,9 +20,7 @@ class Load:
 
     prompt: int = 32
     new: int = 32
-    contests: bool = (
-        True  # False: only the steps and training of a model that is not of random weights
-    )
+    contests: bool = True  # False: only steps and training; it is no model of random weights
     transformers: bool = False  # beside ours and llama.cpp
     adapters: bool = False  # one, and two mixed
     fresh: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,13 @@ def _all_rows(
     results: dict[str, Any], shape: str
 ) -> Iterator[tuple[str, str, str, dict[str, Any]]]:
     """Label, target, name and figures of every contestant; ours with the instruction set."""
-    for target, cell in results["shapes"].get(shape, {}).items():
-        for name, row in cell.get("contestants", {}).items():
+    for target in results["shapes"].get(shape, {}):
+        for name, row in _contestants(results, shape, target).items():
             yield name if target == PEERS else f"{target}, {name}", target, name, row
+
+
+def _contestants(results: dict[str, Any], shape: str, target: str) -> dict[str, Any]:
+    return results["shapes"][shape].get(target, {}).get("contestants", {})
 
 
 def plot_speeds(results: dict[str, Any], path: Path) -> None:
@@ -75,10 +79,13 @@ def plot_speeds(results: dict[str, Any], path: Path) -> None:
     if not shapes:
         return
     colours: dict[str, Any] = {}
-    figure, axes = plt.subplots(
-        1, len(shapes), figsize=(4.6 * len(shapes) + 1, 5), squeeze=False, layout="constrained"
-    )
-    for axis, shape in zip(axes[0], shapes, strict=True):
+    columns = min(2, len(shapes))
+    deep = -(-len(shapes) // columns)
+    size = (5 * columns, 4.2 * deep + 0.8)
+    figure, axes = plt.subplots(deep, columns, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(shapes) :]:
+        axis.set_visible(False)
+    for axis, shape in zip(axes.flat, shapes, strict=False):
         for label, target, _, row in _all_rows(results, shape):
             if str(CONCURRENT[0]) not in row or "adapter" in label:
                 continue
@@ -87,23 +94,18 @@ def plot_speeds(results: dict[str, Any], path: Path) -> None:
             speeds = [row[str(n)]["decode"] for n in CONCURRENT]
             axis.plot(CONCURRENT, speeds, style, marker="o", ms=4, color=colour, label=label)
         axis.set(title=f"model {shape}", xlabel="answers at once", xscale="log", yscale="log")
+        axis.set_ylabel("new tokens a second, all together")
         axis.set_xticks(CONCURRENT, [str(n) for n in CONCURRENT])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("new tokens a second, all together")
-    known = {}
-    for axis in axes[0]:
-        known.update(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        known.values(), known.keys(), loc="outside lower center", ncols=2 * len(shapes), fontsize=8
-    )
+    figure.legend(*_labels(axes.flat), loc="outside lower center", ncols=2 * columns, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 def plot_roofline(results: dict[str, Any], path: Path) -> None:
     """GFLOP/s against flops per byte, below what the machine reads and multiplies: decode at each
-    concurrency, and a prompt; a panel for each instruction set."""
+    concurrency, then a prompt. A row for each instruction set, a panel for each shape."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -111,41 +113,45 @@ def plot_roofline(results: dict[str, Any], path: Path) -> None:
     import numpy as np
 
     machines = {t: m for t, m in results["machines"].items() if "error" not in m}
-    if not machines:
+    shapes = [shape for shape in results["shapes"] if shape in SHAPES]
+    if not machines or not shapes:
         return
+    size = (4 * len(shapes), 3.8 * len(machines) + 0.6)
     figure, axes = plt.subplots(
-        1, len(machines), figsize=(7.5 * len(machines), 5.5), squeeze=False, layout="constrained"
+        len(machines),
+        len(shapes),
+        figsize=size,
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+        layout="constrained",
     )
-    intensity = np.geomspace(0.3, 3000, 200)
-    for axis, (target, machine) in zip(axes[0], machines.items(), strict=True):
+    intensity = np.geomspace(0.5, 2000, 200)
+    for panels, (target, machine) in zip(axes, machines.items(), strict=True):
         roof = np.minimum(machine["gflops"], intensity * machine["read_gb_s"])
-        axis.plot(intensity, roof, "k-", lw=1.5)
-        axis.text(300, machine["gflops"] * 1.08, f"{machine['gflops']:.0f} GFLOP/s", fontsize=9)
-        axis.text(0.3, 0.6 * machine["read_gb_s"], f"{machine['read_gb_s']} GB/s", fontsize=9)
-        for number, shape in enumerate(SHAPES):
-            for ours, cells in ((True, target), (False, PEERS)):
-                rows = results["shapes"].get(shape, {}).get(cells, {}).get("contestants", {})
-                for name, row in rows.items():
+        reaches = f"{machine['read_gb_s']:.0f} GB/s, {machine['gflops']:.0f} GFLOP/s"
+        for axis, shape in zip(panels, shapes, strict=True):
+            axis.plot(intensity, roof, "k-", lw=1.2)
+            for cells in (target, PEERS):
+                for name, row in _contestants(results, shape, cells).items():
                     if name.rpartition(" ")[2] in WEIGHT_BYTES:
-                        _draw(axis, shape, name, row, f"C{number}", ours)
-        axis.set(
-            title=f"{target}, {results['threads']} threads",
-            xlabel="flops per byte that a step has to read",
-            ylabel="GFLOP/s",
-            xscale="log",
-            yscale="log",
-        )
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, ncols=2, loc="lower right")
-    figure.savefig(path, dpi=120)
+                        _draw(axis, shape, name, row)
+            axis.set(title=f"{shape}, {target}: {reaches}", xscale="log", yscale="log")
+            axis.title.set_fontsize(9)
+            axis.grid(alpha=0.3)
+        panels[0].set_ylabel("GFLOP/s")
+    for axis in axes[-1]:
+        axis.set_xlabel("flops per byte that a step has to read")
+    figure.legend(*_labels(axes.flat), loc="outside lower center", ncols=6, fontsize=8)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
 
 
-MARKERS = {"bfloat16": "o", "bf16": "o", "int8": "s", "q8_0": "s", "int4": "^", "q4_0": "^"}
+COLOURS = {"bfloat16": "C0", "bf16": "C0", "int8": "C1", "q8_0": "C1", "int4": "C2", "q4_0": "C2"}
 
 
-def _draw(axis: Any, shape: str, name: str, row: dict[str, Any], colour: str, ours: bool) -> None:
-    """A contestant's points: one for each concurrency, then the prompt."""
+def _draw(axis: Any, shape: str, name: str, row: dict[str, Any]) -> None:
+    """A contestant's points; ours filled."""
     form, work, load = name.rpartition(" ")[2], Work.of(SHAPES[shape]), LOADS[shape]
     points = []
     for rows in CONCURRENT:
@@ -158,7 +164,17 @@ def _draw(axis: Any, shape: str, name: str, row: dict[str, Any], colour: str, ou
         read = work.bytes_per_step(form, SHORT, 1)
         points.append((flops / read, flops / SHORT * row["prompts"][str(SHORT)] / 1e9))
     if points:
-        label = f"{shape}, {name}"
-        style = {"ls": "-" if ours else ":", "lw": 1, "ms": 5, "label": label}
-        fill = {} if ours else {"markerfacecolor": "white"}
-        axis.plot(*zip(*points, strict=True), marker=MARKERS[form], color=colour, **style, **fill)
+        ours = name.startswith("burnish")
+        style = "-" if ours else ":"
+        fill = COLOURS[form] if ours else "white"
+        drawn = {"lw": 1, "ms": 5, "marker": "o", "mfc": fill, "label": name}
+        axis.plot(*zip(*points, strict=True), style, color=COLOURS[form], **drawn)
+
+
+def _labels(axes: Iterable[Any]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of all panels, each label once."""
+    known: dict[str, Any] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        known.update(zip(labels, handles, strict=True))
+    return [*known.values()], [*known]
