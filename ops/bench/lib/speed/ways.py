@@ -37,7 +37,9 @@ def compare_steps(folder: Path) -> dict[str, Any]:
     """A decode step by rows, both ways."""
     chosen = "pytorch" if load_model(folder).native is None else "native"
     native, pytorch = _both(folder, lambda model: {n: _step_seconds(model, n) for n in ROWS})
-    return {str(n): compared(chosen, native and native[n], pytorch[n]) for n in ROWS}
+    return {
+        str(n): compared(chosen, None if native is None else native[n], pytorch[n]) for n in ROWS
+    }
 
 
 def compare_training(folder: Path, answers: int) -> dict[str, Any]:
