@@ -1,260 +1,182 @@
-"""Tokens a second of the engine, beside its peers in the same run: `python -m burnish.ops.bench.engine`.
+"""Speed of the engine, beside its peers in the same run: `python -m burnish.ops.bench.engine`.
 
-Random weights of two shapes (see lib/shapes.py), prompts of 128 tokens, 64 new tokens, batches of 1,
-8 and 32. Prefill is the time until every prompt has its first token, decode the time for the rest;
-for peers that do not report the first token, decode is the time of 64 tokens minus that of one.
-Fresh answers are the learner's load: several samples per prompt in one batch, with a candidate's
-adapter (peft's for transformers' generate). The best of several rounds counts. Our figures include
-scheduling, sampling, detokenisation and streaming. Peers: transformers' generate and continuous
-batching, and llama.cpp where llama-cpp-python and gguf are installed (`pip install burnish[bench]`).
+Random weights of several shapes (lib/shapes.py), each measured on every instruction set that the
+machine runs, then llama.cpp (where llama-cpp-python and gguf are installed, `pip install
+burnish[bench]`) and transformers on the same weights. Decode is the time after every prompt has its
+first token, at 1, 8 and 32 answers at once; for peers that do not report the first token, the time of
+all tokens minus that of one. Fresh answers are the learner's load: several samples per prompt in one
+batch, with a candidate's adapter (peft's for transformers). The best of several rounds counts. Our
+figures include scheduling, sampling, detokenisation and streaming.
+
+The machine's read bandwidth and FMA peak are measured in the same run (lib/speed/roofline.py), our chosen
+way against PyTorch's (lib/speed/ways.py), and with `--model FOLDER` a real model over HTTP
+(lib/speed/one_stream.py). Figures are kept as they come: a run of some shapes or parts replaces these and
+keeps the rest of the file, if commit and machine are the same.
 
     python -m burnish.ops.bench.engine --shapes S,M --weights bfloat16,int8 --threads 2
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from burnish.ops.bench.lib import peers
-from burnish.ops.bench.lib.peers import Peer, Timing
-from burnish.ops.bench.lib.results import FOLDER, write_results
+from burnish.kernels.cpu.library import cache_folder
+from burnish.kernels.cpu.target import available
+from burnish.ops.bench.lib.results import FOLDER, differences, merged, write_results
+from burnish.ops.bench.lib.service import BenchError
 from burnish.ops.bench.lib.shapes import SHAPES, build
+from burnish.ops.bench.lib.speed import contest, report
+from burnish.ops.bench.lib.speed.contest import Plan
+from burnish.ops.bench.lib.speed.goals import lines
+from burnish.ops.bench.lib.speed.loads import LLAMA_CPP, LOADS, PARTS, PEERS
+from burnish.ops.bench.lib.speed.one_stream import measure_stream
+from burnish.ops.bench.lib.speed.roofline import best_of, shares
+from burnish.ops.machine import describe_machine
+from burnish.ops.settings import EMBER
 from rich.console import Console
-from rich.table import Table
 
-PROMPT, NEW = 128, 64
-CONCURRENT = (1, 8, 32)
-LORA_RANK = 16
-CANDIDATE = "candidate"  # the contestant that serves only the learner's load
-FRESH = (24, 4, 60)  # the learner's load: prompts, samples per prompt, tokens per sample
-
-
-@contextmanager
-def burnish(
-    folder: Path, threads: int, weights: Any, adapters: int = 0, batch: bool = False
-) -> Iterator[Peer]:
-    """Our engine. Prompts are distributed over `adapters` adapters (0: the base), and streamed or, as
-    the learner does, submitted as one `batch`."""
-    import torch
-    from burnish.kernels.loading import load_model
-    from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
-    from burnish.serving.engine import LocalEngine, Request, SamplingParams
-
-    torch.set_num_threads(threads)
-    model = load_model(folder, dtype="bfloat16", weights=weights)
-    engine = LocalEngine(model, max_running=max(*CONCURRENT, FRESH[0] * FRESH[1]), threads=threads)
-    names: list[str | None] = [None]
-    if adapters:
-        spec = LoraSpec(LORA_RANK, 32, default_targets(model.model))
-        names = []
-        for seed in range(adapters):
-            fresh = init_adapter(model.model, spec, seed)
-            noise = {n: torch.randn_like(t) * 0.01 for n, t in fresh.tensors.items()}
-            names.append(f"v@{seed}")
-            engine.set_adapter_weights(f"v@{seed}", AdapterWeights(spec, noise))
-
-    async def timed(requests: list[Any]) -> Timing:
-        began = time.perf_counter()
-        arrivals: list[list[tuple[float, int]]] = [[] for _ in requests]
-
-        async def follow(request: Any, into: list[tuple[float, int]]) -> None:
-            async for delta in engine.generate(request):
-                into.append((time.perf_counter() - began, len(delta.token_ids)))
-
-        await asyncio.gather(*map(follow, requests, arrivals))
-        first = max(row[0][0] for row in arrivals)
-        later = sum(count for row in arrivals for at, count in row if at > first)
-        return Timing(max(row[-1][0] for row in arrivals), first, later)
-
-    def run(prompts: np.ndarray, new: int) -> Timing:
-        requests = [
-            Request(
-                id=str(row),
-                prompt_ids=tuple(prompt.tolist()),
-                params=SamplingParams(max_tokens=new, seed=row, ignore_eos=True),
-                adapter=names[row % len(names)],
-            )
-            for row, prompt in enumerate(prompts)
-        ]
-        if batch:
-            began = time.perf_counter()
-            done = engine.generate_batch(requests)
-            seconds = time.perf_counter() - began
-            assert all(len(answer.token_ids) == new for answer in done)
-            return Timing(seconds)
-        return loop.run_until_complete(timed(requests))
-
-    loop = asyncio.new_event_loop()
-    if not batch:
-        loop.run_until_complete(engine.start())
-    try:
-        yield run
-    finally:
-        loop.run_until_complete(engine.stop())
-        loop.close()
-
-
-def contestants(weights: list[str]) -> dict[str, Any]:
-    """Name -> context manager over (folder, threads)."""
-    found: dict[str, Any] = {}
-    for form in weights:
-        found[f"burnish {form}"] = partial(burnish, weights=form)
-        found[f"burnish {form}, 2 adapters"] = partial(burnish, weights=form, adapters=2)
-        found[f"burnish {form}, {CANDIDATE}"] = partial(
-            burnish, weights=form, adapters=1, batch=True
-        )
-    if importlib.util.find_spec("llama_cpp") and importlib.util.find_spec("gguf"):
-        if "bfloat16" in weights:
-            found["llama.cpp bf16"] = peers.llama_cpp("bf16")
-        if "int8" in weights:
-            found["llama.cpp q8_0"] = peers.llama_cpp("q8_0")
-    found["transformers generate"] = peers.transformers_generate
-    found[f"transformers generate, {CANDIDATE}"] = partial(
-        peers.transformers_generate, rank=LORA_RANK
-    )
-    found["transformers batching"] = peers.transformers_batching
-    return found
-
-
-def measure(run: Peer, vocab: int, rounds: int) -> dict[str, Any]:
-    """Decode and prefill tokens a second at each concurrency, the best of the rounds."""
-    rng = np.random.default_rng(0)
-    figures = {}
-    for rows in CONCURRENT:
-        decode, prefill = [], []
-        for _ in range(rounds + 1):  # the first one warms up
-            # Never the same prompts twice, or prefix caching would inflate our figures.
-            whole = run(rng.integers(3, vocab, (rows, PROMPT)), NEW)
-            if whole.prefill is None:
-                prefill.append(run(rng.integers(3, vocab, (rows, PROMPT)), 1).seconds)
-                decode.append(whole.seconds)
-            else:
-                prefill.append(whole.prefill)
-                decode.append((whole.seconds - whole.prefill) / whole.decoded)
-        first, rest = min(prefill[1:]), min(decode[1:])
-        if whole.prefill is None:
-            rest = (rest - first) / (rows * (NEW - 1))
-        figures[str(rows)] = {
-            "decode": round(1 / rest, 1),
-            "prefill": round(rows * PROMPT / first, 1),
-        }
-    return figures
-
-
-def measure_fresh(run: Peer, vocab: int, rounds: int) -> float:
-    """New tokens a second at the learner's load, prefill included."""
-    rng = np.random.default_rng(1)
-    prompts, samples, new = FRESH
-    took = []
-    for _ in range(rounds + 1):
-        asked = rng.integers(3, vocab, (prompts, PROMPT)).repeat(samples, axis=0)
-        took.append(run(asked, new).seconds)
-    return round(len(asked) * new / min(took[1:]), 1)
-
-
-def read_bandwidth() -> float:
-    """Read bandwidth of all threads together in GB/s, on memory far larger than the caches."""
-    import torch
-
-    big = torch.ones(1 << 28)  # 1 GiB
-    best = 0.0
-    for _ in range(5):
-        began = time.perf_counter()
-        big.sum()
-        best = max(best, big.nbytes / (time.perf_counter() - began) / 1e9)
-    return round(best, 1)
+# What holds torch, oneDNN and MKL to the instruction set that our kernels are held to.
+HELD: dict[str, dict[str, str]] = {
+    "avx2": {
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    },
+    "sse": {
+        "ATEN_CPU_CAPABILITY": "default",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    },
+}
+NOT_ASKED = "sse"  # runs everywhere, and is measured only if it is named
 
 
 def main(
-    shapes: Annotated[str, typer.Option(help="Comma-separated: S, M.")] = "S,M",
-    weights: Annotated[str, typer.Option(help="Of ours: bfloat16, int8, ...")] = "bfloat16,int8",
+    shapes: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(LOADS),
+    isas: Annotated[str, typer.Option(help="Instruction sets; default: all but sse.")] = "",
+    weights: Annotated[str, typer.Option(help="Of ours.")] = ",".join(LLAMA_CPP),
+    parts: Annotated[str, typer.Option(help="Of the benchmark.")] = ",".join(PARTS),
+    peers: Annotated[bool, typer.Option(help="Measure llama.cpp and transformers, too.")] = True,
     only: Annotated[str, typer.Option(help="Only contestants whose name has one of these.")] = "",
+    model: Annotated[Path | None, typer.Option(help="A real model's folder, over HTTP.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Timed rounds.")] = 3,
-    out: Annotated[Path, typer.Option(help="engine.json and engine.png go here.")] = FOLDER,
+    rounds: Annotated[int, typer.Option(help="Timed rounds at most.")] = 5,
+    seconds: Annotated[float, typer.Option(help="After which no further round begins.")] = 5.0,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Keeps models and packed weights for the next run.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="engine.json and the plots go here.")] = FOLDER,
 ) -> None:
     """Measure everyone, one after the other."""
-    import torch
-
-    torch.set_num_threads(threads)
-    results: dict[str, Any] = {"threads": threads, "read_gb_s": read_bandwidth(), "shapes": {}}
-    console = Console()
-    with tempfile.TemporaryDirectory() as scratch:
-        for shape in shapes.split(","):
-            folder = build(shape, Path(scratch) / shape)
-            rows: dict[str, Any] = {}
-            results["shapes"][shape] = rows
-            for name, open_peer in contestants(weights.split(",")).items():
-                if not any(part in name for part in only.split(",")):
-                    continue
-                with contextlib.ExitStack() as stack:
-                    try:
-                        run = stack.enter_context(open_peer(folder, threads))
-                        vocab = int(SHAPES[shape]["vocab_size"])
-                        rows[name] = {}
-                        if CANDIDATE not in name:
-                            rows[name] = measure(run, vocab, rounds)
-                        if CANDIDATE in name or name == "transformers generate":
-                            rows[name]["fresh"] = measure_fresh(run, vocab, rounds)
-                    except Exception as error:  # noqa: BLE001 - a failing peer is a result as well
-                        rows[name] = {"error": f"{type(error).__name__}: {error}"}
-                console.print(shape, name, rows[name])
-            console.print(_table(shape, rows))
-    write_results("engine", results, out)
-    _plot(results, out / "engine.png")
-
-
-def _table(shape: str, rows: dict[str, Any]) -> Table:
-    table = Table(title=f"{shape}: tokens a second")
-    table.add_column("")
-    for n in CONCURRENT:
-        table.add_column(f"decode, {n}")
-    table.add_column(f"prefill, {CONCURRENT[-1]}")
-    table.add_column(f"fresh answers, {FRESH[0]} x {FRESH[1]}")
-    for name, row in rows.items():
-        if "error" in row:
-            table.add_row(name, str(row["error"]))
-        else:
-            speeds = [row.get(str(n), {}).get("decode") for n in CONCURRENT]
-            speeds += [row.get(str(CONCURRENT[-1]), {}).get("prefill"), row.get("fresh")]
-            table.add_row(name, *("" if s is None else f"{s:,.0f}" for s in speeds))
-    return table
+    chosen = _names("shapes", shapes, LOADS)
+    targets = _names("isas", isas, available()) or [t for t in available() if t != NOT_ASKED]
+    asked = {
+        "threads": threads,
+        "weights": tuple(_names("weights", weights, LLAMA_CPP)),
+        "parts": tuple(_names("parts", parts, PARTS)),
+        "only": tuple(only.split(",")),
+        "rounds": rounds,
+        "seconds": seconds,
+    }
+    results = _earlier(out / "engine.json", threads)
+    with contextlib.ExitStack() as stack:
+        if scratch is None:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch = scratch.resolve()
+        env = _environment(scratch, threads)
+        for shape in chosen:
+            folder = build(shape, scratch / shape) if shape in SHAPES else EMBER
+            for target in [*targets, *([PEERS] if peers and LOADS[shape].contests else [])]:
+                plan = Plan(shape=shape, folder=str(folder), target=target, **asked)
+                cell = _contest(plan, env)
+                if machine := cell.pop("machine", None):
+                    before = results["machines"].get(target, {})
+                    results["machines"][target] = best_of(before, machine)
+                results = merged(results, {"shapes": {shape: {target: cell}}})
+                _keep(results, out)
+            report.print_shape(results, shape)
+        if model is not None:
+            results["one stream"] = _one_stream(model, scratch, env)
+            Console().print(results["one stream"])
+    report.print_must_show(_keep(results, out))
+    report.plot_speeds(results, out / "engine.png")
+    report.plot_roofline(results, out / "roofline.png")
 
 
-def _plot(results: dict[str, Any], path: Path) -> None:
-    import matplotlib
+def _names(option: str, given: str, known: Any) -> list[str]:
+    names = [name for name in given.split(",") if name]
+    for name in names:
+        if name not in known:
+            raise typer.BadParameter(f"{name} is none of {', '.join(known)}", param_hint=option)
+    return names
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    shapes = results["shapes"]
-    size = (6 * len(shapes), 4.8)
-    figure, axes = plt.subplots(1, len(shapes), figsize=size, squeeze=False, layout="constrained")
-    for axis, (shape, rows) in zip(axes[0], shapes.items(), strict=True):
-        for name, row in rows.items():
-            if str(CONCURRENT[0]) in row:
-                speeds = [row[str(n)]["decode"] for n in CONCURRENT]
-                style = "-" if name.startswith("burnish") else "--"
-                axis.plot(CONCURRENT, speeds, style, marker="o", label=name)
-        axis.set(title=f"model {shape}", xlabel="answers at once", xscale="log", yscale="log")
-        axis.set_xticks(CONCURRENT, [str(n) for n in CONCURRENT])
-        axis.minorticks_off()
-        axis.set_ylabel("new tokens a second, all together")
-        axis.grid(alpha=0.3)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8)
-    figure.savefig(path, dpi=120)
+def _earlier(path: Path, threads: int) -> dict[str, Any]:
+    """The file's figures, if they were measured on this code, machine and number of threads."""
+    fresh: dict[str, Any] = {"threads": threads, "machines": {}, "shapes": {}}
+    if not path.is_file():
+        return fresh
+    before = json.loads(path.read_text())
+    changed = differences(before["machine"], describe_machine())
+    if before.get("threads") != threads:
+        changed.append(f"threads were {before.get('threads')} and are {threads}")
+    if changed:
+        Console().print(f"{path} is written anew: {'; '.join(changed)}")
+        return fresh
+    return {name: value for name, value in before.items() if name not in ("machine", "must_show")}
+
+
+def _environment(scratch: Path, threads: int) -> dict[str, str]:
+    """Of all processes. Packed weights lie in `scratch`, so that they do not drive out the user's."""
+    cache = scratch / "cache"
+    (cache / "burnish").mkdir(parents=True, exist_ok=True)
+    for built in cache_folder().glob("native-*.so"):
+        if not (cache / "burnish" / built.name).exists():  # it may be mapped
+            shutil.copy(built, cache / "burnish")
+    own = {name: value for name, value in os.environ.items() if name != "BURNISH_CPU"}
+    return {**own, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(threads)}
+
+
+def _contest(plan: Plan, env: dict[str, str]) -> dict[str, Any]:
+    """Measure in a process of its own; what it had measured stays, even if it dies."""
+    held = {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
+    if plan.target in (PEERS, available()[0]):
+        held = {}  # the best is what everyone takes unasked; forced, it would not be a choice
+    with tempfile.TemporaryDirectory() as folder:
+        asked, told = Path(folder) / "plan.json", Path(folder) / "told.json"
+        plan.write(asked)
+        command = [sys.executable, "-m", contest.__name__, str(asked), str(told)]
+        ended = subprocess.run(command, env={**env, **held}, check=False).returncode
+        cell = json.loads(told.read_text()) if told.is_file() else {}
+    if ended:
+        cell["error"] = f"the process ended with {ended}"
+        Console().print(plan.shape, plan.target, cell["error"])
+    return cell
+
+
+def _one_stream(model: Path, scratch: Path, env: dict[str, str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        try:
+            return measure_stream(model, Path(folder), env)
+        except BenchError as error:
+            return {"error": str(error)}
+
+
+def _keep(results: dict[str, Any], out: Path) -> list[Any]:
+    """Write what there is, and return what must be shown of it."""
+    results["shares"] = shares(results)
+    shown = lines(results)
+    write_results("engine", results, out, must_show=shown)
+    return shown
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from burnish.kernels.loading import load_model
-from burnish.ops.bench.engine import CONCURRENT, PROMPT
 from burnish.ops.bench.lib.closed_loop import (
     Ask,
     Prompt,
@@ -39,6 +38,7 @@ from burnish.ops.bench.lib.closed_loop import (
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
 from burnish.ops.bench.lib.shapes import build
+from burnish.ops.bench.lib.speed.loads import CONCURRENT, PROMPT
 from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console

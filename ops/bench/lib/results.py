@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from burnish.ops.machine import describe_machine
 from rich.console import Console
@@ -38,8 +38,42 @@ def write_results(
     content = {"machine": describe_machine(), **figures}
     if must_show:
         content["must_show"] = [asdict(shown) for shown in must_show]
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
     return path
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What keeps figures of two machines (`describe_machine`) out of one file. A dirty checkout counts
+    as its commit, since new results make it dirty."""
+
+    def told(machine: Mapping[str, Any], name: str) -> str:
+        return str(machine.get(name)).removesuffix("-dirty")
+
+    return [
+        f"{name} was {told(before, name)} and is {told(now, name)}"
+        for name in ("cpu", "cores", "commit", "packages")
+        if told(before, name) != told(now, name)
+    ]
+
+
+def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of an earlier run under those of a later one; one that failed leaves nothing under it."""
+    found = dict(before)
+    for name, value in now.items():
+        old = before.get(name)
+        found[name] = merged(old, value) if _succeeded(old) and _succeeded(value) else value
+    return found
+
+
+def _succeeded(figures: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(figures, Mapping) and "error" not in figures
 
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:

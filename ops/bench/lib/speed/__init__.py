@@ -1,0 +1,1 @@
+"""Parts of the engine benchmark: loads, contestants, what is measured of them, goals, report."""
