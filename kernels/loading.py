@@ -1,6 +1,7 @@
 """Loading a Hugging Face causal LM onto our attention, experts and LoRA slots.
 
-Left out: sharded loading, quantised weights, encoder-decoders.
+Weights are kept as they are stored, or rounded to a smaller format on request. Left out: sharded
+loading, folders whose weights are quantised already, encoder-decoders.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import torch
 from burnish.kernels import attention, experts, outline, recurrent
 from burnish.kernels.cpu import library, packed_file
-from burnish.kernels.cpu.packing import Weights
 from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
+from burnish.kernels.formats import Weights
 from burnish.kernels.model import DeferredModel, LoadedModel
 from safetensors import SafetensorError
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 # Parameters below which float32 is as fast as bfloat16 on a CPU; a request's tokens then do not depend
 # on the rest of its batch.
 FP32_BELOW = 300_000_000
+LOSSLESS = ("auto", "float32")  # for a folder of whatever type
 
 
 def load_model(
@@ -38,8 +40,8 @@ def load_model(
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library where it covers the model (it is compiled on first use), on CUDA the Triton
-    kernels. `weights` is the format in which they keep weights; "auto" is lossless. Otherwise the
-    PyTorch reference serves.
+    kernels. Otherwise the PyTorch reference serves. `weights` is the format in which our kernels keep
+    weights; "auto" is lossless, and nothing is served in another format than the one asked for.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -53,11 +55,17 @@ def load_model(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _resolve_dtype(dtype, device, folder)
+    if weights == "bfloat16" and config.dtype is torch.bfloat16:
+        weights = "auto"  # which it is
     if device == "cpu" and native:
-        return _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
-    loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
-    if native:
-        loaded.use_cuda(weights)
+        loaded = _load_packed(folder, chosen, weights) or _load_and_pack(folder, chosen, weights)
+    else:
+        loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
+        missing = loaded.use_cuda(weights) if native else "the kernels are off"
+        if missing is None and weights != "auto" and not has_experts(config):
+            missing = "on a GPU it is for mixtures of experts"
+        _refuse_format(folder, weights, missing)
+    loaded.rounded = None if weights in LOSSLESS else weights
     return loaded
 
 
@@ -86,7 +94,9 @@ def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedM
     """The first time on this machine: packs the weights, and keeps them for later starts."""
     model = _load(folder, dtype, "cpu", packing=True)
     loaded = LoadedModel(model, folder.tokenizer, folder.path, folder.sha256)
-    if loaded.use_native(weights) is not None or loaded.native is None:
+    missing = loaded.use_native(weights)
+    _refuse_format(folder, weights, missing)
+    if missing is not None or loaded.native is None:
         return loaded
     try:
         loaded.native.save(_packed_path(folder, dtype, weights))
@@ -95,6 +105,15 @@ def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights) -> LoadedM
         return loaded
     # On the file like later starts, which leaves the weights in memory once.
     return _load_packed(folder, dtype, weights) or loaded
+
+
+def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -> None:
+    """ModelError if a format was asked for and the kernels that read it are missing, for that reason."""
+    if weights != "auto" and missing is not None:
+        raise ModelError(
+            f"the weights in {folder.path} cannot be kept in {weights}: {missing}"
+            " (BURNISH_WEIGHTS=auto serves them as they are)"
+        )
 
 
 def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
