@@ -197,11 +197,16 @@ def _behind_best(reference: Callable[[Tensor], Tensor], prompts: Tensor, chosen:
     return float((logits.amax(-1) - logits.gather(2, chosen[..., None])[..., 0]).max())
 
 
+def root_mean_square(found: Tensor, expected: Tensor) -> float:
+    """Error of logits in spreads."""
+    return float((found - expected).square().mean().sqrt() / expected.std())
+
+
 def _costs(found: Tensor, expected: Tensor, rounded: LoadedModel) -> Iterator[Comparison]:
     """What rounding does to logits, to the distribution of the next token, and to the likeliest one."""
     form = rounded.weights
     allowed = ALLOWED[form]
-    error = float((found - expected).square().mean().sqrt() / expected.std())
+    error = root_mean_square(found, expected)
     yield Comparison(f"{form}: logits, root mean square", error, allowed.logits, cost=True)
     p, q = expected.log_softmax(-1), found.log_softmax(-1)
     divergence = float((p.exp() * (p - q)).sum(-1).mean())

@@ -126,7 +126,8 @@ def train_compactor(
 
 def kernels() -> None:
     """Which way each op takes on this machine, why, and its error; exit code 1 where one is off."""
+    weights = config.load().weights
     from burnish.ops.commands import kernels as report
     from rich.console import Console
 
-    raise typer.Exit(report.run(Console()))
+    raise typer.Exit(report.run(Console(), weights))
