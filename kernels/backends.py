@@ -23,6 +23,7 @@ from burnish.kernels import attention, experts
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu.support import FAMILIES
 from burnish.kernels.cpu.target import TARGET, cpu_lines
+from burnish.kernels.formats import Weights
 from burnish.kernels.lora import (
     AdapterWeights,
     LoraSpec,
@@ -31,7 +32,7 @@ from burnish.kernels.lora import (
     lora_targets,
 )
 from burnish.kernels.model import LoadedModel
-from burnish.kernels.verify import PagedDecoder
+from burnish.kernels.verify import ALLOWED, PagedDecoder, root_mean_square
 from transformers import AutoConfig, AutoModelForCausalLM
 
 TOLERANCE = 1e-3
@@ -101,8 +102,9 @@ def _cuda_missing() -> str:
     return "none: no CUDA device (TRITON_INTERPRET=1 shows their errors on a CPU)"
 
 
-def backends(seed: int = 0) -> Iterator[Backend]:
-    """Every op with every backend in use here: for models with a native step, and for the others."""
+def backends(seed: int = 0, weights: Weights = "auto") -> Iterator[Backend]:
+    """Every op with every backend in use here: for models with a native step, and for the others; and
+    what rounding to `weights`, if that is a format that loses something, does to a whole step."""
     have = native.library() is not None
     chosen: list[tuple[Kind, str, str]] = []
     if where := cuda_kernels():
@@ -113,9 +115,16 @@ def backends(seed: int = 0) -> Iterator[Backend]:
     chosen.append(("PyTorch", "PyTorch", others))
     for op, config, disable, adapted in _cases():
         for kind, name, reason in chosen:
-            error = _error(config, disable, adapted, kind, seed)
+            found, expected = _logits(config, disable, adapted, kind, seed)
+            error = float((found - expected).abs().max())
             reason = _reason(op, kind) or reason
             yield Backend(op, name + _detail(op, kind), reason, error)
+    if have and weights in ALLOWED:
+        op, config, disable, adapted = list(_cases())[-1]
+        found, expected = _logits(config, disable, adapted, "native", seed, weights)
+        error = root_mean_square(found, expected)
+        name, allowed = f"native library, weights in {weights}", ALLOWED[weights].logits
+        yield Backend(op, name, "BURNISH_WEIGHTS; by the logits' spread", error, allowed)
 
 
 def _detail(op: str, kind: Kind) -> str:
@@ -202,8 +211,15 @@ def _zero(model: Any, ending: str) -> None:
 
 
 @torch.no_grad()
-def _error(config: Any, disable: Disable, adapted: bool, kind: Kind, seed: int) -> float:
-    """Largest difference of logits between a backend and the reference."""
+def _logits(
+    config: Any,
+    disable: Disable,
+    adapted: bool,
+    kind: Kind,
+    seed: int,
+    weights: Weights = "float32",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [R, T, V] of a backend, and those of the reference."""
     attention.register()
     experts.register()
     moe = config.model_type == "qwen3_moe"
@@ -230,7 +246,7 @@ def _error(config: Any, disable: Disable, adapted: bool, kind: Kind, seed: int) 
     loaded = LoadedModel(model, NO_TOKENIZER, Path(), "")
     reason = None
     if kind != "PyTorch":
-        reason = loaded.use_native("float32") if kind == "native" else loaded.use_cuda()
+        reason = loaded.use_native(weights) if kind == "native" else loaded.use_cuda()
     if reason:
         raise RuntimeError(f"the case was meant for {kind}: {reason}")
     if adapted:
@@ -244,7 +260,7 @@ def _error(config: Any, disable: Disable, adapted: bool, kind: Kind, seed: int) 
     half = length // 2
     steps = [decoder.step(tokens[:, :half])]
     steps += [decoder.step(tokens[:, at : at + 1]) for at in range(half, length)]
-    return float((torch.cat(steps, dim=1) - reference(tokens).logits).abs().max())
+    return torch.cat(steps, dim=1), reference(tokens).logits
 
 
 def _adapter(model: Any, seed: int) -> AdapterWeights:

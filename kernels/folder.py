@@ -9,17 +9,23 @@ architecture needs (loading.py), and pickled weights.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
+import logging
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+log = logging.getLogger(__name__)
 
 
 class ModelError(ValueError):
@@ -88,6 +94,7 @@ def open_folder(path: Path | str) -> ModelFolder:
     headers = [_header(file) for file in files]
     shapes = [tensor["shape"] for header in headers for tensor in header.values()]
     try:
+        _import_config_checks()
         config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
@@ -136,6 +143,23 @@ def _open_gguf(file: Path) -> ModelFolder:
         quantised=found.dtype is None,
         weights=weights,
     )
+
+
+def _import_config_checks() -> None:
+    """transformers' checks of configs, without the activations whose names they know: importing those
+    imports torch's compiler and its distributed tensors, 150 MB and seconds that reading a config is
+    not worth. An activation that does not exist is refused when the model is built."""
+    name = "transformers.activations"
+    if name in sys.modules:
+        return
+    sys.modules[name] = stand_in = ModuleType(name)
+    vars(stand_in)["ACT2FN"] = {}  # as without torch: names are not checked
+    try:
+        importlib.import_module("transformers.utils.type_validators")
+    except ImportError:
+        log.debug("this transformers checks its configs elsewhere", exc_info=True)
+    finally:
+        del sys.modules[name]
 
 
 def _check_shards(path: Path, files: tuple[Path, ...]) -> None:

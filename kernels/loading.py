@@ -1,6 +1,7 @@
 """Loading a causal LM of transformers onto our attention, experts and LoRA slots.
 
-Left out: sharded loading, quantised weights, encoder-decoders.
+Weights are kept as they are stored, or rounded to a smaller format on request. Left out: sharded
+loading, folders whose weights are quantised already, encoder-decoders.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import torch
 from burnish.kernels import attention, experts, outline, recurrent
 from burnish.kernels.choice import Choice, Shape, Timer, choose
 from burnish.kernels.cpu import library, packed_file
-from burnish.kernels.cpu.packing import Weights, format_of
+from burnish.kernels.cpu.packing import format_of
 from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
+from burnish.kernels.formats import Weights
 from burnish.kernels.model import DeferredModel, LoadedModel
 from burnish.kernels.timing import time_ways
 from safetensors import SafetensorError
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 # Parameters below which float32 is as fast as bfloat16 on a CPU; a request's tokens then do not depend
 # on the rest of its batch.
 FP32_BELOW = 300_000_000
+LOSSLESS = ("auto", "float32")  # for a folder of whatever type
 
 
 def load_model(
@@ -43,9 +46,10 @@ def load_model(
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library (compiled on first use) where it covers the model and is not slower than
-    PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. `weights` is the
-    format in which they keep weights: "auto" is lossless, and bfloat16 for a quantised file; another
-    one is had from them alone. Otherwise the PyTorch reference serves.
+    PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. Otherwise the
+    PyTorch reference serves. `weights` is the format in which our kernels keep weights; "auto" is
+    lossless, and bfloat16 for a quantised file; nothing is served in another format than the one asked
+    for.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -59,15 +63,24 @@ def load_model(
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = _resolve_dtype(dtype, device, folder)
+    if weights == "bfloat16" and config.dtype is torch.bfloat16:
+        weights = "auto"  # which it is
     if device == "cpu" and native:
+        form: Weights = weights
         if folder.quantised and dtype == weights == "auto":
-            weights = "bfloat16"  # for routers too, which such files keep in float32
-        return _load_packed(folder, chosen, weights, timer) or _load_and_pack(
-            folder, chosen, weights, timer
+            form = "bfloat16"  # for routers too, which such files keep in float32
+        loaded = _load_packed(folder, chosen, form, timer) or _load_and_pack(
+            folder, chosen, form, timer
         )
-    loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
-    if native:
-        loaded.use_cuda(weights)
+        choice = loaded.choice
+        missing = None if loaded.native or choice is None else choice.ways["steps"].why
+    else:
+        loaded = LoadedModel(_load(folder, chosen, device), folder.tokenizer, path, folder.sha256)
+        missing = loaded.use_cuda(weights) if native else "the kernels are off"
+        if missing is None and weights != "auto" and not experts.has_experts(config):
+            missing = "on a GPU it is for mixtures of experts"
+    _refuse_format(folder, weights, missing)
+    loaded.rounded = None if weights in LOSSLESS else weights
     return loaded
 
 
@@ -123,6 +136,15 @@ def _choose(
     if weights != "auto":
         return Choice.same(True, f"only it keeps weights in {weights} on request")
     return choose(Shape(folder.config, dtype, form), timer)
+
+
+def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -> None:
+    """ModelError if a format was asked for and the kernels that read it are missing, for that reason."""
+    if weights != "auto" and missing is not None:
+        raise ModelError(
+            f"the weights in {folder.path} cannot be kept in {weights}: {missing}"
+            " (BURNISH_WEIGHTS=auto serves them as they are)"
+        )
 
 
 def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:

@@ -24,7 +24,6 @@ from burnish.kernels import recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.choice import WORKS, Choice, Way, Work
 from burnish.kernels.cpu.allocation import allocate_zeroed
-from burnish.kernels.cpu.packing import Weights
 from burnish.kernels.cpu.step import NativePages, NativeStep, PackedAdapter
 from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.cpu.training import NativeTraining, training_unsupported_reason
@@ -32,6 +31,7 @@ from burnish.kernels.folder import (
     end_tokens,
     frame_tokens,
 )
+from burnish.kernels.formats import Weights
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights, LoraTarget, check_fits
 from burnish.kernels.recurrent import RowStates
@@ -88,6 +88,8 @@ class LoadedModel:
         self.choice: Choice | None = None  # on a CPU: what runs natively, and why
         self._native: dict[Work, NativeStep] = {}
         self.cuda: CudaStep | None = None
+        self.rounded: Weights | None = None
+        """The format that weights were rounded to on request; None: steps read what is stored."""
         # A recurrent state cannot be shared between sequences, nor rolled back.
         self.recurrent = recurrent.is_recurrent(model.config)
 
@@ -119,6 +121,13 @@ class LoadedModel:
     @property
     def device(self) -> torch.device:
         return self._described.device
+
+    @property
+    def weights(self) -> str:
+        """The format in which steps read weights."""
+        if self.native is not None:
+            return self.native.format
+        return self.rounded or str(self.dtype).removeprefix("torch.")
 
     @property
     def max_model_len(self) -> int:

@@ -39,6 +39,8 @@ from celery.signals import (
 
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
+# Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
+LONG_REST_SECONDS = 600
 
 
 def make_app(settings: LearnerSettings) -> Celery:
@@ -82,6 +84,8 @@ def make_app(settings: LearnerSettings) -> Celery:
         # A spawned child imports torch first; on a busy machine that outlasts the default 4 s, and
         # the pool would kill and respawn it for ever.
         worker_proc_alive_timeout=120.0,
+        # What a tick loads takes a few seconds to load and up to gigabytes to keep.
+        worker_max_tasks_per_child=1 if settings.update_every >= LONG_REST_SECONDS else None,
         worker_soft_shutdown_timeout=5.0,
         worker_enable_soft_shutdown_on_idle=False,
         worker_hijack_root_logger=False,

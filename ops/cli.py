@@ -47,6 +47,9 @@ def up(
     database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
     mlflow_uri: Annotated[str | None, typer.Option(help="MLflow registry (SQLite).")] = None,
     mlflow_port: Annotated[int | None, typer.Option(help="Port of MLflow's page.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16, int8 or int4 (auto: lossless).")
+    ] = None,
     update_every: Annotated[float | None, typer.Option(help="Seconds between updates.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
 ) -> None:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from burnish.feedback.masking import masked
 from burnish.feedback.settings import Url
+from burnish.kernels.formats import Weights
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -109,6 +110,11 @@ class UpSettings(BaseSettings):
         default=None,
         description="instruction set of the native step: avx512, avx2, sse, neon or pytorch"
         " (default: the best there is)",
+    )
+    weights: Weights = Field(
+        default="auto",
+        description="format in which serving keeps weights: auto (the smallest that is lossless),"
+        " float32, bfloat16, int8 or int4; `burnish verify` shows what a format costs",
     )
     url: str | None = Field(
         default=None, description="service the commands talk to (default: this folder's)"

@@ -77,6 +77,7 @@ def load_engine(settings: ServingSettings) -> Engine:
         max_running=settings.max_running,
         max_waiting=settings.max_queue,
         threads=settings.threads or None,
+        weights=settings.weights,
     )
 
 

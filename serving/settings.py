@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.feedback.settings import Url
-from pydantic import Field
+from burnish.kernels.formats import Weights
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -42,6 +43,11 @@ class ServingSettings(BaseSettings):
         description="a vLLM server that runs BURNISH_MODEL (default: the engine in this process)",
     )
     engine_key: str | None = Field(default=None, description="API key of that server")
+    weights: Weights = Field(
+        default="auto",
+        description="format in which serving keeps weights: auto (the smallest that is lossless),"
+        " float32, bfloat16, int8 or int4; `burnish verify` shows what a format costs",
+    )
     max_running: int = Field(default=32, ge=1, description="requests in one batch")
     max_queue: int = Field(default=256, ge=1, description="requests waiting; then 429")
     threads: int = Field(default=0, ge=0, description="for torch; 0: as many as torch thinks")
@@ -104,6 +110,13 @@ class ServingSettings(BaseSettings):
     concurrent_requests: int = Field(
         default=0, ge=0, description="of one API key at once; then 429. 0: no limit"
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _is_ours_to_choose(cls, given: Weights, info: ValidationInfo) -> Weights:
+        if given != "auto" and info.data.get("engine_url"):
+            raise ValueError("the server of BURNISH_ENGINE_URL chooses how it keeps weights")
+        return given
 
     @property
     def registry_uri(self) -> str:

@@ -6,7 +6,7 @@ Left out: which matrices a layer has (layers.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,6 @@ from burnish.kernels.cpu.structs import CLora, CMatrix
 from burnish.kernels.cpu.target import WIDTH
 from torch import Tensor
 
-Weights = Literal["auto", "float32", "bfloat16", "int8", "int4"]
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
 BLOCK, GROUP = 2 * WIDTH, 32  # outputs per block, inputs per int4 scale
 

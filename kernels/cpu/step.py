@@ -26,12 +26,13 @@ from burnish.kernels.cpu import packed_file
 from burnish.kernels.cpu.allocation import allocate_zeroed
 from burnish.kernels.cpu.layers import LayerWeights, joined_adapters, router_of, shared_pieces
 from burnish.kernels.cpu.packed_file import PackedFile
-from burnish.kernels.cpu.packing import BLOCK, Packer, Weights, format_of, lossless
+from burnish.kernels.cpu.packing import BLOCK, Packer, format_of, lossless
 from burnish.kernels.cpu.sequences import whole_sequences
 from burnish.kernels.cpu.structs import POINTER, CLayer, CLora, CModel, CSamplingMetadata, CStep
 from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, window
 from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.cpu.thread_count import ThreadCount
+from burnish.kernels.formats import Weights
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.outline import describe

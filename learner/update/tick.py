@@ -72,6 +72,8 @@ class Learner:
 
     @cached_property
     def model(self) -> LoadedModel:
+        """Lossless whatever BURNISH_WEIGHTS has serving round to: gradients, fresh answers, features and
+        the gate's results are of what is trained, which every format of it stands on."""
         return load_model(self.settings.model)
 
     @cached_property

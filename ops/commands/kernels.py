@@ -16,6 +16,7 @@ from burnish.kernels import attention
 from burnish.kernels.backends import NO_TOKENIZER, Backend, backends, machine
 from burnish.kernels.choice import Choice
 from burnish.kernels.cpu import library as native
+from burnish.kernels.formats import Weights
 from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
@@ -102,14 +103,15 @@ def _largest_error(drawn: Sequence[Any], reference: Sequence[Any]) -> float:
     return max(float((drawn[at].cpu() - reference[at]).abs().max()) for at in (1, 2))
 
 
-def run(console: Console, model: Path | None = None) -> int:
+def run(console: Console, model: Path | None = None, weights: Weights = "auto") -> int:
     """Print the report, with the choice for the model in that folder; returns 1 if an op's error exceeds
     what is allowed. ModelError."""
+    console.print(f"weights in serving: {weights} (BURNISH_WEIGHTS chooses)", highlight=False)
     for name, value in machine().items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
     table = Table("op", "backend", "why", "largest error", box=None)
     failed = False
-    for backend in (*backends(), sampling()):
+    for backend in (*backends(weights=weights), sampling()):
         failed = failed or not backend.passed
         error = f"{backend.error:.1g} (at most {backend.allowed:g})"
         shown = error if backend.passed else f"[red]{error} NOT OK"

@@ -62,26 +62,29 @@ def pretrain(
 
 def verify(
     model: Annotated[Path, typer.Argument(help="Hugging Face folder, or GGUF file.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="A format, to see what it costs on this model (BURNISH_WEIGHTS)."),
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Random sequences.")] = 4,
     length: Annotated[int, typer.Option(min=4, help="Tokens of each.")] = 64,
-    tolerance: Annotated[float, typer.Option(help="Largest difference of logits.")] = 1e-3,
+    tolerance: Annotated[
+        float, typer.Option(help="Largest difference of logits, by their spread.")
+    ] = 1e-3,
 ) -> None:
     """Compare our way of running a model with transformers' own; exit code 1 where they differ."""
+    settings = config.load({"weights": weights})
     from burnish.kernels.folder import ModelError
-    from burnish.kernels.verify import verify as compare
+    from burnish.ops.commands import verify as report
     from rich.console import Console
 
-    console, failed = Console(), False
     try:
-        for finding in compare(model, rows=rows, length=length, tolerance=tolerance):
-            failed = failed or not finding.passed
-            result = "ok" if finding.passed else "NOT OK"
-            console.print(
-                f"{finding.name}: {finding.difference:.2g} (at most {finding.allowed:g}): {result}"
-            )
+        done = report.run(
+            Console(), model, settings.weights, rows=rows, length=length, tolerance=tolerance
+        )
     except ModelError as error:
         raise ServiceError(str(error)) from error
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(done)
 
 
 def train_compactor(
@@ -136,6 +139,6 @@ def kernels(
 
     torch.set_num_threads(settings.model_threads)  # as the service does: the choice depends on it
     try:
-        raise typer.Exit(report.run(Console(), settings.model_path))
+        raise typer.Exit(report.run(Console(), settings.model_path, settings.weights))
     except ModelError as error:
         raise ServiceError(str(error)) from error

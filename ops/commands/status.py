@@ -29,6 +29,7 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
         learner = service.get("/v1/learner", limit=ticks)
         policies = service.get("/v1/policies")
         ready = service.get("/readyz", accept=(503,))
+        told = service.get("/version")
     except ServiceDown as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
@@ -36,6 +37,13 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
         console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if ready.get("unrecorded"):
         console.print(f"{ready['unrecorded']} answers since its start were not recorded")
+    if not told.get("lossless", True):
+        console.print(
+            f"weights are served in {told['weights']}; the learner samples, trains and gates on the"
+            " lossless ones",
+            highlight=False,
+            soft_wrap=True,
+        )
     console.print(versions(policies))
     console.print(learner_ticks(learner, ticks))
     return 0

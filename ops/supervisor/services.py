@@ -84,6 +84,8 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         **({"BURNISH_UPDATE_EVERY": str(update_every)} if update_every else {}),
         # By default each maths library starts one thread per core.
         **{f"{lib}_NUM_THREADS": str(threads) for lib in ("OMP", "MKL", "OPENBLAS")},
+        # glibc gives each of a dozen threads a heap of its own, and none gives back what it has freed.
+        "MALLOC_ARENA_MAX": "2",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",  # models are local folders; nothing may be downloaded silently
         "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -45,7 +45,8 @@ class EngineEmbedder:
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
-        self.name = f"{engine.model_sha256[:16]}/middle"
+        rounding = "" if engine.lossless else f"/{engine.weights}"
+        self.name = f"{engine.model_sha256[:16]}/middle{rounding}"
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:
         """[n, d] float32, rows of length 1 (zeros for no tokens). Raises PolicyFailed."""

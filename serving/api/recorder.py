@@ -24,9 +24,11 @@ log = logging.getLogger(__name__)
 _MICROSECONDS = 2  # to encode a token with its log-probabilities
 
 
-def interaction_of(generation: Generation) -> InteractionEvent:
-    """The event of a generation: token ids, log-probabilities, version, sampling parameters."""
+def interaction_of(generation: Generation, rounded: str | None = None) -> InteractionEvent:
+    """The event of a generation: token ids, log-probabilities, version, sampling parameters; with them
+    the format that the version's weights were rounded to, if they were."""
     request = generation.request
+    format_used = {} if rounded is None else {"weights": rounded}
     return InteractionEvent(
         id=request.id,
         time=datetime.fromtimestamp(request.created, UTC),
@@ -39,7 +41,7 @@ def interaction_of(generation: Generation) -> InteractionEvent:
         tools=None if request.tools is None else list(request.tools),
         prompt_ids=list(request.prompt_ids),
         completions=[_completion(choice) for choice in generation.choices],
-        sampling={**asdict(request.params), "n": request.n},
+        sampling={**asdict(request.params), "n": request.n, **format_used},
         memories=list(request.memory.cursors) if request.memory else [],
         memory=request.memory,
         metadata=request.metadata,
@@ -71,8 +73,9 @@ async def append(
 class Recorder:
     """Writes interactions; `record_later` is for answers whose client has disconnected."""
 
-    def __init__(self, spool: Spool):
-        self._spool = spool
+    def __init__(self, spool: Spool, rounded: str | None = None):
+        """`rounded`: the format that weights are rounded to; None: they are as stored."""
+        self._spool, self._rounded = spool, rounded
         self._tasks: set[asyncio.Task] = set()
         self._in_a_row = 0  # not recorded since the last that was
         self.unrecorded = 0
@@ -83,7 +86,7 @@ class Recorder:
         try:
             await append(
                 self._spool,
-                lambda: [(INTERACTIONS, generation.request.id, interaction_of(generation))],
+                lambda: [(INTERACTIONS, generation.request.id, self._event(generation))],
                 _MICROSECONDS * generation.usage()["total_tokens"],
             )
         except SpoolError as error:
@@ -96,6 +99,9 @@ class Recorder:
             log.warning("recording again; %d answers were not recorded", self._in_a_row)
             self._in_a_row = 0
         return True
+
+    def _event(self, generation: Generation) -> InteractionEvent:
+        return interaction_of(generation, self._rounded)
 
     def record_later(self, generation: Generation) -> None:
         """Record an interrupted answer: feedback may come for the part that was shown."""

@@ -110,7 +110,7 @@ class Service:
             compactor=compactor,
             spool=spool,
             forwarder=forwarder,
-            recorder=Recorder(spool),
+            recorder=Recorder(spool, None if engine.lossless else engine.weights),
             redis=redis,
             memory=memory,
             ids=ids,

@@ -85,6 +85,8 @@ class StubEngine:
     """
 
     model_sha256 = "0" * 64
+    weights: str | None = "float32"
+    lossless = True
     vital: threading.Thread | None = None
 
     def __init__(

@@ -249,6 +249,10 @@ class Engine(Protocol):
 
     tokenizer: Any
     model_sha256: str
+    weights: str | None
+    """The format in which it keeps the model's weights; None: a server of its own decides."""
+    lossless: bool
+    """Whether they are what the model's files hold, so that all such engines answer alike."""
     max_model_len: int
 
     @property

@@ -10,8 +10,11 @@ from burnish.kernels import loading as module
 from burnish.kernels.cpu import library as native
 from burnish.kernels.cpu import packed_file
 from burnish.kernels.folder import ModelError
+from burnish.kernels.formats import Weights
 from burnish.kernels.loading import load_model
 from safetensors.torch import load_file, save_file
+
+from tests.conftest import missing
 
 WEIGHTS = "model.safetensors"
 NAME = "model.layers.1.self_attn.q_proj.weight"
@@ -107,3 +110,32 @@ def test_without_a_compiler_the_reference_serves_and_says_so(
         assert "no C++ compiler" in caplog.text
     finally:
         native.library.cache_clear()
+
+
+def test_a_format_is_rounded_to_on_request_alone(folder: Path) -> None:
+    if native.library() is None:
+        missing("no native library: a C++ compiler is needed")
+    lossless, small = load_model(folder), load_model(folder, weights="int4")
+    assert (lossless.rounded, small.rounded) == (None, "int4")
+    assert small.weights == "int4"
+    mapped = load_model(folder, weights="int4")
+    assert (mapped.rounded, mapped.weights) == ("int4", "int4")
+
+
+def test_the_format_of_the_file_is_no_rounding(folder: Path) -> None:
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS).items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "dtype": "bfloat16"}))
+    assert load_model(folder, weights="bfloat16").rounded is None
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8", "int4"])
+def test_no_other_format_is_served_than_the_one_asked_for(
+    folder: Path, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a processor without a compiler, or with a family that has no native step."""
+    monkeypatch.setattr(native, "library", lambda: None)
+    with pytest.raises(ModelError, match=f"cannot be kept in {weights}: no C\\+\\+ compiler"):
+        load_model(folder, weights=weights)
+    assert load_model(folder).rounded is None

@@ -3,16 +3,21 @@
 import json
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from burnish.kernels import verify as module
+from burnish.kernels.cpu import library as native
 from burnish.kernels.folder import ModelError
+from burnish.kernels.formats import Weights
 from burnish.kernels.loading import load_model
 from burnish.kernels.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conftest import missing
 from tests.tiny_model import build_tiny_model
 
 FAMILIES = ["qwen3_moe", "mixtral", "olmoe", "llama", "qwen3", "gpt_oss", "deepseek_v3", "glm4_moe"]
@@ -66,6 +71,51 @@ def test_every_family_in_shapes_nobody_chose(family, shape, heads, width, crowd,
         built = build_tiny_model(Path(folder), family, **more)
         findings = list(verify(built, rows=2, length=12))
     assert all(finding.passed for finding in findings), findings
+
+
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
+def test_what_a_format_costs_is_measured_and_bounded(weights: Weights, tiny_model: Path) -> None:
+    if native.library() is None:
+        missing("no native library: a C++ compiler is needed")
+    told: list[str] = []
+    found = list(verify(tiny_model, weights=weights, rows=2, length=32, progress=told.append))
+    assert len(told) == module.phases(weights)
+    costs = [one for one in found if one.name.startswith(weights)]
+    assert len(costs) == 3
+    assert all(one.passed for one in found), found
+    assert costs[0].difference > 0
+    bounds = [[one.allowed for one in _costs_of(form)] for form in ("bfloat16", "int8", "int4")]
+    assert bounds == sorted(bounds)  # a smaller format may cost more
+
+
+def _costs_of(weights: str) -> list[module.Comparison]:
+    logits = torch.randn(1, 3, 7)
+    return list(module._costs(logits, logits, SimpleNamespace(weights=weights)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("off", [0.0, 0.5])
+def test_a_format_that_loses_more_is_told(off: float) -> None:
+    torch.manual_seed(0)
+    expected = torch.randn(2, 30, 50) * 3
+    found = expected + off * expected.std() * torch.randn(expected.shape)
+    rounded: Any = SimpleNamespace(weights="int8")
+    error, divergence, changed = module._costs(found, expected, rounded)
+    assert error.difference == pytest.approx(off, rel=0.1)
+    passed = [one.passed for one in (error, divergence, changed)]
+    assert passed == [off == 0] * 3
+
+
+def test_a_greedy_token_counts_by_how_far_it_is_behind() -> None:
+    """Near ties within the tolerance are float32's rounding; anything else is ours."""
+    logits = torch.tensor([[[1.0, 3.0, 2.9995], [0.0, 5.0, 1.0]]])
+
+    def reference(tokens: torch.Tensor) -> torch.Tensor:
+        return logits.expand(len(tokens), -1, -1)
+
+    prompts = torch.tensor([[0]])
+    for chosen, behind in ([1, 1], 0.0), ([2, 1], 5e-4), ([1, 2], 4.0):
+        found = module._behind_best(reference, prompts, torch.tensor([chosen]))
+        assert found == pytest.approx(behind, abs=1e-6)
 
 
 def test_a_wrong_weight_is_found_out(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ def test_a_misspelt_variable_is_refused_with_a_hint(monkeypatch: pytest.MonkeyPa
         ("BURNISH_PORT", "70000"),
         ("BURNISH_UPDATE_EVERY", "-1"),
         ("BURNISH_CPU", "itanium"),
+        ("BURNISH_WEIGHTS", "int3"),
     ],
 )
 def test_a_bad_value_is_refused_by_name(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
@@ -67,6 +68,19 @@ def test_a_bad_value_for_another_room_is_refused_before_its_process_starts():
     with pytest.raises(SettingsError, match="BURNISH_RULE"):
         config.check_rooms({"BURNISH_RULE": "luck"})
     assert "BURNISH_RULE" not in os.environ
+
+
+def test_a_bad_format_of_weights_is_told_the_choices(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BURNISH_WEIGHTS", "int3")
+    with pytest.raises(SettingsError, match="'auto', 'float32', 'bfloat16', 'int8' or 'int4'"):
+        config.load()
+
+
+def test_a_server_of_its_own_chooses_its_format():
+    server = {"BURNISH_ENGINE_URL": "http://127.0.0.1:1"}
+    config.check_rooms({**server, "BURNISH_WEIGHTS": "auto"})
+    with pytest.raises(SettingsError, match=r"BURNISH_WEIGHTS: .*BURNISH_ENGINE_URL"):
+        config.check_rooms({**server, "BURNISH_WEIGHTS": "int8"})
 
 
 def test_a_taken_port_is_refused():

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import openai
 import pytest
+from burnish.kernels.cpu import library as native
+from burnish.kernels.formats import Weights
 from burnish.kernels.lora import init_adapter, save_adapter
+from burnish.serving.api.memory_model import EngineEmbedder
+from burnish.serving.app import load_engine
 from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 
+from tests.conftest import missing
 from tests.serving.conftest import Running
 from tests.serving.live.test_swaps import champion
 from tests.waiting import eventually
@@ -199,3 +204,33 @@ def test_log_probabilities_are_of_the_distribution_asked_for(running: Running) -
     event = running.recorded()[1]
     shown = [entry.logprob for entry in drawn.choices[0].logprobs.content]
     assert shown == pytest.approx(event.completions[0].processed_logprobs)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_a_format_is_served_with_adapters_and_swaps(
+    weights: Weights,
+    serve: Callable[..., Running],
+    settings: ServingSettings,
+    registry: PolicyRegistry,
+    tiny_model: Path,
+    tmp_path: Path,
+) -> None:
+    """An adapter stands on the base whichever format serves it; vectors of memory do not mix."""
+    if native.library() is None:
+        missing("no native library: a C++ compiler is needed")
+    chosen = settings.model_copy(update={"model": tiny_model, "weights": weights, "threads": 1})
+    engine = load_engine(chosen)
+    assert isinstance(engine, LocalEngine)
+    lossless = LocalEngine(tiny_model, max_running=2, threads=1)
+    assert engine.model_sha256 == lossless.model_sha256
+    assert EngineEmbedder(engine).name == f"{EngineEmbedder(lossless).name}/{weights}"
+
+    running = serve(chosen, engine, registry)
+    base = running.say("Hi", **GREEDY).choices[0].message.content
+    folder = random_adapter(engine, tmp_path / "adapter", seed=1)
+    registry.register("default", folder, parent=1, lineage={"feedback": ["f1"]})
+    registry.promote("default", 2)
+    eventually(lambda: champion(running) == 2)
+    assert running.say("Hi", **GREEDY).choices[0].message.content != base
+    assert running.say("Hi", model="default@1", **GREEDY).choices[0].message.content == base
+    assert {event.sampling["weights"] for event in running.recorded()} == {weights}

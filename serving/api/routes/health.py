@@ -57,6 +57,8 @@ def router(auth: Auth) -> APIRouter:
             "burnish": installed("burnish"),
             "model": service.settings.model.name,
             "model_sha256": service.engine.model_sha256,
+            "weights": service.engine.weights,
+            "lossless": service.engine.lossless,
         }
 
     return api

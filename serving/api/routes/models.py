@@ -48,4 +48,5 @@ def _model(service: Service, name: str, served: ServedVersion) -> dict[str, Any]
         "owned_by": "burnish",
         "version": served.version,
         "max_model_len": service.engine.max_model_len,
+        "weights": service.engine.weights,
     }

@@ -44,6 +44,8 @@ class VllmEngine:
     """Serves what a vLLM server at `url` serves; `folder` is the same model as files."""
 
     vital: threading.Thread | None = None  # the server is a process of its own
+    weights: str | None = None
+    lossless = True  # as far as is known here
 
     def __init__(
         self, url: str, folder: Path | str, *, key: str | None = None, max_requests: int = 288

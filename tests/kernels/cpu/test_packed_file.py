@@ -17,6 +17,7 @@ from burnish.kernels.outline import build, describe
 
 from tests.kernels.random_models import FAMILIES, NO_TOKENIZER, adapter_of, config_of
 from tests.kernels.random_models import build as random_model
+from tests.tiny_model import build_tiny_model
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
 SEQUENCES = [[5, 9, 31, 2, 70, 8], [3, 3, 12]]
@@ -77,13 +78,16 @@ def test_the_transformers_model_comes_when_needed_with_the_resident_adapters(
     assert torch.equal(mapped.forward(tokens, slot=1), expected.forward(tokens, slot=1))
 
 
-def test_a_later_start_imports_no_model_classes(tiny_model: Path, cache: Path) -> None:
-    loading.load_model(tiny_model)
+@pytest.mark.parametrize("family", ["qwen3_moe", "llama"])
+def test_a_later_start_imports_no_model_classes(family: str, tmp_path: Path, cache: Path) -> None:
+    """Nor torch's compiler, which the config of some families would bring: 100 MB."""
+    folder = build_tiny_model(tmp_path, family)
+    loading.load_model(folder)
     program = (
         "import sys; from pathlib import Path; from burnish.kernels import loading\n"
         "from burnish.kernels.cpu import packed_file\n"
         f"packed_file.cache_folder = lambda: Path({str(cache)!r})\n"
-        f"loading.load_model({str(tiny_model)!r})\n"
+        f"loading.load_model({str(folder)!r})\n"
         "print('transformers.modeling_utils' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

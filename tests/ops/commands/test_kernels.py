@@ -6,6 +6,7 @@ import pytest
 from burnish.kernels import backends as module
 from burnish.kernels.choice import Choice, Times, Way
 from burnish.kernels.cpu import library as native
+from burnish.kernels.formats import Weights
 from burnish.ops.commands import kernels as report
 from rich.console import Console
 
@@ -35,6 +36,19 @@ def test_every_op_is_near_its_reference(console: Console) -> None:
         "CUDA kernels:" in line for line in shown.splitlines() if line.strip().startswith("LoRA")
     )
     assert taken == (module.cuda_kernels() is not None)
+
+
+@pytest.mark.skipif(native.library() is None, reason="no C++ compiler")
+@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
+def test_a_format_is_measured_too(
+    weights: Weights, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "cuda_kernels", lambda: None)
+    cases = list(module._cases())[-1:]
+    monkeypatch.setattr(module, "_cases", lambda: cases)
+    assert report.run(console, weights) == 0
+    (line,) = [line for line in console.export_text().splitlines() if f"in {weights}" in line]
+    assert "NOT OK" not in line
 
 
 def test_an_op_that_is_off_is_named(console: Console, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -317,6 +317,26 @@ def test_the_best_answers_of_more_are_told(serve: Callable[..., Running], settin
     assert answer["choices"][0]["text"] == event.completions[told[0]].text
 
 
+def test_what_weights_were_rounded_to_is_told_and_recorded(
+    serve: Callable[..., Running], settings: ServingSettings
+) -> None:
+    """Version 1 in int8 is not version 1: its log-probabilities are its own."""
+    engine = StubEngine()
+    engine.weights, engine.lossless = "int8", False
+    rounded = serve(settings, engine)
+    rounded.say("Hi")
+    assert rounded.recorded()[0].sampling["weights"] == "int8"
+    assert rounded.http("GET", "/v1/models/default").json()["weights"] == "int8"
+    told = rounded.http("GET", "/version").json()
+    assert (told["weights"], told["lossless"]) == ("int8", False)
+
+
+def test_weights_as_they_are_stored_are_recorded_as_before(running: Running) -> None:
+    running.say("Hi")
+    assert "weights" not in running.recorded()[0].sampling
+    assert running.http("GET", "/version").json()["lossless"] is True
+
+
 def test_models_are_listed_and_found(running: Running) -> None:
     assert [model.id for model in running.openai.models.list()] == ["default"]
     assert running.openai.models.retrieve("default@1").id == "default@1"
