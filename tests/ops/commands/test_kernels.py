@@ -46,7 +46,7 @@ def test_a_format_is_measured_too(
     monkeypatch.setattr(module, "cuda_kernels", lambda: None)
     cases = list(module._cases())[-1:]
     monkeypatch.setattr(module, "_cases", lambda: cases)
-    assert report.run(console, weights) == 0
+    assert report.run(console, weights=weights) == 0
     (line,) = [line for line in console.export_text().splitlines() if f"in {weights}" in line]
     assert "NOT OK" not in line
 
