@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from burnish.kernels.cpu.allocation import in_huge_pages
 from burnish.kernels.cpu.structs import CLora, CMatrix
 from burnish.kernels.cpu.target import WIDTH
+from burnish.kernels.rounding import GROUP, to_int4, to_int8
 from torch import Tensor
 
 FORMATS = {"float32": 0, "bfloat16": 1, "int8": 2, "int4": 3}
-BLOCK, GROUP = 2 * WIDTH, 32  # outputs per block, inputs per int4 scale
+BLOCK = 2 * WIDTH  # outputs
 
 
 class Packer:
@@ -81,19 +82,24 @@ class Packer:
 def pack(weight: Tensor, form: str) -> tuple[Tensor, Tensor | None]:
     """weight [E, out, in] float32 -> the layout of cpu/native/weights.h, [E, blocks, ...], and scales."""
     weight = F.pad(weight, (0, 0, 0, -weight.shape[1] % BLOCK))
-    blocks = weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)  # [E, blocks, in, BLOCK]
+    if form == "int8":
+        whole, scale = to_int8(weight, 2)
+        return _by_twos(_in_blocks(whole)), _in_blocks(scale).contiguous()
+    if form == "int4":
+        whole, scale = to_int4(weight.unflatten(2, (-1, GROUP)), 3)
+        twos = _by_twos(_in_blocks((whole + 8).to(torch.uint8).flatten(2)))
+        packed = twos[..., :WIDTH, :] | twos[..., WIDTH:, :] << 4
+        return packed, _in_blocks(scale.flatten(2)).contiguous()
+    blocks = _in_blocks(weight)
     if form == "float32":
         return blocks.contiguous(), None
-    if form == "bfloat16":
-        halves = blocks.to(torch.bfloat16).unflatten(3, (2, WIDTH))
-        return halves.transpose(3, 4).contiguous(), None
-    if form == "int8":
-        scale = blocks.abs().amax(2, keepdim=True).clamp_min(1e-12) / 127
-        return _by_twos((blocks / scale).round().to(torch.int8)), scale.contiguous()
-    grouped = blocks.unflatten(2, (-1, GROUP))  # [E, blocks, groups, GROUP, BLOCK]
-    scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / 7
-    twos = _by_twos(((grouped / scale).round() + 8).to(torch.uint8).flatten(2, 3))
-    return twos[..., :WIDTH, :] | twos[..., WIDTH:, :] << 4, scale.contiguous()
+    halves = blocks.to(torch.bfloat16).unflatten(3, (2, WIDTH))
+    return halves.transpose(3, 4).contiguous(), None
+
+
+def _in_blocks(weight: Tensor) -> Tensor:
+    """[E, out, n] -> [E, blocks, n, BLOCK]."""
+    return weight.unflatten(1, (-1, BLOCK)).transpose(2, 3)
 
 
 def pack_down(weight: Tensor, form: str) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from burnish.kernels.cpu.packing import GROUP
+from burnish.kernels.rounding import GROUP, to_int4, to_int8
 from torch import Tensor
 
 
@@ -96,13 +96,11 @@ def quantise(weight: Tensor, form: str) -> tuple[Tensor, Tensor, str]:
     experts, outputs, inputs = weight.shape
     if inputs % GROUP:
         form = "int8"
-    most, each = (127, inputs) if form == "int8" else (7, GROUP)
-    grouped = weight.float().unflatten(2, (-1, each))
-    scale = grouped.abs().amax(3, keepdim=True).clamp_min(1e-12) / most
-    whole = (grouped / scale).round()
+    grouped = weight.float().unflatten(2, (-1, inputs if form == "int8" else GROUP))
     if form == "int8":
-        whole = whole.to(torch.int8)
+        whole, scale = to_int8(grouped, 3)
     else:
+        whole, scale = to_int4(grouped, 3)
         low, high = (whole + 8).to(torch.uint8).chunk(2, dim=3)
         whole = low | high << 4
     return whole.flatten(2).contiguous(), scale.view(experts, outputs, -1), form

@@ -12,6 +12,7 @@ from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
 from burnish.kernels.lora import ATTENTION, DENSE, EXPERTS, LATENT
 from burnish.kernels.model import LoadedModel
+from burnish.kernels.rounding import to_int4, to_int8
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
 from hypothesis import given, settings
@@ -333,11 +334,10 @@ def rounded(weight: torch.Tensor, form: str) -> torch.Tensor:
     if form == "bfloat16":
         return weight.bfloat16().float()
     if form == "int4" and weight.shape[-1] % 32 == 0:
-        grouped = weight.unflatten(-1, (-1, 32))
-        scale = grouped.abs().amax(-1, keepdim=True) / 7
-        return ((grouped / scale).round() * scale).flatten(-2)
-    scale = weight.abs().amax(-1, keepdim=True) / 127
-    return (weight / scale).round() * scale
+        whole, scale = to_int4(weight.unflatten(-1, (-1, 32)), -1)
+        return (whole * scale).flatten(-2)
+    whole, scale = to_int8(weight, -1)
+    return whole * scale
 
 
 @pytest.mark.parametrize("form", ["bfloat16", "int8", "int4"])

@@ -125,16 +125,16 @@ def test_quantised_weights_are_widened_inside(form, inputs, outputs, wide, devic
 def test_int8_and_int4_mean_the_same_numbers_as_on_a_cpu() -> None:
     """packing.py lays bytes out for the CPU's vectors; what they stand for is the same."""
     weight = torch.randn(2, BLOCK, 64, generator=torch.Generator().manual_seed(1))
-    eights, scale = pack(weight, "int8")
-    assert scale is not None
-    numbers = eights.transpose(3, 4).flatten(2, 3).float() - 128  # [E, 1, in, 32]
-    ours = widened(*quantise(weight, "int8"))
-    assert torch.equal(ours, (numbers * scale).squeeze(1).mT)
-    fours, scale = pack(weight, "int4")
-    assert scale is not None
-    both = torch.cat([fours & 15, fours >> 4], dim=3).transpose(3, 4).flatten(2, 3).float() - 8
-    numbers = (both.unflatten(2, (2, 32)) * scale).flatten(2, 3)
-    assert torch.equal(widened(*quantise(weight, "int4")), numbers.squeeze(1).mT)
+    for form in ("int8", "int4"):
+        twos, scale = pack(weight, form)  # [E, blocks, in / 2, BLOCK, 2]
+        assert scale is not None
+        if form == "int4":
+            twos = torch.cat([twos & 15, twos >> 4], dim=3).float() - 8
+        numbers = twos.float().transpose(3, 4).flatten(2, 3)  # [E, 1, in, BLOCK]
+        groups = scale.shape[2]
+        full = numbers.unflatten(2, (groups, -1)) * scale.view(2, 1, groups, 1, BLOCK)
+        ours = widened(*quantise(weight, form))
+        assert torch.equal(ours, full.flatten(2, 3).squeeze(1).mT)
 
 
 def test_inputs_that_int4_cannot_group_become_int8() -> None:
