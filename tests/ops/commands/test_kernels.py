@@ -98,7 +98,7 @@ def test_a_models_ways_are_shown_with_the_times_that_chose_them(console: Console
 def test_the_report_is_of_the_model_that_was_named(
     console: Console, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "backends", lambda: [])
+    monkeypatch.setattr(report, "backends", lambda **_: [])
     assert report.run(console, tiny_model) == 0
     shown = console.export_text()
     assert f"choice for {tiny_model}" in shown
