@@ -24,7 +24,7 @@ def repeated(timed: Callable[[], Timing], rounds: int, seconds: float) -> list[T
 
 class Measuring:
     """How long, and on which vocabulary. Never the same prompts twice, or prefix caching would inflate
-    our figures."""
+    our figures of reading them."""
 
     def __init__(self, vocab: int, rounds: int, seconds: float) -> None:
         self._vocab, self._rounds, self._seconds = vocab, rounds, seconds
