@@ -69,8 +69,8 @@ def main(
     only: Annotated[str, typer.Option(help="Only contestants whose name has one of these.")] = "",
     model: Annotated[Path | None, typer.Option(help="A real model's folder, over HTTP.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each.")] = 2,
-    rounds: Annotated[int, typer.Option(help="Timed rounds at most.")] = 5,
-    seconds: Annotated[float, typer.Option(help="After which no further round begins.")] = 5.0,
+    rounds: Annotated[int, typer.Option(help="Timed rounds at least.")] = 2,
+    seconds: Annotated[float, typer.Option(help="In which further rounds may begin.")] = 4.0,
     scratch: Annotated[
         Path | None, typer.Option(help="Keeps models and packed weights for the next run.")
     ] = None,

@@ -39,7 +39,7 @@ class Flaky:
         self.lose_next_acknowledgement = False
         self.refused_id = ""
         self.attempts: list[float] = []
-        self.largest = 0
+        self.sizes: list[int] = []
 
     def ensure_topics(self) -> None:
         self.attempts.append(time.monotonic())
@@ -52,7 +52,7 @@ class Flaky:
         for record in records:
             if record.event_id == self.refused_id:
                 raise RecordRefused(record, "too big")
-        self.largest = max(self.largest, len(records))
+        self.sizes.append(len(records))
         self.records += records
         if self.lose_next_acknowledgement:
             self.lose_next_acknowledgement = False
@@ -98,7 +98,7 @@ async def test_events_go_out_in_order_and_leave_the_spool(
     forwarder.start()
     eventually(lambda: forwarder.lag() == 0)
     assert flaky.ids == [f"i{n}" for n in range(35)]
-    assert flaky.largest == 10
+    assert flaky.sizes == [10, 10, 10, 5]
     assert forwarder.published == 35
 
 
@@ -109,6 +109,19 @@ async def test_an_arrival_ends_the_wait(spool: Spool, flaky: Flaky) -> None:
         eventually(lambda: len(flaky.attempts) == 1)
         await fill(spool, [1])
         eventually(lambda: forwarder.lag() == 0)
+    finally:
+        forwarder.stop()
+
+
+async def test_after_a_batch_it_waits_for_more_to_come(spool: Spool, flaky: Flaky) -> None:
+    forwarder = Forwarder(spool, flaky, batch=10, moment_s=3600.0)
+    await fill(spool, range(25))
+    forwarder.start()
+    try:
+        eventually(lambda: forwarder.lag() == 0)  # whole batches follow one another
+        assert flaky.sizes == [10, 10, 5]
+        await fill(spool, [25])
+        assert forwarder.lag() == 1
     finally:
         forwarder.stop()
 

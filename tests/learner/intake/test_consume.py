@@ -1,5 +1,6 @@
 """Late, double, out of order, retracted, unreadable: what the intake makes of it."""
 
+import itertools
 from datetime import timedelta
 
 import pytest
@@ -44,6 +45,19 @@ def test_an_interaction_and_its_thumb_become_experience(database, stream, take):
 
 def test_nothing_there_is_no_tick(take):
     assert take() is None
+
+
+def test_what_arrives_meanwhile_is_the_next_ticks(stream, take, monkeypatch):
+    numbers, read = itertools.count(1), stream.read
+
+    def one_more(*asked):
+        found = read(*asked)
+        stream.publish([encode(interaction(next(numbers)))])
+        return found
+
+    stream.publish([encode(interaction(next(numbers)))])
+    monkeypatch.setattr(stream, "read", one_more)
+    assert take().counts["interactions"] < 5
 
 
 def test_feedback_waits_for_its_interaction(database, stream, take):

@@ -1,5 +1,6 @@
 """How the engine benchmark counts, merges and judges. Measuring itself takes minutes."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.ops.bench import engine
 from burnish.ops.bench.lib import results, shapes
-from burnish.ops.bench.lib.speed import goals, loads, report, roofline, ways
+from burnish.ops.bench.lib.speed import goals, loads, measuring, report, roofline, ways
 from burnish.ops.bench.lib.speed.contest import Plan, contestants
 from burnish.ops.bench.lib.speed.gguf_file import FORMATS, write_gguf
 from burnish.ops.bench.lib.speed.measuring import Measuring, latencies, repeated
@@ -144,9 +145,13 @@ def told(seconds: float, prefill: float | None = None) -> Timing:
     return Timing(seconds, prefill, 100, firsts=(0.1, 0.3), gaps=(0.01, 0.03))
 
 
-def test_rounds_end_when_the_time_is_up() -> None:
-    assert len(repeated(lambda: told(1), 4, 60)) == 4
-    assert len(repeated(lambda: told(1), 4, 0)) == 1
+def test_rounds_go_on_until_the_time_is_up_and_there_are_enough(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seconds = itertools.count()
+    monkeypatch.setattr(measuring.time, "perf_counter", lambda: next(seconds))
+    assert len(repeated(lambda: told(1), 2, 5)) == 5
+    assert len(repeated(lambda: told(1), 2, 0)) == 2
 
 
 def test_a_peer_that_tells_its_first_token_is_not_asked_for_it() -> None:

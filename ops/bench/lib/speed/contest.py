@@ -47,8 +47,8 @@ class Plan:
     weights: tuple[str, ...]
     parts: tuple[str, ...] = PARTS
     only: tuple[str, ...] = ("",)  # contestants whose name has one of these
-    rounds: int = 5
-    seconds: float = 5.0  # after which no further round begins
+    rounds: int = 2  # at least
+    seconds: float = 4.0  # in which further rounds may begin
 
     @classmethod
     def read(cls, path: Path) -> Plan:

@@ -15,9 +15,9 @@ PERCENTILES = (50, 95, 99)
 
 
 def repeated(timed: Callable[[], Timing], rounds: int, seconds: float) -> list[Timing]:
-    """Up to `rounds` rounds, none begun after so many seconds."""
+    """At least `rounds` rounds, and as many as begin within so many seconds."""
     began, done = time.perf_counter(), [timed()]
-    while len(done) < rounds and time.perf_counter() - began < seconds:
+    while len(done) < rounds or time.perf_counter() - began < seconds:
         done.append(timed())
     return done
 

@@ -20,6 +20,7 @@ from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 LORA_RANK = 16
 BLOCK = 16  # token slots of a block of the cache
+FIXED = 5  # a token that a prompt is continued with
 
 
 @contextmanager
@@ -65,15 +66,17 @@ def burnish(
             seconds = time.perf_counter() - began
             assert all(len(answer.token_ids) == new for answer in done)
             return Timing(seconds)
-        # Beside streams that write already, a service reads prompts slowly, and the first streams end
-        # before the last begin. So prompts are read first, and decoding is timed with them in the cache.
+        # Beside streams that write already, a service reads prompts slowly, and the first streams would
+        # end before the last begin. So prompts are read first; each is continued after one more token,
+        # and all of them decode from the same step on.
         ones = [
             replace(r, id=f"{r.id} read", params=replace(r.params, max_tokens=1)) for r in requests
         ]
         reading = loop.run_until_complete(_streamed(engine, ones))
         if new == 1:
             return reading
-        writing = loop.run_until_complete(_streamed(engine, requests))
+        continued = [replace(r, prompt_ids=(*r.prompt_ids, FIXED)) for r in requests]
+        writing = loop.run_until_complete(_streamed(engine, continued))
         assert reading.prefill is not None
         assert writing.prefill is not None
         return Timing(
