@@ -19,7 +19,7 @@ from burnish.kernels.cpu.packing import format_of
 from burnish.kernels.cpu.step import NativeStep
 from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.model import DeferredModel, LoadedModel
 from burnish.kernels.timing import time_ways
 from safetensors import SafetensorError
@@ -39,6 +39,7 @@ def load_model(
     device: str = "auto",
     native: bool = True,
     weights: Weights = "auto",
+    kv_cache: Cache = "auto",
     timer: Timer = time_ways,
 ) -> LoadedModel:
     """Load a Hugging Face folder or a GGUF file. `dtype` "auto": float32 for small models on a CPU, else
@@ -48,8 +49,8 @@ def load_model(
     CPU the native library (compiled on first use) where it covers the model and is not slower than
     PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. Otherwise the
     PyTorch reference serves. `weights` is the format in which our kernels keep weights; "auto" is
-    lossless, and bfloat16 for a quantised file; nothing is served in another format than the one asked
-    for.
+    lossless, and bfloat16 for a quantised file. `kv_cache` is that of keys and values. Nothing is served
+    in another format than the one asked for.
 
     Raises ModelError with one clear sentence for a folder that cannot be served.
     """
@@ -81,6 +82,12 @@ def load_model(
             missing = "on a GPU it is for mixtures of experts"
     _refuse_format(folder, weights, missing)
     loaded.rounded = None if weights in LOSSLESS else weights
+    if kv_cache != "auto" and loaded.native is None:
+        raise ModelError(
+            f"keys and values of the model in {path} cannot be kept in {kv_cache}:"
+            f" {missing or 'on a GPU they cannot'} (BURNISH_KV_CACHE=auto keeps them in the model's type)"
+        )
+    loaded.cache = kv_cache
     return loaded
 
 

@@ -31,7 +31,7 @@ from burnish.kernels.folder import (
     end_tokens,
     frame_tokens,
 )
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights, LoraTarget, check_fits
 from burnish.kernels.recurrent import RowStates
@@ -90,6 +90,7 @@ class LoadedModel:
         self.cuda: CudaStep | None = None
         self.rounded: Weights | None = None
         """The format that weights were rounded to on request; None: steps read what is stored."""
+        self.cache: Cache = "auto"
         # A recurrent state cannot be shared between sequences, nor rolled back.
         self.recurrent = recurrent.is_recurrent(model.config)
 
@@ -128,6 +129,20 @@ class LoadedModel:
         if self.native is not None:
             return self.native.format
         return self.rounded or str(self.dtype).removeprefix("torch.")
+
+    @property
+    def kv_cache(self) -> str:
+        """The format in which steps keep keys and values."""
+        if self.cache == "auto":
+            return (
+                self.native.cache_format if self.native else str(self.dtype).removeprefix("torch.")
+            )
+        return self.cache
+
+    @property
+    def lossless(self) -> bool:
+        """Whether nothing was rounded on request."""
+        return self.rounded is None and self.cache == "auto"
 
     @property
     def max_model_len(self) -> int:
@@ -318,7 +333,7 @@ class LoadedModel:
     def new_pages(self, slots: int) -> tuple[KVPages, ...] | NativePages | RowStates:
         """An empty cache of `slots` token slots for every layer, in the layout that `step` reads."""
         if self.native is not None:
-            return self.native.new_pages(slots)
+            return self.native.new_pages(slots, None if self.cache == "auto" else self.cache)
         if self.recurrent:
             return RowStates(self.config)
         return self._torch_pages(slots + (self.cuda.spare_slots if self.cuda is not None else 0))
@@ -338,7 +353,7 @@ class LoadedModel:
 
     def cache_bytes(self, slots: int) -> int:
         """Size of a cache of that many token slots."""
-        layers = (self.native.new_pages(slots),) if self.native else self._torch_pages(slots)
+        layers = (self.new_pages(slots),) if self.native else self._torch_pages(slots)
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
     def use_native(self, weights: Weights = "auto") -> str | None:

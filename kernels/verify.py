@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from burnish.kernels.experts import has_experts
 from burnish.kernels.folder import open_folder
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.forward_batch import ForwardBatch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
@@ -53,7 +53,7 @@ ALLOWED = {
 @dataclass(frozen=True)
 class Comparison:
     """One comparison: the largest difference found, and the largest allowed. A `cost` is of the format
-    that weights are rounded to, and no mistake of ours."""
+    that weights or the cache are rounded to, and no mistake of ours."""
 
     name: str
     difference: float
@@ -94,15 +94,16 @@ class PagedDecoder:
         return logits.float().cpu().view(self.rows, count, -1)
 
 
-def phases(weights: Weights) -> int:
+def phases(weights: Weights, kv_cache: Cache) -> int:
     """How many times `verify` reports progress."""
-    return 5 if weights in ("auto", "float32") else 7
+    return 5 if weights in ("auto", "float32") and kv_cache == "auto" else 7
 
 
 def verify(
     folder: Path | str,
     *,
     weights: Weights = "auto",
+    kv_cache: Cache = "auto",
     rows: int = 4,
     length: int = 64,
     tolerance: float = 1e-3,
@@ -115,9 +116,9 @@ def verify(
     with what begins next.
     """
     progress("loading the model as it is served")
-    ours = load_model(folder, dtype="float32", weights=weights)
+    ours = load_model(folder, dtype="float32", weights=weights, kv_cache=kv_cache)
     rounded = None
-    if ours.rounded is not None:
+    if not ours.lossless:
         rounded, ours = ours, load_model(folder, dtype="float32")
     progress("loading transformers' eager model")
     reference = _reference(folder, ours)
@@ -155,8 +156,18 @@ def verify(
 
     progress("drawing text from the model")
     text = torch.cat([tokens[:, :1], _decode(ours, tokens[:, :1], length - 1, draw)], dim=1)
-    progress(f"what {rounded.weights} costs")
-    yield from _costs(PagedDecoder(rounded, rows, length).step(text), reference(text), rounded)
+    progress(f"what {rounding(weights, kv_cache)} costs")
+    found = PagedDecoder(rounded, rows, length).step(text)
+    yield from _costs(
+        found, reference(text), rounding(weights, kv_cache), rounded.rounded or kv_cache
+    )
+
+
+def rounding(weights: Weights, kv_cache: Cache) -> str:
+    """What is rounded, in words."""
+    said = [] if weights == "auto" else [weights]
+    said += [] if kv_cache == "auto" else [f"a cache in {kv_cache}"]
+    return " with ".join(said)
 
 
 def _reference(folder: Path | str, ours: LoadedModel) -> Callable[[Tensor], Tensor]:
@@ -203,10 +214,9 @@ def root_mean_square(found: Tensor, expected: Tensor) -> float:
     return float((found - expected).square().mean().sqrt() / expected.std())
 
 
-def _costs(found: Tensor, expected: Tensor, rounded: LoadedModel) -> Iterator[Comparison]:
+def _costs(found: Tensor, expected: Tensor, form: str, bounds: str) -> Iterator[Comparison]:
     """What rounding does to logits, to the distribution of the next token, and to the likeliest one."""
-    form = rounded.weights
-    allowed = ALLOWED[form]
+    allowed = ALLOWED[bounds]
     error = root_mean_square(found, expected)
     yield Comparison(f"{form}: logits, root mean square", error, allowed.logits, cost=True)
     p, q = expected.log_softmax(-1), found.log_softmax(-1)

@@ -50,6 +50,9 @@ def up(
     weights: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, int8 or int4 (auto: lossless).")
     ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help="auto or int8 (auto: the model's own type).")
+    ] = None,
     update_every: Annotated[float | None, typer.Option(help="Seconds between updates.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
 ) -> None:

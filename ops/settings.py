@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from burnish.feedback.masking import masked
 from burnish.feedback.settings import Url
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -115,6 +115,11 @@ class UpSettings(BaseSettings):
         default="auto",
         description="format in which serving keeps weights: auto (the smallest that is lossless),"
         " float32, bfloat16, int8 or int4; `burnish verify` shows what a format costs",
+    )
+    kv_cache: Cache = Field(
+        default="auto",
+        description="format of the cache of keys and values: auto (the model's own), or int8, which"
+        " holds twice to four times as many tokens",
     )
     url: str | None = Field(
         default=None, description="service the commands talk to (default: this folder's)"

@@ -78,6 +78,7 @@ def load_engine(settings: ServingSettings) -> Engine:
         max_waiting=settings.max_queue,
         threads=settings.threads or None,
         weights=settings.weights,
+        kv_cache=settings.kv_cache,
     )
 
 

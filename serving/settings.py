@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from burnish.feedback.settings import Url
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -47,6 +47,11 @@ class ServingSettings(BaseSettings):
         default="auto",
         description="format in which serving keeps weights: auto (the smallest that is lossless),"
         " float32, bfloat16, int8 or int4; `burnish verify` shows what a format costs",
+    )
+    kv_cache: Cache = Field(
+        default="auto",
+        description="format of the cache of keys and values: auto (the model's own), or int8, which"
+        " holds twice to four times as many tokens",
     )
     max_running: int = Field(default=32, ge=1, description="requests in one batch")
     max_queue: int = Field(default=256, ge=1, description="requests waiting; then 429")
@@ -111,11 +116,11 @@ class ServingSettings(BaseSettings):
         default=0, ge=0, description="of one API key at once; then 429. 0: no limit"
     )
 
-    @field_validator("weights")
+    @field_validator("weights", "kv_cache")
     @classmethod
-    def _is_ours_to_choose(cls, given: Weights, info: ValidationInfo) -> Weights:
+    def _is_ours_to_choose(cls, given: str, info: ValidationInfo) -> str:
         if given != "auto" and info.data.get("engine_url"):
-            raise ValueError("the server of BURNISH_ENGINE_URL chooses how it keeps weights")
+            raise ValueError("the server of BURNISH_ENGINE_URL chooses how it keeps them")
         return given
 
     @property

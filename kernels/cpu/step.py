@@ -26,17 +26,20 @@ from burnish.kernels.cpu import packed_file
 from burnish.kernels.cpu.allocation import allocate_zeroed
 from burnish.kernels.cpu.layers import LayerWeights, joined_adapters, router_of, shared_pieces
 from burnish.kernels.cpu.packed_file import PackedFile
-from burnish.kernels.cpu.packing import BLOCK, Packer, format_of, lossless
+from burnish.kernels.cpu.packing import BLOCK, FORMATS, Packer, format_of, lossless
 from burnish.kernels.cpu.sequences import whole_sequences
 from burnish.kernels.cpu.structs import POINTER, CLayer, CLora, CModel, CSamplingMetadata, CStep
 from burnish.kernels.cpu.support import FAMILIES, head_width, latent_width, window
 from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.cpu.thread_count import ThreadCount
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import CacheFormat, Weights
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.outline import describe
 from torch import Tensor, nn
+
+NUMBER_BYTES: dict[CacheFormat, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
+SCALE_BYTES = 4  # of a head's line of a position
 
 
 class PackedAdapter(NamedTuple):
@@ -55,11 +58,13 @@ class Rope(NamedTuple):
 
 @dataclass(frozen=True)
 class NativePages:
-    """The KV cache of all layers: keys and values, each [depth, floats]; see cpu/native/paged_attention.h.
+    """The KV cache of all layers: keys and values, each [depth, bytes]; see cpu/native/paged_attention.h.
     With MLA there are no values, which are a part of the keys."""
 
     key: Tensor
     value: Tensor
+    slots: int
+    format: CacheFormat
 
 
 def _norm(attention: Any, *names: str) -> Tensor | None:
@@ -92,7 +97,7 @@ class NativeStep:
         else:
             self.width, self.kv_heads = head_width(config), config.num_key_value_heads
         self.dtype = dtype
-        self.kv_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+        self.cache_format: CacheFormat = "bfloat16" if dtype == torch.bfloat16 else "float32"
         self.depth = config.num_hidden_layers
         self.vocab = config.vocab_size
         self._layers = (CLayer * self.depth)()
@@ -185,7 +190,6 @@ class NativeStep:
             expert_groups=groups,
             groups_kept=getattr(config, "topk_group", None) or groups,
             shared_experts=shared_pieces(mlp),
-            kv_bf16=self.kv_dtype == torch.bfloat16,
             latent=self.latent,
             latent_eps=attention.kv_a_layernorm.variance_epsilon if self.latent else 0.0,
             eps=config.rms_norm_eps,
@@ -236,17 +240,19 @@ class NativeStep:
 
     # -- running -------------------------------------------------------------------------------
 
-    def new_pages(self, slots: int) -> NativePages:
-        """An empty cache of `slots` token slots, a multiple of WIDTH, for every layer."""
+    def new_pages(self, slots: int, form: CacheFormat | None = None) -> NativePages:
+        """An empty cache of `slots` token slots, a multiple of WIDTH, for every layer; in the format that
+        loses nothing, or `form`."""
         self._cover(min(slots, self.config.max_position_embeddings))
-        size = -(-slots // WIDTH) * WIDTH * self.kv_heads * self.width
+        form, slots = form or self.cache_format, -(-slots // WIDTH) * WIDTH
+        head = self.width * NUMBER_BYTES[form] + (SCALE_BYTES if form == "int8" else 0)
 
         def empty() -> Tensor:
-            buffer = allocate_zeroed(self.depth * size * self.kv_dtype.itemsize)
-            return buffer.view(self.kv_dtype).view(self.depth, size)
+            size = slots * self.kv_heads * head
+            return allocate_zeroed(self.depth * size).view(self.depth, size)
 
         keys = empty()
-        return NativePages(keys, keys[:, :0] if self.latent else empty())
+        return NativePages(keys, keys[:, :0] if self.latent else empty(), slots, form)
 
     def __call__(
         self,
@@ -322,7 +328,8 @@ class NativeStep:
             *table.shape,
             ctypes.addressof(keys),
             ctypes.addressof(values),
-            pages.key.shape[1] // (self.kv_heads * self.width),
+            pages.slots,
+            FORMATS[pages.format],
             len(batch.keep),
             keep,
             *(None if t is None else t.data_ptr() for t in (logits, state)),

@@ -32,7 +32,7 @@ def training_unsupported_reason(step: NativeStep) -> str | None:
         return f"weights are {step.format}"
     if getattr(step.config, "clip_qkv", None):
         return "it clips its queries"
-    if step.kv_dtype != torch.float32:
+    if step.cache_format != "float32":
         return "its cache is not float32"
     return None
 

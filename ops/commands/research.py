@@ -66,6 +66,9 @@ def verify(
         str | None,
         typer.Option(help="A format, to see what it costs on this model (BURNISH_WEIGHTS)."),
     ] = None,
+    kv_cache: Annotated[
+        str | None, typer.Option(help="A format of the cache, likewise (BURNISH_KV_CACHE).")
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Random sequences.")] = 4,
     length: Annotated[int, typer.Option(min=4, help="Tokens of each.")] = 64,
     tolerance: Annotated[
@@ -73,14 +76,20 @@ def verify(
     ] = 1e-3,
 ) -> None:
     """Compare our way of running a model with transformers' own; exit code 1 where they differ."""
-    settings = config.load({"weights": weights})
+    settings = config.load({"weights": weights, "kv_cache": kv_cache})
     from burnish.kernels.folder import ModelError
     from burnish.ops.commands import verify as report
     from rich.console import Console
 
     try:
         done = report.run(
-            Console(), model, settings.weights, rows=rows, length=length, tolerance=tolerance
+            Console(),
+            model,
+            settings.weights,
+            settings.kv_cache,
+            rows=rows,
+            length=length,
+            tolerance=tolerance,
         )
     except ModelError as error:
         raise ServiceError(str(error)) from error

@@ -39,8 +39,8 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
         console.print(f"{ready['unrecorded']} answers since its start were not recorded")
     if not told.get("lossless", True):
         console.print(
-            f"weights are served in {told['weights']}; the learner samples, trains and gates on the"
-            " lossless ones",
+            f"served with weights in {told['weights']} and a cache in {told['kv_cache']}; the learner"
+            " samples, trains and gates without rounding",
             highlight=False,
             soft_wrap=True,
         )

@@ -10,15 +10,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from burnish.kernels.formats import Weights
-from burnish.kernels.verify import Comparison, phases, verify
+from burnish.kernels.formats import Cache, Weights
+from burnish.kernels.verify import Comparison, phases, rounding, verify
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transformers.utils import logging
 
 
 def run(
-    console: Console, model: Path, weights: Weights, *, rows: int, length: int, tolerance: float
+    console: Console,
+    model: Path,
+    weights: Weights,
+    kv_cache: Cache,
+    *,
+    rows: int,
+    length: int,
+    tolerance: float,
 ) -> int:
     """Raises ModelError."""
     logging.disable_progress_bar()  # of loading; ours tells
@@ -26,7 +33,7 @@ def run(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     quiet = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as shown:
-        task = shown.add_task("", total=phases(weights))
+        task = shown.add_task("", total=phases(weights, kv_cache))
 
         def progress(phase: str) -> None:
             shown.update(task, advance=1, description=phase)
@@ -34,6 +41,7 @@ def run(
         for comparison in verify(
             model,
             weights=weights,
+            kv_cache=kv_cache,
             rows=rows,
             length=length,
             tolerance=tolerance,
@@ -41,7 +49,9 @@ def run(
         ):
             found.append(comparison)
             console.print(_line(comparison), highlight=False, soft_wrap=True)
-    verdict = _verdict(model, weights, found, f"{time.monotonic() - began:.0f} s")
+    verdict = _verdict(
+        model, rounding(weights, kv_cache), found, f"{time.monotonic() - began:.0f} s"
+    )
     console.print(verdict, highlight=False, soft_wrap=True)
     return 0 if all(one.passed for one in found) else 1
 
@@ -51,12 +61,12 @@ def _line(one: Comparison) -> str:
     return f"{one.name}: {one.difference:.2g} (at most {one.allowed:g}): {result}"
 
 
-def _verdict(model: Path, weights: Weights, found: Sequence[Comparison], took: str) -> str:
+def _verdict(model: Path, rounded: str, found: Sequence[Comparison], took: str) -> str:
     wrong = [one.name for one in found if not one.passed and not one.cost]
     if wrong:
         return f"[red]NOT verified[/red] in {took}: {model} differs here in {', '.join(wrong)}"
     same = f"in {took}: {model} computes here what transformers does"
     if not all(one.passed for one in found):
-        return f"[red]NOT verified[/red] {same}, but {weights} costs it more than is allowed"
-    within = f", and {weights} costs it no more than is allowed" if found[-1].cost else ""
+        return f"[red]NOT verified[/red] {same}, but {rounded} costs it more than is allowed"
+    within = f", and {rounded} costs it no more than is allowed" if found[-1].cost else ""
     return f"[green]verified[/green] {same}{within}"

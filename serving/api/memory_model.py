@@ -45,7 +45,8 @@ class EngineEmbedder:
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
-        rounding = "" if engine.lossless else f"/{engine.weights}"
+        rounded = engine.model.rounded
+        rounding = "" if rounded is None else f"/{rounded}"
         self.name = f"{engine.model_sha256[:16]}/middle{rounding}"
 
     async def embed(self, texts: Sequence[str]) -> np.ndarray:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import FeedbackError, SpoolError
@@ -21,14 +22,16 @@ from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.api.off_loop import off_loop
 
 log = logging.getLogger(__name__)
+NOTHING: Mapping[str, str | None] = MappingProxyType({})
 _MICROSECONDS = 2  # to encode a token with its log-probabilities
 
 
-def interaction_of(generation: Generation, rounded: str | None = None) -> InteractionEvent:
+def interaction_of(
+    generation: Generation, rounded: Mapping[str, str | None] = NOTHING
+) -> InteractionEvent:
     """The event of a generation: token ids, log-probabilities, version, sampling parameters; with them
-    the format that the version's weights were rounded to, if they were."""
+    the formats of weights and cache, if the engine rounds."""
     request = generation.request
-    format_used = {} if rounded is None else {"weights": rounded}
     return InteractionEvent(
         id=request.id,
         time=datetime.fromtimestamp(request.created, UTC),
@@ -41,7 +44,7 @@ def interaction_of(generation: Generation, rounded: str | None = None) -> Intera
         tools=None if request.tools is None else list(request.tools),
         prompt_ids=list(request.prompt_ids),
         completions=[_completion(choice) for choice in generation.choices],
-        sampling={**asdict(request.params), "n": request.n, **format_used},
+        sampling={**asdict(request.params), "n": request.n, **rounded},
         memories=list(request.memory.cursors) if request.memory else [],
         memory=request.memory,
         metadata=request.metadata,
@@ -73,8 +76,8 @@ async def append(
 class Recorder:
     """Writes interactions; `record_later` is for answers whose client has disconnected."""
 
-    def __init__(self, spool: Spool, rounded: str | None = None):
-        """`rounded`: the format that weights are rounded to; None: they are as stored."""
+    def __init__(self, spool: Spool, rounded: Mapping[str, str | None] = NOTHING):
+        """`rounded`: formats of the engine's weights and cache, where they are not lossless."""
         self._spool, self._rounded = spool, rounded
         self._tasks: set[asyncio.Task] = set()
         self._in_a_row = 0  # not recorded since the last that was

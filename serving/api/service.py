@@ -91,6 +91,7 @@ class Service:
             return len(tokenizer.encode(text, add_special_tokens=False))
 
         model = EngineSummariser(engine, lambda: policies.acquire(settings.policies[0]))
+        formats = {"weights": engine.weights, "kv_cache": engine.kv_cache}
         forwarder = Forwarder(spool, stream)
         memory = MemoryStore(
             redis,
@@ -110,7 +111,7 @@ class Service:
             compactor=compactor,
             spool=spool,
             forwarder=forwarder,
-            recorder=Recorder(spool, None if engine.lossless else engine.weights),
+            recorder=Recorder(spool, {} if engine.lossless else formats),
             redis=redis,
             memory=memory,
             ids=ids,

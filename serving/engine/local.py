@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
@@ -53,15 +53,17 @@ class LocalEngine:
         threads: int | None = None,
         speculative: bool = True,
         weights: Weights = "auto",
+        kv_cache: Cache = "auto",
     ) -> None:
         """`speculative`: draft tokens from the prompt and the answer so far, while that is faster.
-        `weights`: the format in which a model that is not loaded yet is kept."""
+        `weights` and `kv_cache`: the formats in which a model that is not loaded yet is kept."""
         loaded = isinstance(model, LoadedModel)
-        self.model = model if loaded else load_model(model, weights=weights)
+        self.model = model if loaded else load_model(model, weights=weights, kv_cache=kv_cache)
         self.tokenizer = self.model.tokenizer
         self.model_sha256 = self.model.sha256
         self.weights: str | None = self.model.weights
-        self.lossless = self.model.rounded is None
+        self.kv_cache: str | None = self.model.kv_cache
+        self.lossless = self.model.lossless
         self._core = EngineCore(
             self.model,
             max_running=max_running,

@@ -86,6 +86,7 @@ class StubEngine:
 
     model_sha256 = "0" * 64
     weights: str | None = "float32"
+    kv_cache: str | None = "float32"
     lossless = True
     vital: threading.Thread | None = None
 

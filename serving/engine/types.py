@@ -251,8 +251,10 @@ class Engine(Protocol):
     model_sha256: str
     weights: str | None
     """The format in which it keeps the model's weights; None: a server of its own decides."""
+    kv_cache: str | None
+    """The same of keys and values."""
     lossless: bool
-    """Whether they are what the model's files hold, so that all such engines answer alike."""
+    """Whether neither rounds what the model's files say, so that all such engines answer alike."""
     max_model_len: int
 
     @property

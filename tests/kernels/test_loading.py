@@ -122,6 +122,15 @@ def test_a_format_is_rounded_to_on_request_alone(folder: Path) -> None:
     assert (mapped.rounded, mapped.weights) == ("int4", "int4")
 
 
+def test_a_cache_is_kept_in_int8_on_request_alone(folder: Path) -> None:
+    if native.library() is None:
+        missing("no native library: a C++ compiler is needed")
+    model, small = load_model(folder), load_model(folder, kv_cache="int8")
+    assert (model.kv_cache, model.lossless) == ("float32", True)
+    assert (small.kv_cache, small.lossless, small.rounded) == ("int8", False, None)
+    assert small.cache_bytes(64) < model.cache_bytes(64) / 2
+
+
 def test_the_format_of_the_file_is_no_rounding(folder: Path) -> None:
     tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / WEIGHTS).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -139,3 +148,5 @@ def test_no_other_format_is_served_than_the_one_asked_for(
     with pytest.raises(ModelError, match=f"cannot be kept in {weights}: no C\\+\\+ compiler"):
         load_model(folder, weights=weights)
     assert load_model(folder).rounded is None
+    with pytest.raises(ModelError, match=r"keys and values .* in int8: no C\+\+ compiler"):
+        load_model(folder, kv_cache="int8")

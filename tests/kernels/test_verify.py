@@ -3,7 +3,6 @@
 import json
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import torch
 from burnish.kernels import verify as module
 from burnish.kernels.cpu import library as native
 from burnish.kernels.folder import ModelError
-from burnish.kernels.formats import Weights
+from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.loading import load_model
 from burnish.kernels.verify import verify
 from hypothesis import given, settings
@@ -73,14 +72,26 @@ def test_every_family_in_shapes_nobody_chose(family, shape, heads, width, crowd,
     assert all(finding.passed for finding in findings), findings
 
 
-@pytest.mark.parametrize("weights", ["bfloat16", "int8", "int4"])
-def test_what_a_format_costs_is_measured_and_bounded(weights: Weights, tiny_model: Path) -> None:
+@pytest.mark.parametrize(
+    ("weights", "kv_cache", "named"),
+    [
+        ("bfloat16", "auto", "bfloat16:"),
+        ("int8", "auto", "int8:"),
+        ("int4", "auto", "int4:"),
+        ("auto", "int8", "a cache in int8:"),
+        ("int4", "int8", "int4 with a cache in int8:"),
+    ],
+)
+def test_what_a_format_costs_is_measured_and_bounded(
+    weights: Weights, kv_cache: Cache, named: str, tiny_model: Path
+) -> None:
     if native.library() is None:
         missing("no native library: a C++ compiler is needed")
     told: list[str] = []
-    found = list(verify(tiny_model, weights=weights, rows=2, length=32, progress=told.append))
-    assert len(told) == module.phases(weights)
-    costs = [one for one in found if one.name.startswith(weights)]
+    asked: dict[str, Any] = {"weights": weights, "kv_cache": kv_cache, "rows": 2, "length": 32}
+    found = list(verify(tiny_model, **asked, progress=told.append))
+    assert len(told) == module.phases(weights, kv_cache)
+    costs = [one for one in found if one.name.startswith(named)]
     assert len(costs) == 3
     assert all(one.passed for one in found), found
     assert costs[0].difference > 0
@@ -90,7 +101,7 @@ def test_what_a_format_costs_is_measured_and_bounded(weights: Weights, tiny_mode
 
 def _costs_of(weights: str) -> list[module.Comparison]:
     logits = torch.randn(1, 3, 7)
-    return list(module._costs(logits, logits, SimpleNamespace(weights=weights)))  # type: ignore[arg-type]
+    return list(module._costs(logits, logits, weights, weights))
 
 
 @pytest.mark.parametrize("off", [0.0, 0.5])
@@ -98,8 +109,7 @@ def test_a_format_that_loses_more_is_told(off: float) -> None:
     torch.manual_seed(0)
     expected = torch.randn(2, 30, 50) * 3
     found = expected + off * expected.std() * torch.randn(expected.shape)
-    rounded: Any = SimpleNamespace(weights="int8")
-    error, divergence, changed = module._costs(found, expected, rounded)
+    error, divergence, changed = module._costs(found, expected, "int8", "int8")
     assert error.difference == pytest.approx(off, rel=0.1)
     passed = [one.passed for one in (error, divergence, changed)]
     assert passed == [off == 0] * 3

@@ -173,10 +173,11 @@ inline void Forward::run(int thread, int threads) {
                 },
                 &layer.out);
         barrier.wait();
-        if (m.kv_bf16)
-            attention<uint16_t>(layer, index, thread, threads);
-        else
-            attention<float>(layer, index, thread, threads);
+        switch (s.cache_format) {
+            case FLOAT32: attention<float>(layer, index, thread, threads); break;
+            case BFLOAT16: attention<uint16_t>(layer, index, thread, threads); break;
+            case INT8: attention<int8_t>(layer, index, thread, threads); break;
+        }
         barrier.wait();
         if (thread == 0) {
             if (index + 1 == m.depth && !s.state) drop_unkept();

@@ -29,7 +29,6 @@ struct Model {
     int64_t sigmoid_scores;  // whether router scores are sigmoids instead of a softmax
     int64_t expert_groups, groups_kept;  // group-limited routing; as many kept as there are: off
     int64_t shared_experts;  // stored behind the routed ones; every token passes through them
-    int64_t kv_bf16;         // whether the KV cache is bfloat16
     int64_t latent;          // MLA's kv_lora_rank; 0: no MLA
     float latent_eps;        // of MLA's norms
     float eps, scale, clip_qkv;         // clip_qkv 0: none
@@ -54,6 +53,7 @@ struct Step {
     int64_t rows, reach;
     void *const *keys, *const *values;  // [depth], each of `pages` cache slots
     int64_t pages;
+    int64_t cache_format;  // FLOAT32, BFLOAT16 or INT8
     int64_t kept;
     const int64_t* keep;  // [kept], rising: tokens whose logits are wanted
     float* logits;        // [kept][blocks of the head * BLOCK], or null

@@ -4,8 +4,9 @@
 //
 // A page holds a vector of positions of one layer: keys as [kv_heads][width][PAGE], so that one vector is
 // one dimension of as many keys, and values as [kv_heads][PAGE][width], unless they are a part of the keys.
-// Covers grouped queries, causal masks, sliding windows, sinks and soft caps; the cache is float32 or
-// bfloat16.
+// Covers grouped queries, causal masks, sliding windows, sinks and soft caps. The cache is float32,
+// bfloat16, or int8, where a head's key or value of a position shares a scale: behind each head's numbers
+// of a page lie the [PAGE] scales of its positions, as floats.
 //
 // Blocks begin at multiples of their size, and a query passes over those that it sees any position of,
 // one after the other. So its result depends on its position alone: not on the other queries of its
@@ -13,6 +14,7 @@
 
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "register_tiles.h"
@@ -62,18 +64,44 @@ static inline void for_seen_blocks(const AttentionShape& s, int64_t position, in
         f(SeenBlock(s, start, position, tokens));
 }
 
+// What a page takes of a head's keys, or of its values, counted in K.
+template <class K>
+static constexpr int64_t page_size(int64_t width) {
+    return width * PAGE + (std::is_same_v<K, int8_t> ? PAGE * sizeof(float) : 0);
+}
+static inline const float* scales_of(const int8_t* page, int64_t width) {
+    return reinterpret_cast<const float*>(page + width * PAGE);
+}
+
+// Writes one head's line [width] of a position: each number `stride` behind the last. In int8 the scale
+// is not a number if any of them is not.
+template <class K>
+static void write_line(const float* line, int64_t width, K* page, int64_t lane, K* to,
+                       int64_t stride) {
+    if constexpr (std::is_same_v<K, int8_t>) {
+        float peak = 0, none = 0;
+        for (int64_t d = 0; d < width; ++d)
+            peak = std::max(peak, std::abs(line[d])), none += line[d] * 0;
+        const float scale = (peak > 0 ? peak / 127 : 1) + none;
+        const_cast<float*>(scales_of(page, width))[lane] = scale;
+        for (int64_t d = 0; d < width; ++d) to[d * stride] = int8_t(std::lrint(line[d] / scale));
+    } else {
+        for (int64_t d = 0; d < width; ++d) put(to + d * stride, line[d]);
+    }
+}
+
 // Writes one token's key and value; slot s of the cache is position s % PAGE of page s / PAGE.
 template <class K>
 static void write_page(const AttentionShape& s, const float* key, const float* value, K* keys,
                        K* values, int64_t slot) {
-    const int64_t page = s.kv_heads * s.width * PAGE, lane = slot % PAGE;
-    K* k = keys + slot / PAGE * page + lane;
-    K* v = values + slot / PAGE * page + lane * s.width;
-    for (int64_t h = 0; h < s.kv_heads; ++h)
-        for (int64_t d = 0; d < s.width; ++d) {
-            put(k + (h * s.width + d) * PAGE, key[h * s.width + d]);
-            if (!s.latent) put(v + h * s.width * PAGE + d, value[h * s.width + d]);
-        }
+    const int64_t size = page_size<K>(s.width), lane = slot % PAGE;
+    for (int64_t h = 0; h < s.kv_heads; ++h) {
+        const int64_t at = (slot / PAGE * s.kv_heads + h) * size;
+        write_line(key + h * s.width, s.width, keys + at, lane, keys + at + lane, PAGE);
+        if (s.latent) continue;
+        K* to = values + at + lane * s.width;
+        write_line(value + h * s.width, s.width, values + at, lane, to, 1);
+    }
 }
 
 // Queries of consecutive tokens of one row, and of heads that read the same key head.
@@ -88,22 +116,49 @@ struct QueryTile {
 
 // What a thread needs for a tile; kept, since what is as large comes from the system page by page.
 struct AttentionScratch {
-    std::vector<float> query, out, values;  // [MAX_QUERIES][width, value width], [KEY_BLOCK][latent]
+    std::vector<float> query, out;    // [MAX_QUERIES][width, value width]
+    std::vector<float> keys, values;  // of a block that are not read where they lie
     float scores[MAX_QUERIES * KEY_BLOCK];  // then the weights
     float peak[MAX_QUERIES];                // largest score so far
     vec sum[MAX_QUERIES];                   // of the weights so far, lane by lane
 
     void fit(const AttentionShape& s) {
         query.resize(MAX_QUERIES * s.width), out.resize(MAX_QUERIES * s.value_width());
-        values.resize(KEY_BLOCK * s.latent);
+        keys.resize(KEY_BLOCK * s.width), values.resize(KEY_BLOCK * s.value_width());
     }
 };
 
-// The pages of a block.
+// The pages of a block, for one head.
 template <class K>
 struct BlockPages {
     const K *key[BLOCK_PAGES], *value[BLOCK_PAGES];
 };
+
+// Pages are read where they lie,
+template <class K>
+static const BlockPages<K>& read_pages(const AttentionShape&, const SeenBlock&,
+                                       const BlockPages<K>& pages, AttentionScratch&) {
+    return pages;
+}
+// or, in int8, multiplied by their scales first.
+static BlockPages<float> read_pages(const AttentionShape& s, const SeenBlock& block,
+                                    const BlockPages<int8_t>& pages, AttentionScratch& scratch) {
+    BlockPages<float> read;
+    for (int64_t n = block.first_page(); n <= block.last_page(); ++n) {
+        float* key = &scratch.keys[n * PAGE * s.width];
+        const vec scales = load(scales_of(pages.key[n], s.width));
+        for (int64_t i = 0; i < s.width * PAGE; i += PAGE)
+            store(key + i, load(pages.key[n] + i) * scales);
+        read.key[n] = key;
+        if (s.latent) continue;
+        float* value = &scratch.values[n * PAGE * s.width];
+        const float* scale = scales_of(pages.value[n], s.width);
+        for (int64_t i = 0; i < s.width * PAGE; i += WIDTH)
+            store(value + i, load(pages.value[n] + i) * in_lanes(scale[i / s.width]));
+        read.value[n] = value;
+    }
+    return read;
+}
 
 // Scores of rows begin..end.
 template <class K>
@@ -236,12 +291,13 @@ static void attend(const AttentionShape& s, const QueryTile& tile, const K* keys
     }
     std::fill_n(scratch.out.begin(), rows * wide, 0.0f);
     for_seen_blocks(s, tile.position, tile.tokens, [&](const SeenBlock& block) {
-        BlockPages<K> pages;
+        BlockPages<K> stored;
         for (int64_t n = block.first_page(); n <= block.last_page(); ++n) {
             const int64_t page = slots[block.start + n * PAGE] / PAGE;
-            const int64_t at = (page * s.kv_heads + kv_head) * s.width * PAGE;
-            pages.key[n] = keys + at, pages.value[n] = values + at;
+            const int64_t at = (page * s.kv_heads + kv_head) * page_size<K>(s.width);
+            stored.key[n] = keys + at, stored.value[n] = values + at;
         }
+        const auto& pages = read_pages(s, block, stored, scratch);
         const int64_t begin = block.first * tile.heads, end = block.last * tile.heads;
         compute_scores(s, block, pages, begin, end, scratch);
         compute_weights(s, tile, block, begin, end, scratch);

@@ -52,6 +52,19 @@ static inline vec load(const uint16_t* from) {
 #endif
 }
 
+static inline vec load(const int8_t* from) {
+#if defined(__AVX512F__)
+    return (vec)_mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+#elif defined(__AVX2__)
+    return (vec)_mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(from))));
+#else
+    typedef int8_t bytes __attribute__((vector_size(WIDTH), aligned(1), may_alias));
+    return __builtin_convertvector(*reinterpret_cast<const bytes*>(from), vec);
+#endif
+}
+
 // A number in every lane; compilers may drop the subtraction of 0, but not an addition.
 static inline vec in_lanes(float value) { return value - vec{}; }
 

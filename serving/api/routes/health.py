@@ -58,6 +58,7 @@ def router(auth: Auth) -> APIRouter:
             "model": service.settings.model.name,
             "model_sha256": service.engine.model_sha256,
             "weights": service.engine.weights,
+            "kv_cache": service.engine.kv_cache,
             "lossless": service.engine.lossless,
         }
 

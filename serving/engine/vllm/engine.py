@@ -45,6 +45,7 @@ class VllmEngine:
 
     vital: threading.Thread | None = None  # the server is a process of its own
     weights: str | None = None
+    kv_cache: str | None = None
     lossless = True  # as far as is known here
 
     def __init__(

@@ -104,10 +104,25 @@ def test_long_prompts_equal_pytorchs(family: str, heads: tuple[int, int]) -> Non
     torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
 
 
-@pytest.fixture(scope="module", params=[*MORE, "bfloat16"])
+@pytest.mark.parametrize("family", MORE)
+def test_an_int8_cache_moves_logits_by_little(family: str) -> None:
+    _, model = model_of(family)
+    tokens, steps = tokens_of(2), [[(0, 0, LENGTH), (1, 0, 40)], [(1, 40, LENGTH)]]
+    expected = run(model, tokens, steps, model.new_pages(2 * ROOM))
+    size = model.cache_bytes(ROOM)
+    model.cache = "int8"
+    got = run(model, tokens, steps, model.new_pages(2 * ROOM))
+    assert 0 < float((got - expected).std()) < 0.02 * float(expected.std())
+    assert model.cache_bytes(ROOM) < size / 2
+
+
+@pytest.fixture(scope="module", params=[*MORE, "bfloat16", "int8", "int8 latents"])
 def whole(request: pytest.FixtureRequest) -> tuple[LoadedModel, torch.Tensor]:
     """A model, and the logits of a prompt that it reads in one step."""
-    if request.param == "bfloat16":
+    if request.param.startswith("int8"):
+        _, model = model_of("deepseek_v3" if "latents" in request.param else "mistral")
+        model.cache = "int8"
+    elif request.param == "bfloat16":
         slow, _ = model_of("mistral")
         model = LoadedModel(copy.deepcopy(slow.model).bfloat16(), NO_TOKENIZER, Path(), "")
         assert model.use_native() is None
@@ -133,7 +148,7 @@ def test_a_prompt_may_be_cut_anywhere(whole, cuts, decoded, other, threads) -> N
     steps[-1].append((1, 0, other))
     pages = model.new_pages(2 * ROOM)
     for cache in (pages.key, pages.value):
-        cache.fill_(torch.nan)
+        cache.fill_(255)  # a float of such bytes is NaN
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

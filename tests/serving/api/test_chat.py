@@ -322,10 +322,11 @@ def test_what_weights_were_rounded_to_is_told_and_recorded(
 ) -> None:
     """Version 1 in int8 is not version 1: its log-probabilities are its own."""
     engine = StubEngine()
-    engine.weights, engine.lossless = "int8", False
+    engine.weights, engine.kv_cache, engine.lossless = "int8", "bfloat16", False
     rounded = serve(settings, engine)
     rounded.say("Hi")
-    assert rounded.recorded()[0].sampling["weights"] == "int8"
+    sampling = rounded.recorded()[0].sampling
+    assert (sampling["weights"], sampling["kv_cache"]) == ("int8", "bfloat16")
     assert rounded.http("GET", "/v1/models/default").json()["weights"] == "int8"
     told = rounded.http("GET", "/version").json()
     assert (told["weights"], told["lossless"]) == ("int8", False)
