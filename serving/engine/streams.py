@@ -16,6 +16,8 @@ from burnish.serving.engine.types import Delta
 
 log = logging.getLogger(__name__)
 
+MANY = 16  # streams
+
 
 class DeltaStream:
     """One request's deltas, read in the event loop that made the stream."""
@@ -66,12 +68,14 @@ class Deliveries:
     def deliver(self, step_started: float) -> None:
         """Deliver what is due after a step that began at `step_started`, waking each loop once.
 
-        All streams are due when another such step would make one wait longer than a burst takes.
+        All streams are due when another such step would make one wait longer than a burst takes, or up
+        to twice as long where there are many: beside so many readers, each delivery slows the steps.
         """
         if not self._pending:
             return
         now = time.monotonic()
-        flush = now - self._last_flush + (now - step_started) >= BURST_S
+        longest = BURST_S * min(max(1.0, len(self._pending) / MANY), 2.0)
+        flush = now - self._last_flush + (now - step_started) >= longest
         if flush:
             self._last_flush = now
         due: defaultdict[asyncio.AbstractEventLoop, list[tuple[DeltaStream, list]]]
