@@ -18,9 +18,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from burnish.kernels.cpu.allocation import allocate_zeroed
 
 NAME = "burnish_paged"
 
@@ -31,6 +33,29 @@ class KVPages:
 
     key: torch.Tensor  # [slots, kv_heads, head_dim]
     value: torch.Tensor  # [slots, kv_heads, value_dim]
+
+    @classmethod
+    def empty(cls, config: Any, slots: int, dtype: torch.dtype, device: torch.device) -> KVPages:
+        """Zeroed, which on a CPU takes no memory until it is written."""
+        heads, *widths = _cache_shape(config)
+
+        def zeros(width: int) -> torch.Tensor:
+            shape = (slots, heads, width)
+            if device.type != "cpu":
+                return torch.zeros(shape, dtype=dtype, device=device)
+            return allocate_zeroed(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)
+
+        return cls(*map(zeros, widths))
+
+
+def _cache_shape(config: Any) -> tuple[int, int, int]:
+    """KV heads, width of a key, width of a value."""
+    if getattr(config, "kv_lora_rank", None):  # MLA, expanded to every head
+        key = config.qk_nope_head_dim + config.qk_rope_head_dim
+        return config.num_attention_heads, key, config.v_head_dim
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return heads, width, width
 
 
 @dataclass(frozen=True)

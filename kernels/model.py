@@ -23,7 +23,6 @@ import torch
 from burnish.kernels import recurrent
 from burnish.kernels.attention import KVPages, PagedBatch
 from burnish.kernels.choice import WORKS, Choice, Way, Work
-from burnish.kernels.cpu.allocation import allocate_zeroed
 from burnish.kernels.cpu.step import NativePages, NativeStep, PackedAdapter
 from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.cpu.training import NativeTraining, training_unsupported_reason
@@ -339,21 +338,13 @@ class LoadedModel:
         return self._torch_pages(slots + (self.cuda.spare_slots if self.cuda is not None else 0))
 
     def _torch_pages(self, slots: int) -> tuple[KVPages, ...]:
-        heads, key, value = _cache_shape(self.config)
-
-        def empty(width: int) -> torch.Tensor:
-            shape = (slots, heads, width)
-            if self.device.type != "cpu":
-                return torch.zeros(shape, dtype=self.dtype, device=self.device)
-            buffer = allocate_zeroed(slots * heads * width * self.dtype.itemsize)
-            return buffer.view(self.dtype).view(shape)
-
         layers = range(self.config.num_hidden_layers)
-        return tuple(KVPages(empty(key), empty(value)) for _ in layers)
+        return tuple(KVPages.empty(self.config, slots, self.dtype, self.device) for _ in layers)
 
     def cache_bytes(self, slots: int) -> int:
         """Size of a cache of that many token slots."""
-        layers = (self.new_pages(slots),) if self.native else self._torch_pages(slots)
+        pages = self.new_pages(slots) if self.native else None
+        layers = (pages,) if isinstance(pages, NativePages) else self._torch_pages(slots)
         return sum(p.key.nbytes + p.value.nbytes for p in layers)
 
     def use_native(self, weights: Weights = "auto") -> str | None:
@@ -397,13 +388,3 @@ class LoadedModel:
             module.lora_tables = {}  # type: ignore[assignment]
         tables: dict[str, SlotTable] = module.lora_tables  # type: ignore[assignment]
         return tables.setdefault(parameter, SlotTable(self._active))
-
-
-def _cache_shape(config: Any) -> tuple[int, int, int]:
-    """Shape of the cache: KV heads, width of a key, width of a value."""
-    if getattr(config, "kv_lora_rank", None):  # MLA, expanded to every head
-        key = config.qk_nope_head_dim + config.qk_rope_head_dim
-        return config.num_attention_heads, key, config.v_head_dim
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return heads, width, width
