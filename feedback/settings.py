@@ -5,8 +5,9 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from burnish.feedback.stream.kafka_connection import connection
+from burnish.feedback.telemetry.settings import TelemetrySettings
 from pydantic import AfterValidator, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 
 def readable_url(given: str) -> str:
@@ -30,7 +31,7 @@ def readable_url(given: str) -> str:
 Url = Annotated[str, AfterValidator(readable_url)]
 
 
-class StreamSettings(BaseSettings):
+class StreamSettings(TelemetrySettings):
     model_config = SettingsConfigDict(
         env_prefix="BURNISH_", extra="ignore", frozen=True, hide_input_in_errors=True
     )

@@ -26,7 +26,7 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
-from burnish.feedback.masking import mask_logs
+from burnish.feedback.telemetry.logs import format_logs
 from burnish.learner.broker import PatientAMQP
 from burnish.learner.settings import LearnerSettings
 from celery import Celery
@@ -124,8 +124,8 @@ app = make_app(settings)
 
 @after_setup_logger.connect
 @after_setup_task_logger.connect
-def mask(logger: logging.Logger, **_: object) -> None:
-    mask_logs(logger)
+def format_lines(logger: logging.Logger, **_: object) -> None:
+    format_logs(settings, logger)
 
 
 @worker_init.connect

@@ -14,10 +14,13 @@ import redis
 from burnish.feedback.contract import INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
 from burnish.feedback.masking import masked
 from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.telemetry import tracing
+from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.metrics import Metrics, positions
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
@@ -56,16 +59,36 @@ def client() -> redis.Redis:
     )
 
 
+@cache
+def metrics() -> Metrics | None:
+    """Answers Prometheus from the first call on; None where the settings name no address."""
+    address = settings().metrics_address
+    if address is None:
+        return None
+    made = Metrics(database())
+    try:
+        made.serve(address)
+    except OSError as error:
+        log.error("BURNISH_METRICS_ADDRESS=%s: Prometheus is not answered: %s", address, error)
+        return None
+    return made
+
+
 def intake() -> str | None:
     """Consume what the stream has; returns the tick's sentence."""
+    tracing.start(settings(), "burnish-intake", settings().data_dir)
+    shown = metrics()
     seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
     lease = Lease(client(), "intake", seconds, database=database())
     try:
         with lease:
-            tick = consume(database(), stream(), lease)
+            tick = consume(database(), stream(), lease, trail=Trail(client()))
             client().set(INTAKE_KEY, time.time())
             with database().read() as session:
                 tell(session, client(), time.time() - settings().unmatched_after)
+            if shown is not None:
+                shown.count(tick)
+                shown.measure_lag(stream(), positions(database()))
     except LeaseHeld:
         return None
     if tick is not None:
@@ -76,6 +99,7 @@ def intake() -> str | None:
 def update(policy: str = "default") -> str | None:
     """One update of one policy; returns the tick's sentence."""
     began = time.monotonic()
+    tracing.start(settings(), "burnish-update", settings().data_dir)
     try:
         tick = learner().tick(policy)
     except Exception as error:
@@ -85,6 +109,8 @@ def update(policy: str = "default") -> str | None:
         why = masked(f"{type(error).__name__}: {error}")
         publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
         raise
+    finally:
+        tracing.flush()  # the pool may end this process without a word
     if tick is not None and time.monotonic() - began > settings().update_every:
         # It overran its interval, and beat's tick found the lease held: do not wait for the next.
         expires = settings().update_every

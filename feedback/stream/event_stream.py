@@ -19,6 +19,9 @@ class EventStream(Protocol):
     Every call may raise StreamUnavailable; the next call then connects anew.
     """
 
+    system: str
+    """OpenTelemetry's name for the server: `messaging.system`."""
+
     def ensure_topics(self) -> None:
         """Create the topics and their dead-letter topics, as far as they are missing."""
         ...
@@ -47,6 +50,10 @@ class EventStream(Protocol):
 
     def end_offset(self, topic: str, partition: int) -> str | None:
         """The offset of the newest record; None while there is none."""
+        ...
+
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        """How many records follow the offset `after`."""
         ...
 
     def trim(self, topic: str, partition: int, upto: str) -> None:

@@ -40,6 +40,8 @@ _READ_TIMEOUT_MS = 4000
 
 
 class KafkaStream:
+    system = "kafka"
+
     def __init__(
         self,
         bootstrap: str,
@@ -118,6 +120,14 @@ class KafkaStream:
             consumer = self._consumer()
             end = consumer.end_offsets([place])[place]
             return str(end - 1) if end > consumer.beginning_offsets([place])[place] else None
+
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        place = TopicPartition(topic, partition)
+        with self._errors():
+            consumer = self._consumer()
+            first = consumer.beginning_offsets([place])[place]
+            start = first if after is None else max(first, int(after) + 1)
+            return max(0, consumer.end_offsets([place])[place] - start)
 
     def trim(self, topic: str, partition: int, upto: str) -> None:
         if topic.endswith(DEAD_LETTERS):

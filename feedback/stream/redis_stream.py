@@ -29,6 +29,8 @@ _HEADER = b"h:"
 
 
 class RedisStream:
+    system = "redis"
+
     def __init__(
         self,
         url: str,
@@ -94,6 +96,14 @@ class RedisStream:
         with self._errors():
             newest: Any = self._redis.xrevrange(self._name(topic), count=1)
         return newest[0][0].decode() if newest else None
+
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        """Of what is there: a reader trims what it has stored."""
+        with self._errors():
+            waiting: Any = self._redis.xlen(self._name(topic))
+            if after is not None and waiting:  # one whose trim did not come through is still there
+                waiting -= len(self._redis.xrange(self._name(topic), max=after))
+        return waiting
 
     def trim(self, topic: str, partition: int, upto: str) -> None:
         milliseconds, _, sequence = upto.partition("-")

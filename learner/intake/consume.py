@@ -24,6 +24,8 @@ from burnish.feedback.events import (
 )
 from burnish.feedback.stream.deadletters import dead_letter
 from burnish.feedback.stream.event_stream import EventStream, StreamRecord
+from burnish.feedback.telemetry.messaging import processing
+from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import (
     Database,
     InteractionRow,
@@ -88,9 +90,15 @@ class Touched:
 
 
 def consume(
-    database: Database, stream: EventStream, lease: Lease, *, seconds: float = 5.0
+    database: Database,
+    stream: EventStream,
+    lease: Lease,
+    *,
+    seconds: float = 5.0,
+    trail: Trail | None = None,
 ) -> Tick | None:
-    """Consume the stream until it is empty or the time is up; None when nothing was there.
+    """Consume the stream until it is empty or the time is up; None when nothing was there. Traces of
+    events go on along the `trail`.
 
     Raises StreamUnavailable and LeaseLost; whatever was committed before stays.
     """
@@ -99,7 +107,7 @@ def consume(
         more = False
         for topic in TOPICS:
             for partition in stream.partitions(topic):
-                counted = _consume_batch(database, stream, lease, topic, partition)
+                counted = _consume_batch(database, stream, lease, topic, partition, trail)
                 if counted is not None:
                     counts.add(counted)
                     more = True
@@ -116,7 +124,12 @@ def consume(
 
 
 def _consume_batch(
-    database: Database, stream: EventStream, lease: Lease, topic: str, partition: int
+    database: Database,
+    stream: EventStream,
+    lease: Lease,
+    topic: str,
+    partition: int,
+    trail: Trail | None,
 ) -> Counts | None:
     with database.read() as session:
         at = session.get(OffsetRow, (topic, partition))
@@ -124,6 +137,17 @@ def _consume_batch(
     records = stream.read(topic, partition, after, BATCH)
     if not records:
         return None
+    with processing(stream.system, records, trail):
+        counts = _store_batch(database, stream, lease, records)
+    stream.trim(topic, partition, records[-1].offset or "")
+    return counts
+
+
+def _store_batch(
+    database: Database, stream: EventStream, lease: Lease, records: Sequence[StreamRecord]
+) -> Counts:
+    """Store records of one partition and the offset behind them, in one transaction."""
+    topic, partition = records[0].topic, records[0].partition
     events, unreadable = _decode(records)
     last = records[-1].offset
     assert last is not None, "a record that was read knows its offset"
@@ -142,7 +166,6 @@ def _consume_batch(
             _to_dead_letters(stream, [*unreadable, *refused])
             counts.unreadable += len(refused)
     counts.unreadable += len(unreadable)
-    stream.trim(topic, partition, last)
     return counts
 
 

@@ -17,6 +17,7 @@ from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect
 from burnish.serving.api.budgets import Budgets
 from burnish.serving.api.memory_model import EngineSummariser, policies_of
@@ -28,6 +29,7 @@ from burnish.serving.live import LiveCompactor, LivePolicies
 from burnish.serving.registry import PolicyRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,7 @@ class Service:
             cache=data / "adapters",
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
+            trail=Trail(BlockingRedis.from_url(settings.redis_url, socket_timeout=5)),
         )
         compactor = LiveCompactor(
             registry, data / "compactor", poll_s=settings.poll_s, explore=settings.memory_explore
@@ -101,7 +104,7 @@ class Service:
             background_policy=settings.memory_policy,
             turn_days=settings.response_days,
         )
-        return cls(
+        made = cls(
             settings=settings,
             engine=engine,
             registry=registry,
@@ -130,6 +133,9 @@ class Service:
                 settings.concurrent_requests,
             ),
         )
+        counted = made.metrics.compactions
+        memory.background.on_pass = lambda one: counted.labels(one.outcome).inc()
+        return made
 
     async def start(self) -> None:
         """Raises BaseMismatch; a registry, stream or Redis that is away is only degraded."""

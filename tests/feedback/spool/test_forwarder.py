@@ -33,6 +33,8 @@ async def fill(spool: Spool, numbers: Sequence[int], topic: str = INTERACTIONS) 
 class Flaky:
     """A stream in memory that can be down, lose acknowledgements, and refuse records."""
 
+    system = "test"
+
     def __init__(self) -> None:
         self.records: list[StreamRecord] = []
         self.down = False
