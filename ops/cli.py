@@ -52,13 +52,16 @@ def up(
     ] = None,
     update_every: Annotated[float | None, typer.Option(help="Seconds between updates.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Run Prometheus, where it is installed.")
+    ] = False,
 ) -> None:
     """Start everything in the foreground; Ctrl-C stops it."""
     from burnish.ops.supervisor import up as supervisor
 
     flags = {name: value for name, value in locals().items() if name in UpSettings.model_fields}
     settings = config.load(flags)
-    raise typer.Exit(supervisor.run(settings, kafka=kafka, console=console))
+    raise typer.Exit(supervisor.run(settings, kafka=kafka, observe=observe, console=console))
 
 
 @app.command()

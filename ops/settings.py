@@ -120,6 +120,11 @@ class UpSettings(BaseSettings):
         default=None, description="service the commands talk to (default: this folder's)"
     )
     api_key: str | None = Field(default=None, description="key the commands send")
+    metrics_address: str | None = Field(
+        default=None,
+        description="HOST:PORT where a learner's worker answers Prometheus (default: with"
+        " `up --observe` the first free port from 9464 on)",
+    )
 
     @field_validator("cpu")
     @classmethod
