@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from burnish.feedback.stream.kafka_connection import connection
+from burnish.feedback.stream.kafka_connection import Mechanism, Security, connection
 from burnish.feedback.telemetry.settings import TelemetrySettings
-from pydantic import AfterValidator, field_validator
+from pydantic import AfterValidator, Field, FilePath, field_validator
 from pydantic_settings import SettingsConfigDict
 
 
@@ -39,7 +39,27 @@ class StreamSettings(TelemetrySettings):
     redis_url: Url = "redis://127.0.0.1:6379/0"
     kafka_bootstrap: str | None = None
     """[PROTOCOL://][user:password@]host:port[,host:port]; without it, events travel by Redis Streams."""
+    kafka_sasl: Mechanism = Field(
+        default="PLAIN", description="how a user logs in: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
+    kafka_ca: FilePath | None = Field(
+        default=None, description="PEM file of who signed the brokers' certificates (the system's)"
+    )
+    kafka_certificate: FilePath | None = Field(
+        default=None, description="PEM file of our own certificate, where brokers ask for one"
+    )
+    kafka_key: FilePath | None = Field(default=None, description="PEM file of its key")
+    kafka_partitions: int = Field(
+        default=3, ge=1, description="of topics that are created: so many workers share the intake"
+    )
+    kafka_replicas: int | None = Field(
+        default=None, ge=1, description="of topics that are created (default: one per broker, to 3)"
+    )
     data_dir: Path = Path(".burnish")
+
+    @property
+    def kafka_security(self) -> Security:
+        return Security(self.kafka_sasl, self.kafka_ca, self.kafka_certificate, self.kafka_key)
 
     @field_validator("kafka_bootstrap")
     @classmethod

@@ -17,9 +17,9 @@ from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import consume
+from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
-from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.lease import Lease
 from burnish.learner.metrics import Metrics, positions
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
@@ -79,18 +79,17 @@ def intake() -> str | None:
     tracing.start(settings(), "burnish-intake", settings().data_dir)
     shown = metrics()
     seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
-    lease = Lease(client(), "intake", seconds, database=database())
-    try:
-        with lease:
-            tick = consume(database(), stream(), lease, trail=Trail(client()))
-            client().set(INTAKE_KEY, time.time())
-            with database().read() as session:
-                tell(session, client(), time.time() - settings().unmatched_after)
-            if shown is not None:
-                shown.count(tick)
-                shown.measure_lag(stream(), positions(database()))
-    except LeaseHeld:
-        return None
+
+    def lease_of(name: str) -> Lease:
+        return Lease(client(), name, seconds, database=database())
+
+    tick = consume_shared(database(), stream(), lease_of, trail=Trail(client()))
+    client().set(INTAKE_KEY, time.time())
+    with database().read() as session:
+        tell(session, client(), time.time() - settings().unmatched_after)
+    if shown is not None:
+        shown.count(tick)
+        shown.measure_lag(stream(), positions(database()))
     if tick is not None:
         publish_intake(client(), tick)
     return tick.did if tick else None

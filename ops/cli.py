@@ -154,13 +154,17 @@ def sign(
 @app.command()
 def kafka(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9092,
+    brokers: Annotated[
+        int,
+        typer.Option(min=1, help="1, or 3 and more: a cluster on ports that follow each other."),
+    ] = 1,
     data_dir: DataDir = None,
 ) -> None:
-    """Fetch Apache Kafka and run one node in the foreground."""
-    from burnish.ops.kafka.node import run_kafka
+    """Fetch Apache Kafka and run one node, or a cluster, in the foreground."""
+    from burnish.ops.kafka.cluster import run_kafka
 
     settings = config.load({"data_dir": data_dir})
-    run_kafka(settings.data_dir.resolve() / "kafka", port)
+    run_kafka(settings.data_dir.resolve() / "kafka", port, brokers)
 
 
 app.command()(research.simulate)

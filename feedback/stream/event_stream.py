@@ -72,7 +72,12 @@ def open_stream(settings: StreamSettings) -> EventStream:
     if settings.kafka_bootstrap:
         from burnish.feedback.stream.kafka_stream import KafkaStream
 
-        return KafkaStream(settings.kafka_bootstrap)
+        return KafkaStream(
+            settings.kafka_bootstrap,
+            security=settings.kafka_security,
+            partitions=settings.kafka_partitions,
+            replicas=settings.kafka_replicas,
+        )
     from burnish.feedback.stream.redis_stream import RedisStream
 
     return RedisStream(settings.redis_url)

@@ -48,6 +48,9 @@ class Flaky:
         if self.down:
             raise StreamUnavailable("down")
 
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        return 0
+
     def publish(self, records: Sequence[StreamRecord]) -> None:
         if self.down:
             raise StreamUnavailable("down")
