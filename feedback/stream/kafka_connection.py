@@ -6,6 +6,7 @@
 Left out: SASL by Kerberos and OAuth.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,3 +64,41 @@ def connection(bootstrap: str, security: Security = Security()) -> dict[str, Any
         )
         options |= {name: str(file) for name, file in files if file is not None}
     return options
+
+
+# How the client's log names what a person can put right, and what that is.
+_REMEDIES = {
+    "SaslAuthenticationFailedError": (
+        "the brokers refuse the user or the password of BURNISH_KAFKA_BOOTSTRAP"
+    ),
+    "UnsupportedSaslMechanismError": (
+        "the brokers do not log users in by what BURNISH_KAFKA_SASL says"
+    ),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "the brokers' certificate is not from whom BURNISH_KAFKA_CA trusts, or for another host"
+    ),
+    "WRONG_VERSION_NUMBER": "the brokers do not speak TLS at the address of BURNISH_KAFKA_BOOTSTRAP",
+    "CERTIFICATE_REQUIRED": "the brokers ask for BURNISH_KAFKA_CERTIFICATE and BURNISH_KAFKA_KEY",
+}
+
+
+class Refusals(logging.Handler):
+    """Hears the client's log in place of people: it names each attempt to connect there, and why one was
+    refused nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._last: str | None = None
+        logger = logging.getLogger("kafka")
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        logger.addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = record.getMessage()
+        self._last = next((told for sign, told in _REMEDIES.items() if sign in line), self._last)
+
+    def take(self) -> str | None:
+        """What was wrong since the last call, if a person can put it right."""
+        last, self._last = self._last, None
+        return last

@@ -17,7 +17,7 @@ from typing import Any
 from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
 from burnish.feedback.stream import kafka_topics
-from burnish.feedback.stream.kafka_connection import Security, connection
+from burnish.feedback.stream.kafka_connection import Refusals, Security, connection
 from burnish.feedback.stream.record import StreamRecord
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
@@ -29,8 +29,7 @@ from kafka.errors import (
 from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
-# The client logs every attempt to connect as an error; an outage is told once, by our callers.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
+_refusals = Refusals()  # an outage is told once, by our callers
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
 # A reader asks again with a new connection sooner than a writer: a request that was under way when the
@@ -218,7 +217,7 @@ class KafkaStream:
             if isinstance(error, StreamUnavailable):
                 raise
             self.close()
-            raise StreamUnavailable(f"Kafka: {error}") from error
+            raise StreamUnavailable(f"Kafka: {_refusals.take() or error}") from error
 
 
 def _close_producer(producer: Any) -> None:
