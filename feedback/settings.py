@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+from burnish.feedback.redis_clients import broker_of, servers_of
 from burnish.feedback.stream.kafka_connection import Mechanism, Security, connection
 from burnish.feedback.telemetry.settings import TelemetrySettings
-from pydantic import AfterValidator, Field, FilePath, field_validator
+from pydantic import AfterValidator, Field, FilePath, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
 
@@ -15,6 +16,8 @@ def readable_url(given: str) -> str:
 
     What libraries say of a URL whose password is not encoded holds the password.
     """
+    if servers_of(given) is not None:
+        return given
     try:
         parts = urlsplit(given)
         whole = parts.port is None or bool(parts.hostname)
@@ -37,6 +40,16 @@ class StreamSettings(TelemetrySettings):
     )
 
     redis_url: Url = "redis://127.0.0.1:6379/0"
+    redis_replicas: int = Field(
+        default=0,
+        ge=0,
+        description="replicas of Redis that must have an event before it leaves the spool (WAIT)",
+    )
+    broker_url: Url | None = Field(
+        default=None,
+        validate_default=True,
+        description="Redis for Celery's queues (default: BURNISH_REDIS_URL)",
+    )
     kafka_bootstrap: str | None = None
     """[PROTOCOL://][user:password@]host:port[,host:port]; without it, events travel by Redis Streams."""
     kafka_sasl: Mechanism = Field(
@@ -58,8 +71,19 @@ class StreamSettings(TelemetrySettings):
     data_dir: Path = Path(".burnish")
 
     @property
+    def broker(self) -> str:
+        return self.broker_url or self.redis_url
+
+    @property
     def kafka_security(self) -> Security:
         return Security(self.kafka_sasl, self.kafka_ca, self.kafka_certificate, self.kafka_key)
+
+    @field_validator("broker_url")
+    @classmethod
+    def _takes_queues(cls, given: str | None, info: ValidationInfo) -> str | None:
+        if url := given or info.data.get("redis_url"):
+            broker_of(url)
+        return given
 
     @field_validator("kafka_bootstrap")
     @classmethod

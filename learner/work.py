@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from burnish.feedback.contract import INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
 from burnish.feedback.masking import masked
+from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
@@ -54,7 +55,7 @@ def stream() -> EventStream:
 
 @cache
 def client() -> redis.Redis:
-    return redis.Redis.from_url(
+    return open_client(
         settings().redis_url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True
     )
 
@@ -74,6 +75,11 @@ def metrics() -> Metrics | None:
     return made
 
 
+@cache
+def trail() -> Trail:
+    return Trail(settings().redis_url)
+
+
 def intake() -> str | None:
     """Consume what the stream has; returns the tick's sentence."""
     tracing.start(settings(), "burnish-intake", settings().data_dir)
@@ -83,7 +89,7 @@ def intake() -> str | None:
     def lease_of(name: str) -> Lease:
         return Lease(client(), name, seconds, database=database())
 
-    tick = consume_shared(database(), stream(), lease_of, trail=Trail(client()))
+    tick = consume_shared(database(), stream(), lease_of, trail=trail())
     client().set(INTAKE_KEY, time.time())
     with database().read() as session:
         tell(session, client(), time.time() - settings().unmatched_after)

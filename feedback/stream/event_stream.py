@@ -80,4 +80,4 @@ def open_stream(settings: StreamSettings) -> EventStream:
         )
     from burnish.feedback.stream.redis_stream import RedisStream
 
-    return RedisStream(settings.redis_url)
+    return RedisStream(settings.redis_url, replicas=settings.redis_replicas)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import redis
 import torch
+from burnish.feedback.redis_clients import open_client
 from burnish.feedback.telemetry.trail import Trail
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import load_adapter
@@ -70,7 +71,7 @@ class Learner:
         torch.set_num_threads(settings.threads)
         self.settings = settings
         self.database = database or Database(settings.database)
-        self.redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+        self.redis = open_client(settings.redis_url, socket_timeout=10)
 
     @cached_property
     def model(self) -> LoadedModel:
@@ -195,7 +196,7 @@ class Update:
     def make_version(self, attempt: Attempt, champion: PolicyVersion) -> Tick:
         """Train, evaluate, register and perhaps promote. Raises NothingToLearn."""
         events = self.attempts.events(attempt)
-        trace = UpdateTrace(Trail(self.learner.redis), self.policy, events)
+        trace = UpdateTrace(Trail(self.settings.redis_url), self.policy, events)
         with trace.whole():
             with trace.stage("train") as told:
                 trained = self.train(attempt, champion)

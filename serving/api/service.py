@@ -29,7 +29,6 @@ from burnish.serving.live import LiveCompactor, LivePolicies
 from burnish.serving.registry import PolicyRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ class Service:
             cache=data / "adapters",
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
-            trail=Trail(BlockingRedis.from_url(settings.redis_url, socket_timeout=5)),
+            trail=Trail(settings.redis_url),
         )
         compactor = LiveCompactor(
             registry, data / "compactor", poll_s=settings.poll_s, explore=settings.memory_explore

@@ -93,11 +93,13 @@ async def test_an_event_outside_of_a_trace_carries_none(spans, spool: Spool):
     assert names(spans) == []
 
 
-def test_a_vote_is_linked_to_its_answer_and_its_trail_goes_on(spans, redis_client: redis.Redis):
+def test_a_vote_is_linked_to_its_answer_and_its_trail_goes_on(
+    spans, redis_client: redis.Redis, redis_url: str
+):
     answer = StreamRecord("t", "i1", b"", {"ce_id": "i1", "traceparent": CLIENT}, offset="1")
     vote = StreamRecord("t", "i1", b"", {"ce_id": "acme/f1", "traceparent": CLIENT}, offset="2")
     plain = StreamRecord("t", "i2", b"", {"ce_id": "i2"})
-    trail = Trail(redis_client)
+    trail = Trail(redis_url)
     for batch in ([answer, plain], [vote]):
         with messaging.processing("kafka", batch, trail):
             pass
@@ -110,24 +112,28 @@ def test_a_vote_is_linked_to_its_answer_and_its_trail_goes_on(spans, redis_clien
     assert 0 < redis_client.ttl("burnish:trail:acme/f1") <= 7 * 24 * 3600
 
 
-def test_a_failure_is_the_spans_status_and_leaves_no_trail(spans, redis_client: redis.Redis):
+def test_a_failure_is_the_spans_status_and_leaves_no_trail(
+    spans, redis_client: redis.Redis, redis_url: str
+):
     record = StreamRecord("t", "i1", b"", {"ce_id": "i1", "traceparent": CLIENT})
-    with pytest.raises(LookupError), messaging.processing("redis", [record], Trail(redis_client)):
+    with pytest.raises(LookupError), messaging.processing("redis", [record], Trail(redis_url)):
         raise LookupError
     (made,) = spans.get_finished_spans()
     assert made.status.description == "LookupError"
-    assert Trail(redis_client).follow(["i1"]) == {}
+    assert Trail(redis_url).follow(["i1"]) == {}
 
 
 def test_a_trail_is_lost_without_harm(spans):
-    away = Trail(redis.Redis(port=1))
+    away = Trail("redis://127.0.0.1:1/0")
     away.leave({"a": CLIENT})
     assert away.follow(["a"]) == {}
 
 
-def test_an_update_follows_so_many_votes_and_no_more(spans, redis_client: redis.Redis):
+def test_an_update_follows_so_many_votes_and_no_more(
+    spans, redis_client: redis.Redis, redis_url: str
+):
     events = [str(n) for n in range(MAX_EVENTS + 10)]
-    trail = Trail(redis_client)
+    trail = Trail(redis_url)
     trail.leave(dict.fromkeys(events, CLIENT))
     assert list(trail.follow(events)) == events[10:]
 
