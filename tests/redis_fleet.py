@@ -45,6 +45,12 @@ class Server(RedisServer):
         super().kill()
         self.alive = False
 
+    def is_copied(self) -> bool:
+        """Whether every replica has what this master has."""
+        told = self.asks("INFO", "replication") or {}
+        copies = [told[f"slave{n}"]["offset"] for n in range(told.get("connected_slaves", 0))]
+        return bool(copies) and min(copies) >= told["master_repl_offset"]
+
     def asks(self, *command: Any) -> Any:
         """The answer; None while it does not give one."""
         client = redis.Redis(port=self.port, password=PASSWORD, socket_timeout=2)
