@@ -109,7 +109,8 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
         title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.celery = learner.celery_client(settings.redis_url)
-    auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host, settings.allowed_hosts)
+    keys = KeyStore(settings.data_dir / "keys.sqlite", url=settings.keys_url)
+    auth = Auth(keys, settings.host, settings.allowed_hosts)
     errors.install(app)
     app.include_router(chat.router(auth))
     app.include_router(models.router(auth))

@@ -300,7 +300,9 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
     config.refuse_taken_port(settings.host, settings.port)
     if settings.mlflow_port is not None:
         config.refuse_taken_port("127.0.0.1", settings.mlflow_port, "BURNISH_MLFLOW_PORT")
-    if not is_loopback(settings.host) and not KeyStore(plan.data_dir / "keys.sqlite"):
+    if not is_loopback(settings.host) and not KeyStore(
+        plan.data_dir / "keys.sqlite", url=settings.keys_url
+    ):
         raise SettingsError(
             f"BURNISH_HOST: {settings.host} is reachable from outside and no API key exists; "
             "make one first: burnish keys add NAME"
