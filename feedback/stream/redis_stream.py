@@ -30,7 +30,13 @@ from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.record import StreamRecord
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import RedisClusterException
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    RedisClusterException,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 log = logging.getLogger(__name__)
@@ -39,10 +45,10 @@ _HEADER = b"h:"
 # The server is no master any more, not yet, or not of this topic.
 _MOVED = (
     redis.ReadOnlyError,
-    redis.exceptions.AskError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.MasterDownError,
+    AskError,
+    TryAgainError,
+    ClusterDownError,
+    MasterDownError,
     RedisClusterException,
 )
 
@@ -153,7 +159,10 @@ class RedisStream:
             self._client = open_client(self._url, **self._options)
         if not isinstance(self._client, RedisCluster):
             return self._client
-        return self._client.get_redis_connection(self._client.get_node_from_key(self._name(topic)))
+        node = self._client.get_node_from_key(self._name(topic))
+        if node is None:
+            raise redis.ConnectionError(f"no node of the cluster has {self._name(topic)}")
+        return self._client.get_redis_connection(node)
 
     def _has_lost(self, topic: str, after: str) -> bool:
         """Whether the stream ends before what was read of it: a copy took over that had not got that

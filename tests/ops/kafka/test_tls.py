@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from burnish.feedback.errors import StreamUnavailable
@@ -13,7 +14,10 @@ from burnish.feedback.stream.kafka_stream import KafkaStream
 from burnish.ops.kafka import node as kafka_node
 from burnish.ops.kafka.node import KafkaMissing, KafkaNode
 from kafka import KafkaAdminClient
-from kafka.admin import ScramMechanism, UserScramCredentialUpsertion
+from kafka.admin import (
+    ScramMechanism,  # pyright: ignore[reportAttributeAccessIssue]
+    UserScramCredentialUpsertion,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 from tests.conftest import free_port, missing
 from tests.feedback.conftest import read_all, records
@@ -75,7 +79,7 @@ def address(folder: Path) -> Iterator[str]:
             node.start(timeout=200)
         except KafkaMissing as error:
             missing(str(error))
-    admin = KafkaAdminClient(**connection(node.bootstrap))
+    admin: Any = KafkaAdminClient(**connection(node.bootstrap))
     user = UserScramCredentialUpsertion(USER, ScramMechanism.SCRAM_SHA_512, PASSWORD)
     admin.alter_user_scram_credentials([user])
     admin.close()
