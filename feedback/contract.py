@@ -15,6 +15,7 @@ STREAM_PREFIX = "burnish:stream:"
 CELERY_PREFIX = "burnish:celery:"
 LEASE_PREFIX = "burnish:lease:"
 FENCE_PREFIX = "burnish:fence:"
+TRAIL_PREFIX = "burnish:trail:"  # and an event's id: the last span of its trace
 TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 

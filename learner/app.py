@@ -26,7 +26,8 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
-from burnish.feedback.masking import mask_logs
+from burnish.feedback.redis_clients import broker_of
+from burnish.feedback.telemetry.logs import format_logs
 from burnish.learner.broker import PatientAMQP
 from burnish.learner.settings import LearnerSettings
 from celery import Celery
@@ -45,11 +46,14 @@ LONG_REST_SECONDS = 600
 
 def make_app(settings: LearnerSettings) -> Celery:
     """A Celery app on the settings' Redis, JSON only."""
-    made = Celery("burnish.learner", broker=settings.redis_url, amqp=PatientAMQP)
+    broker, transport = broker_of(settings.broker)
+    made = Celery("burnish.learner", broker=broker, amqp=PatientAMQP)
     # Redis hands a task out again after the visibility timeout; a tick is done, or killed, before.
     longest = GRACE_SECONDS + 4 * settings.update_seconds
     made.conf.update(
+        burnish_redis_url=settings.redis_url,  # for beat, which keeps its times there
         broker_transport_options={
+            **transport,
             "global_keyprefix": CELERY_PREFIX,
             "visibility_timeout": longest + 600,
             # A server that hangs must look like one that is down.
@@ -124,8 +128,8 @@ app = make_app(settings)
 
 @after_setup_logger.connect
 @after_setup_task_logger.connect
-def mask(logger: logging.Logger, **_: object) -> None:
-    mask_logs(logger)
+def format_lines(logger: logging.Logger, **_: object) -> None:
+    format_logs(settings, logger)
 
 
 @worker_init.connect

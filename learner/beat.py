@@ -13,6 +13,7 @@ from typing import Any
 
 import redis
 from burnish.feedback.contract import BEAT_KEY
+from burnish.feedback.redis_clients import open_client
 from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,8 @@ class RedisScheduler(Scheduler):
 
     def setup_schedule(self) -> None:
         super().setup_schedule()
-        self._redis = redis.Redis.from_url(
-            self.app.conf.broker_url, socket_timeout=5, socket_connect_timeout=2
+        self._redis = open_client(
+            self.app.conf.burnish_redis_url, socket_timeout=5, socket_connect_timeout=2
         )
         try:
             sent: Any = self._redis.hgetall(BEAT_KEY)

@@ -45,9 +45,20 @@ class PatientTransport(redis.Transport):
     Channel = PatientChannel
 
 
+class PatientSentinelChannel(redis.SentinelChannel):
+    QoS = PatientQoS
+
+
+class PatientSentinelTransport(redis.Transport):
+    """To the master that the Sentinels name."""
+
+    default_port = 26379
+    Channel = PatientSentinelChannel
+
+
 class PatientConnection(Connection):
-    def get_transport_cls(self) -> type[PatientTransport]:
-        return PatientTransport
+    def get_transport_cls(self) -> type[redis.Transport]:
+        return PatientSentinelTransport if self.transport_cls == "sentinel" else PatientTransport
 
     def ensure_connection(self, *arguments: Any, **options: Any) -> Any:
         steady = {"interval_start": RETRY_S, "interval_step": 0, "interval_max": RETRY_S}

@@ -274,6 +274,13 @@ def next_seq(session: Session, name: str, count: int) -> int:
     return first
 
 
+def take_turns(session: Session) -> None:
+    """From here to the end of its transaction alone among those that called this: what one joins, the
+    next one sees. SQLite has one writer at a time anyhow."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(624876338)"))
+
+
 def is_newest(connection: Connection) -> bool:
     if not inspect(connection).has_table("alembic_version"):
         return False

@@ -75,6 +75,11 @@ def publish_intake(client: redis.Redis, tick: Tick) -> None:
         pipe.execute()
 
 
+def intake_tick(counts: dict[str, int], seconds: float) -> Tick:
+    did = intake_sentence(counts)
+    return Tick("intake", "*", did, counts=counts, seconds=round(seconds, 3))
+
+
 def intake_sentence(counts: dict[str, int]) -> str:
     parts = [
         f"{counts.get('interactions', 0)} interactions",

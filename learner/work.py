@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any
 import redis
 from burnish.feedback.contract import INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
 from burnish.feedback.masking import masked
+from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.telemetry import tracing
+from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import consume
+from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
-from burnish.learner.lease import Lease, LeaseHeld
+from burnish.learner.lease import Lease
+from burnish.learner.metrics import Metrics, positions
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
@@ -51,23 +55,47 @@ def stream() -> EventStream:
 
 @cache
 def client() -> redis.Redis:
-    return redis.Redis.from_url(
+    return open_client(
         settings().redis_url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True
     )
 
 
+@cache
+def metrics() -> Metrics | None:
+    """Answers Prometheus from the first call on; None where the settings name no address."""
+    address = settings().metrics_address
+    if address is None:
+        return None
+    made = Metrics(database())
+    try:
+        made.serve(address)
+    except OSError as error:
+        log.error("BURNISH_METRICS_ADDRESS=%s: Prometheus is not answered: %s", address, error)
+        return None
+    return made
+
+
+@cache
+def trail() -> Trail:
+    return Trail(settings().redis_url)
+
+
 def intake() -> str | None:
     """Consume what the stream has; returns the tick's sentence."""
+    tracing.start(settings(), "burnish-intake", settings().data_dir)
+    shown = metrics()
     seconds = min(settings().lease_seconds, INTAKE_LEASE_SECONDS)
-    lease = Lease(client(), "intake", seconds, database=database())
-    try:
-        with lease:
-            tick = consume(database(), stream(), lease)
-            client().set(INTAKE_KEY, time.time())
-            with database().read() as session:
-                tell(session, client(), time.time() - settings().unmatched_after)
-    except LeaseHeld:
-        return None
+
+    def lease_of(name: str) -> Lease:
+        return Lease(client(), name, seconds, database=database())
+
+    tick = consume_shared(database(), stream(), lease_of, trail=trail())
+    client().set(INTAKE_KEY, time.time())
+    with database().read() as session:
+        tell(session, client(), time.time() - settings().unmatched_after)
+    if shown is not None:
+        shown.count(tick)
+        shown.measure_lag(stream(), positions(database()))
     if tick is not None:
         publish_intake(client(), tick)
     return tick.did if tick else None
@@ -76,6 +104,7 @@ def intake() -> str | None:
 def update(policy: str = "default") -> str | None:
     """One update of one policy; returns the tick's sentence."""
     began = time.monotonic()
+    tracing.start(settings(), "burnish-update", settings().data_dir)
     try:
         tick = learner().tick(policy)
     except Exception as error:
@@ -85,6 +114,8 @@ def update(policy: str = "default") -> str | None:
         why = masked(f"{type(error).__name__}: {error}")
         publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
         raise
+    finally:
+        tracing.flush()  # the pool may end this process without a word
     if tick is not None and time.monotonic() - began > settings().update_every:
         # It overran its interval, and beat's tick found the lease held: do not wait for the next.
         expires = settings().update_every

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from burnish.feedback.redis_clients import open_async_client
 from burnish.memory.compaction.background import BackgroundCompaction
 from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policy_runner import PolicyRunner
@@ -42,7 +43,7 @@ from redis.asyncio import Redis
 
 def connect(url: str) -> Redis:
     """A client with the time-outs the store needs. Close it with `aclose()`."""
-    return Redis.from_url(
+    return open_async_client(
         url, decode_responses=True, socket_timeout=5, socket_connect_timeout=5, protocol=3
     )
 

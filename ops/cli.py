@@ -55,13 +55,16 @@ def up(
     ] = None,
     update_every: Annotated[float | None, typer.Option(help="Seconds between updates.")] = None,
     kafka: Annotated[bool, typer.Option("--kafka", help="Run a Kafka node of our own.")] = False,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Run Prometheus, where it is installed.")
+    ] = False,
 ) -> None:
     """Start everything in the foreground; Ctrl-C stops it."""
     from burnish.ops.supervisor import up as supervisor
 
     flags = {name: value for name, value in locals().items() if name in UpSettings.model_fields}
     settings = config.load(flags)
-    raise typer.Exit(supervisor.run(settings, kafka=kafka, console=console))
+    raise typer.Exit(supervisor.run(settings, kafka=kafka, observe=observe, console=console))
 
 
 @app.command()
@@ -154,13 +157,17 @@ def sign(
 @app.command()
 def kafka(
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 9092,
+    brokers: Annotated[
+        int,
+        typer.Option(min=1, help="1, or 3 and more: a cluster on ports that follow each other."),
+    ] = 1,
     data_dir: DataDir = None,
 ) -> None:
-    """Fetch Apache Kafka and run one node in the foreground."""
-    from burnish.ops.kafka.node import run_kafka
+    """Fetch Apache Kafka and run one node, or a cluster, in the foreground."""
+    from burnish.ops.kafka.cluster import run_kafka
 
     settings = config.load({"data_dir": data_dir})
-    run_kafka(settings.data_dir.resolve() / "kafka", port)
+    run_kafka(settings.data_dir.resolve() / "kafka", port, brokers)
 
 
 app.command()(research.simulate)

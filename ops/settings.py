@@ -82,6 +82,10 @@ class UpSettings(BaseSettings):
         default=None, description="experience database (default: SQLite)"
     )
     mlflow_uri: Url | None = Field(default=None, description="MLflow registry (default: SQLite)")
+    keys_url: Url | None = Field(
+        default=None,
+        description="PostgreSQL with the API keys that replicas share (default: the data folder's)",
+    )
     standby: bool = Field(
         default=True,
         description="keep a second serving process ready to take over (some 300 MB of memory)",
@@ -125,6 +129,11 @@ class UpSettings(BaseSettings):
         default=None, description="service the commands talk to (default: this folder's)"
     )
     api_key: str | None = Field(default=None, description="key the commands send")
+    metrics_address: str | None = Field(
+        default=None,
+        description="HOST:PORT where a learner's worker answers Prometheus (default: with"
+        " `up --observe` the first free port from 9464 on)",
+    )
 
     @field_validator("cpu")
     @classmethod

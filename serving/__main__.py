@@ -15,17 +15,24 @@ import os
 import socket
 import sys
 from types import ModuleType
+from typing import TypeVar
 
-from burnish.feedback.masking import mask_logs, masked
+from burnish.feedback.masking import masked
+from burnish.feedback.telemetry import tracing
+from burnish.feedback.telemetry.logs import format_logs
+from burnish.feedback.telemetry.settings import TelemetrySettings
 from burnish.serving.settings import CannotStart, PartFailed, ServingSettings
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+S = TypeVar("S", bound=BaseSettings)
 
 BACKLOG = 2048  # connections that wait to be accepted
 
 
-def read_settings() -> ServingSettings:
+def read_settings(kind: type[S] = ServingSettings) -> S:
     try:
-        return ServingSettings()
+        return kind()
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(["BURNISH", *(str(part).upper() for part in first["loc"][:1])])
@@ -56,9 +63,17 @@ def run(standby: bool = False) -> None:
         _import_server()
         if not sys.stdin.readline():  # whoever started it has gone
             return
-    settings = read_settings()
+    settings, telemetry = read_settings(), read_settings(TelemetrySettings)
+    format_logs(telemetry)
     with bind(settings) as listening:
-        _import_server().run(settings, listening)
+        server = _import_server()
+        try:
+            tracing.start(telemetry, "burnish-serving", settings.data_dir)
+            server.run(settings, listening)
+        except tracing.TracingError as error:
+            raise CannotStart(str(error)) from error
+        finally:
+            tracing.stop()
 
 
 def _import_server() -> ModuleType:
@@ -73,7 +88,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    mask_logs()
+    format_logs(TelemetrySettings.model_construct())  # until the settings are read
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:

@@ -7,6 +7,7 @@ the settings name. Left out: FastAPI's own /docs, whose assets would come from a
 from __future__ import annotations
 
 import mimetypes
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -14,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from burnish.feedback.telemetry import tracing
 from burnish.memory import MemoryStore
 from burnish.serving.api import errors, openapi
 from burnish.serving.api.admission import Admission
@@ -38,6 +40,7 @@ from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -107,7 +110,8 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
         title="Burnish", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
     )
     app.state.celery = learner.celery_client(settings.redis_url)
-    auth = Auth(KeyStore(settings.data_dir / "keys.sqlite"), settings.host, settings.allowed_hosts)
+    keys = KeyStore(settings.data_dir / "keys.sqlite", url=settings.keys_url)
+    auth = Auth(keys, settings.host, settings.allowed_hosts)
     errors.install(app)
     # In the order in which they are tried: what answers comes first.
     app.include_router(chat.router(auth))
@@ -175,7 +179,7 @@ def _files() -> dict[str, Path]:
 
 
 class Traffic:
-    """Counts requests, and turns new ones away while the process drains.
+    """Counts, times and traces requests, and turns new ones away while the process drains.
 
     Plain ASGI: a middleware that wraps the response would hide a client's hanging up.
     """
@@ -193,7 +197,23 @@ class Traffic:
             refusal = ApiError(503, message, code="draining", retry_after=5).response(scope["path"])
             await refusal(scope, receive, send)
             return
-        status = 500
+        if not tracing.is_on() or scope["path"] in _ALWAYS_OPEN:
+            await self._counted(service, scope, receive, send)
+            return
+        method, parent = scope["method"], Headers(scope=scope).get(tracing.HEADER)
+        attributes = {"http.request.method": method}
+        with tracing.span(method, attributes, kind="server", parent=parent) as span:
+            route, status = await self._counted(service, scope, receive, send)
+            span.update_name(f"{method} {route}")
+            span.set_attributes({"http.route": route, "http.response.status_code": status})
+            if status >= 500:
+                span.set_attribute("error.type", str(status))
+
+    async def _counted(
+        self, service: Service, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[str, int]:
+        """Answer the request; its route and status."""
+        status, began, route = 500, time.monotonic(), "other"
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -206,5 +226,7 @@ class Traffic:
             await self.app(scope, receive, watched)
         finally:
             service.in_flight -= 1
-            route: Any = scope.get("route")
-            service.metrics.requests.labels(getattr(route, "path", "other"), status).inc()
+            route = getattr(scope.get("route"), "path", route)
+            service.metrics.requests.labels(route, status).inc()
+            service.metrics.request_seconds.labels(route).observe(time.monotonic() - began)
+        return route, status

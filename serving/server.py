@@ -32,7 +32,9 @@ FAILED_EXIT_S = 10.0  # beside drain_s: a process with a failed part may not sto
 
 
 def check_keys(settings: ServingSettings) -> None:
-    if not is_loopback(settings.host) and not KeyStore(settings.data_dir / "keys.sqlite"):
+    if not is_loopback(settings.host) and not KeyStore(
+        settings.data_dir / "keys.sqlite", url=settings.keys_url
+    ):
         raise CannotStart(
             f"BURNISH_HOST={settings.host} is reachable by others and no API key is registered:"
             " make one with 'burnish keys add', or bind to 127.0.0.1"

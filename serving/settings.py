@@ -34,6 +34,10 @@ class ServingSettings(BaseSettings):
     redis_url: Url = "redis://127.0.0.1:6379/0"
     kafka_bootstrap: str | None = None
     mlflow_uri: Url | None = None  # None: SQLite in the data folder
+    keys_url: Url | None = Field(
+        default=None,
+        description="PostgreSQL with the API keys that replicas share (default: the data folder's)",
+    )
     policies: tuple[str, ...] = Field(
         default=("default",),
         description="policies served; the first is what clients should ask for",

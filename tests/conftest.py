@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import redis
@@ -31,6 +31,9 @@ from tests.ci_skips import (  # noqa: F401 - hooks
     pytest_make_collect_report,
     pytest_runtest_makereport,
 )
+
+if TYPE_CHECKING:
+    from burnish.ops.kafka.cluster import KafkaCluster
 
 # Without a GPU its kernels run in Triton's interpreter, which must be said before Triton is imported.
 if not torch.cuda.is_available():
@@ -157,6 +160,21 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         missing(str(error))
     yield node.bootstrap
     node.stop()
+
+
+@pytest.fixture(scope="module")
+def kafka_cluster(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[KafkaCluster]":
+    """Three brokers for the tests of one file, which may kill some and start them again."""
+    from burnish.ops.kafka.cluster import KafkaCluster
+    from burnish.ops.kafka.node import KafkaMissing
+
+    cluster = KafkaCluster(tmp_path_factory.mktemp("kafka-cluster"), heap_mb=256)
+    try:
+        cluster.start(timeout=280)
+    except KafkaMissing as error:
+        missing(str(error))
+    yield cluster
+    cluster.stop()
 
 
 # -- PostgreSQL ------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ DATA = (
     ".css",
     ".svg",
     ".xml",
+    ".yml",
     ".safetensors",
 )
 

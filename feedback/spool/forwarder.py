@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from burnish.feedback.errors import RecordRefused, SpoolError, StreamError
 from burnish.feedback.spool.spool import Spool, Spooled
 from burnish.feedback.stream.event_stream import EventStream
+from burnish.feedback.telemetry import messaging
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +99,10 @@ class Forwarder:
     def _forward(self, batch: Sequence[Spooled]) -> int:
         if not batch:
             return 0
+        records = [spooled.record for spooled in batch]
         try:
-            self._stream.publish([spooled.record for spooled in batch])
+            with messaging.sending(self._stream.system, records):
+                self._stream.publish(records)
         except RecordRefused as refused:
             # Never to be taken: out of the way of those behind it, but not lost.
             seqs = [s.seq for s in batch if s.record is refused.record]

@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +38,7 @@ from burnish.feedback.spool.group_commit import GroupCommit, Job, spool_error
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
 from burnish.feedback.spool.reserve import Reserve
 from burnish.feedback.stream.record import StreamRecord
+from burnish.feedback.telemetry import tracing
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS outbox (
@@ -150,8 +151,9 @@ class Spool:
 
     def submit(self, entries: Sequence[tuple[str, str, Event]]) -> Future[list[Receipt]]:
         """The same for callers without an event loop."""
+        carried, began = tracing.carried(), time.time()
         pairs = [
-            (event, encode(event, topic, key))
+            (event, encode(event, topic, key).with_headers(carried))
             for topic, key, given in entries
             for event in [given.accepted(given.time) if isinstance(given, FeedbackEvent) else given]
         ]
@@ -161,7 +163,10 @@ class Spool:
                     f"{event.event_id}: {record.size} bytes, {self.max_event_bytes} allowed"
                 )
         size = sum(record.size for _, record in pairs)
-        return self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
+        stored = self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
+        if carried:
+            stored.add_done_callback(lambda done: _trace(began, carried, done))
+        return stored
 
     async def retract(
         self, tenant: str, feedback_id: str, interaction_id: str | None = None
@@ -333,7 +338,8 @@ class Spool:
             case InteractionEvent():
                 pass
         if accepted != event:
-            record = encode(accepted, record.topic, record.key)
+            again = encode(accepted, record.topic, record.key)
+            record = again.with_headers({**record.headers, **again.headers})
         headers = json.dumps(dict(record.headers))
         db.execute(
             "INSERT INTO outbox (topic, key, headers, value, bytes) VALUES (?, ?, ?, ?, ?)",
@@ -355,3 +361,9 @@ class Spool:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         return db
+
+
+def _trace(began: float, carried: Mapping[str, str], done: Future[Any]) -> None:
+    error = done.exception()
+    why = None if error is None else type(error).__name__
+    tracing.past("spool", began, time.time(), parent=carried[tracing.HEADER], error=why)

@@ -19,6 +19,9 @@ class EventStream(Protocol):
     Every call may raise StreamUnavailable; the next call then connects anew.
     """
 
+    system: str
+    """OpenTelemetry's name for the server: `messaging.system`."""
+
     def ensure_topics(self) -> None:
         """Create the topics and their dead-letter topics, as far as they are missing."""
         ...
@@ -49,6 +52,10 @@ class EventStream(Protocol):
         """The offset of the newest record; None while there is none."""
         ...
 
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        """How many records follow the offset `after`."""
+        ...
+
     def trim(self, topic: str, partition: int, upto: str) -> None:
         """The reader has stored everything up to and including `upto`: it may be forgotten.
 
@@ -65,7 +72,12 @@ def open_stream(settings: StreamSettings) -> EventStream:
     if settings.kafka_bootstrap:
         from burnish.feedback.stream.kafka_stream import KafkaStream
 
-        return KafkaStream(settings.kafka_bootstrap)
+        return KafkaStream(
+            settings.kafka_bootstrap,
+            security=settings.kafka_security,
+            partitions=settings.kafka_partitions,
+            replicas=settings.kafka_replicas,
+        )
     from burnish.feedback.stream.redis_stream import RedisStream
 
-    return RedisStream(settings.redis_url)
+    return RedisStream(settings.redis_url, replicas=settings.redis_replicas)

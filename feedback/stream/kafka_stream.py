@@ -16,7 +16,8 @@ from typing import Any
 
 from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.errors import RecordRefused, StreamUnavailable
-from burnish.feedback.stream.kafka_connection import connection
+from burnish.feedback.stream import kafka_topics
+from burnish.feedback.stream.kafka_connection import Refusals, Security, connection
 from burnish.feedback.stream.record import StreamRecord
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
@@ -24,35 +25,36 @@ from kafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    TopicAlreadyExistsError,
 )
 from kafka.structs import TopicPartition
 
 log = logging.getLogger(__name__)
-# The client logs every attempt to connect as an error; an outage is told once, by our callers.
-logging.getLogger("kafka").setLevel(logging.CRITICAL)
+_refusals = Refusals()  # an outage is told once, by our callers
 
 _REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
-_MAX_RECORD_BYTES = 8 * 2**20
 # A reader asks again with a new connection sooner than a writer: a request that was under way when the
 # broker died waits for its whole time, and a broker is back in less than a writer's patience.
 _READ_TIMEOUT_MS = 4000
 
 
 class KafkaStream:
+    system = "kafka"
+
     def __init__(
         self,
         bootstrap: str,
         *,
         topics: Sequence[str] = TOPICS,
+        security: Security = Security(),
         partitions: int = 3,
+        replicas: int | None = None,
         timeout_s: float = 10.0,
     ) -> None:
         self._topics = topics
-        self._partitions = partitions
+        self._partitions, self._replicas = partitions, replicas
         self._timeout_ms = int(timeout_s * 1000)
         self._common = {
-            **connection(bootstrap),
+            **connection(bootstrap, security),
             "bootstrap_timeout_ms": self._timeout_ms,
             "request_timeout_ms": self._timeout_ms,
             "reconnect_backoff_max_ms": 1000,
@@ -63,20 +65,9 @@ class KafkaStream:
 
     def ensure_topics(self) -> None:
         with self._errors():
-            admin = self._admin()
-            # -1: as many replicas as the cluster is set up for.
             wanted = {topic: self._partitions for topic in self._topics}
             wanted |= {topic + DEAD_LETTERS: 1 for topic in self._topics}
-            there = set(admin.list_topics())
-            missing = {
-                topic: {"num_partitions": count, "replication_factor": -1}
-                for topic, count in wanted.items()
-                if topic not in there
-            }
-            if missing:
-                with suppress(TopicAlreadyExistsError):
-                    admin.create_topics(missing)
-                admin.wait_for_topics(list(missing), timeout_ms=self._timeout_ms)
+            kafka_topics.ensure(self._admin(), wanted, self._replicas, self._timeout_ms)
 
     def publish(self, records: Sequence[StreamRecord]) -> None:
         with self._errors():
@@ -119,6 +110,14 @@ class KafkaStream:
             end = consumer.end_offsets([place])[place]
             return str(end - 1) if end > consumer.beginning_offsets([place])[place] else None
 
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        place = TopicPartition(topic, partition)
+        with self._errors():
+            consumer = self._consumer()
+            first = consumer.beginning_offsets([place])[place]
+            start = first if after is None else max(first, int(after) + 1)
+            return max(0, consumer.end_offsets([place])[place] - start)
+
     def trim(self, topic: str, partition: int, upto: str) -> None:
         if topic.endswith(DEAD_LETTERS):
             with self._errors():
@@ -141,7 +140,7 @@ class KafkaStream:
             KafkaProducer,
             max_block_ms=self._timeout_ms,
             delivery_timeout_ms=2 * self._timeout_ms,
-            max_request_size=_MAX_RECORD_BYTES,
+            max_request_size=kafka_topics.MAX_RECORD_BYTES,
             allow_auto_create_topics=False,
         )
         sent: list[tuple[StreamRecord, Any]] = []
@@ -198,7 +197,7 @@ class KafkaStream:
             # The broker answers one request of a connection after the other: a long fetch on an
             # empty partition would hold up the question for the next one.
             fetch_max_wait_ms=20,
-            max_partition_fetch_bytes=_MAX_RECORD_BYTES,
+            max_partition_fetch_bytes=kafka_topics.MAX_RECORD_BYTES,
             allow_auto_create_topics=False,
         )
 
@@ -218,7 +217,7 @@ class KafkaStream:
             if isinstance(error, StreamUnavailable):
                 raise
             self.close()
-            raise StreamUnavailable(f"Kafka: {error}") from error
+            raise StreamUnavailable(f"Kafka: {_refusals.take() or error}") from error
 
 
 def _close_producer(producer: Any) -> None:

@@ -1,7 +1,8 @@
 """What travels: one event on the wire, whichever stream carries it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class StreamRecord:
     def event_id(self) -> str:
         """What consumers tell repeated deliveries by; empty if the record is no CloudEvent."""
         return self.headers.get("ce_id", "")
+
+    def with_headers(self, more: Mapping[str, str]) -> Self:
+        return replace(self, headers={**self.headers, **more}) if more else self
 
     @property
     def size(self) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import redis
 import torch
+from burnish.feedback.redis_clients import open_client
 from burnish.feedback.trust import TrustPolicy
 from burnish.learner.compactor import gate, versions
 from burnish.learner.compactor.examples import TrainingExample, make_examples
@@ -142,7 +143,7 @@ def update_compactor(
     settings: LearnerSettings, database: Database, config: OnlineUpdateConfig | None = None
 ) -> Tick | None:
     """One update of the compactor; None while another process makes one."""
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+    client = open_client(settings.redis_url, socket_timeout=10)
     lease = Lease(client, f"update:{versions.POLICY}", settings.lease_seconds, database=database)
     try:
         with lease:

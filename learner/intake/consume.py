@@ -3,7 +3,7 @@
 Offsets are rows of the database and move in the transaction that writes the events, so a tick that
 dies leaves either nothing or everything, and what is delivered again is recognised. A record that
 cannot be read, or that the database refuses, goes to the dead letters; the others go on. Left out:
-consumer groups. One intake runs at a time, under a lease.
+consumer groups, whose offsets would be another store's.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from burnish.feedback.events import (
 )
 from burnish.feedback.stream.deadletters import dead_letter
 from burnish.feedback.stream.event_stream import EventStream, StreamRecord
+from burnish.feedback.telemetry.messaging import processing
+from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import (
     Database,
     InteractionRow,
     JudgementRow,
     OffsetRow,
     RetractionRow,
+    take_turns,
 )
 from burnish.learner.intake.joining import (
     interactions_of_sessions,
@@ -44,8 +47,8 @@ from burnish.learner.intake.rows import (
     without_nul,
 )
 from burnish.learner.intake.unmatched import list_unmatched, waiting_for
-from burnish.learner.lease import Lease
-from burnish.learner.ticks import Tick, intake_sentence
+from burnish.learner.lease import Lease, LeaseLost
+from burnish.learner.ticks import Tick, intake_tick
 from sqlalchemy import select, tuple_
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
@@ -88,9 +91,16 @@ class Touched:
 
 
 def consume(
-    database: Database, stream: EventStream, lease: Lease, *, seconds: float = 5.0
+    database: Database,
+    stream: EventStream,
+    lease: Lease,
+    *,
+    partitions: Sequence[int] | None = None,
+    seconds: float = 5.0,
+    trail: Trail | None = None,
 ) -> Tick | None:
-    """Consume what is in the stream, until the time is up; None when nothing was there.
+    """Consume what is in these partitions of every topic (None: all), until the time is up; None when
+    nothing was there. Traces of events go on along the `trail`.
 
     What arrives meanwhile is the next tick's, unless there is a whole batch of it: a batch of one
     costs as much as one of twenty. Raises StreamUnavailable and LeaseLost; whatever was committed
@@ -101,23 +111,22 @@ def consume(
         more = False
         for topic in TOPICS:
             for partition in stream.partitions(topic):
-                records, counted = _consume_batch(database, stream, lease, topic, partition)
+                if partitions is not None and partition not in partitions:
+                    continue
+                records, counted = _consume_batch(database, stream, lease, topic, partition, trail)
                 counts.add(counted)
                 more |= records == BATCH
     figures = {name: value for name, value in vars(counts).items() if value}
-    if not figures:
-        return None
-    return Tick(
-        kind="intake",
-        policy="*",
-        did=intake_sentence(figures),
-        counts=figures,
-        seconds=round(time.monotonic() - started, 3),
-    )
+    return intake_tick(figures, time.monotonic() - started) if figures else None
 
 
 def _consume_batch(
-    database: Database, stream: EventStream, lease: Lease, topic: str, partition: int
+    database: Database,
+    stream: EventStream,
+    lease: Lease,
+    topic: str,
+    partition: int,
+    trail: Trail | None,
 ) -> tuple[int, Counts]:
     """How many records were read, and what they were."""
     with database.read() as session:
@@ -126,32 +135,61 @@ def _consume_batch(
     records = stream.read(topic, partition, after, BATCH)
     if not records:
         return 0, Counts()
+    with processing(stream.system, records, trail):
+        counts = _store_batch(database, stream, lease, after, records)
+    stream.trim(topic, partition, records[-1].offset or "")
+    return len(records), counts
+
+
+def _store_batch(
+    database: Database,
+    stream: EventStream,
+    lease: Lease,
+    after: str | None,
+    records: Sequence[StreamRecord],
+) -> Counts:
+    """Store the records of one partition that follow `after`, and the offset behind them, in one
+    transaction. Raises LeaseLost where another worker has stored them."""
     events, unreadable = _decode(records)
-    last = records[-1].offset
-    assert last is not None, "a record that was read knows its offset"
     try:
         with database.write() as session:
             lease.fence(session)
+            _move_offset(session, records[-1], after)
             counts = upsert(session, events)
-            session.merge(OffsetRow(topic=topic, partition=partition, position=last))
             _to_dead_letters(stream, unreadable)
     except REFUSALS:
         # The database refuses a record of the batch: find it by trying each one alone.
         with database.write() as session:
             lease.fence(session)
+            _move_offset(session, records[-1], after)
             counts, refused = _upsert_one_by_one(session, records)
-            session.merge(OffsetRow(topic=topic, partition=partition, position=last))
             _to_dead_letters(stream, [*unreadable, *refused])
             counts.unreadable += len(refused)
     counts.unreadable += len(unreadable)
-    stream.trim(topic, partition, last)
-    return len(records), counts
+    return counts
+
+
+def _move_offset(session: Session, to: StreamRecord, after: str | None) -> None:
+    """Raises LeaseLost unless the offset stands at `after`; the row is locked from here on."""
+    assert to.offset is not None, "a record that was read knows its offset"
+    key = (to.topic, to.partition)
+    row = session.get(OffsetRow, key, with_for_update=True)
+    if (row.position if row else None) != after:
+        raise LeaseLost(f"{to.topic}, partition {to.partition}: another worker has stored this")
+    session.merge(OffsetRow(topic=to.topic, partition=to.partition, position=to.offset))
+    session.flush()
 
 
 def upsert(session: Session, events: Sequence[Event]) -> Counts:
-    """Upsert events, those already stored excepted, and bring the experience up to date."""
+    """Upsert events, those already stored excepted, and bring the experience up to date.
+
+    Interactions, which are most of the bytes, are written beside other workers; whatever looks at what
+    others write waits for its turn.
+    """
     counts, touched = Counts(), Touched()
     _interactions(session, [e for e in events if isinstance(e, InteractionEvent)], counts, touched)
+    session.flush()
+    take_turns(session)
     _judgements(session, [e for e in events if isinstance(e, FeedbackEvent)], counts, touched)
     _retractions(session, [e for e in events if isinstance(e, RetractionEvent)], counts, touched)
     session.flush()

@@ -24,6 +24,8 @@ from pathlib import Path
 
 import redis
 import torch
+from burnish.feedback.redis_clients import open_client
+from burnish.feedback.telemetry.trail import Trail
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import load_adapter
 from burnish.kernels.model import LoadedModel
@@ -44,6 +46,7 @@ from burnish.learner.update.loop import train
 from burnish.learner.update.registration import promote, register
 from burnish.learner.update.start import TrainingStart, fresh_adapter
 from burnish.learner.update.summary import summarise
+from burnish.learner.update.trace import UpdateTrace
 from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import (
     PolicyRegistry,
@@ -68,7 +71,7 @@ class Learner:
         torch.set_num_threads(settings.threads)
         self.settings = settings
         self.database = database or Database(settings.database)
-        self.redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+        self.redis = open_client(settings.redis_url, socket_timeout=10)
 
     @cached_property
     def model(self) -> LoadedModel:
@@ -192,14 +195,30 @@ class Update:
 
     def make_version(self, attempt: Attempt, champion: PolicyVersion) -> Tick:
         """Train, evaluate, register and perhaps promote. Raises NothingToLearn."""
-        trained = self.train(attempt, champion)
-        report = self.evaluate(trained)
         events = self.attempts.events(attempt)
-        version = register(
-            self.registry, self.attempts, attempt, trained, report, events, self.settings.rule
-        )
-        if report.passed:
-            promote(self.registry, self.attempts, attempt, version, self.settings.promotes)
+        trace = UpdateTrace(Trail(self.settings.redis_url), self.policy, events)
+        with trace.whole():
+            with trace.stage("train") as told:
+                trained = self.train(attempt, champion)
+                told["burnish.steps"] = trained.progress.step
+            with trace.stage("gate") as told:
+                report = self.evaluate(trained)
+                told |= {"burnish.gate_passed": report.passed, "burnish.gate_skill": report.skill}
+            with trace.stage("register") as told:
+                version = register(
+                    self.registry,
+                    self.attempts,
+                    attempt,
+                    trained,
+                    report,
+                    events,
+                    self.settings.rule,
+                )
+                told["burnish.policy_version"] = version.ref
+            if report.passed:
+                with trace.stage("promote") as told:
+                    promote(self.registry, self.attempts, attempt, version, self.settings.promotes)
+                    told["burnish.alias"] = self.settings.promotes
         tick = summarise(
             trained.progress,
             version,

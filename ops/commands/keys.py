@@ -117,7 +117,8 @@ def rotate_signing(data_dir: DataDir = None) -> None:
 def _keys(data_dir: Path | None):
     from burnish.serving.api.keys import KeyStore
 
-    return KeyStore(_folder(data_dir) / "keys.sqlite")
+    settings = config.load({"data_dir": data_dir})
+    return KeyStore(settings.data_dir / "keys.sqlite", url=settings.keys_url)
 
 
 def _folder(data_dir: Path | None) -> Path:

@@ -1,11 +1,11 @@
-"""A local Apache Kafka: one KRaft node, downloaded through Maven.
+"""A local Apache Kafka: one KRaft node, downloaded through Maven, alone or in a cluster (cluster.py).
 
 `burnish kafka` runs it in the foreground, `burnish up --kafka` and the tests start it as a child. The
 jars are cached outside the package, in a folder named after the hash of ops/kafka/pom.xml, so that an
 installed wheel works and a changed pom does not use old jars.
 
-Clients log in with SASL/PLAIN as one user, whose password lies in the data folder. Left out: TLS and
-several brokers. For production, set BURNISH_KAFKA_BOOTSTRAP.
+Clients log in with SASL/PLAIN as one user, whose password lies in the data folder. Left out: TLS. For
+production, set BURNISH_KAFKA_BOOTSTRAP.
 """
 
 import base64
@@ -14,13 +14,12 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from burnish.feedback.keyring import write_private
@@ -33,7 +32,7 @@ POM = Path(__file__).with_name("pom.xml")
 
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
+node.id={node_id}
 listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
@@ -45,29 +44,35 @@ sasl.mechanism.inter.broker.protocol=PLAIN
 sasl.mechanism.controller.protocol=PLAIN
 listener.name.clients.plain.sasl.jaas.config={login}
 listener.name.controller.plain.sasl.jaas.config={login}
-controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
+{quorum}
 log.dirs={log_dir}
 num.partitions=3
 auto.create.topics.enable=false
 message.max.bytes=8388608
 replica.fetch.max.bytes=8388608
 log.retention.hours=168
-# Without a second replica, a record must be flushed to disk before it is acknowledged.
-log.flush.interval.messages=1
-default.replication.factor=1
-offsets.topic.replication.factor=1
+{durability}
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replicas}
 offsets.topic.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 # A killed node can register again only after its old session has expired.
 broker.session.timeout.ms=2000
 broker.heartbeat.interval.ms=300
 """
+ALONE = """\
+# Without a second replica, a record must be flushed to disk before it is acknowledged.
+log.flush.interval.messages=1"""
+REPLICATED = (
+    "# A record is acknowledged once it is on two brokers; each flushes it in its own time."
+)
 
 
 CLASSES = "classes.jsa"  # beside the jars
@@ -123,18 +128,33 @@ def fetch() -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Member:
+    """A node's place in a cluster, whose nodes are controllers and brokers alike. `voters`: every
+    controller as `id@host:port`."""
+
+    node_id: int
+    controller_port: int
+    voters: tuple[str, ...]
+    cluster_id: str
+    password: str
+
+
 class KafkaNode:
     """Broker and controller in one process; `start` returns once the broker answers clients.
 
     Ports are stored in the data folder, since the controller's is part of the formatted metadata.
-    `port=0` uses the stored port, or else a free one.
+    `port=0` uses the stored port, or else a free one. `member`: it is one of several.
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, heap_mb: int = 512) -> None:
+    def __init__(
+        self, data_dir: Path, port: int = 0, heap_mb: int = 512, member: Member | None = None
+    ) -> None:
         self.data_dir = Path(data_dir).resolve()
         self.heap_mb = heap_mb
         self.process: subprocess.Popen[bytes] | None = None
         self._requested_port = port
+        self._member = member
         self.port = port
 
     @property
@@ -144,23 +164,28 @@ class KafkaNode:
 
     @property
     def _password(self) -> str:
-        return kafka_password(self.data_dir)
+        return self._member.password if self._member else kafka_password(self.data_dir)
 
     @property
     def log_file(self) -> Path:
         return self.data_dir / "kafka.log"
 
     def start(self, timeout: float = 90.0) -> None:
+        self.launch()
+        self.wait(timeout)
+
+    def launch(self) -> None:
+        """Start the process; one of a cluster answers only once most of the others run."""
         libs = fetch()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         config = self._configure()
         if not (self.data_dir / "log" / "meta.properties").exists():
             self._format(libs, config)
-        if not (libs / CLASSES).exists():
+        if self._member is None and not (libs / CLASSES).exists():
             self._archive_classes(libs, config)
-        self._run(self._java(libs, "kafka.Kafka", str(config)), timeout)
+        self._spawn(self._java(libs, "kafka.Kafka", str(config)))
 
-    def _run(self, command: list[str], timeout: float) -> None:
+    def _spawn(self, command: list[str]) -> None:
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -169,6 +194,9 @@ class KafkaNode:
                 # In the parent's process group, with which it is killed where the parent cannot.
                 cwd=self.data_dir,
             )
+
+    def wait(self, timeout: float) -> None:
+        """Until it answers clients. Raises KafkaNodeError, and has ended it then."""
         try:
             self._wait(time.monotonic() + timeout)
         except BaseException:
@@ -197,8 +225,10 @@ class KafkaNode:
     def _configure(self) -> Path:
         stored = self.data_dir / "ports.json"
         ports = _read_ports(stored)
-        self.port = self._requested_port or ports.get("port") or _free_port()
-        controller_port = ports.get("controller_port") or _free_port()
+        self.port = self._requested_port or ports.get("port") or free_port()
+        controller_port = ports.get("controller_port") or free_port()
+        if self._member is not None:
+            controller_port = self._member.controller_port
         for port in (self.port, controller_port):
             if not _is_free(port):
                 raise KafkaNodeError(f"port {port} on 127.0.0.1 is in use")
@@ -206,7 +236,16 @@ class KafkaNode:
         if chosen != ports:
             write_private(stored, json.dumps(chosen).encode())
         config = self.data_dir / "server.properties"
+        one_of_several = self._member is not None
+        quorum = f"controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}"
+        if self._member is not None:
+            quorum = f"controller.quorum.voters={','.join(self._member.voters)}"
         content = PROPERTIES.format(
+            node_id=self._member.node_id if self._member else 1,
+            quorum=quorum,
+            durability=REPLICATED if one_of_several else ALONE,
+            replicas=3 if one_of_several else 1,
+            in_sync=2 if one_of_several else 1,
             port=self.port,
             controller_port=controller_port,
             log_dir=self.data_dir / "log",
@@ -216,8 +255,10 @@ class KafkaNode:
         return config
 
     def _format(self, libs: Path, config: Path) -> None:
-        tool, cluster_id = "kafka.tools.StorageTool", _random_cluster_id()
-        command = self._java(libs, tool, "format", "--standalone", "-t", cluster_id)
+        how = ["--standalone", "-t", random_cluster_id()]
+        if self._member is not None:  # the voters are in its properties
+            how = ["-t", self._member.cluster_id]
+        command = self._java(libs, "kafka.tools.StorageTool", "format", *how)
         done = subprocess.run([*command, "-c", str(config)], capture_output=True, text=True)
         if done.returncode:
             raise KafkaNodeError(f"cannot format {self.data_dir}: {done.stdout}{done.stderr}")
@@ -228,7 +269,8 @@ class KafkaNode:
         draft = libs / f".{CLASSES}-{os.getpid()}"
         command = self._java(libs, "kafka.Kafka", str(config))
         with contextlib.suppress(KafkaNodeError, OSError):
-            self._run([command[0], f"-XX:ArchiveClassesAtExit={draft}", *command[1:]], ARCHIVE_S)
+            self._spawn([command[0], f"-XX:ArchiveClassesAtExit={draft}", *command[1:]])
+            self.wait(ARCHIVE_S)
             self.stop(ARCHIVE_S)
             draft.replace(libs / CLASSES)
         with contextlib.suppress(OSError):
@@ -281,25 +323,7 @@ def _read_ports(stored: Path) -> dict[str, int]:
         ) from error
 
 
-def run_kafka(data_dir: Path, port: int) -> int:
-    """Run a node in the foreground until Ctrl-C or SIGTERM. Returns the exit code."""
-    node = KafkaNode(data_dir, port)
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    node.start()
-    print(f"Kafka at 127.0.0.1:{node.port} (data in {node.data_dir}); Ctrl-C stops it")
-    login = f"{KAFKA_USER}:$(cat {node.data_dir}/password)"
-    print(f"BURNISH_KAFKA_BOOTSTRAP=SASL_PLAINTEXT://{login}@127.0.0.1:{node.port}", flush=True)
-    while not stopped.wait(0.5):
-        if node.process is None or node.process.poll() is not None:
-            print(f"Kafka ended by itself; see {node.log_file}", flush=True)
-            return 1
-    node.stop()
-    return 0
-
-
-def _random_cluster_id() -> str:
+def random_cluster_id() -> str:
     """A random UUID as Kafka writes it: URL-safe base64 without padding, not starting with `-`."""
     while True:
         encoded = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
@@ -307,7 +331,7 @@ def _random_cluster_id() -> str:
             return encoded
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -11,13 +11,14 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
 from burnish.ops.passwords import KAFKA_USER, kafka_password, redis_password
 from burnish.ops.settings import UpSettings
+from burnish.ops.supervisor import prometheus
 from burnish.ops.supervisor.child_process import ServiceSpec
 
 
@@ -31,6 +32,8 @@ class LaunchPlan:
     redis_port: int | None  # None: an external Redis
     mlflow_port: int | None  # None: an external MLflow server
     kafka_port: int | None  # None: no embedded Kafka
+    prometheus_port: int | None = None  # None: nobody observes
+    metrics_address: str = ""  # of the learner's worker, then
 
     @property
     def url(self) -> str:
@@ -46,7 +49,7 @@ class LaunchPlan:
         return f"http://127.0.0.1:{self.mlflow_port}"
 
 
-def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
+def plan_launch(settings: UpSettings, *, kafka: bool = False, observe: bool = False) -> LaunchPlan:
     data_dir = settings.data_dir.resolve()
     redis_port, url = None, settings.redis_url
     if url is None:
@@ -94,7 +97,11 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False) -> LaunchPlan:
         "TQDM_DISABLE": "1",  # no progress bars in logs
         "PYTHONWARNINGS": "ignore",
     }
-    return LaunchPlan(settings, data_dir, env, redis_port, mlflow_port, kafka_port)
+    plan = LaunchPlan(settings, data_dir, env, redis_port, mlflow_port, kafka_port)
+    if not observe:
+        return plan
+    learner = settings.metrics_address or f"127.0.0.1:{config.free_port(prometheus.LEARNER_PORT)}"
+    return replace(plan, prometheus_port=config.free_port(prometheus.PORT), metrics_address=learner)
 
 
 def _mlflow_start_port(port: int) -> int:
@@ -116,6 +123,8 @@ def service_specs(plan: LaunchPlan) -> list[ServiceSpec]:
     ]
     if plan.mlflow_port is not None:
         specs.append(mlflow_service(plan))
+    if plan.prometheus_port is not None:
+        specs.append(prometheus_service(plan, plan.prometheus_port))
     return specs
 
 
@@ -206,7 +215,18 @@ def serving_service(plan: LaunchPlan) -> ServiceSpec:
 
 def intake_service(plan: LaunchPlan) -> ServiceSpec:
     # Its ticks are short and one at a time: a pool of one process would be back later for nothing.
-    return _worker("intake", INTAKE_QUEUE, plan, ["-P", "solo"])
+    spec = _worker("intake", INTAKE_QUEUE, plan, ["-P", "solo"])
+    if plan.prometheus_port is None:
+        return spec
+    # Scraped: it lives long, and tells what the database knows of updates.
+    return replace(spec, env={**spec.env, "BURNISH_METRICS_ADDRESS": plan.metrics_address})
+
+
+def prometheus_service(plan: LaunchPlan, port: int) -> ServiceSpec:
+    targets = {"serving": plan.url.partition("//")[2], "learner": plan.metrics_address}
+    argv = prometheus.prepare(plan.data_dir / "prometheus", port, targets, plan.settings.api_key)
+    ready = f"http://127.0.0.1:{port}/-/ready"
+    return ServiceSpec("prometheus", argv, plan.env, ready=lambda: http_ok(ready), nice=5)
 
 
 def worker_service(plan: LaunchPlan) -> ServiceSpec:

@@ -32,7 +32,12 @@ from burnish.ops.supervisor.space import POLL_S, SpaceWatch, await_space, disk_o
 from rich.console import Console
 
 # Dependencies are stopped last; each tuple is stopped concurrently.
-STOP_ORDER = (("serving",), ("beat", "intake", "worker", "mlflow"), ("kafka",), ("redis",))
+STOP_ORDER = (
+    ("serving",),
+    ("beat", "intake", "worker", "mlflow", "prometheus"),
+    ("kafka",),
+    ("redis",),
+)
 SETTINGS_EXIT_CODE = 2
 
 
@@ -89,8 +94,8 @@ class Supervisor:
             if not self._stop.is_set():
                 child.start()
                 self._write_run_state()
-            # MLflow's page starts slowly, and nothing depends on it.
-            if child.name != "mlflow":
+            # Nothing depends on these, and MLflow's page starts slowly.
+            if child.name not in ("mlflow", "prometheus"):
                 self._wait_ready(child)
         except (ChildFailed, SettingsError, OSError):
             if not self._space.disk.is_full():
@@ -254,6 +259,8 @@ class Supervisor:
             soft_wrap=True,
         )
         write(f"  data, logs   {plan.data_dir}", highlight=False, soft_wrap=True)
+        if plan.prometheus_port is not None:
+            write(f"  metrics      http://127.0.0.1:{plan.prometheus_port}  (Prometheus)")
         write("  in another terminal: [bold]burnish chat[/bold], [bold]burnish status[/bold], or")
         body = '{"model":"default","messages":[{"role":"user","content":"What is 12 + 30?"}]}'
         write(
@@ -293,7 +300,9 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
     config.refuse_taken_port(settings.host, settings.port)
     if settings.mlflow_port is not None:
         config.refuse_taken_port("127.0.0.1", settings.mlflow_port, "BURNISH_MLFLOW_PORT")
-    if not is_loopback(settings.host) and not KeyStore(plan.data_dir / "keys.sqlite"):
+    if not is_loopback(settings.host) and not KeyStore(
+        plan.data_dir / "keys.sqlite", url=settings.keys_url
+    ):
         raise SettingsError(
             f"BURNISH_HOST: {settings.host} is reachable from outside and no API key exists; "
             "make one first: burnish keys add NAME"
@@ -301,14 +310,20 @@ def check(settings: UpSettings, plan: LaunchPlan) -> None:
     config.refuse_bad_model(settings.model_path)
 
 
-def run(settings: UpSettings, *, kafka: bool = False, console: Console | None = None) -> int:
+def run(
+    settings: UpSettings,
+    *,
+    kafka: bool = False,
+    observe: bool = False,
+    console: Console | None = None,
+) -> int:
     """Blocks until stopped; returns the exit code. Raises SettingsError and FolderInUse."""
     console = console or Console()
     if (problem := privacy.close_to_others(settings.data_dir.resolve())) is not None:
         console.print(f"[yellow]BURNISH_DATA_DIR: {problem}[/yellow]", soft_wrap=True)
     lock_fd = run_state.lock(settings.data_dir.resolve())
     await_space(disk_of(settings), console.print, time.sleep)
-    plan = services.plan_launch(settings, kafka=kafka)
+    plan = services.plan_launch(settings, kafka=kafka, observe=observe)
     check(settings, plan)
     supervisor = Supervisor(plan, services.service_specs(plan), console, lock_fd)
     supervisor.listen()

@@ -28,6 +28,7 @@ from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_formatters import message_of
 from burnish.serving.api.chat_memory import adopt, remember
 from burnish.serving.api.chat_requests import ChatRequest
+from burnish.serving.api.chat_span import trace_generation
 from burnish.serving.api.errors import ApiError, internal_error, unsupported
 from burnish.serving.api.generation import Choice, Generation, GenerationRequest
 from burnish.serving.api.generation_requests import How, chat_request
@@ -166,12 +167,13 @@ async def answer(
     finally:
         if not generation.streaming:
             for each in generations:
-                _close(service, each)
+                _close(service, each, formatter)
 
 
-def _close(service: Service, generation: Generation) -> None:
+def _close(service: Service, generation: Generation, formatter: Formatter) -> None:
     """Release what it holds, and charge what it has used; nothing if it was refused."""
     generation.close()
+    trace_generation(generation, formatter.operation)
     if any(choice.deltas for choice in generation.choices):
         service.budgets.spend(generation.request.account, generation.usage()["total_tokens"])
 
@@ -196,7 +198,7 @@ class _EventStream(Response):
             with suppress(Disconnected):
                 await _unless_disconnected(receive, self._send_all(send))
         finally:
-            _close(self._service, self._turn)
+            _close(self._service, self._turn, self._formatter)
             if not self._recorded:
                 self._service.metrics.interactions.labels(
                     self._turn.lease.policy, "broken_off"

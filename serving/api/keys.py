@@ -1,13 +1,16 @@
-"""API keys, each with a tenant and scopes, kept as hashes in one SQLite file.
+"""API keys, each with a tenant and scopes, kept as hashes: in a SQLite file, or a PostgreSQL database that
+several servers share.
 
-The file's existence says that keys are in use: with every key revoked or expired it admits nobody.
-A server reads it at most once a second, so a key revoked elsewhere is refused within that time.
+That the file, or the table, is there says that keys are in use: with every key revoked or expired it
+admits nobody. A server reads them at most once a second, so a key revoked elsewhere is refused within
+that time. While the database is away a server goes on with what it read last, for `STALE_S` at most.
 Left out: what a key allows (auth.py). A key is shown once, when it is made.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import secrets
 import sqlite3
@@ -16,15 +19,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from burnish.feedback.keyring import stamp_of
+from burnish.feedback.masking import masked
 
 SCOPES = ("chat", "feedback", "memory", "admin")
 FRESH_S = 1.0  # seconds for which what was read is believed, unless the file changes before
+STALE_S = 300.0  # and while the database cannot be asked
+
+log = logging.getLogger(__name__)
 
 
 class KeysUnreadable(OSError):
-    """The file of the keys cannot be read or written."""
+    """The keys cannot be read or written."""
+
+
+TABLE = "burnish_keys"  # in a database of others
+_CREATE = (
+    "CREATE TABLE IF NOT EXISTS {table} (digest TEXT PRIMARY KEY, prefix TEXT, tenant TEXT,"
+    " scopes TEXT, created_at {real}, expires_at {real})"
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +56,17 @@ class KeyInfo:
 class KeyStore:
     """Keys at rest: sha256 of a 160-bit random key (nothing to brute-force, so no slow hash).
 
-    True when some key is valid. `clock` gives the time of day.
+    True when some key is valid. `clock` gives the time of day. `url`: of a PostgreSQL database, which
+    has the keys instead of the file.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, *, url: str | None = None
+    ):
         self.path = path
+        self._url = url
         self._clock = clock
+        self._table_seen = False  # of the database
         self._read: Mapping[str, KeyInfo] = {}  # by digest
         self._read_at = -FRESH_S
         self._read_stamp: object = None
@@ -54,7 +74,10 @@ class KeyStore:
     @property
     def in_use(self) -> bool:
         """Whether a key was ever made here."""
-        return self.path.exists()
+        if self._url is None:
+            return self.path.exists()
+        self._keys()
+        return self._table_seen
 
     def __bool__(self) -> bool:
         return any(self._is_valid(key) for key in self._keys().values())
@@ -75,7 +98,9 @@ class KeyStore:
             raise ValueError("a tenant is letters, digits, '-' and '_'")
         now = self._clock()
         with self._written() as db:
-            return _insert(db, tenant, wanted, now, None if lasts_s is None else now + lasts_s)
+            return _insert(
+                db, self._table, tenant, wanted, now, None if lasts_s is None else now + lasts_s
+            )
 
     def rotate(self, name: str, keep_s: float) -> str:
         """A new key in place of the one with this prefix, or the only valid one of this tenant.
@@ -94,8 +119,10 @@ class KeyStore:
         (old,), now = found, self._clock()
         end = now + keep_s if old.expires_at is None else min(now + keep_s, old.expires_at)
         with self._written() as db:
-            db.execute("UPDATE keys SET expires_at = ? WHERE prefix = ?", (end, old.prefix))
-            return _insert(db, old.tenant, old.scopes, now, old.expires_at)
+            db.execute(
+                f"UPDATE {self._table} SET expires_at = ? WHERE prefix = ?", (end, old.prefix)
+            )
+            return _insert(db, self._table, old.tenant, old.scopes, now, old.expires_at)
 
     def check(self, key: str) -> KeyInfo | None:
         """The key's entry, if it is one of ours and has not expired."""
@@ -111,34 +138,56 @@ class KeyStore:
         if not self.in_use:
             return False
         with self._written() as db:
-            return db.execute("DELETE FROM keys WHERE prefix = ?", (prefix,)).rowcount > 0
+            return db.execute(f"DELETE FROM {self._table} WHERE prefix = ?", (prefix,)).rowcount > 0
 
     def _is_valid(self, key: KeyInfo) -> bool:
         return key.expires_at is None or key.expires_at > self._clock()
 
     def _keys(self) -> Mapping[str, KeyInfo]:
         """Every key by its digest, as read a moment ago or now."""
-        stamp, now = stamp_of(self.path), time.monotonic()
+        stamp = stamp_of(self.path) if self._url is None else self._url
+        now = time.monotonic()
         # The file's time alone is too coarse for two changes within a few milliseconds.
         if stamp == self._read_stamp and now - self._read_at < FRESH_S:
             return self._read
-        self._read = {} if stamp is None else self._all()
+        try:
+            self._read = {} if stamp is None else self._all()
+        except KeysUnreadable as error:
+            if self._url is None or self._read_stamp is None or now - self._read_at > STALE_S:
+                raise
+            log.warning("%s Those read %.0f s ago still count.", error, now - self._read_at)
+            return self._read
         self._read_stamp, self._read_at = stamp, now
         return self._read
 
     def _all(self) -> dict[str, KeyInfo]:
         with self._opened() as db:
+            if self._url is not None:
+                found = db.execute("SELECT to_regclass('burnish_keys')").fetchone()
+                self._table_seen = found is not None and found[0] is not None
+                if not self._table_seen:
+                    return {}
             rows = db.execute(
-                "SELECT digest, prefix, tenant, scopes, created_at, expires_at FROM keys"
+                f"SELECT digest, prefix, tenant, scopes, created_at, expires_at FROM {self._table}"
             ).fetchall()
         return {
             digest: KeyInfo(prefix, tenant, tuple(scopes.split()), made, expires)
             for digest, prefix, tenant, scopes, made, expires in rows
         }
 
+    @property
+    def _table(self) -> str:
+        return "keys" if self._url is None else TABLE
+
     @contextmanager
-    def _written(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on a file that only its owner may read, from its first byte on."""
+    def _written(self) -> Iterator[Any]:
+        """One transaction; a file is its owner's alone to read, from its first byte on."""
+        if self._url is not None:
+            with self._opened() as db, db.transaction():
+                db.execute(_CREATE.format(table=TABLE, real="DOUBLE PRECISION"))
+                yield db
+            self._read_at = -FRESH_S
+            return
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         with self._opened() as db, db:
@@ -146,7 +195,11 @@ class KeyStore:
         self._read_at = -FRESH_S
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Iterator[Any]:
+        if self._url is not None:
+            with _postgres(self._url) as shared:
+                yield shared
+            return
         try:
             with closing(sqlite3.connect(self.path, timeout=5)) as db:
                 _migrate(db)
@@ -158,16 +211,41 @@ class KeyStore:
 def _migrate(db: sqlite3.Connection) -> None:
     known = [name for _, name, *_ in db.execute("PRAGMA table_info(keys)")]
     if not known:
-        db.execute(
-            "CREATE TABLE IF NOT EXISTS keys (digest TEXT PRIMARY KEY, prefix TEXT, tenant TEXT,"
-            " scopes TEXT, created_at REAL, expires_at REAL)"
-        )
+        db.execute(_CREATE.format(table="keys", real="REAL"))
     elif "expires_at" not in known:  # a file from before keys could expire
         db.execute("ALTER TABLE keys ADD COLUMN expires_at REAL")
 
 
+class _Shared:
+    """A connection to PostgreSQL that takes SQLite's parameters."""
+
+    def __init__(self, connection: Any):
+        self._connection = connection
+
+    def execute(self, statement: str, values: tuple[Any, ...] = ()) -> Any:
+        return self._connection.execute(statement.replace("?", "%s").encode(), values)
+
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
+
+@contextmanager
+def _postgres(url: str) -> Iterator[_Shared]:
+    import psycopg
+
+    try:
+        address = url.replace("+psycopg", "", 1)
+        with psycopg.connect(address, connect_timeout=3, autocommit=True) as connection:
+            yield _Shared(connection)
+    except psycopg.Error as error:
+        raise KeysUnreadable(
+            f"The API keys in the database of BURNISH_KEYS_URL cannot be read: {masked(str(error))}."
+        ) from error
+
+
 def _insert(
-    db: sqlite3.Connection,
+    db: Any,
+    table: str,
     tenant: str,
     scopes: Iterable[str],
     made: float,
@@ -176,7 +254,7 @@ def _insert(
     key = "bk-" + secrets.token_hex(20)
     row = (_digest(key), key[:10], tenant, " ".join(scopes), made, expires)
     db.execute(
-        "INSERT INTO keys (digest, prefix, tenant, scopes, created_at, expires_at)"
+        f"INSERT INTO {table} (digest, prefix, tenant, scopes, created_at, expires_at)"
         " VALUES (?, ?, ?, ?, ?, ?)",
         row,
     )

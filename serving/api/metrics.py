@@ -22,6 +22,13 @@ class Metrics:
         self.requests = Counter(
             "burnish_http_requests", "Requests by route and status.", ("route", "status"), **own
         )
+        self.request_seconds = Histogram(
+            "burnish_http_request_duration_seconds",
+            "From request to the last byte of its answer, by route.",
+            ("route",),
+            buckets=_SECONDS,
+            **own,
+        )
         self.duration = Histogram(
             "gen_ai_server_request_duration_seconds",
             "From request to last token.",
@@ -64,6 +71,18 @@ class Metrics:
         self.engine = Gauge("burnish_engine", "The engine at a glance.", ("what",), **own)
         self.spool_events = Gauge("burnish_spool_events", "Events that wait for the stream.", **own)
         self.spool_bytes = Gauge("burnish_spool_bytes", "Their size.", **own)
+        self.spool_limit = Gauge(
+            "burnish_spool_limit_bytes", "Size at which feedback is refused.", **own
+        )
+        self.in_flight = Gauge("burnish_http_requests_in_flight", "Requests now.", **own)
+        self.disk_free = Gauge("burnish_disk_free_bytes", "Of the data folder's disk.", **own)
+        self.compactions = Counter(
+            "burnish_memory_compactions", "Passes over sessions that grew.", ("outcome",), **own
+        )
+        self.redis_up = Gauge("burnish_redis_up", "1 while memory's Redis answers.", **own)
+        self.redis_memory = Gauge(
+            "burnish_redis_memory_bytes", "Memory that Redis has in use.", **own
+        )
         self.stream_up = Gauge("burnish_stream_up", "1 while the stream takes events.", **own)
 
     def render(self) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -24,7 +25,7 @@ async def off_loop(microseconds: float, call: Callable[[], T]) -> T:
     if microseconds <= SHORT:
         return call()
     threads = _medium if microseconds <= LONG else _long
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
+    return await asyncio.get_running_loop().run_in_executor(threads, copy_context().run, call)
 
 
 def work_of(value: Any) -> int:

@@ -17,6 +17,7 @@ from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect
 from burnish.serving.api.budgets import Budgets
 from burnish.serving.api.memory_model import EngineSummariser, policies_of
@@ -78,6 +79,7 @@ class Service:
             cache=data / "adapters",
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
+            trail=Trail(settings.redis_url),
         )
         compactor = LiveCompactor(
             registry, data / "compactor", poll_s=settings.poll_s, explore=settings.memory_explore
@@ -102,7 +104,7 @@ class Service:
             background_policy=settings.memory_policy,
             turn_days=settings.response_days,
         )
-        return cls(
+        made = cls(
             settings=settings,
             engine=engine,
             registry=registry,
@@ -131,6 +133,9 @@ class Service:
                 settings.concurrent_requests,
             ),
         )
+        counted = made.metrics.compactions
+        memory.background.on_pass = lambda one: counted.labels(one.outcome).inc()
+        return made
 
     async def start(self) -> None:
         """Raises BaseMismatch; a registry, stream or Redis that is away is only degraded."""

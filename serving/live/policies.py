@@ -17,6 +17,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
+from burnish.feedback.telemetry import tracing
+from burnish.feedback.telemetry.trail import Trail
 from burnish.serving.engine import Engine, EngineError
 from burnish.serving.live.adapters import Adapters, ServedVersion
 from burnish.serving.live.errors import UnknownModel, VersionUnavailable
@@ -49,6 +51,7 @@ class LivePolicies:
         cache: Path,
         poll_s: float = 0.5,
         pinned: int = 8,
+        trail: Trail | None = None,
     ):
         self._engine = engine
         self._registry = registry
@@ -57,6 +60,7 @@ class LivePolicies:
         self._adapters = Adapters(engine, registry, cache)
         self._poll_s = poll_s
         self._pinned_cap = pinned
+        self._trail = trail
         self._policies: dict[str, ServedPolicy] = {}
         self._leases = Leases(self._sweep_soon)
         self._pinned: OrderedDict[str, ServedVersion] = OrderedDict()
@@ -201,9 +205,11 @@ class LivePolicies:
             return
         if served.broken.get(wanted, 0.0) > time.monotonic():
             return
+        began = time.time()
         await asyncio.to_thread(self._registry.note_moves, name)
         try:
-            fresh = await self._load(await asyncio.to_thread(self._registry.get, name, wanted))
+            version = await asyncio.to_thread(self._registry.get, name, wanted)
+            fresh = await self._load(version)
         except (RegistryError, VersionUnavailable) as error:
             served.broken[wanted] = time.monotonic() + _RETRY_S
             served.problem = f"version {wanted} is champion but cannot be served: {error}"
@@ -215,6 +221,16 @@ class LivePolicies:
         self._sweep_soon()
         before = {n: s.before for n, s in self._policies.items() if s.before is not None}
         await asyncio.to_thread(self._adapters.save_served, self.models(), before)
+        if tracing.is_on():
+            await asyncio.to_thread(self._trace_swap, version, began)
+
+    def _trace_swap(self, version: PolicyVersion, began: float) -> None:
+        """The last span of each vote that the version has learnt from: it is served."""
+        if self._trail is None:
+            return
+        ended, attributes = time.time(), {"burnish.policy_version": version.ref}
+        for parent in self._trail.follow(version.lineage.get("feedback_ids", ())).values():
+            tracing.past(f"serve {version.policy}", began, ended, attributes, parent=parent)
 
     def _why_no_champion(self, name: str, served: ServedPolicy) -> str:
         """What happened to it in the registry, what that means, and what mends it."""

@@ -17,6 +17,7 @@ from burnish.feedback.events import FeedbackEvent
 from burnish.feedback.ids import check_interaction_id, choices_of
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
+from burnish.feedback.telemetry import tracing
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
 from burnish.serving.api.json_body import Route
@@ -186,7 +187,20 @@ async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]
     for event in events:
         shown = str(event.value) if event.name in ("thumbs", "signal") else ""
         service.metrics.evaluations.labels(event.name, shown).inc()
+        tracing.event("gen_ai.evaluation.result", _evaluation(event, shown))
     return receipts
+
+
+def _evaluation(event: FeedbackEvent, label: str) -> dict[str, Any]:
+    """A judgement by OpenTelemetry's GenAI conventions, without what people wrote."""
+    told: dict[str, Any] = {"gen_ai.evaluation.name": event.name}
+    if label:
+        told["gen_ai.evaluation.score.label"] = label
+    if event.name == "score":
+        told["gen_ai.evaluation.score.value"] = event.value
+    if event.interaction_id is not None:
+        told["gen_ai.response.id"] = event.interaction_id
+    return told
 
 
 def _refusal(error: FeedbackError) -> ApiError:

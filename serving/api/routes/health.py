@@ -48,7 +48,9 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/metrics", dependencies=[Depends(auth.require("admin"))])
     async def metrics(request: Request) -> Response:
-        return Response(_figures(service_of(request)), media_type=CONTENT_TYPE_LATEST)
+        service = service_of(request)
+        await _ask_redis(service)
+        return Response(_figures(service), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/version")
     async def version(request: Request) -> dict[str, Any]:
@@ -116,8 +118,24 @@ async def _degraded(service: Service) -> list[str]:
     return problems
 
 
+async def _ask_redis(service: Service) -> None:
+    redis: Any = service.redis
+    try:
+        told = await redis.info("memory")
+    except RedisError:
+        service.metrics.redis_up.set(0)
+        return
+    service.metrics.redis_up.set(1)
+    # A cluster's answer is by node.
+    nodes = [told] if "used_memory" in told else told.values()
+    service.metrics.redis_memory.set(sum(node["used_memory"] for node in nodes))
+
+
 def _figures(service: Service) -> bytes:
     shown = service.metrics
+    shown.in_flight.set(service.in_flight)
+    shown.disk_free.set(service.disk.free())
+    shown.spool_limit.set(service.spool.max_bytes)
     for what, value in asdict(service.engine.stats()).items():
         if isinstance(value, int):
             shown.engine.labels(what).set(value)

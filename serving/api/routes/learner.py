@@ -18,6 +18,8 @@ from burnish.feedback.contract import (
     UPDATE_TASK,
 )
 from burnish.feedback.ranges import Label
+from burnish.feedback.redis_clients import broker_of
+from burnish.feedback.settings import StreamSettings
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.intake import intake_problem
@@ -37,9 +39,11 @@ class UpdateRequest(BaseModel):
 
 def celery_client(redis_url: str) -> Celery:
     """Only sends. A broker that cannot be reached is reported within seconds, not retried."""
-    client = Celery("burnish.serving", broker=redis_url, set_as_current=False)
+    broker, transport = broker_of(StreamSettings(redis_url=redis_url).broker)
+    client = Celery("burnish.serving", broker=broker, set_as_current=False)
     client.conf.update(
         broker_transport_options={
+            **transport,
             "global_keyprefix": CELERY_PREFIX,
             "socket_connect_timeout": 2,
             "socket_timeout": 5,

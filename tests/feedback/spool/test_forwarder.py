@@ -33,6 +33,8 @@ async def fill(spool: Spool, numbers: Sequence[int], topic: str = INTERACTIONS) 
 class Flaky:
     """A stream in memory that can be down, lose acknowledgements, and refuse records."""
 
+    system = "test"
+
     def __init__(self) -> None:
         self.records: list[StreamRecord] = []
         self.down = False
@@ -45,6 +47,9 @@ class Flaky:
         self.attempts.append(time.monotonic())
         if self.down:
             raise StreamUnavailable("down")
+
+    def lag(self, topic: str, partition: int, after: str | None) -> int:
+        return 0
 
     def publish(self, records: Sequence[StreamRecord]) -> None:
         if self.down:

@@ -126,6 +126,7 @@ async def test_a_spool_whose_deletion_fails_publishes_nothing_twice(tmp_path: Pa
             super().delete(seqs)
 
     class Counting:
+        system = "test"
         published = 0
 
         def ensure_topics(self) -> None: ...

@@ -91,7 +91,7 @@ def test_a_port_in_use_is_named(tmp_path: Path, monkeypatch) -> None:
 @pytest.mark.usefixtures("kafka_bootstrap")  # skips, or fails, where Kafka cannot be had
 def test_in_the_foreground_until_asked_to_stop(tmp_path: Path) -> None:
     port = free_port()
-    code = "import sys; from burnish.ops.kafka.node import run_kafka; sys.exit(run_kafka(*sys.argv[1:2], int(sys.argv[2])))"
+    code = "import sys; from pathlib import Path; from burnish.ops.kafka.cluster import run_kafka; sys.exit(run_kafka(Path(sys.argv[1]), int(sys.argv[2])))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), str(port)], stdout=subprocess.PIPE, text=True
     )
