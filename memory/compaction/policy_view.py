@@ -48,4 +48,4 @@ async def run_policy(
     view.add_floor(u for u in units if any(step.seq in pinned for step in u.steps))
     rest = [unit for unit in units if unit not in view]
     query = query or default_query(units[::-1])
-    return await runner.decide(policy, rest, query, view.left, nodes, log.vectors)
+    return await runner.decide(policy, rest, query, view.left, nodes)

@@ -73,7 +73,7 @@ class SessionKeys:
 
     @property
     def vectors(self) -> str:
-        """Step -> its embedding, a cache."""
+        """Step -> its embedding, as earlier versions kept it; here so that erasing reaches it."""
         return self.base + "vectors"
 
     @property

@@ -12,7 +12,6 @@ from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.scripts import Scripts
 from burnish.memory.sessions.steps import Step, from_entry
 from burnish.memory.sessions.units import Unit
-from burnish.memory.sessions.vectors import VectorCache
 
 PAGE = 32
 LONG_PAGE = 500
@@ -35,10 +34,6 @@ class SessionLog:
         self._scripts = scripts
         self._upto = upto
         self._hidden = frozenset(hidden)
-
-    @property
-    def vectors(self) -> VectorCache:
-        return VectorCache(self._redis, self._scripts, self._keys)
 
     async def after(self, seq: int, limit: int) -> list[Step]:
         page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)

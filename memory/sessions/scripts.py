@@ -29,7 +29,6 @@ class Scripts:
         self.append = script("append")
         self.rank = script("rank")
         self.change = script("change")
-        self.keep_vectors = script("keep_vectors")
         self.forget_session = script("forget_session")
         self.forget_steps = script("forget_steps")
 

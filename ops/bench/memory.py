@@ -27,7 +27,6 @@ from burnish.memory.compaction import (
     ClearToolsPolicy,
     CompactionPolicies,
     CompactionPolicy,
-    IndexerPolicy,
     LearnedPolicy,
     RecentPolicy,
     SummaryPolicy,
@@ -38,7 +37,6 @@ from burnish.ops.bench.lib import memory_speed as speed
 from burnish.ops.bench.lib.memory_goals import check_goals
 from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.settings import EMBER
-from burnish.serving.api.memory_model import EngineEmbedder
 from rich.console import Console
 
 SHARES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
@@ -80,12 +78,10 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         return len(tokenizer.encode(text, add_special_tokens=False))
 
     learned = LearnedPolicy()
-    indexer = IndexerPolicy(scores.CachedEmbedder(EngineEmbedder(engine)))
     own: list[CompactionPolicy] = [
         RecentPolicy(),
         ClearToolsPolicy(),
         Bm25Policy(),
-        indexer,
         SummaryPolicy(),
         learned,
     ]

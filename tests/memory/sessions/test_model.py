@@ -13,9 +13,6 @@ from typing import Any, TypeVar
 
 import pytest
 from burnish.memory import BudgetTooSmall, MemoryStore, connect
-from burnish.memory.compaction.policies import CompactionPolicies
-from burnish.memory.compaction.policies.indexer import IndexerPolicy
-from burnish.memory.search.embedding import HashingEmbedder
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,7 +22,7 @@ from tests.memory.sessions.test_sessions import called, result, said
 
 T = TypeVar("T")
 WORDS = ["alpha", "beta", "gamma", "delta", "> ", "</summary-1>", "4711", "é\u2028"]
-POLICIES = ["recent", "clear_tools", "bm25", "summary", "indexer"]
+POLICIES = ["recent", "clear_tools", "bm25", "summary"]
 
 
 class Session(RuleBasedStateMachine):
@@ -38,8 +35,7 @@ class Session(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.run = self.runner.run
         self.client = connect(self.url)
-        policies = CompactionPolicies([IndexerPolicy(HashingEmbedder(32))])
-        self.store = MemoryStore(self.client, count_words, policies=policies)
+        self.store = MemoryStore(self.client, count_words)
         self.tenant = uuid.uuid4().hex
         self.texts: dict[str, str] = {}  # cursor -> content, of every step not erased
         self.tokens: dict[str, int] = {}

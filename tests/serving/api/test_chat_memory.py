@@ -144,9 +144,8 @@ def test_without_a_session_too_long_is_still_too_long(start: Callable[..., Runni
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("policy", ["summary", "indexer"])
-def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path, policy: str):
-    running = start(LocalEngine(tiny_model), memory_budget=300, memory_policy=policy)
+def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path):
+    running = start(LocalEngine(tiny_model), memory_budget=300, memory_policy="summary")
     for n in range(8):
         answer = running.say(
             f"Tell me more about chapter {n} of the long book.",
@@ -156,7 +155,7 @@ def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path, p
         assert answer.usage.prompt_tokens < running.engine.max_model_len
     wait_for_a_plan(running)
     (plan, *_) = running.http("GET", "/v1/memory/sessions/s1/compactions").json()["compactions"]
-    assert (plan["policy"], plan["fell_back"], plan["trigger"]) == (policy, None, "background")
+    assert (plan["policy"], plan["fell_back"], plan["trigger"]) == ("summary", None, "background")
     view = running.http("GET", "/v1/memory/sessions/s1/context?budget=300").json()
     assert view["tokens"] <= 300
     assert running.say("Go on.", extra_body=SESSION, max_tokens=8).choices
