@@ -31,8 +31,9 @@ from burnish.memory.sessions.steps import Step
 from burnish.memory.sessions.units import Unit
 from burnish.memory.store import MemoryStore, connect
 from burnish.memory.turns import Turn, Turns
+from burnish.memory.views.context import ContextView, LeftOut
+from burnish.memory.views.messages import ViewMessage
 from burnish.memory.views.shorten import clear, shorten
-from burnish.memory.views.view import ContextView, ViewMessage
 
 __all__ = [
     "DELETION_GRACE",
@@ -47,6 +48,7 @@ __all__ = [
     "Forgotten",
     "HashingEmbedder",
     "IdConflict",
+    "LeftOut",
     "MemoryStore",
     "PolicyFailed",
     "Record",

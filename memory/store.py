@@ -35,8 +35,8 @@ from burnish.memory.sessions.snapshot import (
 )
 from burnish.memory.sessions.steps import clean, parse_cursor
 from burnish.memory.turns import DAYS, Turns
+from burnish.memory.views.context import WHOLE, ContextView, left_out
 from burnish.memory.views.default_view import default_view
-from burnish.memory.views.view import ContextView
 from redis.asyncio import Redis
 
 
@@ -119,8 +119,9 @@ class MemoryStore:
     ) -> ContextView:
         """The session within `budget` tokens; an empty view for a session never seen.
 
-        Shown are the floor, what the plan in force shows, the newest steps, and, quoted in one
-        block, what `query` (default: the newest user step) recalls. With `policy` that policy
+        Shown are the floor, rules, the newest exchange, what the plan in force shows, the newest
+        steps, and, quoted in one block, what `query` (default: the newest user step) recalls; then
+        more of the newest until the budget is full. `left_out` says what is missing and why. With `policy` that policy
         decides over the whole log instead, for this view alone. With `version` it is the view as
         the session was then. Raises BudgetTooSmall, UnknownPolicy, Stale, Forgotten.
         """
@@ -128,21 +129,38 @@ class MemoryStore:
         try:
             snapshot = await self._snapshot(keys, version)
         except SessionNotFound:
-            return ContextView(messages=[], tokens=0, version=0, plan=None)
+            return ContextView(
+                messages=[],
+                tokens=0,
+                version=0,
+                plan=None,
+                policy=None,
+                fell_back=None,
+                left_out=WHOLE,
+            )
         log = self._log(keys, snapshot)
         if policy is None:
             nodes = await self.compaction.plan_store.nodes(
                 keys, snapshot.plan.nodes if snapshot.plan else ()
             )
-            view = await default_view(log, snapshot, nodes, budget, query, self._price)
+            view, rules = await default_view(log, snapshot, nodes, budget, query, self._price)
+            plan = snapshot.plan
+            decided, fell_back = (plan.policy, plan.fell_back) if plan else (None, "")
         else:
             nodes = await self.compaction.plan_store.nodes(keys)
-            view = await policy_view(
+            plan = None
+            view, outcome, rules = await policy_view(
                 log, snapshot, self._runner, nodes, budget, query, policy, self._price
             )
-        plan = snapshot.plan.id if snapshot.plan and policy is None else None
+            decided, fell_back = outcome.policy, outcome.fell_back
         return ContextView(
-            messages=view.messages(), tokens=view.tokens, version=snapshot.version, plan=plan
+            messages=view.messages(),
+            tokens=view.tokens,
+            version=snapshot.version,
+            plan=plan.id if plan else None,
+            policy=decided,
+            fell_back=fell_back or None,
+            left_out=left_out(view, snapshot, rules, decided if policy else None),
         )
 
     async def compact_messages(

@@ -80,7 +80,14 @@ def _script_args(
         for term, count in counts.items():
             number = key_numbers.setdefault(prefix + term, first + len(key_numbers))
             occurrences += [number, count]
-        args += [draft.id, draft.digest, draft.pin_reason, tokens, length]
+        args += [
+            draft.id,
+            draft.digest,
+            draft.pin_reason,
+            int(draft.role == "user"),
+            tokens,
+            length,
+        ]
         args += [draft.tool_call_id or "", len(draft.call_ids), *draft.call_ids]
         args += [to_json(draft, tokens, length, now), len(occurrences), *occurrences]
     return list(key_numbers), args

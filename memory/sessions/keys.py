@@ -87,6 +87,11 @@ class SessionKeys:
         return self.base + "rest"
 
     @property
+    def once(self) -> str:
+        """Digest -> the step that is pinned for all steps that say the same, see append.lua."""
+        return self.base + "once"
+
+    @property
     def postings(self) -> str:
         """Prefix of the posting lists: one packed string per term, see append.lua."""
         return self.base + "t:"
@@ -109,6 +114,7 @@ class SessionKeys:
             self.deleted,
             self.vectors,
             self.backoff,
+            self.once,
         ]
 
 

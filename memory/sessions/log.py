@@ -86,9 +86,10 @@ class SessionLog:
         return list(units.values())
 
     async def newest_first(self, after: int = 0) -> AsyncGenerator[Unit, None]:
-        """The log backwards down to the step after `after`, a page at a time."""
-        end, seen = str(self._upto), set()
-        while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", PAGE):
+        """The log backwards down to the step after `after`, by ever larger pages."""
+        end, seen, size = str(self._upto), set(), PAGE
+        while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", size):
+            size = min(2 * size, LONG_PAGE)
             for unit in await self.units(self._seen(page)):
                 if unit.first not in seen:
                     seen.add(unit.first)

@@ -14,7 +14,9 @@ from hashlib import blake2s
 from typing import Any
 
 from burnish.memory.errors import BadCursor, BadStep, TooLarge
+from burnish.memory.sessions.rules import rules
 
+RULE = "rule"  # why a step is pinned in which a person states one
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_CONTENT = 256 * 1024
 MAX_CALLS = 64
@@ -58,7 +60,9 @@ class StepDraft:
             return "system"
         if self.kind == "task":
             return "task"
-        return "user" if self.pinned else ""
+        if self.pinned:
+            return "user"
+        return RULE if self.role == "user" and rules(self.content) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +229,8 @@ def _calls(value: object) -> tuple[Mapping[str, Any], ...]:
     for call in value:
         if not isinstance(call.get("id"), str) or not call["id"]:
             raise BadStep("every tool call needs an id, so that its result can find it")
+    if len({call["id"] for call in value}) < len(value):
+        raise BadStep("the tool_calls of one step need different ids: a result names one of them")
     calls = tuple(dict(call) for call in value)
     clean("tool_calls", json.dumps(calls, ensure_ascii=False), MAX_CONTENT)
     return calls

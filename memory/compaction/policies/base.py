@@ -11,7 +11,7 @@ from typing import Protocol
 
 from burnish.memory.sessions.plan import Action
 from burnish.memory.sessions.units import Unit
-from burnish.memory.views.forms import Price, form
+from burnish.memory.views.forms import Price, cost, form
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Candidate:
 
 def candidate(unit: Unit, price: Price) -> Candidate:
     """The unit priced in each form."""
-    short, cleared = (form(unit, v, price).tokens for v in (Action.SHORTEN, Action.CLEAR))
-    return Candidate(unit, unit.tokens, short, cleared)
+    short, cleared = (cost(form(unit, v, price), price) for v in (Action.SHORTEN, Action.CLEAR))
+    return Candidate(unit, cost(unit, price), short, cleared)
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,12 @@ async def test_the_view_follows_the_plan_and_the_tail_grows_behind_it(
     await long_session(store, tenant)
     made = await store.compaction.compact(tenant, "s", "recent", 120)
     assert made.plan.id == "p1"
-    view = await store.context(tenant, "s", 10_000)
+    view = await store.context(tenant, "s", 120)
     assert view["plan"] == "p1"
     assert {c["cursor"] for c in made.public()["left"]}.isdisjoint(cursors(view)[:1])
     kept = [str(shown.seq) for shown in made.plan.shown]
     plain = [m for m in view["messages"] if not m["content"].startswith("<recalled-")]
-    assert [m["cursors"][0] for m in plain] == ["1", *kept]
+    assert {"1", *kept} <= {cursor for m in plain for cursor in m["cursors"]}
     await store.append(tenant, "s", [said("news"), called("c"), result("c")])
     plain = (await store.context(tenant, "s", 10_000, "news"))["messages"]
     assert [m["cursors"][0] for m in plain if len(m["cursors"]) == 1][-3:] == ["202", "203", "204"]
