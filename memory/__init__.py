@@ -32,12 +32,13 @@ from burnish.memory.sessions.units import Unit
 from burnish.memory.store import MemoryStore, connect
 from burnish.memory.turns import Turn, Turns
 from burnish.memory.views.context import ContextView, LeftOut
-from burnish.memory.views.messages import ViewMessage
+from burnish.memory.views.messages import STAND_IN, ViewMessage
 from burnish.memory.views.shorten import clear, shorten
 
 __all__ = [
     "DELETION_GRACE",
     "MAX_BATCH",
+    "STAND_IN",
     "Appended",
     "BadCursor",
     "BadStep",

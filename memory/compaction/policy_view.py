@@ -38,7 +38,7 @@ async def policy_view(
             view.add(form(candidate.unit, shown[candidate.unit.first], price), view.left)
     for node in outcome.nodes:
         view.add_node(node, view.left)
-    view.open_with_user(snapshot.steps - len(snapshot.hidden) - len(view.seqs))
+    view.open_with_user(snapshot.steps - len(snapshot.hidden))
     return view, outcome, missing
 
 

@@ -58,7 +58,7 @@ async def compact_messages(
     for candidate, decision in outcome.pairs:
         if decision.action in SHOWN_ACTIONS:
             view.add(form(candidate.unit, decision.action, price), view.left)
-    view.open_with_user(sum(len(unit.steps) for unit in units) - len(view.seqs))
+    view.open_with_user(len(drafts))
     messages = []
     for shown in view.messages():
         message: dict[str, Any] = {

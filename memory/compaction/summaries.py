@@ -15,7 +15,7 @@ from hashlib import blake2s
 from typing import Protocol
 
 from burnish.memory.errors import PolicyFailed
-from burnish.memory.search.terms import terms
+from burnish.memory.search.terms import words
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.forms import Price
 from burnish.memory.views.quote import quote_summary
@@ -112,7 +112,7 @@ def extract_lines(units: Sequence[Unit], available: int, price: Price) -> str:
                 text = " ".join(line.split())[:MAX_LINE]
                 if text:
                     lines.setdefault(text, f"{step.cursor} {step.role}: {text}")
-    found = {text: terms(text) for text in lines}
+    found = {text: words(text) for text in lines}
     among = Counter(term for counts in found.values() for term in counts)
 
     def informativeness(text: str) -> float:

@@ -7,7 +7,7 @@ whose deletion can still be undone.
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from burnish.memory.search.terms import query_terms
+from burnish.memory.search.terms import query_terms, weight
 from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.scripts import Scripts
 from burnish.memory.sessions.steps import Step, from_entry
@@ -58,12 +58,13 @@ class SessionLog:
     async def places(self, query: str, limit: int, before: int = 0) -> dict[int, float]:
         """Where the best matches are, best first, with their scores; some may be hidden.
         `before` leaves out that place and later ones."""
-        lists = [self._keys.postings + term for term in query_terms(query)]
-        if not lists:
+        wanted = query_terms(query)
+        if not wanted:
             return {}
         before = min(before or self._upto + 1, self._upto + 1)
         hits = await self._scripts.rank(
-            keys=[self._keys.meta, *lists], args=[limit + len(self._hidden), before]
+            keys=[self._keys.meta, *(self._keys.postings + term for term in wanted)],
+            args=[limit + len(self._hidden), before, *map(weight, wanted)],
         )
         return {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
 

@@ -29,6 +29,7 @@ def show_always(
     view.add_floor(floor, beside=least)
     missing = _show_rules(view, rules, int((view.left - least) * RULES_SHARE))
     _show_exchange(view, [unit for unit in newest if unit not in view])
+    view.settle()
     return missing
 
 

@@ -46,7 +46,7 @@ def left_out(view: View, snapshot: SessionSnapshot, rules: int, decided_by: str 
         shortened=view.shortened,
         summarised=len(sources - seen),
         rules=rules,
-        why=f"the session has {snapshot.tokens} tokens, the budget is {view.budget}: "
+        why=f"{snapshot.steps} steps exceed the budget of {view.budget} tokens: "
         + _kept(view, snapshot, decided_by),
     )
 

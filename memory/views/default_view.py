@@ -63,10 +63,13 @@ async def default_view(
         if for_recall:
             shown = len(snapshot.floor) + len(snapshot.rules) + len(planned)
             places = await log.places(query, CANDIDATES + min(shown, 200), oldest)
-            hidden = [place for place in places if place not in view.seqs]
+            seen = view.seqs
+            hidden = [place for place in places if place not in seen]
             view.recall(await _recalled_units(log, view, hidden, for_recall), for_recall)
-        await _fill(view, read, walk)
-    view.open_with_user(snapshot.steps - len(snapshot.hidden) - len(view.seqs | view.quoted))
+        too_large = await _fill(view, read, walk)
+    _fill_cut(view, too_large)
+    view.open_with_user(snapshot.steps - len(snapshot.hidden))
+    _fill_cut(view, [unit for unit in too_large if unit.steps[0].role == "user"])
     return view, missing
 
 
@@ -178,13 +181,12 @@ def _show_tail(view: View, tail: Sequence[Unit], available: int, newest: int) ->
     return oldest
 
 
-async def _fill(view: View, read: Sequence[Unit], walk: AsyncIterator[Unit]) -> None:
-    """Show the newest of what is not shown, or not shown whole, until the view is full; at the end
-    the newest that was too large, as far as it goes."""
-    spare = int(view.budget * SPARE)
+async def _fill(view: View, read: Sequence[Unit], walk: AsyncIterator[Unit]) -> list[Unit]:
+    """Show the newest of what is not shown, or not shown whole, until the view is full; what was
+    too large for that."""
     too_large: list[Unit] = []
     place = 0
-    while view.left > spare and len(too_large) < MISSES:
+    while _has_room(view) and len(too_large) < MISSES:
         if place < len(read):
             unit = read[place]
         elif (unit := await anext(walk, None)) is None:
@@ -193,6 +195,14 @@ async def _fill(view: View, read: Sequence[Unit], walk: AsyncIterator[Unit]) -> 
         view.add(unit, view.left)
         if not view.shows_whole(unit):
             too_large.append(unit)
-    for unit in too_large:
-        if view.left > spare:
+    return too_large
+
+
+def _fill_cut(view: View, units: Sequence[Unit]) -> None:
+    for unit in units:
+        if _has_room(view):
             view.add_cut(unit)
+
+
+def _has_room(view: View) -> bool:
+    return view.left > int(view.budget * SPARE)

@@ -67,7 +67,7 @@ def begins_with_user(messages: Sequence[ViewMessage]) -> bool:
 
 
 def notice(missing: int) -> str:
-    return f"[{missing} steps of this session are left out here; search finds them]"
+    return f"[{missing} earlier steps left out]"
 
 
 def block_of(units: Sequence[Unit]) -> str:

@@ -50,6 +50,7 @@ class View:
         self._shown: dict[int, Unit] = {}
         self._system: set[str] = set()  # what system steps say: equal ones count once
         self._recalled: list[Unit] = []
+        self._settled: frozenset[int] = frozenset()
         self._notice = ""
 
     @property
@@ -139,23 +140,33 @@ class View:
             self.tokens += paid
             self._recalled = sorted(chosen, key=lambda unit: unit.first)
 
-    def open_with_user(self, missing: int) -> None:
-        """Let a user message come first, as some providers demand of what is no whole conversation:
-        where another would, a notice says that `missing` steps are left out."""
-        if begins_with_user(self.messages()):
-            return
-        first = min((u for u in self._shown.values() if u.steps[0].role not in SYSTEM), key=_first)
-        self._notice = notice(missing)
-        paid = self.price(self._notice)
-        if paid > self.left:
-            had = cost(first, self.price)
-            smaller = fitted(first, self.left + had - paid, self.price)
-            if smaller is None:
-                self._notice = ""
+    def settle(self) -> None:
+        """What is shown now is not taken out again."""
+        self._settled = frozenset(self._shown)
+
+    def open_with_user(self, steps: int) -> None:
+        """Let a user message come first, as some providers demand of a part of a conversation: where
+        another would, a notice says how many of the session's `steps` are left out."""
+        missing = steps - len(self.seqs | self.quoted)
+        while missing > 0 and not begins_with_user(self.messages()):
+            told = notice(missing)
+            if (paid := self.price(told)) <= self.left:
+                self._notice = told
+                self.tokens += paid
+                return
+            oldest = min(
+                (unit for unit in self._shown.values() if unit.steps[0].role not in SYSTEM),
+                key=lambda unit: unit.first,
+            )
+            had = cost(oldest, self.price)
+            smaller = fitted(oldest, self.left + had - paid, self.price)
+            if smaller is None and oldest.first in self._settled:
                 return
             self.tokens -= had
-            self._show(smaller)
-        self.tokens += paid
+            del self._shown[oldest.first]
+            if smaller is not None:
+                self._show(smaller)
+            missing = steps - len(self.seqs | self.quoted)
 
     def messages(self) -> list[ViewMessage]:
         """In the order of the log; the quoted block stands before the first newer step."""
@@ -167,7 +178,3 @@ class View:
         self.tokens += cost(unit, self.price)
         if unit.steps[0].role in SYSTEM:
             self._system.add(unit.text)
-
-
-def _first(unit: Unit) -> int:
-    return unit.first

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.feedback.events import MemoryUsed
-from burnish.memory import MAX_BATCH, BudgetTooSmall, ContextView, MemoryStore, StoreError
+from burnish.memory import (
+    MAX_BATCH,
+    STAND_IN,
+    BudgetTooSmall,
+    ContextView,
+    MemoryStore,
+    StoreError,
+)
 from burnish.serving.api.chat_template import text_of
 from burnish.serving.api.errors import ApiError
 from redis.exceptions import RedisError
@@ -59,7 +66,10 @@ async def recall(
     sent = Counter(_identity(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
+    answered = {m.get("tool_call_id") for m in messages if m["role"] == "tool"}
     for shown in view["messages"]:
+        if shown.get("form") == STAND_IN and shown.get("tool_call_id") in answered:
+            continue  # the result that it stands for is in this very request
         message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
         if sent[_identity(message)] > 0:
             sent[_identity(message)] -= 1

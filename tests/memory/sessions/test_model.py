@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.memory.conftest import count_words
 from tests.memory.sessions.test_sessions import called, result, said
 from tests.memory.views.provider_checks import assert_valid
+from tests.memory.views.test_default_view import SMALL_STEP
 
 EXCHANGE = 120  # tokens of the newest exchange in its shortest form, at most
 WORDS = ["alpha", "beta", "gamma", "delta", "> ", "</summary-1>", "4711", "é\u2028"]
@@ -165,7 +166,7 @@ class Session(RuleBasedStateMachine):
         assert budget == asked or asked < budget < self.floor_tokens() + EXCHANGE
         assert view["tokens"] <= budget
         if policy is None and sum(self.tokens[c] for c in self.visible()) > budget > 200:
-            assert view["tokens"] >= 0.95 * budget
+            assert view["tokens"] >= 0.95 * budget - SMALL_STEP
             assert view["left_out"]["why"]
         assert_valid(view["messages"])
         seen: dict[str, int] = defaultdict(int)

@@ -14,6 +14,7 @@ from tests.memory.sessions.test_sessions import called, result, said
 from tests.memory.views.provider_checks import assert_valid
 
 BUDGET = 120
+SMALL_STEP = 20  # tokens: one is not cut, since a note would cost as much
 
 
 async def long_session(store: MemoryStore, tenant: str, steps: int = 200) -> None:
@@ -163,9 +164,9 @@ async def test_laws_of_the_view(store: MemoryStore, events: list[dict], budget: 
         budget = refused.floor
         view = await store.context(tenant, "s", budget, query)
     assert 0 < view["tokens"] <= budget
-    whole = sum(p["tokens"] for p in placed)
-    if whole > budget >= 200:
-        assert view["tokens"] >= 0.95 * budget
+    steps = {log[p["cursor"]]["content"] or p["cursor"]: p["tokens"] for p in placed}
+    if sum(steps.values()) > budget >= 200:
+        assert view["tokens"] >= 0.95 * budget - SMALL_STEP
     shown = [cursor for message in view["messages"] for cursor in message["cursors"]]
     assert len(shown) == len(set(shown))
     assert placed[-1]["cursor"] in shown or events[-1]["content"] in said

@@ -170,7 +170,7 @@ async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):
     pinned = {"events": [{"role": "system", "content": "word " * 30}]}
     await http.post("/sessions/s/events", json=pinned)
     small = await http.get("/sessions/s/context?budget=9")
-    assert "36" in error(small, 400, "budget_too_small")
+    assert "43" in error(small, 400, "budget_too_small")
     twice = [{"events": [{"id": "a", "role": "user", "content": c}]} for c in "xy"]
     assert (await http.post("/sessions/s/events", json=twice[0])).status_code == 201
     error(await http.post("/sessions/s/events", json=twice[1]), 409, "id_conflict")
