@@ -9,6 +9,7 @@ Responses API goes on from.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from burnish.memory.compaction.background import BackgroundCompaction
@@ -18,7 +19,7 @@ from burnish.memory.compaction.policy_view import policy_view
 from burnish.memory.compaction.session_compaction import SessionCompaction
 from burnish.memory.compaction.stateless import CompactedMessages, compact_messages
 from burnish.memory.compaction.summaries import Summariser
-from burnish.memory.errors import BadCursor, SessionNotFound
+from burnish.memory.errors import BadCursor, Forgotten, SessionNotFound
 from burnish.memory.records.extraction import Extraction, JsonGenerator
 from burnish.memory.records.files import Files
 from burnish.memory.records.records import Records
@@ -33,7 +34,7 @@ from burnish.memory.sessions.snapshot import (
     current_snapshot,
     snapshot_at,
 )
-from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.sessions.steps import MAX_USER, clean, parse_cursor
 from burnish.memory.turns import DAYS, Turns
 from burnish.memory.views.context import WHOLE, ContextView, left_out
 from burnish.memory.views.default_view import default_view
@@ -103,7 +104,7 @@ class MemoryStore:
         keys = session_keys(tenant, session)
         if user is not None:
             # Before the steps, so that no step exists that forget(user) would not find.
-            clean("user", user, 256)
+            clean("user", user, MAX_USER)
             await self._redis.sadd(TenantKeys(tenant).sessions_of(user), session)
         return await append_steps(self._scripts, keys, drafts, self._price, self._clock())
 
@@ -184,6 +185,31 @@ class MemoryStore:
         log = self._log(keys, await current_snapshot(self._redis, keys))
         return [{**step.public(), "score": score} for step, score in await log.rank(query, limit)]
 
+    async def search_user(
+        self, tenant: str, user: str, query: str, limit: int = 10
+    ) -> list[dict[str, Any]]:
+        """The steps that match best in any session of an end user, each with `session_id` and `score`.
+
+        Scores are each session's own BM25, so they compare roughly. Linear in the sessions.
+        """
+        found: list[dict[str, Any]] = []
+        for session in await self.sessions_of(tenant, user):
+            with suppress(SessionNotFound, Forgotten):  # never begun, or forgotten meanwhile
+                hits = await self.search(tenant, session, query, limit)
+                found += [{"session_id": session, **hit} for hit in hits]
+        return sorted(found, key=lambda hit: -hit["score"])[:limit]
+
+    async def user_sessions(
+        self, tenant: str, user: str, after: str = "", limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """Stats of the sessions an end user took part in, by name, from behind `after`."""
+        found: list[dict[str, Any]] = []
+        for session in await self.sessions_of(tenant, user):
+            if session > after and len(found) < limit:
+                with suppress(SessionNotFound, Forgotten):
+                    found.append(await self.stats(tenant, session))
+        return found
+
     async def read(
         self,
         tenant: str,
@@ -199,13 +225,13 @@ class MemoryStore:
         return [step.public() for step in await log.after(parse_cursor(after), limit)]
 
     async def steps(self, tenant: str, session: str) -> int:
-        """How many steps the session holds; 0 for one never seen. Raises Forgotten."""
+        """How many steps the session shows; 0 for one never seen. Raises Forgotten."""
         keys = session_keys(tenant, session)
         meta = await self._redis.hgetall(keys.meta)
         if not meta:
             return 0
         check_exists(meta, keys)
-        return int(meta["docs"])
+        return int(meta["docs"]) - await self._redis.hlen(keys.deleted)
 
     async def stats(self, tenant: str, session: str) -> dict[str, Any]:
         """Counts, tokens, version and times. Raises SessionNotFound, Forgotten."""

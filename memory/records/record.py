@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from burnish.memory.errors import BadStep
 from burnish.memory.search.terms import fold
-from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.sessions.steps import MAX_USER, clean, parse_cursor
 
 MAX_TEXT = 16 * 1024
 MAX_VALUE = 4 * 1024
@@ -180,7 +180,7 @@ def parse(record: Mapping[str, Any], now: float) -> RecordDraft:
     return RecordDraft(
         id=label("id", record.get("id")),
         text=text,
-        user=label("user", record.get("user")),
+        user=label("user", record.get("user"), MAX_USER),
         subject=subject,
         predicate=predicate,
         value=value,

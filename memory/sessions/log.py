@@ -90,7 +90,7 @@ class SessionLog:
         """The log backwards down to the step after `after`, by ever larger pages."""
         end, seen, size = str(self._upto), set(), PAGE
         while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", size):
-            size = min(2 * size, LONG_PAGE)
+            size = min(size + PAGE // 2, LONG_PAGE)
             for unit in await self.units(self._seen(page)):
                 if unit.first not in seen:
                     seen.add(unit.first)

@@ -20,7 +20,12 @@ RULE = "rule"  # why a step is pinned in which a person states one
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_CONTENT = 256 * 1024
 MAX_CALLS = 64
-_FIELDS = {"id", "role", "content", "kind", "name", "tool_calls", "tool_call_id", "pinned"}
+MAX_USER = 1024  # bytes of an end user's name: 256 characters, of four bytes at most
+LATEST = 253_402_300_799.0  # seconds since 1970: the end of the year 9999
+_FIELDS = {"id", "role", "content", "kind", "name", "tool_calls", "tool_call_id", "pinned", "at"}
+# What a completion's message has besides: not kept, as what was thought belongs to its answer.
+_PASSED_OVER = {"refusal", "annotations", "reasoning", "reasoning_content"}
+_NOT_TEXT = {"audio", "function_call"}
 # Names and kinds are printed in a quote's provenance line, so they stay plain words.
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -37,6 +42,7 @@ class StepDraft:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str | None = None
     pinned: bool = False
+    at: float | None = None  # when it was said, in seconds since 1970; by default when it came
 
     @property
     def text(self) -> str:
@@ -103,7 +109,7 @@ class Step(StepDraft):
 
 def parse(event: Mapping[str, Any]) -> StepDraft:
     """Check one event as a client sent it. Raises BadStep or TooLarge, saying which field."""
-    unknown = set(event) - _FIELDS
+    unknown = set(event) - _FIELDS - _PASSED_OVER - {f for f in _NOT_TEXT if event.get(f) is None}
     if unknown:
         raise BadStep(f"unknown field {sorted(unknown)[0]!r} in an event; known: {sorted(_FIELDS)}")
     role = event.get("role")
@@ -116,7 +122,7 @@ def parse(event: Mapping[str, Any]) -> StepDraft:
     if (role == "tool") != (answers is not None):
         raise BadStep("tool_call_id belongs to a step of role 'tool', and such a step needs it")
     kind = "tool_call" if calls else "tool_result" if answers else "message"
-    content = _content(event.get("content"))
+    content = _content(event.get("content") or event.get("refusal"))
     if not content and not calls and role != "tool":
         raise BadStep("content is empty")
     return StepDraft(
@@ -128,11 +134,13 @@ def parse(event: Mapping[str, Any]) -> StepDraft:
         tool_calls=calls,
         tool_call_id=None if answers is None else _id(answers),
         pinned=event.get("pinned") is True,
+        at=_moment(event.get("at")),
     )
 
 
-def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
-    """The step as it is stored, in one piece; `length` is its number of terms, for BM25."""
+def to_json(draft: StepDraft, tokens: int, length: int, now: float) -> str:
+    """The step as it is stored, in one piece; `length` is its number of terms, for BM25. It is dated
+    `now` unless it brings its own time; the log's order is that of arrival, whatever steps say."""
     step: dict[str, Any] = {
         "id": draft.id,
         "role": draft.role,
@@ -140,7 +148,7 @@ def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
         "content": draft.content,
         "tokens": tokens,
         "length": length,
-        "at": round(at, 3),
+        "at": round(now if draft.at is None else draft.at, 3),
     }
     if draft.name:
         step["name"] = draft.name
@@ -200,6 +208,14 @@ def _id(value: object) -> str:
     if not text or not text.isprintable():
         raise BadStep("an id is 1 to 128 printable characters")
     return text
+
+
+def _moment(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+        raise BadStep("at must be a number of seconds since 1970, up to the year 9999")
+    return float(value)
 
 
 def _word(field: str, value: object) -> str | None:

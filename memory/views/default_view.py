@@ -77,9 +77,10 @@ async def show_floor(
     view: View, log: SessionLog, snapshot: SessionSnapshot, newest_first: Sequence[Unit]
 ) -> int:
     """Show what every view shows; how many rules found no room. Raises BudgetTooSmall."""
-    places = [*snapshot.floor, *snapshot.rules, *([snapshot.asked] if snapshot.asked else [])]
-    units = await log.units(await log.steps(list(dict.fromkeys(places))))
-    by_place = {step.seq: unit for unit in units for step in unit.steps}
+    by_place = {step.seq: unit for unit in newest_first for step in unit.steps}
+    places = {*snapshot.floor, *snapshot.rules, snapshot.asked} - {0, *by_place}
+    units = await log.units(await log.steps(sorted(places)))
+    by_place |= {step.seq: unit for unit in units for step in unit.steps}
     floor, rules, asked = (
         distinct(by_place[place] for place in group if place in by_place)
         for group in (snapshot.floor, snapshot.rules, [snapshot.asked])

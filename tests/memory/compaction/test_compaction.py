@@ -11,8 +11,10 @@ from burnish.memory import (
     Stale,
     UnknownPlan,
     UnknownPolicy,
+    connect,
 )
 
+from tests.memory.conftest import count_words
 from tests.memory.sessions.test_sessions import called, result, said
 from tests.memory.views.test_default_view import long_session
 
@@ -213,3 +215,32 @@ async def test_ten_times_over_nothing_is_lost_that_once_keeps(store: MemoryStore
     whole = [s["cursor"] for s in await store.read(tenant, "s", limit=1000)]
     found = await store.compaction.expand(tenant, "s", cursors=whole, limit=1000)
     assert [s["cursor"] for s in found["steps"]] == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("201", False),
+        ("", False),
+        ("A pleasant talk about many things that people like to discuss together.", False),
+        (
+            "Step 7 gave the launch code ZEBRA-42; other steps were uneventful, long, fill room.",
+            True,
+        ),
+    ],
+)
+async def test_a_summary_that_says_nothing_of_its_steps_is_not_taken(
+    redis_url: str, tenant: str, text: str, says: bool
+):
+    class Summarise:
+        window = 4000
+
+        async def __call__(self, prompt: str, max_tokens: int) -> str:
+            return text
+
+    client = connect(redis_url)
+    store = MemoryStore(client, count_words, summarise=Summarise())
+    await long_session(store, tenant)
+    made = await store.compaction.compact(tenant, "s", "summary", 600)
+    assert {node.made_by for node in made.nodes} == {"model" if says else "extract"}
+    await client.aclose()
