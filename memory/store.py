@@ -106,7 +106,7 @@ class MemoryStore:
             # Before the steps, so that no step exists that forget(user) would not find.
             clean("user", user, MAX_USER)
             await self._redis.sadd(TenantKeys(tenant).sessions_of(user), session)
-        return await append_steps(self._scripts, keys, drafts, self._price, self._clock())
+        return await append_steps(self._scripts, keys, drafts, self._price, self._clock(), user)
 
     async def context(
         self,
@@ -287,24 +287,35 @@ class MemoryStore:
         return reply[1]
 
     async def forget_user(self, tenant: str, user: str) -> dict[str, int]:
-        """Erase every session this end user took part in and what was extracted from it, and
-        the user's records and files; how many of each."""
+        """Erase every session this end user took part in and what was extracted from it, and the
+        user's records and files; how many of each. Of a session shared with others only the steps in
+        this user's name go, with their tool exchanges."""
         owned = TenantKeys(tenant).sessions_of(user)
         sessions = await self.sessions_of(tenant, user)
         erased = records = 0
         for session in sessions:
             keys = session_keys(tenant, session)
-            gone = await self._scripts.forget_session(
-                keys=keys.fixed, args=[keys.postings, f"{self._clock():.3f}"]
-            )
-            erased += max(gone, 0)
-            records += await self.records.forget_session(tenant, session)
-            await self.turns.forget(tenant, session=session)
+            mine, others = await self._by_whom(keys, user)
+            if others:
+                erased += await self.forget(tenant, session, mine) if mine else 0
+            else:
+                gone = await self._scripts.forget_session(
+                    keys=keys.fixed, args=[keys.postings, f"{self._clock():.3f}"]
+                )
+                erased += max(gone, 0)
+                records += await self.records.forget_session(tenant, session)
+                await self.turns.forget(tenant, session=session)
             await self._redis.srem(owned, session)
         records += await self.records.forget_user(tenant, user)
         files = await self.files.forget_user(tenant, user)
         await self.turns.forget(tenant, user=user)
         return {"sessions": len(sessions), "steps": erased, "records": records, "files": files}
+
+    async def _by_whom(self, keys: SessionKeys, user: str) -> tuple[list[int], bool]:
+        """The places of the steps in this user's name, and whether others have steps there too."""
+        steps = [step for unit in await self._whole_log(keys).all_units() for step in unit.steps]
+        mine = [step.seq for step in steps if step.user == user]
+        return mine, any(step.user not in (None, user) for step in steps)
 
     async def sessions_of(self, tenant: str, user: str) -> list[str]:
         """The sessions this end user took part in, by name."""
@@ -314,6 +325,10 @@ class MemoryStore:
         if version is None:
             return await current_snapshot(self._redis, keys)
         return await snapshot_at(self._redis, keys, version)
+
+    def _whole_log(self, keys: SessionKeys) -> SessionLog:
+        """With what is deleted but not erased yet."""
+        return SessionLog(self._redis, keys, self._scripts)
 
     def _log(self, keys: SessionKeys, snapshot: SessionSnapshot) -> SessionLog:
         return SessionLog(self._redis, keys, self._scripts, snapshot.seq, snapshot.hidden)

@@ -5,7 +5,7 @@ Words are runs of letters, digits and underscores; an identifier also counts by 
 (`max_batch_size` is found by "batch"). Scripts written without spaces (Han, kana, Thai and others, and
 Korean, whose particles are glued on) count by pairs of characters, Han by single ones too. An emoji is
 a word. Beside each longer word stands its stem, marked "~": its first letters, which weigh little and
-find other forms of it. Left out: stemmers by language, since rare terms decide BM25 anyway.
+find other forms of it; a word of just these letters stands for itself. Left out: stemmers by language, since rare terms decide BM25 anyway.
 """
 
 import re
@@ -212,7 +212,7 @@ def terms(text: str) -> Counter[str]:
     """Term -> occurrences, at most MAX_TERMS distinct ones (the first met), and their stems."""
     counts = words(text)
     for term, count in list(counts.items()):
-        for stem in _stems(term):
+        for stem in _stems(term) if len(term) != STEM_LETTERS or not term.isascii() else ():
             if stem in counts or len(counts) < 2 * MAX_TERMS:
                 counts[stem] += count
     return counts
@@ -235,6 +235,7 @@ def query_terms(text: str) -> list[str]:
     told = Counter({term: n for term, n in counts.items() if term not in STOP_WORDS}) or counts
     found = [term for term, _ in told.most_common(MAX_QUERY_TERMS)]
     stems = [stem for term in found for stem in _stems(term)]
+    stems += [term[:STEM_LETTERS] for term in found if term.isascii() and _stems(term)]
     before = [] if text.isascii() else [w.casefold()[:MAX_TERM] for w in re.findall(r"\w+", text)]
     return list(dict.fromkeys([*found, *stems, *before]))[: 2 * MAX_QUERY_TERMS]
 
@@ -275,7 +276,7 @@ def _pairs(run: str) -> tuple[str, ...]:
 def _stems(term: str) -> tuple[str, ...]:
     """The marked stems of a word of letters: none of a short word, a number or an identifier; two of
     an Arabic or Hebrew word, whose first letters may be an article or a preposition."""
-    if "_" in term or not term[0].isalpha() or any(map(str.isdigit, term)):
+    if term in STOP_WORDS or "_" in term or not term[0].isalpha() or any(map(str.isdigit, term)):
         return ()
     if _SEMITIC.match(term):
         bare = _ARTICLE.sub("", term, count=1)

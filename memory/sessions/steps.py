@@ -81,6 +81,7 @@ class Step(StepDraft):
     at: float
     group: int = 0
     version: int = 0
+    user: str | None = None  # the end user in whose name it was appended
 
     @property
     def cursor(self) -> str:
@@ -104,7 +105,8 @@ class Step(StepDraft):
     def public(self) -> dict[str, Any]:
         """The step as the log is read over HTTP."""
         facts = {"id": self.id, "cursor": self.cursor, "kind": self.kind}
-        return {**facts, **self.message(), "tokens": self.tokens, "at": self.time}
+        shown = {**facts, **self.message(), "tokens": self.tokens, "at": self.time}
+        return shown if self.user is None else {**shown, "user": self.user}
 
 
 def parse(event: Mapping[str, Any]) -> StepDraft:
@@ -138,7 +140,7 @@ def parse(event: Mapping[str, Any]) -> StepDraft:
     )
 
 
-def to_json(draft: StepDraft, tokens: int, length: int, now: float) -> str:
+def to_json(draft: StepDraft, tokens: int, length: int, now: float, user: str | None = None) -> str:
     """The step as it is stored, in one piece; `length` is its number of terms, for BM25. It is dated
     `now` unless it brings its own time; the log's order is that of arrival, whatever steps say."""
     step: dict[str, Any] = {
@@ -158,6 +160,8 @@ def to_json(draft: StepDraft, tokens: int, length: int, now: float) -> str:
         step["answers"] = draft.tool_call_id
     if draft.pinned:
         step["pinned"] = True
+    if user is not None:
+        step["user"] = user
     return json.dumps(step, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -177,6 +181,7 @@ def from_entry(entry_id: str, fields: Mapping[str, str]) -> Step:
         pinned=step.get("pinned", False),
         group=int(fields.get("group", 0)),
         version=int(fields["version"]),
+        user=step.get("user"),
     )
 
 

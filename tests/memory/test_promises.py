@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from burnish.memory import BadStep, MemoryStore
+from burnish.memory import BadStep, MemoryStore, export_user
 from burnish.memory.sessions.rules import rules
 from burnish.ops.bench.lib.memory_promises import RULES, budget_used, rules_lost, scripts_found
 
@@ -153,3 +153,21 @@ async def test_only_people_state_rules_and_a_rule_can_be_unpinned(store: MemoryS
     assert (await store.stats(tenant, "s"))["pinned"] == 1
     await store.changes.pin(tenant, "s", "1", pinned=False)
     assert (await store.stats(tenant, "s"))["pinned"] == 0
+
+
+async def test_a_shared_session_keeps_whose_words_are_whose(store: MemoryStore, tenant: str):
+    await store.append(tenant, "s", [said("I am Ana"), called("c")], user="ana")
+    await store.append(tenant, "s", [said("I am Bo"), result("c")], user="bo")
+    await store.append(tenant, "s", [{"role": "assistant", "content": "Hello, both."}])
+    log = await store.read(tenant, "s")
+    assert [step.get("user") for step in log] == ["ana", "ana", "bo", "bo", None]
+    told = [one["content"] async for one in export_user(store, tenant, "bo") if "content" in one]
+    assert told == ["I am Bo", "done", "Hello, both."]
+    assert (await store.forget_user(tenant, "ana"))["steps"] == 3  # the call went with its result
+    assert [step["content"] for step in await store.read(tenant, "s")] == [
+        "I am Bo",
+        "Hello, both.",
+    ]
+    assert await store.sessions_of(tenant, "ana") == []
+    assert (await store.forget_user(tenant, "bo"))["steps"] == 2
+    assert await store.sessions_of(tenant, "bo") == []
