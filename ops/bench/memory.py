@@ -124,6 +124,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
 
 
 async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool) -> dict[str, Any]:
+    from burnish.ops.bench.lib import memory_promises as promises
     from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
@@ -133,6 +134,12 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
         seeds = range(1 if quick else 4)
         names = ("recent", "bm25", "summary", "learned")
         again = await scores.recompactions(store, names, seeds)
+        log_progress("budgets, rules, scripts")
+        kept = {
+            "budget": await promises.budget_used(store),
+            "rules": await promises.rules_lost(store, 50 if quick else 1000),
+            "scripts": await promises.scripts_found(store),
+        }
         log_progress("latencies")
         sizes = (100, 1000) if quick else speed.SIZES
         sessions = await speed.sessions(store, sizes)
@@ -141,7 +148,13 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
         apart = await tenants_apart(store, 60 if quick else 400)
     finally:
         await client.aclose()
-    return {"recompacted": again, "latency": sessions, "records": records, "tenants": apart}
+    return {
+        "recompacted": again,
+        "promises": kept,
+        "latency": sessions,
+        "records": records,
+        "tenants": apart,
+    }
 
 
 def _peers(worlds: int) -> dict[str, Any]:
