@@ -9,7 +9,6 @@ Responses API goes on from.
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from burnish.memory.compaction.background import BackgroundCompaction
@@ -19,7 +18,7 @@ from burnish.memory.compaction.policy_view import policy_view
 from burnish.memory.compaction.session_compaction import SessionCompaction
 from burnish.memory.compaction.stateless import CompactedMessages, compact_messages
 from burnish.memory.compaction.summaries import Summariser
-from burnish.memory.errors import BadCursor, Forgotten, SessionNotFound
+from burnish.memory.errors import BadCursor, SessionNotFound
 from burnish.memory.records.extraction import Extraction, JsonGenerator
 from burnish.memory.records.files import Files
 from burnish.memory.records.records import Records
@@ -184,31 +183,6 @@ class MemoryStore:
         keys = session_keys(tenant, session)
         log = self._log(keys, await current_snapshot(self._redis, keys))
         return [{**step.public(), "score": score} for step, score in await log.rank(query, limit)]
-
-    async def search_user(
-        self, tenant: str, user: str, query: str, limit: int = 10
-    ) -> list[dict[str, Any]]:
-        """The steps that match best in any session of an end user, each with `session_id` and `score`.
-
-        Scores are each session's own BM25, so they compare roughly. Linear in the sessions.
-        """
-        found: list[dict[str, Any]] = []
-        for session in await self.sessions_of(tenant, user):
-            with suppress(SessionNotFound, Forgotten):  # never begun, or forgotten meanwhile
-                hits = await self.search(tenant, session, query, limit)
-                found += [{"session_id": session, **hit} for hit in hits]
-        return sorted(found, key=lambda hit: -hit["score"])[:limit]
-
-    async def user_sessions(
-        self, tenant: str, user: str, after: str = "", limit: int = 50
-    ) -> list[dict[str, Any]]:
-        """Stats of the sessions an end user took part in, by name, from behind `after`."""
-        found: list[dict[str, Any]] = []
-        for session in await self.sessions_of(tenant, user):
-            if session > after and len(found) < limit:
-                with suppress(SessionNotFound, Forgotten):
-                    found.append(await self.stats(tenant, session))
-        return found
 
     async def read(
         self,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from burnish.feedback.ranges import Label, Line, Paragraph
-from burnish.memory import MemoryStore
+from burnish.memory import MemoryStore, search_user, user_sessions
 from burnish.serving.api.routes.memory.route import Caller, Limit, Route
 from fastapi import APIRouter, Depends, Query
 
@@ -25,7 +25,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         who: Caller = caller,
     ) -> dict[str, Any]:
         """By name; `after` is the last `session_id` of the page before."""
-        return {"sessions": await store.user_sessions(who.tenant, user, after, limit)}
+        return {"sessions": await user_sessions(store, who.tenant, user, after, limit)}
 
     @api.get("/search")
     async def search(
@@ -35,6 +35,6 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> dict[str, Any]:
-        return {"results": await store.search_user(who.tenant, user, query, limit)}
+        return {"results": await search_user(store, who.tenant, user, query, limit)}
 
     return api
