@@ -140,7 +140,7 @@ def test_a_turn_that_is_asked_again_or_edited_replaces_the_old_one(
 ):
     running = start(StubEngine("Hello there."))
 
-    def ask(*messages: dict) -> dict:
+    def ask(*messages: Any) -> dict:
         answer = running.openai.chat.completions.create(
             model="default", messages=messages, extra_body=SESSION
         )
