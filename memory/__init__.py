@@ -31,12 +31,15 @@ from burnish.memory.sessions.steps import Step
 from burnish.memory.sessions.units import Unit
 from burnish.memory.store import MemoryStore, connect
 from burnish.memory.turns import Turn, Turns
+from burnish.memory.user_sessions import search_user, user_sessions
+from burnish.memory.views.context import ContextView, LeftOut
+from burnish.memory.views.messages import STAND_IN, ViewMessage
 from burnish.memory.views.shorten import clear, shorten
-from burnish.memory.views.view import ContextView, ViewMessage
 
 __all__ = [
     "DELETION_GRACE",
     "MAX_BATCH",
+    "STAND_IN",
     "Appended",
     "BadCursor",
     "BadStep",
@@ -47,6 +50,7 @@ __all__ = [
     "Forgotten",
     "HashingEmbedder",
     "IdConflict",
+    "LeftOut",
     "MemoryStore",
     "PolicyFailed",
     "Record",
@@ -70,5 +74,7 @@ __all__ = [
     "connect",
     "export_user",
     "forget_by_policy",
+    "search_user",
     "shorten",
+    "user_sessions",
 ]

@@ -4,7 +4,7 @@ StoreError
 |-- BadStep (ValueError)          a step or record that cannot be stored as sent
 |   `-- TooLarge                  ... because of its size
 |-- BadCursor (ValueError)        not a cursor, or one that names no step here
-|-- BudgetTooSmall (ValueError)   the pinned floor alone exceeds the budget
+|-- BudgetTooSmall (ValueError)   the floor alone exceeds the budget
 |-- IdConflict (ValueError)       this id was used for something else
 |-- Stale (ValueError)            something changed since the version this was meant for
 |   `-- StaleRecord               ... a record; says at which version it is
@@ -35,12 +35,12 @@ class BadCursor(StoreError, ValueError):
 
 
 class BudgetTooSmall(StoreError, ValueError):
-    """The pinned floor does not fit; `floor` is the smallest budget that works."""
+    """The floor does not fit; `floor` is the smallest budget that works."""
 
     def __init__(self, floor: int, budget: int) -> None:
         super().__init__(
-            f"budget {budget} is below the session's pinned floor of {floor} tokens "
-            "(system and task steps, open tool calls, pins): raise the budget or unpin steps"
+            f"budget {budget} is below the session's floor of {floor} tokens (system and task steps, "
+            "pins, the newest exchange in its shortest form): raise the budget or unpin steps"
         )
         self.floor = floor
         self.budget = budget

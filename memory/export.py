@@ -1,6 +1,6 @@
 """Data export of one end user: records, files, turns, sessions and their steps.
 
-It covers what `MemoryStore.forget_user` erases. Left out:
+It covers what `MemoryStore.forget_user` erases. Left out: what others said in a shared session;
 what is derived and rebuilt from it (indexes, vectors, summaries), and steps already deleted.
 """
 
@@ -32,7 +32,8 @@ async def export_user(
             after = "0"
             while steps := await store.read(tenant, session, after, PAGE):
                 for step in steps:
-                    yield {"type": "step", "session_id": session, **step}
+                    if step.get("user") in (None, user):
+                        yield {"type": "step", "session_id": session, **step}
                 after = steps[-1]["cursor"]
         except (SessionNotFound, Forgotten):  # never begun, or forgotten meanwhile
             continue

@@ -34,10 +34,10 @@ from burnish.memory.sessions.snapshot import (
     current_snapshot,
     snapshot_at,
 )
-from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.sessions.steps import MAX_USER, clean, parse_cursor
 from burnish.memory.turns import DAYS, Turns
+from burnish.memory.views.context import WHOLE, ContextView, left_out
 from burnish.memory.views.default_view import default_view
-from burnish.memory.views.view import ContextView
 from redis.asyncio import Redis
 
 
@@ -104,9 +104,9 @@ class MemoryStore:
         keys = session_keys(tenant, session)
         if user is not None:
             # Before the steps, so that no step exists that forget(user) would not find.
-            clean("user", user, 256)
+            clean("user", user, MAX_USER)
             await self._redis.sadd(TenantKeys(tenant).sessions_of(user), session)
-        return await append_steps(self._scripts, keys, drafts, self._price, self._clock())
+        return await append_steps(self._scripts, keys, drafts, self._price, self._clock(), user)
 
     async def context(
         self,
@@ -120,8 +120,9 @@ class MemoryStore:
     ) -> ContextView:
         """The session within `budget` tokens; an empty view for a session never seen.
 
-        Shown are the floor, what the plan in force shows, the newest steps, and, quoted in one
-        block, what `query` (default: the newest user step) recalls. With `policy` that policy
+        Shown are the floor, rules, the newest exchange, what the plan in force shows, the newest
+        steps, and, quoted in one block, what `query` (default: the newest user step) recalls; then
+        more of the newest until the budget is full. `left_out` says what is missing and why. With `policy` that policy
         decides over the whole log instead, for this view alone. With `version` it is the view as
         the session was then. Raises BudgetTooSmall, UnknownPolicy, Stale, Forgotten.
         """
@@ -129,21 +130,38 @@ class MemoryStore:
         try:
             snapshot = await self._snapshot(keys, version)
         except SessionNotFound:
-            return ContextView(messages=[], tokens=0, version=0, plan=None)
+            return ContextView(
+                messages=[],
+                tokens=0,
+                version=0,
+                plan=None,
+                policy=None,
+                fell_back=None,
+                left_out=WHOLE,
+            )
         log = self._log(keys, snapshot)
         if policy is None:
             nodes = await self.compaction.plan_store.nodes(
                 keys, snapshot.plan.nodes if snapshot.plan else ()
             )
-            view = await default_view(log, snapshot, nodes, budget, query, self._price)
+            view, rules = await default_view(log, snapshot, nodes, budget, query, self._price)
+            plan = snapshot.plan
+            decided, fell_back = (plan.policy, plan.fell_back) if plan else (None, "")
         else:
             nodes = await self.compaction.plan_store.nodes(keys)
-            view = await policy_view(
+            plan = None
+            view, outcome, rules = await policy_view(
                 log, snapshot, self._runner, nodes, budget, query, policy, self._price
             )
-        plan = snapshot.plan.id if snapshot.plan and policy is None else None
+            decided, fell_back = outcome.policy, outcome.fell_back
         return ContextView(
-            messages=view.messages(), tokens=view.tokens, version=snapshot.version, plan=plan
+            messages=view.messages(),
+            tokens=view.tokens,
+            version=snapshot.version,
+            plan=plan.id if plan else None,
+            policy=decided,
+            fell_back=fell_back or None,
+            left_out=left_out(view, snapshot, rules, decided if policy else None),
         )
 
     async def compact_messages(
@@ -182,13 +200,13 @@ class MemoryStore:
         return [step.public() for step in await log.after(parse_cursor(after), limit)]
 
     async def steps(self, tenant: str, session: str) -> int:
-        """How many steps the session holds; 0 for one never seen. Raises Forgotten."""
+        """How many steps the session shows; 0 for one never seen. Raises Forgotten."""
         keys = session_keys(tenant, session)
         meta = await self._redis.hgetall(keys.meta)
         if not meta:
             return 0
         check_exists(meta, keys)
-        return int(meta["docs"])
+        return int(meta["docs"]) - await self._redis.hlen(keys.deleted)
 
     async def stats(self, tenant: str, session: str) -> dict[str, Any]:
         """Counts, tokens, version and times. Raises SessionNotFound, Forgotten."""
@@ -244,24 +262,35 @@ class MemoryStore:
         return reply[1]
 
     async def forget_user(self, tenant: str, user: str) -> dict[str, int]:
-        """Erase every session this end user took part in and what was extracted from it, and
-        the user's records and files; how many of each."""
+        """Erase every session this end user took part in and what was extracted from it, and the
+        user's records and files; how many of each. Of a session shared with others only the steps in
+        this user's name go, with their tool exchanges."""
         owned = TenantKeys(tenant).sessions_of(user)
         sessions = await self.sessions_of(tenant, user)
         erased = records = 0
         for session in sessions:
             keys = session_keys(tenant, session)
-            gone = await self._scripts.forget_session(
-                keys=keys.fixed, args=[keys.postings, f"{self._clock():.3f}"]
-            )
-            erased += max(gone, 0)
-            records += await self.records.forget_session(tenant, session)
-            await self.turns.forget(tenant, session=session)
+            mine, others = await self._by_whom(keys, user)
+            if others:
+                erased += await self.forget(tenant, session, mine) if mine else 0
+            else:
+                gone = await self._scripts.forget_session(
+                    keys=keys.fixed, args=[keys.postings, f"{self._clock():.3f}"]
+                )
+                erased += max(gone, 0)
+                records += await self.records.forget_session(tenant, session)
+                await self.turns.forget(tenant, session=session)
             await self._redis.srem(owned, session)
         records += await self.records.forget_user(tenant, user)
         files = await self.files.forget_user(tenant, user)
         await self.turns.forget(tenant, user=user)
         return {"sessions": len(sessions), "steps": erased, "records": records, "files": files}
+
+    async def _by_whom(self, keys: SessionKeys, user: str) -> tuple[list[int], bool]:
+        """The places of the steps in this user's name, and whether others have steps there too."""
+        steps = [step for unit in await self._whole_log(keys).all_units() for step in unit.steps]
+        mine = [step.seq for step in steps if step.user == user]
+        return mine, any(step.user not in (None, user) for step in steps)
 
     async def sessions_of(self, tenant: str, user: str) -> list[str]:
         """The sessions this end user took part in, by name."""
@@ -271,6 +300,10 @@ class MemoryStore:
         if version is None:
             return await current_snapshot(self._redis, keys)
         return await snapshot_at(self._redis, keys, version)
+
+    def _whole_log(self, keys: SessionKeys) -> SessionLog:
+        """With what is deleted but not erased yet."""
+        return SessionLog(self._redis, keys, self._scripts)
 
     def _log(self, keys: SessionKeys, snapshot: SessionSnapshot) -> SessionLog:
         return SessionLog(self._redis, keys, self._scripts, snapshot.seq, snapshot.hidden)

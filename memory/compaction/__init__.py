@@ -19,7 +19,6 @@ from burnish.memory.compaction.policies.base import (
 )
 from burnish.memory.compaction.policies.bm25 import Bm25Policy
 from burnish.memory.compaction.policies.clear_tools import ClearToolsPolicy
-from burnish.memory.compaction.policies.indexer import IndexerPolicy
 from burnish.memory.compaction.policies.learned import DecisionTrace, LearnedPolicy
 from burnish.memory.compaction.policies.recent import RecentPolicy
 from burnish.memory.compaction.policies.summary import SummaryPolicy
@@ -56,7 +55,6 @@ __all__ = [
     "Decision",
     "DecisionTrace",
     "Features",
-    "IndexerPolicy",
     "LearnedPolicy",
     "PassageIndex",
     "RecentPolicy",

@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 from burnish.memory.compaction.policies.base import Candidate
 from burnish.memory.search.bm25 import idf
+from burnish.memory.search.terms import dense_terms, fold
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.shorten import shorten
 
@@ -104,9 +105,11 @@ def _read(unit: Unit, tokens: int, short: int) -> UnitPassages:
 def hashed_terms(text: str) -> np.ndarray:
     """Distinct hashed terms: compounds such as `billing-7` or `/etc/app.toml`, and their parts."""
     words: set[str] = set()
-    for match in _TERM.finditer(text.casefold()):
+    folded = fold(text)
+    for match in _TERM.finditer(folded):
         words.add(match.group())
         words.update(_PART.findall(match.group()))
+    words.update(dense_terms(folded))
     hashes = np.fromiter((crc32(word.encode()) % BUCKETS for word in words), np.int32, len(words))
     return np.unique(hashes)
 

@@ -22,7 +22,6 @@ from burnish.memory.compaction.summaries import Summariser, build_summaries
 from burnish.memory.errors import PolicyFailed
 from burnish.memory.sessions.plan import SHOWN_ACTIONS, Action, ShownUnit, UnitDecision
 from burnish.memory.sessions.units import Unit
-from burnish.memory.sessions.vectors import VectorCache
 from burnish.memory.views.forms import Price
 from burnish.memory.views.view import SummaryNode
 
@@ -85,7 +84,6 @@ class PolicyRunner:
         query: str,
         budget: int,
         known: Mapping[str, SummaryNode],
-        vectors: VectorCache | None = None,
     ) -> PolicyOutcome:
         """Decide on `units` for `budget` tokens; `known` are summary nodes to take again.
 
@@ -93,7 +91,7 @@ class PolicyRunner:
         """
         policy = self.policies.get(name)
         priced = await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
-        task = CompactionTask(priced, query, max(budget, 0), vectors.get if vectors else None)
+        task = CompactionTask(priced, query, max(budget, 0))
         fell_back, deadline = "", asyncio.get_running_loop().time() + self._seconds
         try:
             async with asyncio.timeout_at(deadline):

@@ -1,7 +1,6 @@
 """Stateless compaction of a conversation that is not stored here: messages in, fewer messages out.
 
-The same policies and the same floor as for sessions (system messages, open tool calls, and the
-newest user message); what leaves is gone for the caller, who alone has it. Left out: summaries of
+The same policies and the same floor as for sessions (system messages, rules, the newest exchange); what leaves is gone for the caller, who alone has it. Left out: summaries of
 what leaves, since they could not be expanded.
 """
 
@@ -13,8 +12,9 @@ from typing import Any, TypedDict
 from burnish.memory.compaction.policy_runner import PolicyRunner
 from burnish.memory.errors import BadStep
 from burnish.memory.sessions.plan import SHOWN_ACTIONS
-from burnish.memory.sessions.steps import Step, StepDraft, parse
+from burnish.memory.sessions.steps import RULE, Step, StepDraft, parse
 from burnish.memory.sessions.units import Unit
+from burnish.memory.views.always_shown import exchange_of, show_always
 from burnish.memory.views.default_view import default_query
 from burnish.memory.views.forms import Price, form
 from burnish.memory.views.view import View
@@ -44,29 +44,34 @@ async def compact_messages(
     if not 0 < len(events) <= MAX_MESSAGES:
         raise BadStep(f"send 1 to {MAX_MESSAGES} messages")
     drafts = [parse(event) for event in events]
-    units, waiting = await asyncio.to_thread(_units, drafts, price)
+    units = await asyncio.to_thread(_units, drafts, price)
     before = sum(unit.tokens for unit in units)
     view = View(budget, price)
-    newest = [unit for unit in units if unit.steps[0].role == "user"][-1:]
-    floor = [u for u in units if u.steps[0].pin_reason or u.first in waiting or u in newest]
-    view.add_floor(floor)
-    rest = [unit for unit in units if unit not in view]
+    reasons = [(unit, unit.steps[0].pin_reason) for unit in units]
+    floor = [unit for unit, reason in reasons if reason not in ("", RULE)]
+    rules = [unit for unit, reason in reasons if reason == RULE]
+    newest_first = sorted(units, key=lambda unit: -unit.last)
+    show_always(view, floor, rules, exchange_of(newest_first, ()))
+    rest = [unit for unit in units if not view.shows_whole(unit)]
     query = query or default_query(units[::-1])
     outcome = await runner.decide(policy, rest, query, view.left, {})
     for candidate, decision in outcome.pairs:
         if decision.action in SHOWN_ACTIONS:
             view.add(form(candidate.unit, decision.action, price), view.left)
+    view.open_with_user(len(drafts))
     messages = []
     for shown in view.messages():
-        message: dict[str, Any] = {k: v for k, v in shown.items() if k not in ("cursors", "form")}
+        message: dict[str, Any] = {
+            k: v for k, v in shown.items() if k not in ("cursors", "form", "node")
+        }
         if "form" in shown:
             message["content"] = _EXPAND.sub("", message["content"])
         messages.append(message)
     return CompactedMessages(messages=messages, tokens_before=before, tokens_after=view.tokens)
 
 
-def _units(drafts: Sequence[StepDraft], price: Price) -> tuple[list[Unit], set[int]]:
-    """In order, each call with its results; and the places of calls without all of theirs."""
+def _units(drafts: Sequence[StepDraft], price: Price) -> list[Unit]:
+    """In order, each call with its results."""
     groups: list[list[Step]] = []
     open_calls: dict[str, list[Step]] = {}
     for seq, draft in enumerate(drafts, start=1):
@@ -78,5 +83,4 @@ def _units(drafts: Sequence[StepDraft], price: Price) -> tuple[list[Unit], set[i
             continue
         groups.append([step])
         open_calls |= dict.fromkeys(step.call_ids, groups[-1])
-    waiting = {group[0].seq for group in open_calls.values()}
-    return [Unit(tuple(group)) for group in groups], waiting
+    return [Unit(tuple(group)) for group in groups]

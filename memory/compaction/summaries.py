@@ -2,7 +2,7 @@
 
 Never a summary of a summary: a node is named after its sources, so that one for the same steps is
 reused, and one for more steps is written anew from all of them. The served model writes it
-(abstractive); without one, or when it fails, is late or writes nothing or too much, the most
+(abstractive); without one, or when it fails, is late or writes too much or nothing of substance, the most
 informative lines are picked out of the steps (extractive). A prompt for the model holds such lines
 too, as many as its window takes.
 """
@@ -15,7 +15,7 @@ from hashlib import blake2s
 from typing import Protocol
 
 from burnish.memory.errors import PolicyFailed
-from burnish.memory.search.terms import terms
+from burnish.memory.search.terms import STOP_WORDS, words
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.forms import Price
 from burnish.memory.views.quote import quote_summary
@@ -25,6 +25,8 @@ MAX_NODES = 8
 CHUNK = 4000  # tokens of steps summarised by one node, while MAX_NODES allows it
 MIN_NODE_TOKENS = 48  # of text
 MAX_LINE = 240  # characters
+LEAST_WORDS = 6  # of the steps' own, in a summary
+LEAST_OVERLAP = 0.3  # of a summary's words are the steps' own
 PROMPT = (
     "Summarise what happened, for someone who goes on with this work. Keep names, numbers,"
     " identifiers, decisions, results and what failed. Leave out politeness. At most {words} words."
@@ -95,9 +97,23 @@ async def _write(
         except PolicyFailed:
             text = ""
         made = node(text, "model")
-        if text and made.tokens <= share and made.tokens < sum(unit.tokens for unit in units):
+        if (
+            tells_of(text, units)
+            and made.tokens <= share
+            and made.tokens < sum(unit.tokens for unit in units)
+        ):
             return made
     return node(await asyncio.to_thread(extract_lines, units, available, price), "extract")
+
+
+def tells_of(text: str, units: Sequence[Unit]) -> bool:
+    """Whether a summary says something of these steps: enough of its words are theirs, and it names as
+    much as a line of theirs for every so many steps. A lone number does not stand for a hundred."""
+    said = words(text).keys() - STOP_WORDS
+    told = {word for unit in units for word in words(unit.text).keys() - STOP_WORDS}
+    wanted = min(LEAST_WORDS, len(told) // 2)
+    shared = len(said & told)
+    return shared >= max(wanted, 1) and shared >= LEAST_OVERLAP * len(said)
 
 
 def extract_lines(units: Sequence[Unit], available: int, price: Price) -> str:
@@ -112,7 +128,7 @@ def extract_lines(units: Sequence[Unit], available: int, price: Price) -> str:
                 text = " ".join(line.split())[:MAX_LINE]
                 if text:
                     lines.setdefault(text, f"{step.cursor} {step.role}: {text}")
-    found = {text: terms(text) for text in lines}
+    found = {text: words(text) for text in lines}
     among = Counter(term for counts in found.values() for term in counts)
 
     def informativeness(text: str) -> float:

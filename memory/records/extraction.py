@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from burnish.memory.errors import BadStep, Forgotten, PolicyFailed
 from burnish.memory.records.patterns import Fact, facts
-from burnish.memory.records.record import normal
+from burnish.memory.records.record import same
 from burnish.memory.records.records import Records
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.scripts import Scripts, session_keys
@@ -78,7 +78,7 @@ class ExtractedFact:
 
     def record(self, session: str, user: str | None) -> dict[str, Any]:
         """As `Records.learn` takes it."""
-        slot = [normal(self.fact.subject), normal(self.fact.predicate), normal(self.fact.value)]
+        slot = [same(self.fact.subject), same(self.fact.predicate), same(self.fact.value)]
         identity = json.dumps([user, session, self.step.cursor, *slot])
         return {
             "id": "fact-" + blake2s(identity.encode(), digest_size=12).hexdigest(),
@@ -213,10 +213,8 @@ def merged(
     by_pattern: Sequence[ExtractedFact], by_model: Sequence[ExtractedFact]
 ) -> list[ExtractedFact]:
     """In the order of the log; of a step's facts with the same value, that of the patterns."""
-    known_values = {(item.step.seq, normal(item.fact.value)) for item in by_pattern}
-    new = [
-        item for item in by_model if (item.step.seq, normal(item.fact.value)) not in known_values
-    ]
+    known_values = {(item.step.seq, same(item.fact.value)) for item in by_pattern}
+    new = [item for item in by_model if (item.step.seq, same(item.fact.value)) not in known_values]
     return sorted([*by_pattern, *new], key=lambda item: item.step.seq)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from burnish.memory.errors import BadStep, Stale
 from burnish.memory.records.record import label
 from burnish.memory.sessions.keys import TenantKeys
-from burnish.memory.sessions.steps import clean
+from burnish.memory.sessions.steps import MAX_USER, clean
 from redis.asyncio import Redis
 
 ROOT = "/memories"
@@ -60,7 +60,7 @@ class Files:
     async def run(self, tenant: str, user: str | None, command: Mapping[str, Any]) -> ToolReply:
         """One command. Raises BadStep for a command or parameter there is not, TooLarge."""
         name, given = _checked(command)
-        key = TenantKeys(tenant).files_of(label("user", user) or "")
+        key = TenantKeys(tenant).files_of(label("user", user, MAX_USER) or "")
         for _ in range(ATTEMPTS):
             held = await self._redis.hgetall(key)
             try:

@@ -7,6 +7,7 @@ record is its user, subject and predicate: one value at a time. Left out: storin
 
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import blake2s
@@ -14,7 +15,8 @@ from typing import Any, TypedDict
 from urllib.parse import quote
 
 from burnish.memory.errors import BadStep
-from burnish.memory.sessions.steps import clean, parse_cursor
+from burnish.memory.search.terms import fold
+from burnish.memory.sessions.steps import MAX_USER, clean, parse_cursor
 
 MAX_TEXT = 16 * 1024
 MAX_VALUE = 4 * 1024
@@ -74,8 +76,14 @@ class RecordDraft:
         so that no key's name reveals what the record says."""
         if self.subject is None:
             return ""
-        names = [self.user, normal(self.subject), normal(self.predicate or "")]
-        return "slot:" + blake2s(json.dumps(names).encode(), digest_size=16).hexdigest()
+        return _slot(self.user, normal(self.subject), normal(self.predicate or ""))
+
+    @property
+    def slot_with_accents(self) -> str:
+        """The slot as earlier versions named it, which may hold a timeline that goes on there."""
+        if self.subject is None:
+            return ""
+        return _slot(self.user, same(self.subject), same(self.predicate or ""))
 
     @property
     def indexes(self) -> Sequence[str]:
@@ -92,7 +100,7 @@ class RecordDraft:
             "subject_key": normal(self.subject or ""),
             "predicate_key": normal(self.predicate or ""),
             "value": self.value or "",
-            "same": normal(self.value or self.text),
+            "same": same(self.value or self.text),
             "session_id": self.session_id or "",
             "cursors": ",".join(self.cursors),
             "valid_from": _stored(self.valid_from),
@@ -172,7 +180,7 @@ def parse(record: Mapping[str, Any], now: float) -> RecordDraft:
     return RecordDraft(
         id=label("id", record.get("id")),
         text=text,
-        user=label("user", record.get("user")),
+        user=label("user", record.get("user"), MAX_USER),
         subject=subject,
         predicate=predicate,
         value=value,
@@ -201,8 +209,19 @@ def from_row(row: Sequence[str | None]) -> Record:
 
 
 def normal(text: str) -> str:
-    """What makes two names or values the same: no case, no runs of space, no final stop."""
-    return " ".join(text.casefold().split()).rstrip(".!")
+    """What makes two names the same: folded (search/terms.py), no runs of space, no final stop."""
+    return same(fold(text))
+
+
+def same(text: str) -> str:
+    """What makes two values the same: no case, no runs of space, no final stop; accents count, as
+    a person may correct just these."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).rstrip(".!")
+
+
+def _slot(user: str | None, subject: str, predicate: str) -> str:
+    names = json.dumps([user, subject, predicate])
+    return "slot:" + blake2s(names.encode(), digest_size=16).hexdigest()
 
 
 def label(name: str, value: object, limit: int = 128) -> str | None:

@@ -137,6 +137,7 @@ class RecordIndex:
         self._numbers[place], self._alive[place] = number, True
         if vector is not None:
             self._vectors[place] = vector
+        names = [*names[:2], *map(normal, names[2:4])]  # earlier versions kept the accents
         self._names[place] = [self._codes.setdefault(name, len(self._codes)) for name in names]
         ends = (float(seconds) if seconds else math.inf for seconds in row[-2:])
         self._times[place] = (float(row[-3] or 0), *ends)

@@ -225,11 +225,18 @@ class Records:
         now, record_id = self._clock(), draft.id or f"rec-{uuid.uuid4().hex}"
         fields = [part for pair in draft.fields(now).items() for part in pair]
         fields += ["id", record_id, "vector", await self._search.encoded(draft.text)]
-        args = ["1" if confirm else "", draft.slot, "\n".join(draft.indexes)]
+        slot = await self._slot(tenant, draft)
+        args = ["1" if confirm else "", slot, "\n".join(draft.indexes)]
         for names in (PUBLIC, fields):
             args += [len(names), *names]
         outcome, *row = await self._change(TenantKeys(tenant), "put", record_id, if_version, args)
         return outcome, from_row(row)
+
+    async def _slot(self, tenant: str, draft: RecordDraft) -> str:
+        before = draft.slot_with_accents
+        if before != draft.slot and await self._redis.exists(TenantKeys(tenant).records + before):
+            return before
+        return draft.slot
 
     async def _change(
         self,

@@ -5,7 +5,7 @@
     idf(t) = ln(1 + (N - n + 0.5) / (n + 0.5))
 
 tf is how often t occurs in d, |d| how many terms d has, N how many documents there are and n how
-many of them hold t. Lucene's idf is never negative; the mean length counts as at least 1.
+many of them hold t. A stem (see terms.py) counts by a quarter of that. Lucene's idf is never negative; the mean length counts as at least 1.
 tests/memory/search holds Python and Lua to the same scores.
 
 `bm25` scores texts, `sum_term_scores` counts that someone else made, and `Postings` is an inverted
@@ -14,10 +14,11 @@ index that grows. Left out: removing single documents from `Postings` (see `keep
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import overload
 
 import numpy as np
-from burnish.memory.search.terms import query_terms, terms
+from burnish.memory.search.terms import query_terms, terms, weight
 
 K1, B = 1.2, 0.75
 
@@ -41,14 +42,16 @@ def term_scores(tf: np.ndarray, norm: np.ndarray, weight: np.floating) -> np.nda
     return weight * tf * (K1 + 1) / (tf + norm)
 
 
-def sum_term_scores(counts: Iterable[np.ndarray], lengths: np.ndarray) -> np.ndarray:
+def sum_term_scores(
+    counts: Iterable[np.ndarray], lengths: np.ndarray, weights: Iterable[float] = repeat(1.0)
+) -> np.ndarray:
     """[n] float64: the scores of documents of `lengths` [n], from one [n] array of occurrences
-    per query term."""
+    per query term, and that term's weight in the query."""
     scores = np.zeros(len(lengths))
     norm = length_norm(lengths, lengths.mean()) if len(lengths) else lengths
-    for tf in counts:
+    for tf, weighs in zip(counts, weights, strict=False):
         matching = int(np.count_nonzero(tf))
-        scores += term_scores(tf, norm, idf(len(lengths), matching))
+        scores += weighs * term_scores(tf, norm, idf(len(lengths), matching))
     return scores
 
 
@@ -62,7 +65,7 @@ def bm25(query: str, texts: Sequence[str]) -> np.ndarray:
         lengths[document] = counts.total()
         for term in wanted.keys() & counts.keys():
             tf[wanted[term], document] = counts[term]
-    return sum_term_scores(tf, lengths)
+    return sum_term_scores(tf, lengths, map(weight, wanted))
 
 
 class Postings:
@@ -100,7 +103,7 @@ class Postings:
             matching = int(alive[documents].sum())
             if matching:
                 norm = length_norm(lengths[documents], mean)
-                scores[documents] += term_scores(tf, norm, idf(total, matching))
+                scores[documents] += weight(term) * term_scores(tf, norm, idf(total, matching))
         scores[~alive] = 0
         return scores
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from zlib import crc32
 
 import numpy as np
-from burnish.memory.search.terms import terms
+from burnish.memory.search.terms import words
 
 DIMENSIONS = 384
 NGRAMS = (3, 4, 5)
@@ -72,7 +72,7 @@ def _features(text: str) -> Counter[bytes]:
     """Feature -> weight. Document frequencies are unknown, but frequent words are
     short (Zipf's law of abbreviation), so short ones weigh less; numbers count in full."""
     weights: Counter[bytes] = Counter()
-    for word, count in terms(text).items():
+    for word, count in words(text).items():
         many = 1.0 + np.log(count)
         rare = 1.0 if any(map(str.isdigit, word)) else min(len(word), LONG_WORD) / LONG_WORD
         weights[word.encode()] += many * rare

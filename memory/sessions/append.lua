@@ -4,12 +4,12 @@
 --
 -- KEYS  the session's fixed keys (see keys.py), then one posting list per distinct term
 -- ARGV  posting prefix, now, number of fixed keys, count, then per step:
---       id digest pin tokens length answers ncalls call... step nterms (key occurrences)...
+--       id digest pin asks tokens length answers ncalls call... step nterms (key occurrences)...
 -- Returns {'ok', version, 'seq:tokens', ...} or {problem, what}.
 -- A posting is 8 bytes, big-endian: step (4), occurrences (2), the step's length (2).
 local meta, log, ids, pins, open, groups, terms =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
-local deleted = KEYS[12]
+local deleted, once = KEYS[12], KEYS[15]
 local MOST = 65535
 
 local at = 0
@@ -28,7 +28,8 @@ if redis.call('HEXISTS', meta, 'forgotten_at') == 1 then return {'forgotten', ''
 local prefix, now, fixed = take(), take(), tonumber(take())
 local steps = {}
 for i = 1, tonumber(take()) do
-  local step = {id = take(), digest = take(), pin = take(), tokens = tonumber(take()),
+  local step = {id = take(), digest = take(), pin = take(), asks = take() == '1',
+    tokens = tonumber(take()),
     length = tonumber(take()), answers = take()}
   step.calls = take_many()
   step.json = take()
@@ -56,6 +57,12 @@ for _, step in ipairs(steps) do
   end
 end
 
+-- A system prompt that comes with every turn, or a rule said again, is pinned once.
+local function pinned_already(digest)
+  local seq = redis.call('HGET', once, digest)
+  return seq and redis.call('HEXISTS', pins, seq) == 1 and redis.call('HEXISTS', deleted, seq) == 0
+end
+
 local version = tonumber(redis.call('HGET', meta, 'version') or 0)
 local reply, added, tokens, length = {'ok', version}, 0, 0, 0
 for _, step in ipairs(steps) do
@@ -76,7 +83,13 @@ for _, step in ipairs(steps) do
     redis.call('XADD', log, seq .. '-0', unpack(entry))
     step.known = seq .. ':' .. step.tokens
     redis.call('HSET', ids, step.id, step.known .. ':' .. step.digest)
-    if step.pin ~= '' then redis.call('HSET', pins, seq, step.pin) end
+    if step.asks then redis.call('HSET', meta, 'asked', seq) end
+    if step.pin == 'user' then
+      redis.call('HSET', pins, seq, step.pin)
+    elseif step.pin ~= '' and not pinned_already(step.digest) then
+      redis.call('HSET', pins, seq, step.pin)
+      redis.call('HSET', once, step.digest, seq)
+    end
     for _, call in ipairs(step.calls) do redis.call('HSET', open, call, seq) end
     local size = math.min(step.length, MOST)
     for i = 1, #step.terms, 2 do

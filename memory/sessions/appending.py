@@ -47,15 +47,16 @@ async def append_steps(
     drafts: Sequence[StepDraft],
     price: Callable[[str], int],
     now: float,
+    user: str | None = None,
 ) -> list[Appended]:
     """Append all or none; one whose id is known keeps its first cursor.
 
     Raises BadStep, IdConflict, Forgotten.
     """
     if sum(len(draft.text) for draft in drafts) > SHORT:  # tokenised where nobody waits for it
-        names, args = await asyncio.to_thread(_script_args, keys, drafts, price, now)
+        names, args = await asyncio.to_thread(_script_args, keys, drafts, price, now, user)
     else:
-        names, args = _script_args(keys, drafts, price, now)
+        names, args = _script_args(keys, drafts, price, now, user)
     reply = await scripts.append(keys=[*keys.fixed, *names], args=args)
     if reply[0] != "ok":
         raise refusal(reply[0], reply[1], keys.session)
@@ -66,7 +67,11 @@ async def append_steps(
 
 
 def _script_args(
-    keys: SessionKeys, drafts: Sequence[StepDraft], price: Callable[[str], int], now: float
+    keys: SessionKeys,
+    drafts: Sequence[StepDraft],
+    price: Callable[[str], int],
+    now: float,
+    user: str | None,
 ) -> tuple[Sequence[str], list[str | int]]:
     """The posting lists the script will touch, and its arguments (see append.lua)."""
     key_numbers: dict[str, int] = {}
@@ -80,7 +85,14 @@ def _script_args(
         for term, count in counts.items():
             number = key_numbers.setdefault(prefix + term, first + len(key_numbers))
             occurrences += [number, count]
-        args += [draft.id, draft.digest, draft.pin_reason, tokens, length]
+        args += [
+            draft.id,
+            draft.digest,
+            draft.pin_reason,
+            int(draft.role == "user"),
+            tokens,
+            length,
+        ]
         args += [draft.tool_call_id or "", len(draft.call_ids), *draft.call_ids]
-        args += [to_json(draft, tokens, length, now), len(occurrences), *occurrences]
+        args += [to_json(draft, tokens, length, now, user), len(occurrences), *occurrences]
     return list(key_numbers), args

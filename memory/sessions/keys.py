@@ -73,7 +73,7 @@ class SessionKeys:
 
     @property
     def vectors(self) -> str:
-        """Step -> its embedding, a cache."""
+        """Step -> its embedding, as earlier versions kept it; here so that erasing reaches it."""
         return self.base + "vectors"
 
     @property
@@ -85,6 +85,11 @@ class SessionKeys:
     def backoff(self) -> str:
         """Background passes without gain, and the log size at which to try again."""
         return self.base + "rest"
+
+    @property
+    def once(self) -> str:
+        """Digest -> the step that is pinned for all steps that say the same, see append.lua."""
+        return self.base + "once"
 
     @property
     def postings(self) -> str:
@@ -109,6 +114,7 @@ class SessionKeys:
             self.deleted,
             self.vectors,
             self.backoff,
+            self.once,
         ]
 
 

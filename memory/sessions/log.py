@@ -7,12 +7,11 @@ whose deletion can still be undone.
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
 
-from burnish.memory.search.terms import query_terms
+from burnish.memory.search.terms import query_terms, weight
 from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.scripts import Scripts
 from burnish.memory.sessions.steps import Step, from_entry
 from burnish.memory.sessions.units import Unit
-from burnish.memory.sessions.vectors import VectorCache
 
 PAGE = 32
 LONG_PAGE = 500
@@ -35,10 +34,6 @@ class SessionLog:
         self._scripts = scripts
         self._upto = upto
         self._hidden = frozenset(hidden)
-
-    @property
-    def vectors(self) -> VectorCache:
-        return VectorCache(self._redis, self._scripts, self._keys)
 
     async def after(self, seq: int, limit: int) -> list[Step]:
         page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)
@@ -63,12 +58,13 @@ class SessionLog:
     async def places(self, query: str, limit: int, before: int = 0) -> dict[int, float]:
         """Where the best matches are, best first, with their scores; some may be hidden.
         `before` leaves out that place and later ones."""
-        lists = [self._keys.postings + term for term in query_terms(query)]
-        if not lists:
+        wanted = query_terms(query)
+        if not wanted:
             return {}
         before = min(before or self._upto + 1, self._upto + 1)
         hits = await self._scripts.rank(
-            keys=[self._keys.meta, *lists], args=[limit + len(self._hidden), before]
+            keys=[self._keys.meta, *(self._keys.postings + term for term in wanted)],
+            args=[limit + len(self._hidden), before, *map(weight, wanted)],
         )
         return {int(seq): float(score) for seq, score in zip(hits[::2], hits[1::2], strict=True)}
 
@@ -91,9 +87,10 @@ class SessionLog:
         return list(units.values())
 
     async def newest_first(self, after: int = 0) -> AsyncGenerator[Unit, None]:
-        """The log backwards down to the step after `after`, a page at a time."""
-        end, seen = str(self._upto), set()
-        while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", PAGE):
+        """The log backwards down to the step after `after`, by ever larger pages."""
+        end, seen, size = str(self._upto), set(), PAGE
+        while page := await self._redis.xrevrange(self._keys.log, end, f"{after + 1}-0", size):
+            size = min(size + PAGE // 2, LONG_PAGE)
             for unit in await self.units(self._seen(page)):
                 if unit.first not in seen:
                     seen.add(unit.first)

@@ -2,7 +2,7 @@
 -- The formula is that of search/bm25.py; a test holds the two to the same scores.
 --
 -- KEYS  meta (fields docs, length), then one posting list per query term (see append.lua)
--- ARGV  limit, before: only steps with a smaller number count (0: all)
+-- ARGV  limit, before: only steps with a smaller number count (0: all); then each term's weight
 -- Returns {step, score, ...}, best first; equal scores: the newer step first.
 local K1, B = 1.2, 0.75
 local SIZE = 8
@@ -17,7 +17,7 @@ local mean = math.max(length / docs, 1)
 local lists = {}
 for i = 2, #KEYS do
   local n = redis.call('STRLEN', KEYS[i]) / SIZE
-  if n > 0 then table.insert(lists, {key = KEYS[i], n = n}) end
+  if n > 0 then table.insert(lists, {key = KEYS[i], n = n, weight = tonumber(ARGV[i + 1])}) end
 end
 -- The rarest first: they decide, and what is over the bound weighs next to nothing.
 table.sort(lists, function(a, b)
@@ -29,7 +29,7 @@ local scores, read = {}, 0
 for i, list in ipairs(lists) do
   read = read + list.n
   if i > 1 and read > MAX_POSTINGS then break end
-  local idf = math.log(1 + (docs - list.n + 0.5) / (list.n + 0.5))
+  local idf = list.weight * math.log(1 + (docs - list.n + 0.5) / (list.n + 0.5))
   -- A list longer than the bound counts by its newest part.
   local from = math.max(0, list.n - MAX_POSTINGS) * SIZE
   local postings = redis.call('GETRANGE', list.key, from, -1)

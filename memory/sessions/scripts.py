@@ -29,7 +29,6 @@ class Scripts:
         self.append = script("append")
         self.rank = script("rank")
         self.change = script("change")
-        self.keep_vectors = script("keep_vectors")
         self.forget_session = script("forget_session")
         self.forget_steps = script("forget_steps")
 
@@ -66,7 +65,8 @@ def refusal(problem: str, what: str, session: str) -> Exception:
             return IdConflict(f"id {what!r} is in the log with different content: use a new id")
         case "orphan":
             return BadStep(
-                f"no open tool call {what!r}: append the assistant step with its tool_calls first"
+                f"no open tool call {what!r}: it has its result already, or the assistant step with"
+                " its tool_calls is still to be appended"
             )
         case "missing":
             return BadCursor(f"no step {what!r} in session {session!r}")

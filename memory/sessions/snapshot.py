@@ -4,14 +4,14 @@
 was erased since does not come back: an earlier snapshot is without it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from burnish.memory.errors import Forgotten, SessionNotFound, Stale, UnknownPlan
 from burnish.memory.sessions.keys import SessionKeys
 from burnish.memory.sessions.plan import CompactionPlan
-from burnish.memory.sessions.steps import from_entry
+from burnish.memory.sessions.steps import RULE, from_entry
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,11 @@ class SessionSnapshot:
 
     version: int
     seq: int  # the newest step's place
+    asked: int  # the newest user step's, 0 where it is not known
+    steps: int  # in the log, those hidden included
     tokens: int  # of the whole log
-    floor: tuple[int, ...]  # pinned steps and open tool calls
+    floor: tuple[int, ...]  # pinned steps
+    rules: tuple[int, ...]  # steps that are pinned because a person states a rule in them
     hidden: frozenset[int]  # deleted, for as long as that can be undone
     plan: CompactionPlan | None
 
@@ -40,17 +43,19 @@ async def current_snapshot(redis: Any, keys: SessionKeys) -> SessionSnapshot:
     """The session as it is. Raises SessionNotFound, Forgotten."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
-        pipe.hkeys(keys.pins)
-        pipe.hvals(keys.open)
+        pipe.hgetall(keys.pins)
         pipe.hkeys(keys.deleted)
-        meta, pins, waiting, deleted = await pipe.execute()
+        meta, pins, deleted = await pipe.execute()
     check_exists(meta, keys)
     hidden = frozenset(map(int, deleted))
     return SessionSnapshot(
         version=int(meta["version"]),
         seq=int(meta["seq"]),
+        asked=int(meta.get("asked", 0)),
+        steps=int(meta["docs"]),
         tokens=int(meta["tokens"]),
-        floor=_floor(map(int, [*pins, *waiting]), hidden),
+        floor=_pinned(pins, hidden, rules=False),
+        rules=_pinned(pins, hidden, rules=True),
         hidden=hidden,
         plan=await load_plan(redis, keys, meta.get("plan", "")),
     )
@@ -60,43 +65,41 @@ async def snapshot_at(redis: Any, keys: SessionKeys, version: int) -> SessionSna
     """The session at that version. Raises Stale when it is no version the session had."""
     async with redis.pipeline(transaction=True) as pipe:
         pipe.hgetall(keys.meta)
-        pipe.hkeys(keys.pins)
-        pipe.hgetall(keys.groups)
-        pipe.hvals(keys.open)
+        pipe.hgetall(keys.pins)
         pipe.hkeys(keys.deleted)
         pipe.xrevrange(keys.changes, "+", f"{version + 1}-0")
-        meta, pins, groups, waiting, deleted, later = await pipe.execute()
+        meta, pins, deleted, later = await pipe.execute()
     check_exists(meta, keys)
     if not 0 < version <= int(meta["version"]):
         raise Stale(f"the session has versions 1 to {meta['version']}, not {version}")
-    pinned, hidden, plan = set(map(int, pins)), set(map(int, deleted)), meta.get("plan", "")
+    hidden, plan = set(map(int, deleted)), meta.get("plan", "")
     for _, change in later:
         named = change.get("steps", "") if change["kind"] != "forget" else ""
-        steps = {int(seq) for seq in named.split(",") if seq}
+        steps = [seq for seq in named.split(",") if seq]
         match change["kind"]:
             case "pin":
-                pinned -= steps
+                pins = {seq: reason for seq, reason in pins.items() if seq not in steps}
             case "unpin":
-                pinned |= steps
+                pins |= dict.fromkeys(steps, change["reason"])
             case "delete":
-                hidden -= steps
+                hidden -= set(map(int, steps))
             case "restore":
-                hidden |= steps
+                hidden |= set(map(int, steps))
             case "compact" | "switch":
                 plan = change["from"]
             case _:
                 pass  # what was forgotten stays forgotten
     seq = await _last_step(redis, keys, version, int(meta["seq"]))
-    open_then = set(map(int, waiting))
-    for root, members in groups.items():
-        if int(members.rpartition(",")[2]) > seq:
-            open_then.add(int(root))
-    floor = [place for place in [*pinned, *open_then] if place <= seq]
+    pins = {place: reason for place, reason in pins.items() if int(place) <= seq}
+    asked, erased = int(meta.get("asked", 0)), int(meta["seq"]) - int(meta["docs"])
     return SessionSnapshot(
         version=version,
         seq=seq,
+        asked=asked if asked <= seq else 0,
+        steps=max(seq - erased, 0),
         tokens=int(meta["tokens"]),
-        floor=_floor(floor, hidden),
+        floor=_pinned(pins, hidden, rules=False),
+        rules=_pinned(pins, hidden, rules=True),
         hidden=frozenset(hidden),
         plan=await load_plan(redis, keys, plan),
     )
@@ -119,8 +122,9 @@ def check_exists(meta: Mapping[str, str], keys: SessionKeys) -> None:
         raise Forgotten(f"session {keys.session!r} was forgotten: start one with another id")
 
 
-def _floor(places: Iterable[int], hidden: Iterable[int]) -> tuple[int, ...]:
-    return tuple(sorted(set(places) - set(hidden)))
+def _pinned(pins: Mapping[str, str], hidden: Container[int], *, rules: bool) -> tuple[int, ...]:
+    places = sorted(int(place) for place, reason in pins.items() if (reason == RULE) == rules)
+    return tuple(place for place in places if place not in hidden)
 
 
 async def _last_step(redis: Any, keys: SessionKeys, version: int, newest: int) -> int:

@@ -14,11 +14,18 @@ from hashlib import blake2s
 from typing import Any
 
 from burnish.memory.errors import BadCursor, BadStep, TooLarge
+from burnish.memory.sessions.rules import rules
 
+RULE = "rule"  # why a step is pinned in which a person states one
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MAX_CONTENT = 256 * 1024
 MAX_CALLS = 64
-_FIELDS = {"id", "role", "content", "kind", "name", "tool_calls", "tool_call_id", "pinned"}
+MAX_USER = 1024  # bytes of an end user's name: 256 characters, of four bytes at most
+LATEST = 253_402_300_799.0  # seconds since 1970: the end of the year 9999
+_FIELDS = {"id", "role", "content", "kind", "name", "tool_calls", "tool_call_id", "pinned", "at"}
+# What a completion's message has besides: not kept, as what was thought belongs to its answer.
+_PASSED_OVER = {"refusal", "annotations", "reasoning", "reasoning_content"}
+_NOT_TEXT = {"audio", "function_call"}
 # Names and kinds are printed in a quote's provenance line, so they stay plain words.
 _WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -35,6 +42,7 @@ class StepDraft:
     tool_calls: tuple[Mapping[str, Any], ...] = ()
     tool_call_id: str | None = None
     pinned: bool = False
+    at: float | None = None  # when it was said, in seconds since 1970; by default when it came
 
     @property
     def text(self) -> str:
@@ -58,7 +66,9 @@ class StepDraft:
             return "system"
         if self.kind == "task":
             return "task"
-        return "user" if self.pinned else ""
+        if self.pinned:
+            return "user"
+        return RULE if self.role == "user" and rules(self.content) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +81,7 @@ class Step(StepDraft):
     at: float
     group: int = 0
     version: int = 0
+    user: str | None = None  # the end user in whose name it was appended
 
     @property
     def cursor(self) -> str:
@@ -94,12 +105,13 @@ class Step(StepDraft):
     def public(self) -> dict[str, Any]:
         """The step as the log is read over HTTP."""
         facts = {"id": self.id, "cursor": self.cursor, "kind": self.kind}
-        return {**facts, **self.message(), "tokens": self.tokens, "at": self.time}
+        shown = {**facts, **self.message(), "tokens": self.tokens, "at": self.time}
+        return shown if self.user is None else {**shown, "user": self.user}
 
 
 def parse(event: Mapping[str, Any]) -> StepDraft:
     """Check one event as a client sent it. Raises BadStep or TooLarge, saying which field."""
-    unknown = set(event) - _FIELDS
+    unknown = set(event) - _FIELDS - _PASSED_OVER - {f for f in _NOT_TEXT if event.get(f) is None}
     if unknown:
         raise BadStep(f"unknown field {sorted(unknown)[0]!r} in an event; known: {sorted(_FIELDS)}")
     role = event.get("role")
@@ -112,7 +124,7 @@ def parse(event: Mapping[str, Any]) -> StepDraft:
     if (role == "tool") != (answers is not None):
         raise BadStep("tool_call_id belongs to a step of role 'tool', and such a step needs it")
     kind = "tool_call" if calls else "tool_result" if answers else "message"
-    content = _content(event.get("content"))
+    content = _content(event.get("content") or event.get("refusal"))
     if not content and not calls and role != "tool":
         raise BadStep("content is empty")
     return StepDraft(
@@ -124,11 +136,13 @@ def parse(event: Mapping[str, Any]) -> StepDraft:
         tool_calls=calls,
         tool_call_id=None if answers is None else _id(answers),
         pinned=event.get("pinned") is True,
+        at=_moment(event.get("at")),
     )
 
 
-def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
-    """The step as it is stored, in one piece; `length` is its number of terms, for BM25."""
+def to_json(draft: StepDraft, tokens: int, length: int, now: float, user: str | None = None) -> str:
+    """The step as it is stored, in one piece; `length` is its number of terms, for BM25. It is dated
+    `now` unless it brings its own time; the log's order is that of arrival, whatever steps say."""
     step: dict[str, Any] = {
         "id": draft.id,
         "role": draft.role,
@@ -136,7 +150,7 @@ def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
         "content": draft.content,
         "tokens": tokens,
         "length": length,
-        "at": round(at, 3),
+        "at": round(now if draft.at is None else draft.at, 3),
     }
     if draft.name:
         step["name"] = draft.name
@@ -146,6 +160,8 @@ def to_json(draft: StepDraft, tokens: int, length: int, at: float) -> str:
         step["answers"] = draft.tool_call_id
     if draft.pinned:
         step["pinned"] = True
+    if user is not None:
+        step["user"] = user
     return json.dumps(step, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -165,6 +181,7 @@ def from_entry(entry_id: str, fields: Mapping[str, str]) -> Step:
         pinned=step.get("pinned", False),
         group=int(fields.get("group", 0)),
         version=int(fields["version"]),
+        user=step.get("user"),
     )
 
 
@@ -198,6 +215,14 @@ def _id(value: object) -> str:
     return text
 
 
+def _moment(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST:
+        raise BadStep("at must be a number of seconds since 1970, up to the year 9999")
+    return float(value)
+
+
 def _word(field: str, value: object) -> str | None:
     if value is None:
         return None
@@ -225,6 +250,8 @@ def _calls(value: object) -> tuple[Mapping[str, Any], ...]:
     for call in value:
         if not isinstance(call.get("id"), str) or not call["id"]:
             raise BadStep("every tool call needs an id, so that its result can find it")
+    if len({call["id"] for call in value}) < len(value):
+        raise BadStep("the tool_calls of one step need different ids: a result names one of them")
     calls = tuple(dict(call) for call in value)
     clean("tool_calls", json.dumps(calls, ensure_ascii=False), MAX_CONTENT)
     return calls

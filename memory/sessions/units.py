@@ -1,8 +1,14 @@
 """A unit: what enters a view together, a single step or a tool call with all its results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from burnish.memory.sessions.steps import Step
+
+
+def distinct(units: Iterable["Unit"]) -> list["Unit"]:
+    """Each unit once, in the order given."""
+    return list({unit.first: unit for unit in units}.values())
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,12 @@ class Unit:
     @property
     def last(self) -> int:
         return self.steps[-1].seq
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """Its tool calls that have no result, by id."""
+        answered = {step.tool_call_id for step in self.steps}
+        return tuple(call for call in self.steps[0].call_ids if call not in answered)
 
     @property
     def text(self) -> str:

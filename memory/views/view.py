@@ -1,46 +1,27 @@
 """A view: which steps an agent sees within a token budget.
 
-A `View` is filled in order of importance and rendered in the order of the log: the pinned
-floor (system and task steps, open tool calls, pins), what a compaction kept and its summary
-nodes, one block that quotes recalled steps, the recent tail. Steps enter whole or in a form that
-says what it leaves out, and a tool call only together with its result. Left out: fetching,
-ranking and deciding.
+A `View` is filled in order of importance and rendered in the order of the log: the pinned floor
+(system and task steps, pins), rules, the newest exchange, what a compaction kept and its summary
+nodes, one block that quotes recalled steps, the newest of the rest. Steps enter whole or in a form
+that says what it leaves out, and a tool call only together with its results; where one never came, a
+stand-in says so. Left out: fetching, ranking and deciding; how it is written out (messages.py).
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
 
 from burnish.memory.errors import BudgetTooSmall
-from burnish.memory.sessions.steps import Step
 from burnish.memory.sessions.units import Unit
+from burnish.memory.views.forms import cost, fitted
+from burnish.memory.views.messages import (
+    SYSTEM,
+    ViewMessage,
+    begins_with_user,
+    block_of,
+    notice,
+    written_out,
+)
 from burnish.memory.views.quote import quote_block, quote_summary
-
-
-class ViewMessage(TypedDict):
-    """A chat message and the cursors of the steps it shows.
-
-    `form` is "shorten" or "clear" where a step is not shown whole; `node` names a summary,
-    whose steps (they may be thousands) `expand` gives.
-    """
-
-    role: str
-    content: str
-    cursors: list[str]
-    name: NotRequired[str]
-    tool_calls: NotRequired[list[dict]]
-    tool_call_id: NotRequired[str]
-    form: NotRequired[str]
-    node: NotRequired[str]
-
-
-class ContextView(TypedDict):
-    """What `context` returns; `tokens` never exceeds the budget asked for."""
-
-    messages: list[ViewMessage]
-    tokens: int
-    version: int
-    plan: str | None
 
 
 @dataclass(frozen=True)
@@ -59,15 +40,18 @@ class SummaryNode:
 
 
 class View:
-    """Fills up to `budget` tokens. `cost` prices one message's text, framing included."""
+    """Fills up to `budget` tokens. `price` is that of one message's text, framing included."""
 
-    def __init__(self, budget: int, cost: Callable[[str], int]) -> None:
+    def __init__(self, budget: int, price: Callable[[str], int]) -> None:
         self.budget = budget
         self.tokens = 0
-        self._cost = cost
+        self.price = price
+        self.nodes: list[SummaryNode] = []
         self._shown: dict[int, Unit] = {}
-        self._nodes: list[SummaryNode] = []
+        self._system: set[str] = set()  # what system steps say: equal ones count once
         self._recalled: list[Unit] = []
+        self._settled: frozenset[int] = frozenset()
+        self._notice = ""
 
     @property
     def seqs(self) -> set[int]:
@@ -75,91 +59,122 @@ class View:
         return {step.seq for unit in self._shown.values() for step in unit.steps}
 
     @property
+    def quoted(self) -> set[int]:
+        """Places of the steps that are quoted."""
+        return {step.seq for unit in self._recalled for step in unit.steps}
+
+    @property
+    def shortened(self) -> int:
+        """How many units are shown in a shorter form."""
+        return sum(bool(unit.form) for unit in self._shown.values())
+
+    @property
     def left(self) -> int:
         return self.budget - self.tokens
 
     def __contains__(self, unit: Unit) -> bool:
-        return unit.first in self._shown or any(u.first == unit.first for u in self._recalled)
+        return (
+            unit.first in self._shown
+            or any(u.first == unit.first for u in self._recalled)
+            or (unit.steps[0].role in SYSTEM and unit.text in self._system)
+        )
 
-    def add_floor(self, units: Iterable[Unit]) -> None:
-        """Show what must be shown. Raises BudgetTooSmall, which names the floor's size."""
+    def shows_whole(self, unit: Unit) -> bool:
+        return unit in self and not getattr(self._shown.get(unit.first), "form", "")
+
+    def add_floor(self, units: Iterable[Unit], beside: int = 0) -> None:
+        """Show what must be shown, and keep `beside` tokens free. Raises BudgetTooSmall, which names
+        what both take."""
         for unit in units:
             if unit not in self:
                 self._show(unit)
-        if self.tokens > self.budget:
-            raise BudgetTooSmall(floor=self.tokens, budget=self.budget)
+        if self.tokens + beside > self.budget:
+            raise BudgetTooSmall(floor=self.tokens + beside, budget=self.budget)
 
     def add(self, unit: Unit, available: int) -> int | None:
-        """Show a unit if it costs at most `available` tokens. Its cost, or None if it does not fit."""
-        if unit in self:
+        """Show a unit, or more of it than is shown, if that costs at most `available` tokens more.
+        The tokens it took, or None if it does not fit."""
+        if self.shows_whole(unit):
             return 0
-        if unit.tokens > min(available, self.left):
-            return None
-        self._show(unit)
-        return unit.tokens
+        shown = self._shown.get(unit.first)
+        had = cost(shown, self.price) if shown else 0
+        paid = cost(unit, self.price) - had
+        if paid > min(available, self.left):
+            return 0 if shown else None
+        if paid > 0:
+            self.tokens -= had
+            self._show(unit)
+        return max(paid, 0)
+
+    def add_cut(self, unit: Unit) -> None:
+        """Show as much of a unit as the tokens left allow."""
+        shown = self._shown.get(unit.first)
+        had = cost(shown, self.price) if shown else 0
+        if (part := fitted(unit, self.left + had, self.price)) is not None:
+            self.add(part, self.left)
 
     def add_node(self, node: SummaryNode, available: int) -> int | None:
         """Show a summary if it costs at most `available` tokens. Its cost, or None if not."""
         if node.tokens > min(available, self.left):
             return None
-        self._nodes.append(node)
+        self.nodes.append(node)
         self.tokens += node.tokens
         return node.tokens
 
     def recall(self, ranked: Sequence[Unit], available: int) -> None:
         """Quote the best of `ranked` that fit `available` tokens, in log order, in one block."""
         limit = min(available, self.left)
-        remaining = limit - self._cost(quote_block(()))
+        remaining = limit - self.price(quote_block(()))
         chosen: list[Unit] = []
         # What quoting adds to a step, estimated: a provenance line, and a mark per line.
-        origin = self._cost("[10000 assistant 2026-01-01T00:00:00Z]\n> ") - 2 * self._cost("")
+        origin = self.price("[10000 assistant 2026-01-01T00:00:00Z]\n> ") - 2 * self.price("")
         for unit in ranked:
             price = sum(step.tokens + origin + step.text.count("\n") for step in unit.steps)
             if unit not in self and unit not in chosen and price <= remaining:
                 chosen.append(unit)
                 remaining -= price
         # Token counts do not add up exactly; the block as a whole is what counts.
-        while chosen and (cost := self._cost(_block(chosen))) > limit:
+        while chosen and (paid := self.price(block_of(chosen))) > limit:
             chosen.pop()
         if chosen:
-            self.tokens += cost
+            self.tokens += paid
             self._recalled = sorted(chosen, key=lambda unit: unit.first)
+
+    def settle(self) -> None:
+        """What is shown now is not taken out again."""
+        self._settled = frozenset(self._shown)
+
+    def open_with_user(self, steps: int) -> None:
+        """Let a user message come first, as some providers demand of a part of a conversation: where
+        another would, a notice says how many of the session's `steps` are left out."""
+        missing = steps - len(self.seqs | self.quoted)
+        while missing > 0 and not begins_with_user(self.messages()):
+            told = notice(missing)
+            if (paid := self.price(told)) <= self.left:
+                self._notice = told
+                self.tokens += paid
+                return
+            oldest = min(
+                (unit for unit in self._shown.values() if unit.steps[0].role not in SYSTEM),
+                key=lambda unit: unit.first,
+            )
+            had = cost(oldest, self.price)
+            smaller = fitted(oldest, self.left + had - paid, self.price)
+            if smaller is None and oldest.first in self._settled:
+                return
+            self.tokens -= had
+            del self._shown[oldest.first]
+            if smaller is not None:
+                self._show(smaller)
+            missing = steps - len(self.seqs | self.quoted)
 
     def messages(self) -> list[ViewMessage]:
         """In the order of the log; the quoted block stands before the first newer step."""
-        units = self._shown.values()
-        parts = [(unit.first, [_message(s, unit.form) for s in unit.steps]) for unit in units]
-        parts += [(node.sources[0], [_summary(node)]) for node in self._nodes]
-        if self._recalled:
-            steps = [step for unit in self._recalled for step in unit.steps]
-            block = ViewMessage(
-                role="user", content=quote_block(steps), cursors=[step.cursor for step in steps]
-            )
-            parts.append((self._recalled[-1].first, [block]))
-        parts.sort(key=lambda part: part[0])
-        return [message for _, messages in parts for message in messages]
+        summaries = [(node.sources[0], node.id, node.content) for node in self.nodes]
+        return written_out(list(self._shown.values()), summaries, self._recalled, self._notice)
 
     def _show(self, unit: Unit) -> None:
         self._shown[unit.first] = unit
-        self.tokens += unit.tokens
-
-
-def _block(units: Sequence[Unit]) -> str:
-    ordered = sorted(units, key=lambda unit: unit.first)
-    return quote_block([step for unit in ordered for step in unit.steps])
-
-
-def _message(step: Step, form: str) -> ViewMessage:
-    message = ViewMessage(**step.message(), cursors=[step.cursor])  # type: ignore[typeddict-item]
-    if form:
-        message["form"] = form
-    return message
-
-
-def _summary(node: SummaryNode) -> ViewMessage:
-    return ViewMessage(
-        role="user",
-        content=node.content,
-        cursors=[],
-        node=node.id,
-    )
+        self.tokens += cost(unit, self.price)
+        if unit.steps[0].role in SYSTEM:
+            self._system.add(unit.text)

@@ -27,7 +27,6 @@ from burnish.memory.compaction import (
     ClearToolsPolicy,
     CompactionPolicies,
     CompactionPolicy,
-    IndexerPolicy,
     LearnedPolicy,
     RecentPolicy,
     SummaryPolicy,
@@ -38,7 +37,6 @@ from burnish.ops.bench.lib import memory_speed as speed
 from burnish.ops.bench.lib.memory_goals import check_goals
 from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.settings import EMBER
-from burnish.serving.api.memory_model import EngineEmbedder
 from rich.console import Console
 
 SHARES = (0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5)
@@ -80,12 +78,10 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         return len(tokenizer.encode(text, add_special_tokens=False))
 
     learned = LearnedPolicy()
-    indexer = IndexerPolicy(scores.CachedEmbedder(EngineEmbedder(engine)))
     own: list[CompactionPolicy] = [
         RecentPolicy(),
         ClearToolsPolicy(),
         Bm25Policy(),
-        indexer,
         SummaryPolicy(),
         learned,
     ]
@@ -128,6 +124,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
 
 
 async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool) -> dict[str, Any]:
+    from burnish.ops.bench.lib import memory_promises as promises
     from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
@@ -137,6 +134,12 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
         seeds = range(1 if quick else 4)
         names = ("recent", "bm25", "summary", "learned")
         again = await scores.recompactions(store, names, seeds)
+        log_progress("budgets, rules, scripts")
+        kept = {
+            "budget": await promises.budget_used(store),
+            "rules": await promises.rules_lost(store, 50 if quick else 1000),
+            "scripts": await promises.scripts_found(store),
+        }
         log_progress("latencies")
         sizes = (100, 1000) if quick else speed.SIZES
         sessions = await speed.sessions(store, sizes)
@@ -145,7 +148,13 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
         apart = await tenants_apart(store, 60 if quick else 400)
     finally:
         await client.aclose()
-    return {"recompacted": again, "latency": sessions, "records": records, "tenants": apart}
+    return {
+        "recompacted": again,
+        "promises": kept,
+        "latency": sessions,
+        "records": records,
+        "tenants": apart,
+    }
 
 
 def _peers(worlds: int) -> dict[str, Any]:

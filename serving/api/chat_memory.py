@@ -2,7 +2,8 @@
 
 Some clients send the whole conversation each time, others only what is new. Both work: what
 memory holds and the client also sent is not repeated, and only
-what follows the last answer in the request is remembered, then the new answer. A conversation
+what follows the last answer in the request is remembered, then the new answer. A turn that was edited,
+or asked again, replaces what followed there before. A conversation
 longer than the model's window is stored in the session, whose view then replaces it. System
 messages come with each request and are not remembered. Left out: quoting,
 budgets and compaction, which are memory's.
@@ -19,13 +20,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from burnish.feedback.events import MemoryUsed
-from burnish.memory import MAX_BATCH, BudgetTooSmall, ContextView, MemoryStore, StoreError
+from burnish.memory import (
+    MAX_BATCH,
+    STAND_IN,
+    BudgetTooSmall,
+    ContextView,
+    MemoryStore,
+    StoreError,
+)
 from burnish.serving.api.chat_template import text_of
 from burnish.serving.api.errors import ApiError
 from redis.exceptions import RedisError
 
 Message = dict[str, Any]
 _SYSTEM = ("system", "developer")
+SAID, ANSWER = "said-", "chatcmpl-"  # how the ids of turns and of answers begin
+PAGE = 500
 _PROVENANCE = ("cursors", "form", "node")
 
 
@@ -59,7 +69,10 @@ async def recall(
     sent = Counter(_identity(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
+    answered = {m.get("tool_call_id") for m in messages if m["role"] == "tool"}
     for shown in view["messages"]:
+        if shown.get("form") == STAND_IN and shown.get("tool_call_id") in answered:
+            continue  # the result that it stands for is in this very request
         message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
         if sent[_identity(message)] > 0:
             sent[_identity(message)] -= 1
@@ -132,13 +145,70 @@ async def remember(
     start = _after_last_answer(messages)
     # Where the whole conversation was sent, a repeated request is recognisable.
     ids = _prefix_ids(messages) if start > 0 else []
+    known, _ = await _continued(store, tenant, session, messages)
+    again = await _turns_taken_back(store, tenant, session) if ids else 0
     events: list[Message] = []
     for place in range(start, len(messages)):
         if messages[place]["role"] not in _SYSTEM:
             event = event_of(messages[place])
-            events.append(event | {"id": ids[place]} if ids else event)
+            events.append(event | {"id": f"{ids[place]}{again or ''}"} if ids else event)
+    events = events[known:]
     events.append({**event_of(answer), "id": answer_id})
     await store.append(tenant, session, events, user=user)
+
+
+async def take_back(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message]
+) -> None:
+    """Take out of the session what the client replaced: it sent the whole conversation up to an
+    answer, and another turn, or the same one for another answer, than followed there. Taken back as
+    by `delete`: it can be undone for a day. Raises ApiError."""
+    with as_api_errors():
+        _, replaced = await _continued(store, tenant, session, messages)
+        if replaced:
+            await store.changes.delete(tenant, session, replaced)
+
+
+async def _continued(
+    store: MemoryStore, tenant: str, session: str, messages: Sequence[Message]
+) -> tuple[int, list[str]]:
+    """Where the session begins with all messages up to the last answer: how many of the newer ones
+    follow there, and the cursors of what follows instead of the rest, if only chats put it there.
+
+    Costs one look at the session as long as nothing follows.
+    """
+    start = _after_last_answer(messages)
+    before = [m for m in messages[:start] if m["role"] not in _SYSTEM]
+    new = [m for m in messages[start:] if m["role"] not in _SYSTEM]
+    if not before or await store.steps(tenant, session) <= len(before):
+        return 0, []
+    log: list[Message] = []
+    while page := await store.read(tenant, session, log[-1]["cursor"] if log else 0, PAGE):
+        log += page
+        if any(_turn(a) != _turn(b) for a, b in zip(before, log, strict=False)):
+            return 0, []
+    after = log[len(before) :]
+    pairs = zip(new, after, strict=False)
+    known = next((n for n, (a, b) in enumerate(pairs) if _turn(a) != _turn(b)), None)
+    known = min(len(new), len(after)) if known is None else known
+    rest = after[known:]
+    chats = all(step["id"].startswith((SAID, ANSWER)) for step in after)
+    if not rest or rest[0]["role"] == "tool" or not chats:
+        return known, []
+    return known, [step["cursor"] for step in rest]
+
+
+async def _turns_taken_back(store: MemoryStore, tenant: str, session: str) -> int:
+    """How often turns were replaced so far: their ids stay taken, and a turn may come back."""
+    if not await store.steps(tenant, session):
+        return 0
+    return (await store.stats(tenant, session))["deleted"]
+
+
+def _turn(message: Message) -> str:
+    """What makes a message sent and a step stored the same."""
+    calls = [call.get("function") for call in message.get("tool_calls") or ()]
+    return json.dumps([message["role"], text_of(message.get("content")), calls], sort_keys=True)
 
 
 def _after_last_answer(messages: Sequence[Message]) -> int:
@@ -154,8 +224,7 @@ def event_of(message: Message) -> Message:
 
 
 def _identity(message: Message) -> str:
-    calls = [call.get("id") for call in message.get("tool_calls") or ()]
-    return json.dumps([message["role"], text_of(message.get("content")), calls])
+    return _turn(message)
 
 
 def _prefix_ids(messages: Sequence[Message]) -> list[str]:
@@ -170,7 +239,7 @@ def _prefix_ids(messages: Sequence[Message]) -> list[str]:
             between = b", "
         whole = hashed.copy()
         whole.update(b"]")
-        ids.append("said-" + whole.hexdigest()[:24])
+        ids.append(SAID + whole.hexdigest()[:24])
     return ids
 
 

@@ -138,6 +138,8 @@ async def _with_session(
 ) -> Recalled:
     """The messages with what the session adds, unless they fit and `always` is false. Where they exceed
     the model's window, all but the newest are stored in the session, and its view replaces them."""
+    if always:
+        await chat_memory.take_back(service.memory, who.tenant, session, messages)
     window = service.engine.max_model_len
     requested = _requested_tokens(service, body.limit)
     reserve = min(requested, window // ANSWER_SHARE)

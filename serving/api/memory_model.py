@@ -1,26 +1,19 @@
-"""What memory needs of the served model: an embedder and a summariser, on the engine.
-
-The embedder reads the base, whose vectors stay comparable from version to version; the summariser
-asks the champion. Engines without hidden states get a hashing embedder.
-"""
+"""What memory needs of the served model: a summariser that asks the champion, on the engine."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-import numpy as np
-from burnish.memory import Embedder, HashingEmbedder, PolicyFailed
-from burnish.memory.compaction import CompactionPolicies, CompactionPolicy, IndexerPolicy
+from burnish.memory import PolicyFailed
 from burnish.serving.api.answer_parser import AnswerParser
 from burnish.serving.api.chat_template import render
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.engine import (
     Engine,
     EngineError,
-    LocalEngine,
     Request,
     SamplingParams,
     json_grammar,
@@ -29,36 +22,6 @@ from burnish.serving.live import UnknownModel, VersionLease, VersionUnavailable
 
 MAX_JSON_TOKENS = 1024
 TENANT = "memory"  # background is a tenant of its own, as the engine is fair among tenants
-
-
-def embedder_of(engine: Engine) -> Embedder:
-    return EngineEmbedder(engine) if isinstance(engine, LocalEngine) else HashingEmbedder()
-
-
-def policies_of(engine: Engine, *more: CompactionPolicy) -> CompactionPolicies:
-    """All compaction policies this engine can serve, and `more`."""
-    return CompactionPolicies([IndexerPolicy(embedder_of(engine)), *more])
-
-
-class EngineEmbedder:
-    """Pooled hidden states of the engine's base model."""
-
-    def __init__(self, engine: LocalEngine) -> None:
-        self._engine = engine
-        rounded = engine.model.rounded
-        rounding = "" if rounded is None else f"/{rounded}"
-        self.name = f"{engine.model_sha256[:16]}/middle{rounding}"
-
-    async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """[n, d] float32, rows of length 1 (zeros for no tokens). Raises PolicyFailed."""
-        encode = self._engine.tokenizer.encode
-        tokens = await off_loop(
-            sum(map(len, texts)), lambda: [encode(t, add_special_tokens=False) for t in texts]
-        )
-        try:
-            return await self._engine.embed(tokens)
-        except EngineError as error:
-            raise PolicyFailed(f"the model cannot embed now: {error}") from error
 
 
 class EngineSummariser:

@@ -19,8 +19,9 @@ from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
 from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect
+from burnish.memory.compaction import CompactionPolicies
 from burnish.serving.api.budgets import Budgets
-from burnish.serving.api.memory_model import EngineSummariser, policies_of
+from burnish.serving.api.memory_model import EngineSummariser
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
 from burnish.serving.api.vitals import Vitals
@@ -98,7 +99,7 @@ class Service:
         memory = MemoryStore(
             redis,
             count,
-            policies=policies_of(engine, compactor.policy),
+            policies=CompactionPolicies([compactor.policy]),
             summarise=model,
             ask=model.in_schema,
             background_policy=settings.memory_policy,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
@@ -65,6 +65,9 @@ class View:
     tokens: int
     version: int
     plan: str | None = None
+    policy: str | None = None
+    fell_back: str | None = None  # why another policy decided than the one asked for
+    left_out: Json = field(default_factory=dict)  # how many steps, and why
 
     @property
     def chat(self) -> list[Json]:

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction import CompactionPolicies, IndexerPolicy
-from burnish.memory.search.embedding import HashingEmbedder
 
 from tests.conftest import free_port, missing
 from tests.memory.conftest import Clock, count_words
@@ -48,8 +46,7 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def cluster(cluster_url: str, clock: Clock) -> AsyncIterator[MemoryStore]:
     client = connect(cluster_url)
-    policies = CompactionPolicies([IndexerPolicy(HashingEmbedder(16))])
-    yield MemoryStore(client, count_words, policies=policies, clock=clock)
+    yield MemoryStore(client, count_words, clock=clock)
     await client.aclose()
 
 
@@ -64,7 +61,7 @@ async def test_everything_works_in_cluster_mode(cluster: MemoryStore, clock: Clo
     assert any("otter" in message["content"] for message in view["messages"])
     await cluster.changes.pin(tenant, "s", "1")
     assert await cluster.forget(tenant, "s", ["1", "2"]) == 3
-    await cluster.context(tenant, "s", 200, "filler", policy="indexer")
+    await cluster.context(tenant, "s", 200, "filler", policy="bm25")
     for policy in ("summary", "bm25"):
         await cluster.compaction.compact(tenant, "s", policy, 250)
     await cluster.compaction.revert(tenant, "s")

@@ -5,15 +5,13 @@ steps breaks agents (AGORA, arXiv 2605.26596). Left out: fetching the steps, wri
 policy asks for, storing the plan, building the view, and the pinned floor, on which none decides.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-from burnish.memory.search.embedding import Embedder
 from burnish.memory.sessions.plan import Action
 from burnish.memory.sessions.units import Unit
-from burnish.memory.views.forms import Price, form
+from burnish.memory.views.forms import Price, cost, form
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class Candidate:
 
 def candidate(unit: Unit, price: Price) -> Candidate:
     """The unit priced in each form."""
-    short, cleared = (form(unit, v, price).tokens for v in (Action.SHORTEN, Action.CLEAR))
-    return Candidate(unit, unit.tokens, short, cleared)
+    short, cleared = (cost(form(unit, v, price), price) for v in (Action.SHORTEN, Action.CLEAR))
+    return Candidate(unit, cost(unit, price), short, cleared)
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,6 @@ class CompactionTask:
     candidates: Sequence[Candidate]  # in the order of the log
     query: str  # what the next prompt is about; by default the newest user step
     budget: int  # tokens for all candidates together; the floor is already paid
-    vectors: Callable[[Sequence[Unit], Embedder], Awaitable[np.ndarray]] | None = None  # a cache
-
-    async def embedded(self, embedder: Embedder) -> np.ndarray:
-        """The candidates' embeddings [n, d], from the session's cache where there is one."""
-        units = [candidate.unit for candidate in self.candidates]
-        if self.vectors is not None:
-            return await self.vectors(units, embedder)
-        return await embedder.embed([unit.text for unit in units])
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,14 @@ def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
         _goal("texts of other tenants", figures["tenants"]["crossed"], "0", True)
         | {"met": figures["tenants"]["crossed"] == 0},
     ]
+    promises = figures["promises"]
+    used, lost = promises["budget"]["least_share"], promises["rules"]["lost"]
+    missed = len(promises["scripts"]["missed"])
+    goals += [
+        _goal("least share of a budget used", used, ">= 0.95", used >= 0.95),
+        _goal("rules lost in 1,000 compactions", lost, "0", lost == 0),
+        _goal("facts not found, in ten scripts", missed, "0", missed == 0),
+    ]
     mem0 = figures.get("peers", {}).get("mem0", {}).get("search_ms_at_300")
     if mem0:
         mine = figures["records"]["search_ms"]["p50"]

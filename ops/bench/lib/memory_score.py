@@ -11,14 +11,13 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
 from burnish.learner.compactor.ruler_worlds import needles, variables
 from burnish.learner.compactor.world import Count, WorldQuestion
 from burnish.learner.compactor.world_generator import HORIZON, make_world
-from burnish.memory import Embedder, MemoryStore
+from burnish.memory import MemoryStore
 from burnish.memory.compaction import (
     Action,
     CompactionPolicy,
@@ -29,22 +28,6 @@ from burnish.memory.compaction import (
 
 LogProgress = Callable[[str], None]
 LONG = 10 * HORIZON
-
-
-class CachedEmbedder:
-    """An embedder that embeds every text once, as the store's vector cache does."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._known: dict[str, np.ndarray] = {}
-        self.name = embedder.name
-
-    async def embed(self, texts: Sequence[str]) -> np.ndarray:
-        fresh = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if fresh:
-            vectors = await self._embedder.embed(fresh)
-            self._known.update(zip(fresh, vectors, strict=True))
-        return np.stack([self._known[text] for text in texts])
 
 
 async def curves(

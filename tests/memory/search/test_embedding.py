@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from burnish.memory.search.embedding import HashingEmbedder
-from burnish.memory.search.terms import terms
+from burnish.memory.search.terms import words
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ def similarity(a: str, b: str) -> float:
 @given(st.text(max_size=200))
 def test_a_vector_has_length_one_or_zero(text: str):
     length = np.linalg.norm(HashingEmbedder(64).vector(text))
-    assert length == pytest.approx(1 if terms(text) else 0, abs=1e-5)
+    assert length == pytest.approx(1 if words(text) else 0, abs=1e-5)
 
 
 async def test_a_batch_is_its_texts_one_by_one():

@@ -3,6 +3,7 @@
 import re
 import uuid
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from burnish.memory import BudgetTooSmall, MemoryStore
@@ -10,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.memory.sessions.test_sessions import called, result, said
+from tests.memory.views.provider_checks import assert_valid
 
 BUDGET = 120
+SMALL_STEP = 20  # tokens: one is not cut, since a note would cost as much
 
 
 async def long_session(store: MemoryStore, tenant: str, steps: int = 200) -> None:
@@ -35,7 +38,7 @@ async def test_a_session_that_fits_is_given_whole(store: MemoryStore, tenant: st
 
 async def test_a_session_never_seen_is_an_empty_view(store: MemoryStore, tenant: str):
     view = await store.context(tenant, "new", 10)
-    assert view == {"messages": [], "tokens": 0, "version": 0, "plan": None}
+    assert (view["messages"], view["tokens"], view["version"]) == ([], 0, 0)
 
 
 async def test_floor_recall_and_tail(store: MemoryStore, tenant: str):
@@ -59,13 +62,13 @@ async def test_the_newest_user_step_is_the_default_query(store: MemoryStore, ten
     assert any("ZEBRA-42" in message["content"] for message in view["messages"])
 
 
-async def test_open_calls_and_pins_stay_closed_calls_need_not(store: MemoryStore, tenant: str):
+async def test_pins_stay_and_calls_need_not(store: MemoryStore, tenant: str):
     await store.append(tenant, "s", [called("open"), called("closed"), result("closed")])
     await store.append(tenant, "s", [said("keep me", pinned=True), said("drop me")])
     await long_session(store, tenant)
     cursors = {c for m in (await store.context(tenant, "s", 90))["messages"] for c in m["cursors"]}
-    assert {"1", "4"} <= cursors
-    assert not {"2", "3", "5"} & cursors
+    assert "4" in cursors
+    assert not {"1", "2", "3", "5"} & cursors
     await store.changes.pin(tenant, "s", "4", pinned=False)
     await store.changes.pin(tenant, "s", "5")
     cursors = {c for m in (await store.context(tenant, "s", 90))["messages"] for c in m["cursors"]}
@@ -75,9 +78,9 @@ async def test_open_calls_and_pins_stay_closed_calls_need_not(store: MemoryStore
 
 async def test_below_the_floor_the_error_names_the_size_that_works(store: MemoryStore, tenant: str):
     await store.append(tenant, "s", [{"role": "system", "content": "word " * 50}, said("hi")])
-    with pytest.raises(BudgetTooSmall, match="56") as refused:
+    with pytest.raises(BudgetTooSmall, match="63") as refused:
         await store.context(tenant, "s", 20)
-    assert (await store.context(tenant, "s", refused.value.floor))["tokens"] == 56
+    assert (await store.context(tenant, "s", refused.value.floor))["tokens"] == 63
 
 
 async def test_a_recalled_result_brings_its_call(store: MemoryStore, tenant: str):
@@ -153,39 +156,41 @@ async def test_laws_of_the_view(store: MemoryStore, events: list[dict], budget: 
     tenant = uuid.uuid4().hex
     placed = await store.append(tenant, "s", events)
     log = {step["cursor"]: step for step in await store.read(tenant, "s", limit=1000)}
-    waiting = {e["tool_calls"][0]["id"] for e in events if e.get("tool_calls")}
-    waiting -= {e["tool_call_id"] for e in events if e.get("tool_call_id")}
-    floor = {
-        p["cursor"]
-        for p, e in zip(placed, events, strict=True)
-        if e["role"] == "system"
-        or e.get("pinned")
-        or any(call["id"] in waiting for call in e.get("tool_calls", ()))
-    }
-    size = sum(p["tokens"] for p in placed if p["cursor"] in floor)
-    if size > budget:
-        with pytest.raises(BudgetTooSmall) as refused:
-            await store.context(tenant, "s", budget, query)
-        assert refused.value.floor == size
-        return
-    view = await store.context(tenant, "s", budget, query)
-    assert size <= view["tokens"] <= budget
+    said = {e["content"] for e in events if e["role"] == "system"}
+    pinned = {p["cursor"] for p, e in zip(placed, events, strict=True) if e.get("pinned")}
+    try:
+        view = await store.context(tenant, "s", budget, query)
+    except BudgetTooSmall as refused:
+        budget = refused.floor
+        view = await store.context(tenant, "s", budget, query)
+    assert 0 < view["tokens"] <= budget
+    steps = {log[p["cursor"]]["content"] or p["cursor"]: p["tokens"] for p in placed}
+    if sum(steps.values()) > budget >= 200:
+        assert view["tokens"] >= 0.95 * budget - SMALL_STEP
     shown = [cursor for message in view["messages"] for cursor in message["cursors"]]
     assert len(shown) == len(set(shown))
-    plain = [m for m in view["messages"] if not m["content"].startswith("<recalled-")]
-    blocks = [m for m in view["messages"] if m["content"].startswith("<recalled-")]
-    assert floor <= {cursor for m in plain for cursor in m["cursors"]}
+    assert placed[-1]["cursor"] in shown or events[-1]["content"] in said
+    plain = [m for m in view["messages"] if m["cursors"] and not _is_block(m)]
+    blocks = [m for m in view["messages"] if _is_block(m)]
+    assert pinned <= {cursor for m in plain for cursor in m["cursors"]}
+    assert sorted(m["content"] for m in plain if m["role"] == "system") == sorted(said)
     assert len(blocks) <= 1
     for block in blocks:
         assert block["role"] == "user"
         _assert_closed(block["content"])
     for message in plain:
         (cursor,) = message["cursors"]
-        assert message["content"] == log[cursor]["content"]
         assert message["role"] == log[cursor]["role"]
+        if "form" not in message:
+            assert message["content"] == log[cursor]["content"]
     order = [int(m["cursors"][0]) for m in plain]
     assert order == sorted(order)
+    assert_valid(view["messages"])
     for call, answer in pairwise(placed):
         if log[answer["cursor"]]["role"] == "tool":
             assert (call["cursor"] in shown) == (answer["cursor"] in shown)
     assert await store.context(tenant, "s", budget, query) == view
+
+
+def _is_block(message: Any) -> bool:
+    return message["content"].startswith("<recalled-")

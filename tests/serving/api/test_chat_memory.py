@@ -102,7 +102,7 @@ def test_a_conversation_that_fits_is_not_told_twice(start: Callable[..., Running
         if n == 15:
             ask = {"policy": "summary", "budget": 640}
             made = running.http("POST", "/v1/memory/sessions/s1/compact", json=ask).json()
-            assert made["nodes"][0]["made_by"] == "model"
+            assert made["nodes"]
         messages.append({"role": "user", "content": f"Tell me more about chapter {n}, please."})
         answer = running.openai.chat.completions.create(
             model="default", messages=messages, max_tokens=100, extra_body=SESSION
@@ -130,8 +130,54 @@ def test_a_long_conversation_that_memory_meets_for_the_first_time_is_taken_over(
     assert "4711" in prompt
     assert len(prompt) < 2000
     assert stats(running)["steps"] == len(messages) + 1
-    running.openai.chat.completions.create(**ask)  # again: only the answer is new
-    assert stats(running)["steps"] == len(messages) + 2
+    running.openai.chat.completions.create(**ask)  # again: the newer answer in place of the older
+    log = running.http("GET", "/v1/memory/sessions/s1/events?limit=1000").json()["events"]
+    assert len(log) == len(messages) + 1
+
+
+def test_a_turn_that_is_asked_again_or_edited_replaces_the_old_one(
+    start: Callable[..., Running],
+):
+    running = start(StubEngine("Hello there."))
+
+    def ask(*messages: Any) -> dict:
+        answer = running.openai.chat.completions.create(
+            model="default", messages=messages, extra_body=SESSION
+        )
+        return {"role": "assistant", "content": answer.choices[0].message.content}
+
+    def log() -> list[str]:
+        steps = running.http("GET", "/v1/memory/sessions/s1/events").json()["events"]
+        return [step["content"] for step in steps]
+
+    one, two, other, three = (
+        {"role": "user", "content": text} for text in ("One.", "Two.", "Two, but better.", "Three.")
+    )
+    hello = ask(one)
+    ask(one, hello, two)
+    ask(one, hello, two)  # asked again: one turn, and the newer answer
+    assert log() == ["One.", "Hello there.", "Two.", "Hello there."]
+    ask(one, hello, other)
+    assert log() == ["One.", "Hello there.", "Two, but better.", "Hello there."]
+    ask(one, hello, two)  # and back
+    ask(one, hello, two, hello, three)
+    assert log() == ["One.", "Hello there.", "Two.", "Hello there.", "Three.", "Hello there."]
+    assert "better" not in prompt_of(running)
+
+
+def test_steps_that_others_append_are_not_taken_for_an_old_turn(start: Callable[..., Running]):
+    running = start(StubEngine("Hello there."))
+    running.say("One.", extra_body=SESSION)
+    note = {"events": [{"role": "user", "content": "a note of the product's own"}]}
+    running.http("POST", "/v1/memory/sessions/s1/events", json=note)
+    messages: Any = [
+        {"role": "user", "content": "One."},
+        {"role": "assistant", "content": "Hello there."},
+        {"role": "user", "content": "Two."},
+    ]
+    running.openai.chat.completions.create(model="default", messages=messages, extra_body=SESSION)
+    steps = running.http("GET", "/v1/memory/sessions/s1/events").json()["events"]
+    assert [step["content"] for step in steps][2:4] == ["a note of the product's own", "Two."]
 
 
 def test_without_a_session_too_long_is_still_too_long(start: Callable[..., Running]):
@@ -144,9 +190,8 @@ def test_without_a_session_too_long_is_still_too_long(start: Callable[..., Runni
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("policy", ["summary", "indexer"])
-def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path, policy: str):
-    running = start(LocalEngine(tiny_model), memory_budget=300, memory_policy=policy)
+def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path):
+    running = start(LocalEngine(tiny_model), memory_budget=300, memory_policy="summary")
     for n in range(8):
         answer = running.say(
             f"Tell me more about chapter {n} of the long book.",
@@ -156,7 +201,7 @@ def test_with_the_real_engine(start: Callable[..., Running], tiny_model: Path, p
         assert answer.usage.prompt_tokens < running.engine.max_model_len
     wait_for_a_plan(running)
     (plan, *_) = running.http("GET", "/v1/memory/sessions/s1/compactions").json()["compactions"]
-    assert (plan["policy"], plan["fell_back"], plan["trigger"]) == (policy, None, "background")
+    assert (plan["policy"], plan["fell_back"], plan["trigger"]) == ("summary", None, "background")
     view = running.http("GET", "/v1/memory/sessions/s1/context?budget=300").json()
     assert view["tokens"] <= 300
     assert running.say("Go on.", extra_body=SESSION, max_tokens=8).choices

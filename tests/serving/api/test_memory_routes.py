@@ -170,7 +170,7 @@ async def test_bad_requests_say_what_to_do(http: httpx.AsyncClient):
     pinned = {"events": [{"role": "system", "content": "word " * 30}]}
     await http.post("/sessions/s/events", json=pinned)
     small = await http.get("/sessions/s/context?budget=9")
-    assert "36" in error(small, 400, "budget_too_small")
+    assert "43" in error(small, 400, "budget_too_small")
     twice = [{"events": [{"id": "a", "role": "user", "content": c}]} for c in "xy"]
     assert (await http.post("/sessions/s/events", json=twice[0])).status_code == 201
     error(await http.post("/sessions/s/events", json=twice[1]), 409, "id_conflict")
@@ -259,3 +259,64 @@ async def test_bad_compactions_say_what_to_do(http: httpx.AsyncClient):
     wrong = {"cursors": ["1"], "grace_s": 0}
     assert "forget" in error(await http.post("/sessions/s/delete", json=wrong), 400, "bad_step")
     error(await http.get("/sessions/s/context?budget=9&version=7"), 409, "stale_version")
+
+
+async def test_a_slash_in_a_session_id_is_routed(http: httpx.AsyncClient):
+    for name in ("a/b", "a/events", "team/2026/ana"):
+        path = f"/sessions/{name.replace('/', '%2F')}"
+        assert (await http.post(f"{path}/events", json=events(f"in {name}"))).status_code == 201
+        (step,) = (await http.get(f"{path}/events")).json()["events"]
+        assert step["content"] == f"in {name}"
+        assert (await http.get(f"{path}/stats")).json()["session_id"] == name
+        made = await http.post(f"{path}/compact", json={"policy": "recent", "budget": 50})
+        assert (await http.get(f"{path}/compactions/{made.json()['plan']}")).status_code == 200
+
+
+async def test_the_message_of_a_completion_is_appended_as_it_is(http: httpx.AsyncClient):
+    message = {
+        "role": "assistant",
+        "content": "42",
+        "refusal": None,
+        "reasoning": "six by seven",
+        "reasoning_content": "six by seven",
+        "annotations": [],
+        "tool_calls": None,
+        "audio": None,
+        "function_call": None,
+    }
+    made = await http.post("/sessions/s/events", json={"events": [message]})
+    assert made.status_code == 201
+    (step,) = (await http.get("/sessions/s/events")).json()["events"]
+    assert step["content"] == "42"
+    assert "reasoning" not in step
+
+
+async def test_imported_steps_keep_their_own_time(http: httpx.AsyncClient):
+    old = {"role": "user", "content": "hi", "at": "2024-02-03T04:05:06Z"}
+    older = {"role": "user", "content": "earlier", "at": 0}
+    await http.post("/sessions/s/events", json={"events": [old, older]})
+    log = (await http.get("/sessions/s/events")).json()["events"]
+    assert [step["at"] for step in log] == ["2024-02-03T04:05:06Z", "1970-01-01T00:00:00Z"]
+    for wrong in ("yesterday", -5, 1e15):
+        bad = {"events": [{"role": "user", "content": "x", "at": wrong}]}
+        refused = await http.post("/sessions/s/events", json=bad)
+        assert refused.status_code == 400, wrong
+
+
+async def test_an_end_users_sessions_are_listed_and_searched(http: httpx.AsyncClient):
+    name = "п" * 256
+    for session, text in (("b", "the otter sleeps"), ("a", "an otter and an otter"), ("c", "soup")):
+        body = {**events(text), "user": name}
+        assert (await http.post(f"/sessions/{session}/events", json=body)).status_code == 201
+    await http.post("/sessions/other/events", json=events("otter of nobody"))
+    listed = (await http.get("/sessions", params={"user": name, "limit": 2})).json()["sessions"]
+    assert [one["session_id"] for one in listed] == ["a", "b"]
+    rest = (await http.get("/sessions", params={"user": name, "after": "b"})).json()["sessions"]
+    assert [one["session_id"] for one in rest] == ["c"]
+    hits = (await http.get("/sessions/search", params={"user": name, "query": "otters"})).json()
+    assert {hit["session_id"] for hit in hits["results"]} == {"a", "b"}
+    record = {"text": "a fact", "user": name}
+    assert (await http.post("/records", json=record)).status_code == 201
+    for path in ("/records", "/sessions/a/events"):
+        refused = await http.post(path, json={**record, **events("x"), "user": "x" * 257})
+        assert refused.status_code == 400

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from burnish.memory import MemoryStore
-from burnish.serving.api.routes.memory import compaction, erasure, records, sessions, tool
+from burnish.serving.api.routes.memory import compaction, erasure, records, sessions, tool, users
 from fastapi import APIRouter
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
     """`auth` is a dependency that gives a `Caller` and has checked the scope."""
     api = APIRouter(prefix="/v1/memory", tags=["memory"])
-    for resource in (sessions, compaction, records, erasure, tool):
+    for resource in (users, sessions, compaction, records, erasure, tool):
         api.include_router(resource.router(get_store, auth))
     return api

@@ -58,7 +58,7 @@ class Undo(Body):
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
     """`auth` is a dependency that gives a `Caller` and has checked the scope."""
-    api = APIRouter(prefix="/sessions/{session_id}", route_class=Route)
+    api = APIRouter(prefix="/sessions/{session_id:path}", route_class=Route)
     store_dependency, caller = Depends(get_store), Depends(auth)
 
     @api.post("/compact")

@@ -19,7 +19,7 @@ class Forget(Body):
     """
 
     session_id: Line | None = None
-    user: Line | None = None
+    user: Label | None = None
     record_id: Line | None = None
     cursors: Many[Label] | None = None
     policy: ForgettingPolicy | None = None
@@ -73,7 +73,7 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
 
     @api.get("/export")
     async def export(
-        user: Annotated[Line, Query(min_length=1)],
+        user: Annotated[Label, Query(min_length=1)],
         store: MemoryStore = store_dependency,
         who: Caller = caller,
     ) -> StreamingResponse:

@@ -5,7 +5,6 @@ Times are seconds since 1970 or ISO 8601 (UTC where it names no zone). A write t
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from burnish.feedback.ranges import (
@@ -14,40 +13,21 @@ from burnish.feedback.ranges import (
     Label,
     Line,
     Many,
-    Moment,
     Paragraph,
     Positive,
     Text,
     Word,
 )
 from burnish.memory import MemoryStore, RecordFilter
-from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
+from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route, Time
 from fastapi import APIRouter, Depends, Query
-from pydantic import BeforeValidator, Field
-
-
-def _seconds(value: object) -> object:
-    """ISO 8601 to seconds since 1970; a number as text becomes one; the rest pydantic refuses."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        parsed = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError("send seconds since 1970 or an ISO 8601 moment") from None
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-
-
-Time = Annotated[Moment, BeforeValidator(_seconds)]
+from pydantic import Field
 
 
 class NewRecord(Body):
     text: Text | None = None
     id: Line | None = None
-    user: Line | None = None
+    user: Label | None = None
     subject: Line | None = None
     predicate: Line | None = None
     value: Text | None = None
@@ -82,7 +62,7 @@ class Extract(Body):
     With `model` the served model looks too: slower, and as good as that model is.
     """
 
-    user: Line | None = None
+    user: Label | None = None
     roles: Few[Word] = ["user"]
     after: Label = "0"
     model: bool = False
@@ -90,7 +70,7 @@ class Extract(Body):
 
 
 def record_filter(
-    user: Line | None = None,
+    user: Label | None = None,
     session_id: Line | None = None,
     subject: Line | None = None,
     predicate: Line | None = None,

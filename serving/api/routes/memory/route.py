@@ -1,8 +1,10 @@
 """What the memory routes share: the caller, strict bodies, and memory's errors as ApiErrors."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Protocol
 
+from burnish.feedback.ranges import Moment
 from burnish.memory import (
     BadCursor,
     BudgetTooSmall,
@@ -22,7 +24,7 @@ from burnish.serving.api import json_body
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.service import Service
 from fastapi import Query, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from redis.exceptions import RedisError
 
 # The first class that matches decides; any other refusal is a 400.
@@ -43,6 +45,24 @@ _RESPONSES: tuple[tuple[type[StoreError], int, str, str | None], ...] = (
 )
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+def _seconds(value: object) -> object:
+    """ISO 8601 to seconds since 1970; a number as text becomes one; the rest pydantic refuses."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        parsed = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError("send seconds since 1970 or an ISO 8601 moment") from None
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+
+
+Time = Annotated[Moment, BeforeValidator(_seconds)]
 
 
 class Caller(Protocol):

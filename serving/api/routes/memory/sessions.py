@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from burnish.feedback.ranges import Label, Line, Many, Paragraph, Positive, Text, Word
 from burnish.memory import MemoryStore, SessionNotFound
-from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route
+from burnish.serving.api.routes.memory.route import Body, Caller, Limit, Route, Time
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
@@ -24,16 +24,24 @@ class Event(Body):
     tool_calls: Many[dict[str, Any]] | None = None
     tool_call_id: Line | None = None
     pinned: bool = False
+    at: Time | None = None  # when it was said, of imported history
+    # What the message of a completion has besides, so that it can be appended as it is.
+    refusal: Text | None = None
+    annotations: Many[dict[str, Any]] | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
+    audio: None = None
+    function_call: None = None
 
 
 class Events(Body):
     events: Many[Event] = Field(min_length=1)
-    user: Line | None = None
+    user: Label | None = None
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
     """`auth` is a dependency that gives a `Caller` and has checked the scope."""
-    api = APIRouter(prefix="/sessions/{session_id}", route_class=Route)
+    api = APIRouter(prefix="/sessions/{session_id:path}", route_class=Route)
     store_dependency, caller = Depends(get_store), Depends(auth)
 
     @api.post("/events", status_code=201)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from burnish.feedback.ranges import Line
+from burnish.feedback.ranges import Label
 from burnish.memory import MemoryStore
 from burnish.serving.api.routes.memory.route import Body, Caller, Route
 from fastapi import APIRouter, Depends
@@ -18,7 +18,7 @@ class ToolCall(Body):
     """`input` is the tool call's, whole: command, path and so on."""
 
     input: dict[str, Any]
-    user: Line | None = None
+    user: Label | None = None
 
 
 def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> APIRouter:
