@@ -78,7 +78,7 @@ class Step(StepDraft):
 
     seq: int
     tokens: int
-    at: float
+    at: float = 0.0
     group: int = 0
     version: int = 0
     user: str | None = None  # the end user in whose name it was appended

@@ -16,12 +16,10 @@ from collections.abc import Sequence as SequenceOf
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
-from burnish.serving.engine import pooling
 from burnish.serving.engine.adapters import Adapters
 from burnish.serving.engine.core import EngineCore
 from burnish.serving.engine.loop import EngineLoop
@@ -213,21 +211,6 @@ class LocalEngine:
             retired = self._adapters.unpin(sequence.slot)
         if retired:
             self._drop_adapter(sequence.slot)
-
-    # -- embedding -----------------------------------------------------------------------------
-
-    async def embed(self, sequences: SequenceOf[SequenceOf[int]]) -> np.ndarray:
-        """The base's hidden states at its middle layer, averaged over each text: [n, H], rows of length 1.
-
-        Read between steps, a few hundred tokens at a time, so that running answers go on.
-        Raises EngineStopped.
-        """
-        sums = np.zeros((len(sequences), self.model.config.hidden_size), np.float32)
-        for batch in pooling.batches(sequences):
-            self._loop.check_accepting()
-            read = partial(pooling.add_states, self.model, batch, sums)
-            await asyncio.to_thread(self._loop.between_steps, read)
-        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
     # -- start and stop ------------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ from burnish.learner.database import Database
 from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.ticks import Tick, publish, publish_intake
 from burnish.memory import MemoryStore, connect
-from burnish.memory.compaction import CompactionPolicies, IndexerPolicy
-from burnish.memory.search.embedding import HashingEmbedder
 from redis.exceptions import RedisError
 
 from tests.learner.conftest import latest_ticks
@@ -36,8 +34,7 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Fleet]:
 @pytest.fixture
 async def memory(fleet: Fleet, clock: Clock) -> AsyncIterator[MemoryStore]:
     client = connect(fleet.url)
-    policies = CompactionPolicies([IndexerPolicy(HashingEmbedder(16))])
-    yield MemoryStore(client, count_words, policies=policies, clock=clock)
+    yield MemoryStore(client, count_words, clock=clock)
     await client.aclose()
 
 

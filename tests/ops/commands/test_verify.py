@@ -28,7 +28,7 @@ def test_the_last_line_is_the_verdict(
 ) -> None:
     monkeypatch.setattr(report, "verify", lambda *_, **__: iter(found))
     console = Console(width=200, record=True)
-    done = report.run(console, Path("some/model"), "int8", rows=1, length=8, tolerance=1e-3)
+    done = report.run(console, Path("some/model"), "int8", "auto", rows=1, length=8, tolerance=1e-3)
     lines = console.export_text().rstrip().splitlines()
     assert done == code
     assert lines[-1] == verdict
