@@ -16,6 +16,7 @@ from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
 from burnish.ops.commands import keys, research, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
+from burnish.ops.commands.mcp import mcp
 from burnish.ops.settings import SettingsError, UpSettings
 from burnish.ops.supervisor import run_state
 from rich.console import Console
@@ -170,6 +171,7 @@ def kafka(
     run_kafka(settings.data_dir.resolve() / "kafka", port, brokers)
 
 
+app.command()(mcp)
 app.command()(research.simulate)
 app.command()(research.pretrain)
 app.command()(research.train_compactor)

@@ -2,10 +2,10 @@
 
 One thread owns the stream's client: publish a bounded batch, each event a StreamRecord, wait for
 the acknowledgement, delete those rows, and go on after a moment, in which a busy service fills the
-next batch: a batch of one costs almost what one of twenty does. A stream that is down costs the HTTP side nothing:
-the thread tries again with growing pauses while the spool holds what came in. Killed between
-acknowledgement and deletion, it publishes those events again at the next start: consumers drop
-repeated event ids.
+next batch: a batch of one costs almost what one of twenty does. A stream that is down costs the HTTP
+side nothing: the thread tries again with growing pauses while the spool holds what came in. Killed
+between acknowledgement and deletion, it publishes those events again at the next start: consumers
+drop repeated event ids.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The event stream on Redis Streams: one stream per topic, one partition (0).
 
-A publish is one transaction for each topic, so a topic's records keep their order and arrive all or none. Durable means:
-in the server's append-only file. Servers that can tell (Redis and Valkey from 7.2) are asked to
+A publish is one transaction for each topic, so a topic's records keep their order and arrive all or
+none. Durable means: in the server's append-only file. Servers that can tell (Redis and Valkey from 7.2) are asked to
 wait for the fsync; older ones have written the record to the operating system before they answer.
 With `replicas` so many copies of the server must have it too (WAIT), or the publish has failed. That
 outlives a failover to one of these copies, which both Sentinel and Cluster prefer, as they have most; a

@@ -43,7 +43,7 @@ from burnish.ops.bench.lib.sse import Client, Streamed
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from rich.console import Console
 
-PAIRS = 6  # of loads at the most clients
+PAIRS = 10  # of loads at the most clients
 MAX_RUNNING = 32
 OVERHEAD_GOAL, FIRST_EVENT_GOAL_MS = 0.05, 50.0
 FIRST_EVENTS, LONG = 50, 1500  # streams of which the first event is timed; tokens of a long prompt
@@ -183,7 +183,7 @@ def main(
     shape: Annotated[str, typer.Option(help="S or M.")] = "S",
     seconds: Annotated[
         float, typer.Option(help="Of load through each API, at the most clients.")
-    ] = 15.0,
+    ] = 20.0,
     threads: Annotated[int, typer.Option(help="CPU threads of the engine.")] = 1,
     clients: Annotated[str, typer.Option(help="How many at once.")] = ",".join(
         map(str, CONCURRENT)

@@ -88,6 +88,17 @@ class AsyncMemory:
     async def search(self, query: str, *, limit: int = 10, **asked: Any) -> list[Record]:
         return await self.send(Calls.search(query, limit, **asked))
 
+    async def find(
+        self,
+        query: str,
+        session: str | None = None,
+        *,
+        user: str | None = None,
+        limit: int = 10,
+    ) -> list[Json]:
+        """Steps of a session, or of all sessions of an end user."""
+        return await self.send(Calls.find(query, session, user, limit))
+
     async def forget(self, **what: Any) -> Json:
         return await self.send(Calls.forget(**what))
 

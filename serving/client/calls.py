@@ -105,6 +105,13 @@ class Calls:
         return Call("GET", "/records/search", _many("results", Record), params=params)
 
     @staticmethod
+    def find(query: str, session: str | None = None, user: str | None = None, limit: int = 10):
+        """Steps of a session, or of all sessions of an end user."""
+        path = "/sessions/search" if session is None else f"{_at(session)}/search"
+        params = {"query": query, "user": user, "limit": limit}
+        return Call("GET", path, _results, params=params)
+
+    @staticmethod
     def forget(**what: Any):
         return Call("POST", "/forget", _raw, _given(**what))
 
@@ -152,6 +159,10 @@ def _one(kind: type[T]) -> Callable[[Any], T]:
 def _many(name: str, kind: type[T]) -> Callable[[Any], list[T]]:
     read = _one(kind)
     return lambda page: [read(row) for row in page[name]]
+
+
+def _results(answer: Any) -> list[Json]:
+    return answer["results"]
 
 
 def _raw(answer: Any) -> Json:

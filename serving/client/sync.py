@@ -84,6 +84,17 @@ class Memory:
     def search(self, query: str, *, limit: int = 10, **asked: Any) -> list[Record]:
         return self.send(Calls.search(query, limit, **asked))
 
+    def find(
+        self,
+        query: str,
+        session: str | None = None,
+        *,
+        user: str | None = None,
+        limit: int = 10,
+    ) -> list[Json]:
+        """Steps of a session, or of all sessions of an end user."""
+        return self.send(Calls.find(query, session, user, limit))
+
     def forget(self, **what: Any) -> Json:
         return self.send(Calls.forget(**what))
 
