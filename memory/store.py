@@ -122,9 +122,9 @@ class MemoryStore:
 
         Shown are the floor, rules, the newest exchange, what the plan in force shows, the newest
         steps, and, quoted in one block, what `query` (default: the newest user step) recalls; then
-        more of the newest until the budget is full. `left_out` says what is missing and why. With `policy` that policy
-        decides over the whole log instead, for this view alone. With `version` it is the view as
-        the session was then. Raises BudgetTooSmall, UnknownPolicy, Stale, Forgotten.
+        more of the newest until the budget is full. `left_out` says what is missing and why. With
+        `policy` that policy decides over the whole log instead, for this view alone. With `version`
+        it is the view as the session was then. Raises BudgetTooSmall, UnknownPolicy, Stale, Forgotten.
         """
         keys = session_keys(tenant, session)
         try:

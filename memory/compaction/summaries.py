@@ -2,9 +2,9 @@
 
 Never a summary of a summary: a node is named after its sources, so that one for the same steps is
 reused, and one for more steps is written anew from all of them. The served model writes it
-(abstractive); without one, or when it fails, is late or writes too much or nothing of substance, the most
-informative lines are picked out of the steps (extractive). A prompt for the model holds such lines
-too, as many as its window takes.
+(abstractive); without one, or when it fails, is late or writes too much or nothing of substance, the
+most informative lines are picked out of the steps (extractive). A prompt for the model holds such
+lines too, as many as its window takes.
 """
 
 import asyncio

@@ -5,8 +5,8 @@
     idf(t) = ln(1 + (N - n + 0.5) / (n + 0.5))
 
 tf is how often t occurs in d, |d| how many terms d has, N how many documents there are and n how
-many of them hold t. A stem (see terms.py) counts by a quarter of that. Lucene's idf is never negative; the mean length counts as at least 1.
-tests/memory/search holds Python and Lua to the same scores.
+many of them hold t. A stem (see terms.py) counts by a quarter of that. Lucene's idf is never negative;
+the mean length counts as at least 1. tests/memory/search holds Python and Lua to the same scores.
 
 `bm25` scores texts, `sum_term_scores` counts that someone else made, and `Postings` is an inverted
 index that grows. Left out: removing single documents from `Postings` (see `keep`).

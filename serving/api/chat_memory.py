@@ -1,12 +1,11 @@
 """Chat with a session: what the session adds to a prompt, and what the exchange adds to the session.
 
 Some clients send the whole conversation each time, others only what is new. Both work: what
-memory holds and the client also sent is not repeated, and only
-what follows the last answer in the request is remembered, then the new answer. A turn that was edited,
-or asked again, replaces what followed there before. A conversation
-longer than the model's window is stored in the session, whose view then replaces it. System
-messages come with each request and are not remembered. Left out: quoting,
-budgets and compaction, which are memory's.
+memory holds and the client also sent is not repeated, and only what follows the last answer in the
+request is remembered, then the new answer. A turn that was edited, or asked again, replaces what
+followed there before. A conversation longer than the model's window is stored in the session, whose
+view then replaces it. System messages come with each request and are not remembered. Left out:
+quoting, budgets and compaction, which are memory's.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ async def recall(
     )
     with as_api_errors():
         view = await _view(store, tenant, session, query or None, budget, max_budget)
-    sent = Counter(_identity(message) for message in messages)
+    sent = Counter(_turn(message) for message in messages)
     added: list[Message] = []
     cursors: list[str] = []
     answered = {m.get("tool_call_id") for m in messages if m["role"] == "tool"}
@@ -74,8 +73,8 @@ async def recall(
         if shown.get("form") == STAND_IN and shown.get("tool_call_id") in answered:
             continue  # the result that it stands for is in this very request
         message: Message = {k: v for k, v in shown.items() if k not in _PROVENANCE}
-        if sent[_identity(message)] > 0:
-            sent[_identity(message)] -= 1
+        if sent[_turn(message)] > 0:
+            sent[_turn(message)] -= 1
         else:
             added.append(message)
             cursors += shown["cursors"]
@@ -221,10 +220,6 @@ def event_of(message: Message) -> Message:
     event = {"role": message["role"], "content": text_of(message.get("content"))}
     kept = ("name", "tool_calls", "tool_call_id")
     return event | {key: message[key] for key in kept if message.get(key)}
-
-
-def _identity(message: Message) -> str:
-    return _turn(message)
 
 
 def _prefix_ids(messages: Sequence[Message]) -> list[str]:
