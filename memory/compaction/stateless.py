@@ -75,7 +75,8 @@ def _units(drafts: Sequence[StepDraft], price: Price) -> list[Unit]:
     groups: list[list[Step]] = []
     open_calls: dict[str, list[Step]] = {}
     for seq, draft in enumerate(drafts, start=1):
-        step = Step(**vars(draft), seq=seq, tokens=price(draft.text), at=0.0)
+        given = {**vars(draft), "at": draft.at or 0.0}
+        step = Step(**given, seq=seq, tokens=price(draft.text))
         if step.tool_call_id is not None:
             if step.tool_call_id not in open_calls:
                 raise BadStep(f"no open tool call {step.tool_call_id!r} before its result")

@@ -151,7 +151,7 @@ def test_rounds_go_on_until_the_time_is_up_and_there_are_enough(
 ) -> None:
     seconds = itertools.count()
     monkeypatch.setattr(measuring, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
-    assert len(repeated(lambda: told(1), 2, 5)) == 5
+    assert len(repeated(lambda: told(1), 2, 5)) == 6
     assert len(repeated(lambda: told(1), 2, 0)) == 2
 
 
