@@ -129,7 +129,7 @@ def weigh(cases: Mapping[str, Times]) -> dict[Work, Times]:
     """Times of each kind of work, from those of its cases that were timed. NotTimed if none was."""
     decodes = {rows: cases[f"decode {rows}"] for rows in ROWS if f"decode {rows}" in cases}
     if not decodes:
-        raise NotTimed("this processor is too slow for it")
+        raise NotTimed("this processor is too slow for it, or too busy now")
 
     def answer(way: str) -> float:
         token_ms = sum(getattr(times, way) / rows for rows, times in decodes.items()) / len(decodes)
