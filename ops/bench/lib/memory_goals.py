@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
+from burnish.ops.bench.lib.results import MustShow
 
 
-def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
+def check_goals(figures: dict[str, Any]) -> list[MustShow]:
     """Each goal with its measured value, its bound, and whether it was met."""
     enough, long = figures["enough"], figures["enough_long"]
     ours = enough["learned"] or 1.0
@@ -18,6 +19,7 @@ def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     latency = figures["latency"]
     small, large = latency[min(latency, key=int)], latency[max(latency, key=int)]
     grown = large["append_ms"]["p95"] / small["append_ms"]["p95"]
+    crossed = figures["tenants"]["crossed"]
     goals = [
         _goal("tokens for 98% of the score, learned", ours, "<= 0.10", ours <= 0.1),
         _goal("... against the best other", ours / best, "<= 0.5", ours <= 0.5 * best),
@@ -39,8 +41,7 @@ def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
         _goal(
             "context p95, ms", large["context_ms"]["p95"], "<= 25", large["context_ms"]["p95"] <= 25
         ),
-        _goal("texts of other tenants", figures["tenants"]["crossed"], "0", True)
-        | {"met": figures["tenants"]["crossed"] == 0},
+        _goal("texts of other tenants", crossed, "0", crossed == 0),
     ]
     promises = figures["promises"]
     used, lost = promises["budget"]["least_share"], promises["rules"]["lost"]
@@ -62,8 +63,8 @@ def check_goals(figures: dict[str, Any]) -> list[dict[str, Any]]:
     return goals
 
 
-def _goal(what: str, value: float, bound: str, met: bool) -> dict[str, Any]:
-    return {"what": what, "value": round(float(value), 4), "goal": bound, "met": bool(met)}
+def _goal(line: str, value: float, goal: str, met: bool) -> MustShow:
+    return MustShow(line, round(float(value), 4), goal, bool(met))
 
 
 def peer_scores(figures: dict[str, Any]) -> dict[str, dict[str, float]]:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from burnish.ops.bench.lib.memory_goals import peer_scores
+from burnish.ops.bench.lib.results import MustShow
 from rich.console import Console
 from rich.table import Table
 
 
 def print_tables(
-    figures: dict[str, Any], goals: Sequence[dict[str, Any]], shares: Sequence[float]
+    figures: dict[str, Any], goals: Sequence[MustShow], shares: Sequence[float]
 ) -> None:
     """Print scores by share of tokens kept, and the goals."""
     out = Console(width=120)
@@ -30,9 +31,7 @@ def print_tables(
     out.print(table)
     table = Table("what", "measured", "goal", "", title="promises")
     for goal in goals:
-        table.add_row(
-            goal["what"], f"{goal['value']:g}", goal["goal"], "kept" if goal["met"] else "NOT KEPT"
-        )
+        table.add_row(goal.line, f"{goal.value:g}", goal.goal, "kept" if goal.met else "NOT KEPT")
     out.print(table)
 
 

@@ -32,7 +32,7 @@ GOOD = {
 
 
 def missed(figures: dict) -> list[str]:
-    return [goal["what"] for goal in check_goals(figures) if not goal["met"]]
+    return [goal.line for goal in check_goals(figures) if not goal.met]
 
 
 def test_figures_that_meet_every_goal_pass() -> None:
