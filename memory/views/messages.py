@@ -67,7 +67,7 @@ def begins_with_user(messages: Sequence[ViewMessage]) -> bool:
 
 
 def notice(missing: int) -> str:
-    return f"[{missing} earlier steps left out]"
+    return f"[{missing} steps left out]"
 
 
 def block_of(units: Sequence[Unit]) -> str:

@@ -168,6 +168,27 @@ class View:
                 self._show(smaller)
             missing = steps - len(self.seqs | self.quoted)
 
+    def trade_for(self, unit: Unit) -> None:
+        """Show a part of a unit in place of the oldest that may go out, if that fills the view more."""
+        loose = [u for u in self._shown.values() if u.first not in self._settled]
+        if unit in self or not loose:
+            return
+        before, had = dict(self._shown), self.tokens
+        oldest = min(loose, key=lambda u: u.first)
+        del self._shown[oldest.first]
+        self.tokens -= cost(oldest, self.price)
+        self.add_cut(unit)
+        if self.tokens <= had or not begins_with_user(self.messages()):
+            self._shown, self.tokens = before, had
+
+    def tell_missing(self, steps: int) -> None:
+        """Open with a notice of how many of the session's `steps` are left out, if there is room."""
+        missing = steps - len(self.seqs | self.quoted)
+        told = notice(missing)
+        if missing > 0 and not self._notice and self.price(told) <= self.left:
+            self._notice = told
+            self.tokens += self.price(told)
+
     def messages(self) -> list[ViewMessage]:
         """In the order of the log; the quoted block stands before the first newer step."""
         summaries = [(node.sources[0], node.id, node.content) for node in self.nodes]
