@@ -54,7 +54,8 @@ def written_out(
     parts.sort(key=lambda part: part[0])
     messages = [message for _, written in parts for message in written]
     if opening:
-        place = next(i for i, m in enumerate(messages) if m["role"] not in SYSTEM)
+        places = (i for i, m in enumerate(messages) if m["role"] not in SYSTEM)
+        place = next(places, len(messages))
         said = ViewMessage(role="user", content=opening, cursors=[], form=NOTICE)
         messages.insert(place, said)
     return messages
