@@ -199,6 +199,12 @@ class MemoryStore:
         log = self._log(keys, await self._snapshot(keys, version))
         return [step.public() for step in await log.after(parse_cursor(after), limit)]
 
+    async def newest(self, tenant: str, session: str, limit: int) -> list[dict[str, Any]]:
+        """The newest steps, in the order of the log. Raises SessionNotFound."""
+        keys = session_keys(tenant, session)
+        log = self._log(keys, await current_snapshot(self._redis, keys))
+        return [step.public() for step in await log.newest(limit)]
+
     async def steps(self, tenant: str, session: str) -> int:
         """How many steps the session shows; 0 for one never seen. Raises Forgotten."""
         keys = session_keys(tenant, session)

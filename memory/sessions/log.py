@@ -39,6 +39,12 @@ class SessionLog:
         page = await self._redis.xrange(self._keys.log, f"{seq + 1}-0", self._upto, limit)
         return self._seen(page)
 
+    async def newest(self, limit: int) -> list[Step]:
+        """The newest `limit` steps, in the order of the log."""
+        upto, most = str(self._upto), limit + len(self._hidden)
+        page = await self._redis.xrevrange(self._keys.log, upto, "-", most)
+        return self._seen(page)[:limit][::-1]
+
     async def steps(self, seqs: Sequence[int]) -> list[Step]:
         """The steps at these places, in the order asked for; those erased are left out."""
         if not seqs:

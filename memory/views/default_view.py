@@ -69,7 +69,13 @@ async def default_view(
         too_large = await _fill(view, read, walk)
     _fill_cut(view, too_large)
     view.open_with_user(snapshot.steps - len(snapshot.hidden))
-    _fill_cut(view, [unit for unit in too_large if unit.steps[0].role == "user"])
+    # What opening with a user message took out leaves room for more of those.
+    _fill_cut(view, [unit for unit in read if unit.steps[0].role == "user"])
+    if _has_room(view):
+        view.tell_missing(snapshot.steps - len(snapshot.hidden))
+    for unit in too_large:
+        if _has_room(view):
+            view.trade_for(unit)
     return view, missing
 
 
@@ -201,7 +207,7 @@ async def _fill(view: View, read: Sequence[Unit], walk: AsyncIterator[Unit]) -> 
 
 def _fill_cut(view: View, units: Sequence[Unit]) -> None:
     for unit in units:
-        if _has_room(view):
+        if _has_room(view) and not view.shows_whole(unit):
             view.add_cut(unit)
 
 

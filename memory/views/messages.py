@@ -54,7 +54,8 @@ def written_out(
     parts.sort(key=lambda part: part[0])
     messages = [message for _, written in parts for message in written]
     if opening:
-        place = next(i for i, m in enumerate(messages) if m["role"] not in SYSTEM)
+        places = (i for i, m in enumerate(messages) if m["role"] not in SYSTEM)
+        place = next(places, len(messages))
         said = ViewMessage(role="user", content=opening, cursors=[], form=NOTICE)
         messages.insert(place, said)
     return messages
@@ -67,7 +68,7 @@ def begins_with_user(messages: Sequence[ViewMessage]) -> bool:
 
 
 def notice(missing: int) -> str:
-    return f"[{missing} earlier steps left out]"
+    return f"[{missing} steps left out]"
 
 
 def block_of(units: Sequence[Unit]) -> str:

@@ -55,7 +55,7 @@ def clear(step: Step) -> Step:
 
 
 def _note(step: Step, missing: int) -> str:
-    return f"[{missing} characters left out; expand step {step.cursor} to read them]"
+    return f"[{missing} characters cut; expand step {step.cursor}]"
 
 
 def _tail(lines: Sequence[str]) -> str:

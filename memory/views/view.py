@@ -9,6 +9,7 @@ stand-in says so. Left out: fetching, ranking and deciding; how it is written ou
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from burnish.memory.errors import BudgetTooSmall
 from burnish.memory.sessions.units import Unit
@@ -124,18 +125,20 @@ class View:
     def recall(self, ranked: Sequence[Unit], available: int) -> None:
         """Quote the best of `ranked` that fit `available` tokens, in log order, in one block."""
         limit = min(available, self.left)
-        remaining = limit - self.price(quote_block(()))
+        block, origin = _quoting(self.price)
+        remaining = limit - block
         chosen: list[Unit] = []
-        # What quoting adds to a step, estimated: a provenance line, and a mark per line.
-        origin = self.price("[10000 assistant 2026-01-01T00:00:00Z]\n> ") - 2 * self.price("")
         for unit in ranked:
+            # A provenance line for each step, and a mark for each of its lines.
             price = sum(step.tokens + origin + step.text.count("\n") for step in unit.steps)
             if unit not in self and unit not in chosen and price <= remaining:
                 chosen.append(unit)
                 remaining -= price
         # Token counts do not add up exactly; the block as a whole is what counts.
         while chosen and (paid := self.price(block_of(chosen))) > limit:
-            chosen.pop()
+            over = paid - limit
+            while chosen and over > 0:
+                over -= chosen.pop().tokens
         if chosen:
             self.tokens += paid
             self._recalled = sorted(chosen, key=lambda unit: unit.first)
@@ -168,6 +171,27 @@ class View:
                 self._show(smaller)
             missing = steps - len(self.seqs | self.quoted)
 
+    def trade_for(self, unit: Unit) -> None:
+        """Show a part of a unit in place of the oldest that may go out, if that fills the view more."""
+        loose = [u for u in self._shown.values() if u.first not in self._settled]
+        if unit in self or not loose:
+            return
+        before, had = dict(self._shown), self.tokens
+        oldest = min(loose, key=lambda u: u.first)
+        del self._shown[oldest.first]
+        self.tokens -= cost(oldest, self.price)
+        self.add_cut(unit)
+        if self.tokens <= had or not begins_with_user(self.messages()):
+            self._shown, self.tokens = before, had
+
+    def tell_missing(self, steps: int) -> None:
+        """Open with a notice of how many of the session's `steps` are left out, if there is room."""
+        missing = steps - len(self.seqs | self.quoted)
+        told = notice(missing)
+        if missing > 0 and not self._notice and self.price(told) <= self.left:
+            self._notice = told
+            self.tokens += self.price(told)
+
     def messages(self) -> list[ViewMessage]:
         """In the order of the log; the quoted block stands before the first newer step."""
         summaries = [(node.sources[0], node.id, node.content) for node in self.nodes]
@@ -178,3 +202,10 @@ class View:
         self.tokens += cost(unit, self.price)
         if unit.steps[0].role in SYSTEM:
             self._system.add(unit.text)
+
+
+@lru_cache(maxsize=16)
+def _quoting(price: Callable[[str], int]) -> tuple[int, int]:
+    """What an empty block costs, and what quoting adds to a step, estimated."""
+    origin = price("[10000 assistant 2026-01-01T00:00:00Z]\n> ") - 2 * price("")
+    return price(quote_block(())), origin

@@ -295,6 +295,7 @@ async def _remember(service: Service, generation: Generation) -> None:
         message_of(generation, generation.choices[0]),
         request.id,
         user,
+        whole=request.session_whole,
     )
     if request.view_budget:
         service.memory.background.schedule(request.tenant, session, request.view_budget)

@@ -340,6 +340,7 @@ class ChatRequest(Generate):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     thinking_token_budget: Count | None = None
     session_id: Name | None = None
+    session_history: Literal["whole"] | None = None  # `messages` are all of the session's
     chat_template_kwargs: dict[Word, Any] = Field(default={}, max_length=64)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
@@ -357,6 +358,8 @@ class ChatRequest(Generate):
             raise ValueError("top_logprobs needs logprobs: true")
         if self.thinking_token_budget is not None and not self.thinks:
             raise ValueError("thinking_token_budget needs a reasoning_effort that thinks")
+        if self.session_history and self.session_id is None:
+            raise ValueError("session_history needs a session_id")
         if self.tool_choice and not self.tools:
             raise ValueError("tool_choice is only allowed with tools")
         if self.continue_final_message:

@@ -47,6 +47,7 @@ class GenerationRequest:
     thinking: Thinking | None = None  # the model's markup, also where none was asked for
     user: str | None = None
     session_id: str | None = None
+    session_whole: bool = False  # whether the messages are all of the session's
     messages: tuple[dict[str, Any], ...] = ()
     tools: tuple[dict[str, Any], ...] | None = None
     memory: MemoryUsed | None = None

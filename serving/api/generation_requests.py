@@ -84,6 +84,7 @@ async def chat_request(
         thinking=thinking,
         user=body.end_user,
         session_id=body.session_id,
+        session_whole=body.session_history == "whole",
         messages=tuple(messages),
         tools=None if tools is None else tuple(tools),
         memory=recalled.used,
@@ -139,7 +140,8 @@ async def _with_session(
     """The messages with what the session adds, unless they fit and `always` is false. Where they exceed
     the model's window, all but the newest are stored in the session, and its view replaces them."""
     if always:
-        await chat_memory.take_back(service.memory, who.tenant, session, messages)
+        whole = body.session_history == "whole"
+        await chat_memory.take_back(service.memory, who.tenant, session, messages, whole=whole)
     window = service.engine.max_model_len
     requested = _requested_tokens(service, body.limit)
     reserve = min(requested, window // ANSWER_SHARE)

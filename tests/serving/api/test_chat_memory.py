@@ -34,6 +34,35 @@ def start(
     return start
 
 
+class Talk:
+    """A client that sends texts, a person's and the assistant's in turn."""
+
+    def __init__(self, running: Running) -> None:
+        self.running = running
+
+    def ask(self, *texts: str, **more: Any) -> str:
+        """The answer to the last of the texts."""
+        roles = ("user", "assistant")
+        messages: Any = [
+            {"role": roles[place % 2], "content": text} for place, text in enumerate(texts)
+        ]
+        answer = self.running.openai.chat.completions.create(
+            model="default", messages=messages, extra_body=SESSION | more
+        )
+        return answer.choices[0].message.content or ""
+
+    def steps(self) -> list[dict[str, Any]]:
+        return self.running.http("GET", "/v1/memory/sessions/s1/events").json()["events"]
+
+    def log(self) -> list[str]:
+        return [step["content"] for step in self.steps()]
+
+
+@pytest.fixture
+def talk(start: Callable[..., Running]) -> Talk:
+    return Talk(start(StubEngine("Hello there.")))
+
+
 def stats(running: Running) -> dict[str, Any]:
     return running.http("GET", "/v1/memory/sessions/s1/stats").json()
 
@@ -163,6 +192,59 @@ def test_a_turn_that_is_asked_again_or_edited_replaces_the_old_one(
     ask(one, hello, two, hello, three)
     assert log() == ["One.", "Hello there.", "Two.", "Hello there.", "Three.", "Hello there."]
     assert "better" not in prompt_of(running)
+
+
+def test_an_answer_that_is_edited_in_the_history_replaces_the_old_one(talk: Talk):
+    hello = talk.ask("One.")
+    talk.ask("One.", hello, "Two.")
+    talk.ask("One.", "I edited this.", "Two.", hello, "Three.")
+    assert talk.log() == ["One.", "I edited this.", "Two.", hello, "Three.", hello]
+    talk.ask("One.", hello, "Two.", hello, "Three.", hello, "Four.")  # and back
+    assert talk.log() == ["One.", hello, "Two.", hello, "Three.", hello, "Four.", hello]
+    assert "edited" not in prompt_of(talk.running)
+
+
+def test_a_first_turn_that_is_edited_replaces_all_where_the_client_says_that_it_sends_all(
+    talk: Talk,
+):
+    hello = talk.ask("One.", session_history="whole")
+    talk.ask("One.", hello, "Two.", session_history="whole")
+    talk.ask("One, but better.", session_history="whole")
+    assert talk.log() == ["One, but better.", hello]
+    talk.ask("One, but better.", session_history="whole")  # asked again
+    assert talk.log() == ["One, but better.", hello]
+    talk.ask("One.", session_history="whole")  # and back
+    assert talk.log() == ["One.", hello]
+    talk.ask("Two.")  # without that word it is a next turn
+    assert talk.log() == ["One.", hello, "Two.", hello]
+
+
+def test_a_history_of_which_only_a_part_is_sent_replaces_nothing(talk: Talk):
+    hello = "Hello there."
+    said: list[str] = []
+    for n in range(6):
+        said.append(f"Turn {n}.")
+        talk.ask(*(said if n % 2 else [said[0], *said[-4:]] if n else said))
+        said.append(hello)
+    talk.ask(*said[-2:], "The last turn.")
+    assert talk.log() == [*said, "The last turn.", hello]
+
+
+def test_the_space_around_an_answer_is_no_edit(talk: Talk):
+    hello = talk.ask("One.")
+    first = talk.steps()[1]["cursor"]
+    talk.ask("One.", f"{hello}\n", "Two.")
+    assert talk.steps()[1]["cursor"] == first
+    assert talk.log() == ["One.", hello, "Two.", hello]
+
+
+def test_session_history_without_a_session_is_refused(talk: Talk):
+    ask = {"model": "default", "messages": [{"role": "user", "content": "One."}]}
+    answer = talk.running.http(
+        "POST", "/v1/chat/completions", json=ask | {"session_history": "whole"}
+    )
+    assert answer.status_code == 400
+    assert "session_id" in answer.json()["error"]["message"]
 
 
 def test_steps_that_others_append_are_not_taken_for_an_old_turn(start: Callable[..., Running]):
