@@ -61,7 +61,7 @@ class Way:
         vote = {
             "interaction_id": answer["id"],
             "name": "thumbs",
-            "value": "up" if tasks.style_of(text) == LIKED else "down",
+            "value": "up" if tasks.style_of(task, text) == LIKED else "down",
             "user": user,
         }
         given = self.post("/v1/feedback", vote)["id"]
