@@ -81,6 +81,16 @@ class Way:
         wanted |= dict.fromkeys(("intake", "worker", "beat"), "running") | {"prepare": "exited 0"}
         return self.project.states() == wanted and self.ready()
 
+    def kill(self, service: str) -> None:
+        """SIGKILL it; returns once another process runs in its place and all is healthy."""
+        killed = self.project.started_at(service)
+        self.project.kill(service)
+        wait_until(
+            lambda: self.project.started_at(service) != killed and self.healthy(),
+            READY_S,
+            f"{service} did not recover",
+        )
+
     def learn(self) -> int:
         """Chat and vote until another version than the first answers; returns it."""
         deadline = time.monotonic() + LEARNT_S
@@ -129,8 +139,7 @@ def walk(way: Way) -> list[MustShow]:
     ]
     for service in (*STORES, *OURS):
         with way.step(f"kill {service} until all is healthy"):
-            project.kill(service)
-            wait_until(way.healthy, READY_S, f"{service} did not recover")
+            way.kill(service)
         way.chat()
     with way.step("restart serving until all is healthy"):
         project("restart", "serving")

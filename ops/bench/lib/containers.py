@@ -79,6 +79,11 @@ class Project:
             self("kill", "-s", "KILL", service)
             self("start", service)
 
+    def started_at(self, service: str) -> str:
+        """When its container's process was last started."""
+        container = self("ps", "--all", "--quiet", service).strip()
+        return _docker("inspect", "--format", "{{.State.StartedAt}}", container).strip()
+
     def judgements(self) -> set[str]:
         """Ids of all votes in the experience database."""
         query = ["psql", "-U", "burnish", "-Atc", "select id from judgement"]
