@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,10 @@ from burnish.learner import tasks
 from burnish.ops.bench.lib.containers import OURS, STORES, Project, engine_version, image_mb
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 
-USERS, ROUND = 16, 64  # answers that are judged between two looks at the champion
+USERS, VOTES = (
+    16,
+    96,
+)  # votes at once; then one with each look at the version, and the learner has time
 LIKED = "terse"
 READY_S, LEARNT_S = 900.0, 1200.0
 SESSION = "/v1/memory/sessions/compose"
@@ -94,10 +97,12 @@ class Way:
     def learn(self) -> int:
         """Chat and vote until another version than the first answers; returns it."""
         deadline = time.monotonic() + LEARNT_S
+        for _ in range(VOTES):
+            self.chat()
         while time.monotonic() < deadline:
-            versions = [self.chat()[1] for _ in range(ROUND)]
-            if versions[-1] > 1:
-                return versions[-1]
+            if (version := self.chat()[1]) > 1:
+                return version
+            time.sleep(1.0)
         raise TimeoutError(f"no version was promoted: {self.get('/v1/learner')['ticks'][:3]}")
 
     def missing(self) -> set[str]:
@@ -135,7 +140,7 @@ def walk(way: Way) -> list[MustShow]:
     shown = [
         MustShow("version that answers after the votes", version, ">= 2", version >= 2),
         _yes("its gate's report says passed", trained["gate_report"]["passed"]),
-        _yes("its lineage names votes of ours", _learnt_from(trained, way.votes)),
+        _yes("its lineage names votes of ours", learnt_from(trained, way.votes)),
     ]
     for service in (*STORES, *OURS):
         with way.step(f"kill {service} until all is healthy"):
@@ -167,7 +172,8 @@ def _yes(line: str, met: bool) -> MustShow:
     return MustShow(line, int(met), "1", met)
 
 
-def _learnt_from(version: dict[str, Any], votes: dict[str, str]) -> bool:
+def learnt_from(version: dict[str, Any], votes: Collection[str]) -> bool:
+    """Whether a version of the registry names feedback that it learnt from, and only these votes."""
     events = version["lineage"]["feedback_ids"]
     learnt = {event.split("/")[-1].partition("#")[0] for event in events}
     return bool(learnt) and learnt <= set(votes)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from burnish.ops.bench.compose import learnt_from
 from burnish.ops.bench.lib.containers import (
     STORES,
     ContainerError,
@@ -59,6 +60,13 @@ def test_files_with_secrets_get_into_no_commit_and_no_image(secret: str):
     assert {secret, f"**/{Path(secret).name}"} & set(ignored)
 
 
+@pytest.mark.parametrize(
+    ("named", "ours"), [(["shop/a", "shop/b#1"], True), (["shop/a", "shop/z"], False), ([], False)]
+)
+def test_a_version_learnt_from_our_votes_if_it_names_no_others(named: list[str], ours: bool):
+    assert learnt_from({"lineage": {"feedback_ids": named}}, ["a", "b", "c"]) is ours
+
+
 # --- on a Docker Engine --------------------------------------------------------------------------
 
 
@@ -78,6 +86,7 @@ def project() -> Iterator[Project]:
     made("down", "--volumes")
 
 
+@pytest.mark.timeout(600)
 def test_the_stores_start_from_empty_volumes_and_keep_what_they_have(project: Project):
     project("up", "--detach", "--wait", *STORES)
     assert project.states() == dict.fromkeys(STORES, "healthy")
