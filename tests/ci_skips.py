@@ -19,6 +19,7 @@ ALLOWED = {
     "a vLLM server": r"BURNISH_TEST_VLLM_URL|a server on another grammar backend",
     "root, to mount a file system": r"a small file system could not be mounted",
     "Prometheus": r"(promtool|Prometheus) is not installed",
+    "a Docker Engine": r"no Docker Engine answers|images of ops/compose.yaml that are not here",
     "an optional extra": r"extra not installed",
     "the clients, which `make test-clients` brings": r"the clients are not installed",
 }
