@@ -38,6 +38,8 @@ DROP INDEX IF EXISTS ledger_by_target;
 CREATE INDEX IF NOT EXISTS ledger_by_age ON ledger (at);
 """
 _DAY_S = 86400.0
+# SQLite takes the primary key otherwise, and looks through all that a tenant ever said.
+_BY_PLACE = "INDEXED BY ledger_by_place"
 UNSAID = {"time", "revision", "key_id"}  # may differ where the same judgement is heard again
 
 
@@ -102,7 +104,7 @@ class Ledger:
             )
             return
         db.execute(
-            "UPDATE ledger SET state = 'superseded' WHERE tenant = ? AND target = ?"
+            f"UPDATE ledger {_BY_PLACE} SET state = 'superseded' WHERE tenant = ? AND target = ?"
             " AND choice = ? AND user IS ? AND name = ? AND state = 'stands'",
             event.place,
         )
@@ -116,7 +118,7 @@ class Ledger:
         """When the last of what `event` replaces was accepted: under its id, and in its place."""
         (at,) = db.execute(
             "SELECT max(at) FROM (SELECT at FROM ledger WHERE tenant = ? AND id = ? UNION ALL"
-            " SELECT at FROM ledger WHERE tenant = ? AND target = ? AND choice = ? AND user IS ?"
+            f" SELECT at FROM ledger {_BY_PLACE} WHERE tenant = ? AND target = ? AND choice = ? AND user IS ?"
             " AND name = ?)",
             (event.tenant, event.id, *event.place),
         ).fetchone()
@@ -132,7 +134,7 @@ class Ledger:
     def on(self, db: sqlite3.Connection, tenant: str, target: str) -> list[FeedbackEvent]:
         """The judgements that stand on an interaction or session, oldest first."""
         rows = db.execute(
-            "SELECT body FROM ledger WHERE tenant = ? AND target = ? AND state = 'stands'"
+            f"SELECT body FROM ledger {_BY_PLACE} WHERE tenant = ? AND target = ? AND state = 'stands'"
             " ORDER BY at, id",
             (tenant, target),
         )

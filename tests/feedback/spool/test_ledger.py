@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -219,3 +220,25 @@ def test_in_any_order_the_same_stands_as_for_the_learner(
     ]  # fmt: skip
     taken = {("acme", i) for i, until in gone.items() if i in last and until >= last[i].time}
     assert found == {one.id: one.value for one in standing(rows, taken)}
+
+
+def test_no_vote_looks_through_all_that_a_tenant_said(tmp_path: Path):
+    """Or each takes longer than the one before: SQLite would choose the primary key by itself."""
+    plans = []
+    spool = Spool(tmp_path / "spool.db")
+    db, ledger = spool._connect(), spool._ledger
+
+    class Explained:
+        def execute(self, query: str, values: tuple = ()) -> object:
+            plans.extend(row[-1] for row in db.execute(f"EXPLAIN QUERY PLAN {query}", values))
+            return db.execute(query, values)
+
+    explained: Any = Explained()
+    ledger.judge(explained, thumbs())
+    ledger.on(explained, "acme", "i1")
+    ledger.find(explained, "acme", "f1")
+    searches = [plan for plan in plans if "SEARCH ledger" in plan]
+    assert len(searches) >= 5
+    assert not [plan for plan in searches if plan.endswith("(tenant=?)")]
+    db.close()
+    spool.close()
