@@ -63,12 +63,18 @@ async def kill_in_turn(
                 "back_seconds": round(back, 2),
                 "open_requests": open_,
                 "chats_failed": len(failed),
+                "votes_refused": _refused(meanwhile, "votes"),
+                "steps_refused": _refused(meanwhile, "steps"),
                 "first_errors": failed[:3],
                 "meanwhile": dict(meanwhile),
             }
         )
         console.print(f"killed {name}: {dict(meanwhile)}, {len(failed)} chats failed")
     return rows
+
+
+def _refused(meanwhile: Mapping[str, int], what: str) -> int:
+    return sum(n for name, n in meanwhile.items() if name.startswith(f"{what} refused"))
 
 
 async def _in_flight(fleet: Fleet, name: str) -> int | None:
@@ -134,7 +140,7 @@ async def restart_in_turn(fleet: Fleet, load: SteadyLoad) -> dict[str, Any]:
         await asyncio.sleep(BEFORE_S)
     meanwhile = load.observed.counts - before
     failed = load.observed.chat_errors[errors:]
-    refused = sum(n for what, n in meanwhile.items() if "refused" in what)
+    refused = _refused(meanwhile, "votes") + _refused(meanwhile, "steps")
     return {"chats_failed": len(failed), "first_errors": failed[:3], "refused": refused,
             "meanwhile": dict(meanwhile)}  # fmt: skip
 
@@ -153,7 +159,7 @@ async def broker_away(fleet: Fleet, load: SteadyLoad, seconds: float) -> dict[st
         if there == len(given[-1000:]) and await _lag(fleet) < 100:
             break
         await asyncio.sleep(0.5)
-    refused = sum(n for what, n in meanwhile.items() if "refused" in what)
+    refused = _refused(meanwhile, "votes") + _refused(meanwhile, "steps")
     return {
         "away_seconds": seconds,
         "refused": refused + len(load.observed.chat_errors) - errors,
@@ -252,14 +258,20 @@ def lines(figures: Mapping[str, Any], kept: Mapping[str, Any]) -> list[MustShow]
     kills = figures["kills"]
     lost = sum(row["lost"] for row in kept.values())
     twice = sum(row["doubled"] for row in kept.values())
-    stray = sum(max(0, row["chats_failed"] - (row["open_requests"] or 0)) for row in kills)
+    stray = sum(
+        max(0, row["chats_failed"] + row["votes_refused"] - (row["open_requests"] or 0))
+        for row in kills
+    )
     same = max(*figures["same_version_seconds"], figures["same_version_after_restart_seconds"])
     rolling = figures["rolling_restart"]["chats_failed"] + figures["rolling_restart"]["refused"]
     shown = [
         MustShow(f"acknowledged and lost over {len(kills)} kills", lost, "0", lost == 0),
         MustShow(f"acknowledged and there twice over {len(kills)} kills", twice, "0", twice == 0),
         MustShow(
-            "chats that failed, but for those open at a killed replica", stray, "0", stray == 0
+            "chats and votes that failed, but for those open at a killed replica",
+            stray,
+            "0",
+            stray == 0,
         ),
         MustShow("requests that failed in a rolling restart", rolling, "0", rolling == 0),
         MustShow(

@@ -238,7 +238,7 @@ def _redis(folder: Path, name: str, cluster: bool = False) -> _Redis:
                 if not client.ping():
                     return False
                 return not cluster or "cluster_state:ok" in str(
-                    client.execute_command("CLUSTER INFO")
+                    client.execute_command("CLUSTER", "INFO")
                 )
         except redis.RedisError:
             return False
@@ -273,7 +273,7 @@ def _join(nodes: Sequence[_Redis]) -> None:
 
 def _knows_all(node: _Redis, count: int) -> bool:
     with redis.Redis(port=node.port) as client:
-        told = str(client.execute_command("CLUSTER INFO"))
+        told = str(client.execute_command("CLUSTER", "INFO"))
     return f"cluster_known_nodes:{count}" in told and f"cluster_slots_ok:{SLOTS}" in told
 
 
