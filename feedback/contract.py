@@ -16,6 +16,8 @@ CELERY_PREFIX = "burnish:celery:"
 LEASE_PREFIX = "burnish:lease:"
 FENCE_PREFIX = "burnish:fence:"
 TRAIL_PREFIX = "burnish:trail:"  # and an event's id: the last span of its trace
+LEDGER_PREFIX = "burnish:ledger:"  # and {tenant}: standing judgements that replicas share
+BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on all replicas
 TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 

@@ -6,6 +6,7 @@ FeedbackError
 │   ├── SpoolFull                    it holds as much as it may: ask again later
 │   ├── DiskFull                     its disk has no room: ask again later
 │   └── SpoolDamaged                 its file is damaged
+├── LedgerUnavailable (ConnectionError)   the ledger that replicas share does not answer
 ├── EventTooLarge (ValueError)       one event is bigger than the stream would take
 └── StreamError
     ├── StreamUnavailable (ConnectionError)   no server, or no answer: try again
@@ -42,6 +43,10 @@ class DiskFull(SpoolError):
 
 
 class SpoolDamaged(SpoolError):
+    pass
+
+
+class LedgerUnavailable(FeedbackError, ConnectionError):
     pass
 
 

@@ -44,6 +44,15 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def microseconds(time: datetime) -> int:
+    """Since the epoch, which is how times are compared exactly."""
+    return (time - _EPOCH) // _TICK
+
+
+def time_of(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _TICK
+
+
 def later(time: datetime, than: datetime | None) -> datetime:
     """`time`, or a microsecond after `than` where the clock has not come that far: what a hybrid
     logical clock does (Kulkarni et al., 2014), so that a clock set back reorders nothing."""
@@ -179,7 +188,7 @@ class FeedbackEvent(_Event):
 
     def accepted(self, time: datetime) -> Self:
         """The same judgement as accepted at `time`."""
-        return self.model_copy(update={"time": time, "revision": (time - _EPOCH) // _TICK})
+        return self.model_copy(update={"time": time, "revision": microseconds(time)})
 
     @property
     def place(self) -> Place:

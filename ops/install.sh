@@ -57,6 +57,7 @@ servers() {
   done
   # Debian keeps PostgreSQL's server programs off the PATH.
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || wanted+=(postgresql)
+  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx)
   [ ${#wanted[@]} = 0 ] && return
   apt "${wanted[@]}" || say "some tests need servers that are missing and will be skipped; to run them: sudo apt-get install ${wanted[*]}"
 }

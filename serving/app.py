@@ -192,10 +192,11 @@ class Traffic:
             await self.app(scope, receive, send)
             return
         service: Service = scope["app"].state.service
-        if service.draining and scope["path"] not in _ALWAYS_OPEN:
+        if service.refusing and scope["path"] not in _ALWAYS_OPEN:
             message = "The server is shutting down; try again in a moment."
-            refusal = ApiError(503, message, code="draining", retry_after=5).response(scope["path"])
-            await refusal(scope, receive, send)
+            refusal = ApiError(503, message, code="draining", retry_after=5)
+            refusal.headers["Connection"] = "close"
+            await refusal.response(scope["path"])(scope, receive, send)
             return
         if not tracing.is_on() or scope["path"] in _ALWAYS_OPEN:
             await self._counted(service, scope, receive, send)
@@ -219,6 +220,9 @@ class Traffic:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if service.draining:  # its next request is another server's
+                    closing = (b"connection", b"close")
+                    message = {**message, "headers": [*message["headers"], closing]}
             await send(message)
 
         service.in_flight += 1

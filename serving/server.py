@@ -1,7 +1,7 @@
 """The serving process once its port listens: engine, service, HTTP server, and draining.
 
-SIGTERM and SIGINT drain: running answers finish, new requests get 503; a second signal ends it at
-once. When a vital part of the process has failed it drains in the same way. Left out: several workers (one engine owns the model and its cache).
+SIGTERM and SIGINT drain: readiness turns to 503, kept connections are closed after their next answer,
+after `drain_wait_s` new requests get 503 too, running answers finish; a second signal ends it at once. When a vital part of the process has failed it drains in the same way. Left out: several workers (one engine owns the model and its cache).
 """
 
 from __future__ import annotations
@@ -41,6 +41,14 @@ def check_keys(settings: ServingSettings) -> None:
         )
 
 
+def check_fleet(settings: ServingSettings) -> None:
+    if settings.fleet and not os.environ.get("BURNISH_SECRET"):
+        raise CannotStart(
+            "BURNISH_FLEET: replicas sign interaction ids with one secret, or feedback on another one's"
+            " answers is refused: set BURNISH_SECRET, the same on all of them"
+        )
+
+
 class Server(uvicorn.Server):
     """Uvicorn, but the listening socket stays open while draining, to answer 503 and /readyz."""
 
@@ -68,7 +76,7 @@ class Server(uvicorn.Server):
         end_by = threading.Timer(service.settings.drain_s + FAILED_EXIT_S, os._exit, [1])
         end_by.daemon = True
         end_by.start()
-        service.draining = True
+        service.draining = service.refusing = True
         await self._exit_when_idle(service)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -81,6 +89,9 @@ class Server(uvicorn.Server):
         self._drain = asyncio.get_running_loop().create_task(self._exit_when_idle(service))
 
     async def _exit_when_idle(self, service: Service) -> None:
+        if not service.refusing:
+            await asyncio.sleep(service.settings.drain_wait_s)
+            service.refusing = True
         deadline = time.monotonic() + service.settings.drain_s
         while service.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 (two numbers)
             await asyncio.sleep(0.05)
@@ -93,6 +104,7 @@ class Server(uvicorn.Server):
 def run(settings: ServingSettings, listening: socket.socket) -> None:
     """Until a signal. Raises CannotStart."""
     check_keys(settings)
+    check_fleet(settings)
     try:
         engine = load_engine(settings)
     except ValueError as error:

@@ -34,9 +34,20 @@ class ServingSettings(BaseSettings):
     redis_url: Url = "redis://127.0.0.1:6379/0"
     kafka_bootstrap: str | None = None
     mlflow_uri: Url | None = None  # None: SQLite in the data folder
+    mlflow_artifacts: str | None = Field(
+        default=None, description="where adapters go (default: beside the SQLite registry)"
+    )
     keys_url: Url | None = Field(
         default=None,
         description="PostgreSQL with the API keys that replicas share (default: the data folder's)",
+    )
+    fleet: bool = Field(
+        default=False,
+        description="one of several replicas: they share standing judgements and keys' budgets in"
+        " BURNISH_REDIS_URL, and BURNISH_SECRET must be the same on all",
+    )
+    ledger_days: float = Field(
+        default=90.0, gt=0, le=3650, description="days a judgement can be read back by its id"
     )
     policies: tuple[str, ...] = Field(
         default=("default",),
@@ -90,6 +101,12 @@ class ServingSettings(BaseSettings):
     response_days: float = Field(
         default=30.0, gt=0, le=3650, description="days a response can be asked for and gone on from"
     )
+    drain_wait_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="seconds after SIGTERM in which /readyz is 503 already and requests are still"
+        " taken, so that a load balancer turns away first",
+    )
     drain_s: float = Field(
         default=30.0, ge=0, description="seconds running answers may go on after SIGTERM"
     )
@@ -111,7 +128,7 @@ class ServingSettings(BaseSettings):
         default=(), description="origins of other sites whose pages may use the API (CORS)"
     )
     requests_per_minute: int = Field(
-        default=0, ge=0, description="of one API key at one replica; then 429. 0: no limit"
+        default=0, ge=0, description="of one API key; then 429. 0: no limit"
     )
     tokens_per_minute: int = Field(
         default=0, ge=0, description="of one API key, read and written; then 429. 0: no limit"

@@ -58,8 +58,7 @@ class GroupCommit:
         self._thread.start()
 
     def put(self, job: Job) -> None:
-        # From here on nobody can cancel it: a result for a cancelled one would end the thread.
-        job.done.set_running_or_notify_cancel()
+        """`job.done` is running already: a result for one that was cancelled would end the thread."""
         self._jobs.put(job)
 
     def close(self) -> None:

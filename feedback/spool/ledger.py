@@ -4,9 +4,9 @@ One row per feedback id, in one of three states: it `stands`, it was `superseded
 judgement in the same place (judgements.py says which that is), or it was `retracted`, until it is
 given again. What is entered gets a time after whatever it replaces here, even if the clock was set
 back, so that the readers of the stream, who go by those times, agree with the order of arrival.
-Other servers have ledgers of their own: between them their clocks decide, and what says nothing new
-here may do so there, so it is published all the same. Every statement runs inside the spool's
-transactions; nothing commits here.
+Other servers have ledgers of their own: between them their clocks decide (where they do not share one,
+shared_ledger.py), and what says nothing new here may do so there, so it is published all the same. Every
+statement runs inside the spool's transactions; nothing commits here.
 """
 
 import sqlite3
@@ -33,10 +33,14 @@ CREATE TABLE IF NOT EXISTS ledger (
     at REAL NOT NULL,
     PRIMARY KEY (tenant, id)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS ledger_by_target ON ledger (tenant, target, state);
+CREATE INDEX IF NOT EXISTS ledger_by_place ON ledger (tenant, target, choice, name, user);
+DROP INDEX IF EXISTS ledger_by_target;
 CREATE INDEX IF NOT EXISTS ledger_by_age ON ledger (at);
 """
 _DAY_S = 86400.0
+# SQLite takes the primary key otherwise, and looks through all that a tenant ever said.
+_BY_PLACE = "INDEXED BY ledger_by_place"
+UNSAID = {"time", "revision", "key_id"}  # may differ where the same judgement is heard again
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,7 @@ class Ledger:
             if _said(known) == _said(event):
                 # The same word, not a new one; but it is the last again.
                 event, status = event.model_copy(update={"revision": known.revision}), "unchanged"
-        db.execute(
-            "UPDATE ledger SET state = 'superseded' WHERE tenant = ? AND target = ?"
-            " AND choice = ? AND user IS ? AND name = ? AND state = 'stands'",
-            event.place,
-        )
-        db.execute(
-            "INSERT OR REPLACE INTO ledger (tenant, target, choice, user, name, id, state, body, at)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'stands', ?, ?)",
-            (*event.place, event.id, event.model_dump_json(), event.time.timestamp()),
-        )
+        self._put(db, event)
         return event, status
 
     def retract(
@@ -87,18 +82,43 @@ class Ledger:
         ).fetchone()
         if found is not None:
             event = event.model_copy(update={"time": later(event.time, _time(found[1]))})
-        db.execute(
-            "INSERT INTO ledger (tenant, id, state, at) VALUES (?, ?, 'retracted', ?)"
-            " ON CONFLICT (tenant, id) DO UPDATE SET state = 'retracted', at = excluded.at",
-            (*place, event.time.timestamp()),
-        )
+        self._put(db, event)
         return event, "unchanged" if found is not None and found[0] == "retracted" else "stored"
+
+    def enter(self, db: sqlite3.Connection, event: FeedbackEvent | RetractionEvent) -> None:
+        """Note what the shared ledger has decided, for while it cannot be asked."""
+        about = event.id if isinstance(event, FeedbackEvent) else event.feedback_id
+        (later,) = db.execute(
+            "SELECT count(*) FROM ledger WHERE tenant = ? AND id = ? AND at > ?",
+            (event.tenant, about, event.time.timestamp()),
+        ).fetchone()
+        if not later:
+            self._put(db, event)
+
+    def _put(self, db: sqlite3.Connection, event: FeedbackEvent | RetractionEvent) -> None:
+        if isinstance(event, RetractionEvent):
+            db.execute(
+                "INSERT INTO ledger (tenant, id, state, at) VALUES (?, ?, 'retracted', ?)"
+                " ON CONFLICT (tenant, id) DO UPDATE SET state = 'retracted', at = excluded.at",
+                (event.tenant, event.feedback_id, event.time.timestamp()),
+            )
+            return
+        db.execute(
+            f"UPDATE ledger {_BY_PLACE} SET state = 'superseded' WHERE tenant = ? AND target = ?"
+            " AND choice = ? AND user IS ? AND name = ? AND state = 'stands'",
+            event.place,
+        )
+        db.execute(
+            "INSERT OR REPLACE INTO ledger (tenant, target, choice, user, name, id, state, body, at)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'stands', ?, ?)",
+            (*event.place, event.id, event.model_dump_json(), event.time.timestamp()),
+        )
 
     def _last(self, db: sqlite3.Connection, event: FeedbackEvent) -> datetime | None:
         """When the last of what `event` replaces was accepted: under its id, and in its place."""
         (at,) = db.execute(
             "SELECT max(at) FROM (SELECT at FROM ledger WHERE tenant = ? AND id = ? UNION ALL"
-            " SELECT at FROM ledger WHERE tenant = ? AND target = ? AND choice = ? AND user IS ?"
+            f" SELECT at FROM ledger {_BY_PLACE} WHERE tenant = ? AND target = ? AND choice = ? AND user IS ?"
             " AND name = ?)",
             (event.tenant, event.id, *event.place),
         ).fetchone()
@@ -114,7 +134,7 @@ class Ledger:
     def on(self, db: sqlite3.Connection, tenant: str, target: str) -> list[FeedbackEvent]:
         """The judgements that stand on an interaction or session, oldest first."""
         rows = db.execute(
-            "SELECT body FROM ledger WHERE tenant = ? AND target = ? AND state = 'stands'"
+            f"SELECT body FROM ledger {_BY_PLACE} WHERE tenant = ? AND target = ? AND state = 'stands'"
             " ORDER BY at, id",
             (tenant, target),
         )
@@ -125,7 +145,7 @@ class Ledger:
 
 
 def _said(event: FeedbackEvent) -> dict[str, object]:
-    return event.model_dump(exclude={"time", "revision", "key_id"})
+    return event.model_dump(exclude=UNSAID)
 
 
 def _time(at: float) -> datetime:

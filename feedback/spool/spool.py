@@ -6,7 +6,7 @@ SQLite in WAL mode with synchronous=FULL.
 The feedback ledger lives in the same file and the same transactions: the last judgement of each
 user, by id and by interaction, so that repeated posts change nothing and retractions find their
 target. It is this instance's memory of what it accepted, kept for `ledger_days`; the experience
-database of the learner is the record for good.
+database of the learner is the record for good. With a `shared` ledger (sharing.py) replicas agree first.
 
 Left out: sharing the file between processes. One process owns it; a second one is refused.
 """
@@ -20,13 +20,19 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from burnish.feedback.disk import DiskSpace
-from burnish.feedback.errors import DiskFull, EventTooLarge, SpoolError, SpoolFull
+from burnish.feedback.errors import (
+    DiskFull,
+    EventTooLarge,
+    LedgerUnavailable,
+    SpoolError,
+    SpoolFull,
+)
 from burnish.feedback.events import (
     Event,
     FeedbackEvent,
@@ -34,9 +40,12 @@ from burnish.feedback.events import (
     RetractionEvent,
     encode,
 )
+from burnish.feedback.spool import unshared
 from burnish.feedback.spool.group_commit import GroupCommit, Job, spool_error
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
 from burnish.feedback.spool.reserve import Reserve
+from burnish.feedback.spool.shared_ledger import Judged, SharedLedger
+from burnish.feedback.spool.sharing import Arrival, Sharing
 from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.telemetry import tracing
 
@@ -90,6 +99,7 @@ class Spool:
         max_event_bytes: int = 4 * 2**20,
         ledger_days: float = 90.0,
         disk: DiskSpace | None = None,
+        shared: SharedLedger | None = None,
     ) -> None:
         self.path = Path(path)
         self.max_bytes = max_bytes
@@ -110,6 +120,7 @@ class Spool:
             writer, self._reader = self._connect(), self._connect()
             writer.executescript(_TABLES)
             self._ledger.create(writer)
+            unshared.create(writer)
             # What the stream refused may pass by now: its limits are settings of its own.
             writer.executescript(_TAKE_UP_AGAIN)
             self._bytes, self._count = writer.execute(
@@ -134,6 +145,9 @@ class Spool:
             settle=self._settle,
             stopped=self._stopped,
         )
+        self.sharing = None if shared is None else Sharing(shared, self._commit, self)
+        if self.sharing is not None:
+            self.sharing.start()
 
     # -- Writing -----------------------------------------------------------------------------
 
@@ -152,18 +166,21 @@ class Spool:
     def submit(self, entries: Sequence[tuple[str, str, Event]]) -> Future[list[Receipt]]:
         """The same for callers without an event loop."""
         carried, began = tracing.carried(), time.time()
-        pairs = [
-            (event, encode(event, topic, key).with_headers(carried))
+        arrivals = [
+            Arrival(event, encode(event, topic, key).with_headers(carried))
             for topic, key, given in entries
             for event in [given.accepted(given.time) if isinstance(given, FeedbackEvent) else given]
         ]
-        for event, record in pairs:
-            if record.size > self.max_event_bytes:
+        for arrival in arrivals:
+            if (size := arrival.record.size) > self.max_event_bytes:
                 raise EventTooLarge(
-                    f"{event.event_id}: {record.size} bytes, {self.max_event_bytes} allowed"
+                    f"{arrival.event.event_id}: {size} bytes, {self.max_event_bytes} allowed"
                 )
-        size = sum(record.size for _, record in pairs)
-        stored = self._enqueue(lambda db: [self._store(db, *pair) for pair in pairs], size)
+        stored = self._enqueue(
+            lambda db: [self._store(db, arrival) for arrival in arrivals],
+            sum(arrival.record.size for arrival in arrivals),
+            arrivals,
+        )
         if carried:
             stored.add_done_callback(lambda done: _trace(began, carried, done))
         return stored
@@ -200,6 +217,10 @@ class Spool:
             self._remove(db, seq)
 
         self._enqueue(put_aside).result()
+
+    def forget_unshared(self, seqs: Sequence[int]) -> None:
+        """They are in the shared ledger now."""
+        self._enqueue(lambda db: unshared.forget(db, seqs)).result()
 
     # -- Reading -----------------------------------------------------------------------------
 
@@ -248,8 +269,16 @@ class Spool:
             found = self._reader.execute("SELECT seq, topic, reason FROM refused ORDER BY seq")
             return found.fetchall()
 
+    def take_unshared(self, n: int) -> list[tuple[int, Judged]]:
+        """The oldest judgements that the shared ledger does not have; they stay until forgotten."""
+        with self._read():
+            return unshared.take(self._reader, n)
+
     def find(self, tenant: str, feedback_id: str) -> LedgerRow | None:
         """A judgement by id, whether it stands or not."""
+        with suppress(LedgerUnavailable):
+            if self.sharing and (row := self.sharing.ledger.find(tenant, feedback_id)):
+                return row
         with self._read():
             return self._ledger.find(self._reader, tenant, feedback_id)
 
@@ -260,6 +289,9 @@ class Spool:
 
     def judgements(self, tenant: str, interaction_id: str) -> list[FeedbackEvent]:
         """The judgements that stand on an interaction (or a session, by its id)."""
+        with suppress(LedgerUnavailable):
+            if self.sharing is not None:
+                return self.sharing.ledger.on(tenant, interaction_id)
         with self._read():
             return self._ledger.on(self._reader, tenant, interaction_id)
 
@@ -279,17 +311,26 @@ class Spool:
     def close(self) -> None:
         """Finish what was submitted, then let go of the file."""
         with self._accounts:
-            if not self._closed:
-                self._closed = True
-                self._commits.close()
+            was_closed, self._closed = self._closed, True
+        if not was_closed:
+            if self.sharing is not None:
+                self.sharing.close()
+            self._commits.close()
         self._commits.join()
         self._reader.close()
         self._owned.close()
 
     # -- The writer's thread -----------------------------------------------------------------
 
-    def _enqueue(self, work: Callable[[sqlite3.Connection], Any], reserve: int = 0) -> Future[Any]:
+    def _enqueue(
+        self,
+        work: Callable[[sqlite3.Connection], Any],
+        reserve: int = 0,
+        arrivals: Sequence[Arrival] = (),
+    ) -> Future[Any]:
         job = Job(work, Future(), reserve)
+        job.done.set_running_or_notify_cancel()  # from here on nobody can cancel it
+        judged = not all(isinstance(arrival.event, InteractionEvent) for arrival in arrivals)
         with self._accounts:
             if self._closed:
                 raise SpoolError(f"{self.path} is closed")
@@ -297,8 +338,18 @@ class Spool:
                 self._check_room(reserve)
             # Counted before it is written: a burst cannot slip past the cap.
             self._bytes += reserve
-            self._commits.put(job)
+            if judged and self.sharing is not None:
+                self.sharing.put(job, arrivals)
+            else:
+                self._commits.put(job)
         return job.done
+
+    def _commit(self, job: Job) -> None:
+        """A job that has waited to be shared; the writer may have failed meanwhile."""
+        if self._commits.vital.is_alive():
+            self._commits.put(job)
+        else:
+            job.done.set_exception(SpoolError(f"{self.path}: the writer has failed"))
 
     def _check_room(self, size: int) -> None:
         if self._bytes + size > self.max_bytes:
@@ -328,16 +379,10 @@ class Spool:
         with self._accounts:
             self._closed = True
 
-    def _store(self, db: sqlite3.Connection, event: Event, record: StreamRecord) -> Receipt:
-        accepted, status = event, "stored"
-        match event:
-            case FeedbackEvent():
-                accepted, status = self._ledger.judge(db, event)
-            case RetractionEvent():
-                accepted, status = self._ledger.retract(db, event)
-            case InteractionEvent():
-                pass
-        if accepted != event:
+    def _store(self, db: sqlite3.Connection, arrival: Arrival) -> Receipt:
+        record = arrival.record
+        accepted, status = self._entered(db, arrival)
+        if accepted != arrival.event:
             again = encode(accepted, record.topic, record.key)
             record = again.with_headers({**record.headers, **again.headers})
         headers = json.dumps(dict(record.headers))
@@ -348,6 +393,22 @@ class Spool:
         self._moved_bytes += record.size
         self._moved_count += 1
         return Receipt(record.event_id, status)
+
+    def _entered(self, db: sqlite3.Connection, arrival: Arrival) -> tuple[Event, Status]:
+        """The event as it is accepted, and what that meant to the ledger."""
+        event = arrival.event
+        if isinstance(event, InteractionEvent):
+            return event, "stored"
+        if (shared := arrival.entered) is not None:
+            self._ledger.enter(db, shared.event)
+            return shared.event, shared.status
+        if isinstance(event, FeedbackEvent):
+            event, status = self._ledger.judge(db, event)
+        else:
+            event, status = self._ledger.retract(db, event)
+        if self.sharing is not None:
+            unshared.add(db, event)
+        return event, status
 
     def _remove(self, db: sqlite3.Connection, seq: int) -> None:
         found = db.execute("DELETE FROM outbox WHERE seq = ? RETURNING bytes", (seq,)).fetchall()

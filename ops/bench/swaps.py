@@ -22,6 +22,7 @@ from burnish.learner.database import Database, InteractionRow
 from burnish.ops import settings as config
 from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
+from burnish.serving.registry import PolicyRegistry, signing_keys
 from sqlalchemy import select
 
 POLICY = "default"
@@ -97,7 +98,7 @@ class Load:
         return seen
 
 
-def add_versions(service: RunningService, model: Path, count: int) -> tuple[list[int], list[int]]:
+def add_versions(registry: PolicyRegistry, model: Path, count: int) -> tuple[list[int], list[int]]:
     """Register adapters of small noise; returns their versions and the model's end-of-sequence ids."""
     import torch
     from burnish.kernels.loading import load_model
@@ -108,11 +109,9 @@ def add_versions(service: RunningService, model: Path, count: int) -> tuple[list
         init_adapter,
         save_adapter,
     )
-    from burnish.serving.registry import PolicyRegistry, signing_keys
 
     loaded = load_model(model)
     spec = LoraSpec(targets=default_targets(loaded.model))
-    registry = PolicyRegistry(service.mlflow_uri, keys=signing_keys(service.data_dir))
     versions = []
     for number in range(count):
         torch.manual_seed(number)
@@ -228,7 +227,8 @@ def main(
     folder = (model or config.load().model_path).resolve()
     env = {"BURNISH_MODEL": str(folder), "BURNISH_UPDATE_EVERY": "86400"}
     with tempfile.TemporaryDirectory() as scratch, run_service(Path(scratch), env=env) as service:
-        versions, eos = add_versions(service, folder, VERSIONS)
+        registry = PolicyRegistry(service.mlflow_uri, keys=signing_keys(service.data_dir))
+        versions, eos = add_versions(registry, folder, VERSIONS)
         calm, streams, waits = asyncio.run(
             drive(service, versions, eos, swaps=swaps, clients=clients, tokens=tokens,
                   quiet_s=quiet_s)

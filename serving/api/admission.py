@@ -50,7 +50,7 @@ class Admission:
             if changing:
                 check_media_type(headers)
             budgets: Budgets = scope["app"].state.service.budgets
-            with budgets.admit(who) as limits:
+            async with budgets.admit(who) as limits:
                 body = await self._body(headers, receive)
                 if body is None:
                     return

@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from burnish.feedback.disk import DiskSpace
 from burnish.feedback.ids import id_keyring
 from burnish.feedback.keyring import Keyring, KeyringFile
+from burnish.feedback.redis_clients import open_async_client
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
+from burnish.feedback.spool.shared_ledger import SharedLedger
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
 from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect
 from burnish.memory.compaction import CompactionPolicies
-from burnish.serving.api.budgets import Budgets
+from burnish.serving.api.budgets import Budgets, Limits, LocalAccounts
 from burnish.serving.api.memory_model import EngineSummariser
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
+from burnish.serving.api.shared_budgets import SharedAccounts
 from burnish.serving.api.vitals import Vitals
 from burnish.serving.engine import Engine
 from burnish.serving.live import LiveCompactor, LivePolicies
@@ -51,8 +54,10 @@ class Service:
     ids: KeyringFile
     vitals: Vitals
     budgets: Budgets
+    accounts: LocalAccounts | SharedAccounts
     metrics: Metrics = field(default_factory=Metrics)
-    draining: bool = False
+    draining: bool = False  # it is about to end, and says so
+    refusing: bool = False  # new requests
     in_flight: int = 0
     started_at: float = field(default_factory=time.time)
 
@@ -63,7 +68,14 @@ class Service:
         """Open files and make clients; nothing connects yet. Raises SpoolError, UnknownPolicy."""
         data = settings.data_dir
         disk = DiskSpace(data, settings.disk_low_mb * 10**6)
-        spool = Spool(data / "spool.db", max_bytes=settings.spool_max_mb * 2**20, disk=disk)
+        shares = settings.fleet
+        spool = Spool(
+            data / "spool.db",
+            max_bytes=settings.spool_max_mb * 2**20,
+            ledger_days=settings.ledger_days,
+            disk=disk,
+            shared=SharedLedger(settings.redis_url, settings.ledger_days) if shares else None,
+        )
         stream = open_stream(
             StreamSettings(
                 redis_url=settings.redis_url,
@@ -71,7 +83,9 @@ class Service:
                 data_dir=data,
             )
         )
-        registry = registry or PolicyRegistry(settings.registry_uri, keys=signing_keys(data))
+        registry = registry or PolicyRegistry(
+            settings.registry_uri, settings.mlflow_artifacts, keys=signing_keys(data)
+        )
         policies = LivePolicies(
             engine,
             registry,
@@ -105,6 +119,21 @@ class Service:
             background_policy=settings.memory_policy,
             turn_days=settings.response_days,
         )
+        limits = Limits(
+            settings.requests_per_minute, settings.tokens_per_minute, settings.concurrent_requests
+        )
+        patience = {"socket_timeout": 1, "socket_connect_timeout": 1}
+        counter = open_async_client(settings.redis_url, **patience) if shares and limits else None
+        accounts = SharedAccounts(limits, counter) if counter else LocalAccounts(limits)
+        vital = {
+            "engine": engine,
+            "spool": spool,
+            "forwarder": forwarder,
+            "policies": policies,
+            "compactor": compactor,
+            "memory": memory.background,
+            **({"sharing": spool.sharing} if spool.sharing else {}),
+        }
         made = cls(
             settings=settings,
             engine=engine,
@@ -118,21 +147,9 @@ class Service:
             redis=redis,
             memory=memory,
             ids=ids,
-            vitals=Vitals(
-                {
-                    "engine": engine,
-                    "spool": spool,
-                    "forwarder": forwarder,
-                    "policies": policies,
-                    "compactor": compactor,
-                    "memory": memory.background,
-                }
-            ),
-            budgets=Budgets(
-                settings.requests_per_minute,
-                settings.tokens_per_minute,
-                settings.concurrent_requests,
-            ),
+            vitals=Vitals(vital),
+            budgets=Budgets(limits, accounts),
+            accounts=accounts,
         )
         counted = made.metrics.compactions
         memory.background.on_pass = lambda one: counted.labels(one.outcome).inc()
@@ -157,12 +174,29 @@ class Service:
         await self.recorder.drain()
         await asyncio.to_thread(self.forwarder.stop)
         await asyncio.to_thread(self.spool.close)
+        if isinstance(self.accounts, SharedAccounts):
+            await self.accounts.close()
         await self.redis.aclose()
 
     @property
     def secret(self) -> Keyring:
         """What signs interaction ids now, and what still verifies them."""
         return self.ids.read()
+
+    @property
+    def not_shared(self) -> list[str]:
+        """What this replica decides alone at present, and why."""
+        problems = []
+        sharing = self.spool.sharing
+        if sharing is not None and sharing.ledger.last_error:
+            problems.append(
+                f"feedback is accepted, and told to the other replicas later: {sharing.ledger.last_error}"
+            )
+        if isinstance(self.accounts, SharedAccounts) and self.accounts.last_error:
+            problems.append(
+                f"budgets are counted by this replica alone: {self.accounts.last_error}"
+            )
+        return problems
 
     @property
     def stream_lag(self) -> int:

@@ -72,6 +72,7 @@ class LivePolicies:
         self._with_base: set[str] = set()
         self._relist_at = 0.0
         self.problem: str | None = None  # why the registry cannot be read
+        self.has_looked = False  # at the aliases, since the start; also in vain
 
     # Requests
 
@@ -161,16 +162,19 @@ class LivePolicies:
             if self.problem:
                 log.info("the registry is back")
             self.problem = None
+            self.has_looked = True
         except RegistryError as error:
             if isinstance(error, BaseMismatch):
                 raise
+            self.has_looked = True
             if self.problem is None:
                 log.warning("registry: %s (what is loaded serves on)", error)
             self.problem = f"registry: {error}"
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s)
+            if self.has_looked:
+                await asyncio.sleep(self._poll_s)
             try:
                 await self.poll()
             except Exception as error:
@@ -179,6 +183,7 @@ class LivePolicies:
                 if self.problem is None:
                     log.error("policies: %s", error, exc_info=not expected)
                 self.problem = str(error) if expected else f"{type(error).__name__}: {error}"
+                self.has_looked = True
 
     async def _names_to_poll(self) -> list[str]:
         for name in self._names:

@@ -75,6 +75,13 @@ def test_an_open_address_without_keys(
     assert "BURNISH_MODEL" in refusal(capsys)  # the next thing that is wrong
 
 
+def test_a_replica_without_the_secret_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BURNISH_FLEET", "true")
+    assert "BURNISH_SECRET" in refusal(capsys)
+
+
 def test_a_folder_that_is_no_model(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -228,6 +235,30 @@ async def test_sigterm_drains(settings: ServingSettings, monkeypatch: pytest.Mon
     left = Spool(settings.data_dir / "spool.db")  # let go of, and the answer is in it
     assert left.waiting() == 1
     left.close()
+
+
+async def test_a_balancer_may_turn_away_before_requests_are_refused(
+    settings: ServingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        server.Service, "build", partial(server.Service.build, registry=StubRegistry())
+    )
+    waits = settings.model_copy(update={"port": 0, "drain_wait_s": 600.0})
+    listening = entry.bind(waits)
+    serving = asyncio.create_task(server.serve(waits, StubEngine("Hi"), listening))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}") as http:
+        async with asyncio.timeout(60):
+            while (await http.get("/readyz")).status_code != 200:
+                pass
+        assert "connection" not in (await http.get("/v1/models")).headers
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(20):
+            while (await http.get("/readyz")).status_code != 503:
+                pass
+        taken = await http.get("/v1/models")
+        assert (taken.status_code, taken.headers["connection"]) == (200, "close")
+        os.kill(os.getpid(), signal.SIGTERM)  # a second one ends it at once
+    await asyncio.wait_for(serving, 20)
 
 
 async def test_small_writes_are_sent_at_once(settings: ServingSettings) -> None:

@@ -33,9 +33,11 @@ class Observed:
 class SteadyLoad:
     """`chats` clients that stream and vote, and `sessions` clients that append to a session each."""
 
-    def __init__(self, url: str, chats: int, sessions: int, seed: int = 0) -> None:
+    def __init__(
+        self, url: str, chats: int, sessions: int, seed: int = 0, key: str = "bench"
+    ) -> None:
         self.client = openai.AsyncOpenAI(
-            base_url=f"{url}/v1", api_key="bench", max_retries=0, timeout=30
+            base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30
         )
         self._chats, self._sessions = chats, sessions
         self._rng = random.Random(seed)

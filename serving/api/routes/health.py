@@ -10,6 +10,7 @@ short: answers are given, and counted as unrecorded once it is full.
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from importlib.metadata import version as installed
 from typing import Any
@@ -23,6 +24,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
+
+LOOK_PATIENCE_S = 5.0  # that readiness waits for the first look at the aliases
+CLOCKS_APART_S = 5.0
 
 
 def router(auth: Auth) -> APIRouter:
@@ -81,6 +85,10 @@ async def _blocking(service: Service) -> list[str]:
     problems = service.vitals.ended()
     if service.draining:
         problems.append("draining")
+    patience = service.started_at + LOOK_PATIENCE_S
+    if not service.policies.has_looked and time.time() < patience:
+        # What served last serves again, but a champion may have moved while this replica was away.
+        problems.append("policies: the aliases are still to be looked at")
     states = {state.policy: state for state in service.policies.status()}
     for name in service.settings.policies:
         state = states.get(name)
@@ -106,16 +114,32 @@ async def _degraded(service: Service) -> list[str]:
         problems.append(f"spool: {service.spool.last_error}")
     if service.forwarder.last_error:
         problems.append(f"stream: {service.forwarder.last_error}")
+    problems += service.not_shared
     states = service.policies.status()
     problems += [f"policy {s.policy}: {s.problem}" for s in states if s.problem and s.champion]
     redis: Any = service.redis
     try:
         await redis.ping()
+        if apart := await _clocks_apart(redis):
+            problems.append(apart)
         if behind := await intake_problem(redis):
             problems.append(f"learner: {behind}")
     except RedisError as error:
-        problems.append(f"redis: {error} (memory and learner status are away)")
+        problems.append(f"redis: {error} (BURNISH_REDIS_URL; memory and learner status are away)")
     return problems
+
+
+async def _clocks_apart(redis: Any) -> str | None:
+    """Where this machine's clock and that of Redis disagree: one of them is wrong."""
+    told = await redis.time()
+    servers = told.values() if isinstance(told, dict) else [told]
+    ahead = max((time.time() - s - us / 1e6 for s, us in servers), key=abs)
+    if abs(ahead) < CLOCKS_APART_S:
+        return None
+    return (
+        f"clock: {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the Redis of"
+        " BURNISH_REDIS_URL: of two votes under one id the later one stands, so keep clocks in step (NTP)"
+    )
 
 
 async def _ask_redis(service: Service) -> None:
