@@ -18,6 +18,7 @@ ALLOWED = {
     "a GPU": r"Triton's interpreter has no bfloat16",
     "a vLLM server": r"BURNISH_TEST_VLLM_URL|a server on another grammar backend",
     "root, to mount a file system": r"a small file system could not be mounted",
+    "helm, which only a recent Go builds": r"helm is not installed",
     "Prometheus": r"(promtool|Prometheus) is not installed",
     "an optional extra": r"extra not installed",
     "the clients, which `make test-clients` brings": r"the clients are not installed",
