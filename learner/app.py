@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 from burnish.feedback.contract import (
     CELERY_PREFIX,
     COMPACTOR_TASK,
     INTAKE_QUEUE,
     INTAKE_TASK,
+    RETENTION_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
@@ -40,6 +42,7 @@ from celery.signals import (
 
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
+RETENTION_EVERY = 600.0  # seconds
 # Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
 LONG_REST_SECONDS = 600
 
@@ -79,7 +82,10 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_default_queue=UPDATE_QUEUE,
         task_routes={
             INTAKE_TASK: {"queue": INTAKE_QUEUE},
-            **{task: {"queue": UPDATE_QUEUE} for task in (UPDATE_TASK, COMPACTOR_TASK)},
+            **{
+                task: {"queue": UPDATE_QUEUE}
+                for task in (UPDATE_TASK, COMPACTOR_TASK, RETENTION_TASK)
+            },
         },
         worker_prefetch_multiplier=1,
         worker_pool="prefork",
@@ -117,9 +123,18 @@ def make_app(settings: LearnerSettings) -> Celery:
                 }
                 for policy in settings.policies
             },
+            **({"retention": _retention()} if settings.retention_days else {}),
         },
     )
     return made
+
+
+def _retention() -> dict[str, Any]:
+    return {
+        "task": RETENTION_TASK,
+        "schedule": RETENTION_EVERY,
+        "options": {"expires": RETENTION_EVERY, "queue": UPDATE_QUEUE},
+    }
 
 
 settings = LearnerSettings()
@@ -167,3 +182,10 @@ def compactor() -> str | None:
     from burnish.learner import work
 
     return work.compactor()
+
+
+@app.task(name=RETENTION_TASK)
+def retention() -> str | None:
+    from burnish.learner import work
+
+    return work.retention()

@@ -15,7 +15,8 @@ from types import TracebackType
 
 import redis
 from burnish.feedback.contract import FENCE_PREFIX, LEASE_PREFIX
-from burnish.learner.database import Database, FenceRow, LearnerError
+from burnish.learner.database import Database, LearnerError
+from burnish.learner.tables import FenceRow
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 

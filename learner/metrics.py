@@ -11,14 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.stream.event_stream import EventStream
-from burnish.learner.database import (
-    AttemptRow,
-    CounterRow,
-    Database,
-    OffsetRow,
-    TickRow,
-    UnmatchedRow,
-)
+from burnish.learner.database import Database
+from burnish.learner.tables import AttemptRow, CounterRow, OffsetRow, TickRow, UnmatchedRow
 from burnish.learner.ticks import Tick
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric

@@ -50,6 +50,12 @@ class LearnerSettings(StreamSettings):
         gt=0,
         description="seconds after which a judgement without an answer is reported",
     )
+    retention_days: float | None = Field(
+        default=None,
+        gt=0,
+        description="days after which interactions and judgements are erased from the experience"
+        " database (default: kept)",
+    )
     min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"

@@ -15,9 +15,7 @@ from typing import Any, Literal
 
 import redis
 from burnish.feedback.contract import TICKS_KEY
-from burnish.learner.database import (
-    TickRow,
-)
+from burnish.learner.tables import TickRow
 from sqlalchemy.orm import Session
 
 KEPT = 200
@@ -90,6 +88,8 @@ def intake_sentence(counts: dict[str, int]) -> str:
     line = "took in " + ", ".join(parts)
     if counts.get("repeats"):
         line += f"; {counts['repeats']} were repeats"
+    if counts.get("erased"):
+        line += f"; {counts['erased']} of erased users were kept out"
     if counts.get("unreadable"):
         line += f"; {counts['unreadable']} unreadable went to the dead letters"
     return line

@@ -1,4 +1,4 @@
-"""What the ticks do: take in what arrived, update a policy, update the memory's compactor.
+"""What the ticks do: take in what arrived, update a policy or the memory's compactor, erase what is old.
 
 Each returns its tick's sentence. app.py says when; connections are opened once per process.
 """
@@ -18,6 +18,7 @@ from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
+from burnish.learner.intake.erasure import expire
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.lease import Lease
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 # How long the intake rests after one that died, or that could not give its lease back to a Redis that
 # was away.
 INTAKE_LEASE_SECONDS = 4.0
+RETENTION_SECONDS = 60.0  # of one tick; updates wait for it
 
 
 @cache
@@ -137,6 +139,22 @@ def compactor() -> str | None:
         publish(client(), Tick("update", "compactor", "failed", why))
         raise
     return tick.did if tick else None
+
+
+def retention() -> str | None:
+    """Erase what is older than the retention time, as far as one tick comes; returns what it did."""
+    days = settings().retention_days
+    if days is None:
+        return None
+    began, erased = time.monotonic(), 0
+    while time.monotonic() - began < RETENTION_SECONDS:
+        with database().write() as session:
+            batch = expire(session, time.time() - days * 86400)
+        erased += batch
+        if not batch:
+            break
+    log.info("erased %d interactions and judgements older than %g days", erased, days)
+    return f"erased {erased} interactions and judgements older than {days:g} days"
 
 
 @cache

@@ -34,6 +34,12 @@ app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
 DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
+MlflowDatabase = Annotated[
+    str | None, typer.Option(help="Of an MLflow server: its database's URL.")
+]
+MlflowArtifacts = Annotated[
+    Path | None, typer.Option(help="Of an MLflow server: the folder of its artifacts.")
+]
 Policy = Annotated[str, typer.Option(help="Which policy.")]
 
 
@@ -109,6 +115,58 @@ def repair(
 
     settings = config.load({"data_dir": data_dir})
     raise typer.Exit(work.run(settings, dry_run=dry_run, console=console))
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    mlflow_database: MlflowDatabase = None,
+    mlflow_artifacts: MlflowArtifacts = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Copy everything that the service has acknowledged; it may go on meanwhile."""
+    from burnish.ops.backup import make
+
+    make.run(
+        config.load({"data_dir": data_dir}),
+        folder.resolve(),
+        console,
+        mlflow_database=mlflow_database,
+        mlflow_artifacts=mlflow_artifacts,
+    )
+
+
+@app.command()
+def restore(
+    folder: Annotated[Path, typer.Argument(help="What `burnish backup` wrote.")],
+    mlflow_database: MlflowDatabase = None,
+    mlflow_artifacts: MlflowArtifacts = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put a backup back where nothing is: an empty data folder, empty databases."""
+    from burnish.ops.backup import restore as work
+
+    work.run(
+        config.load({"data_dir": data_dir}),
+        folder.resolve(),
+        console,
+        mlflow_database=mlflow_database,
+        mlflow_artifacts=mlflow_artifacts,
+    )
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="The end user, as `user` named them.")],
+    tenant: Annotated[str, typer.Option(help="The tenant of the keys that served them.")] = "local",
+    data_dir: DataDir = None,
+    database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
+) -> None:
+    """Erase an end user from the experience database; what arrives late of theirs stays out."""
+    from burnish.ops.commands import erase as work
+
+    config.load({"data_dir": data_dir, "database_url": database_url})
+    work.run(tenant, user, console)
 
 
 @app.command()

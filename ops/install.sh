@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs: `service` (what `make up` needs), `dev` (and the test tools), `servers` (the Debian
-# packages the tests run against; as root by itself, otherwise it says what is missing), `clients`
+# packages the tests run against; as root by itself, otherwise it says what is missing), `helm` (which
+# checks the chart), `clients`
 # (other people's clients, apart from all that, so that their pins do not touch ours).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=.venv
 CLIENTS=.venv-clients
+HELM=v3.22.0
 
 say() { printf '%s\n' "$*"; }
 fail() { printf 'burnish: %s\n' "$*" >&2; exit 1; }
@@ -58,8 +60,19 @@ servers() {
   # Debian keeps PostgreSQL's server programs off the PATH.
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || wanted+=(postgresql)
   command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx)
+  # The chart's tests: continuous integration must not skip them where it need not.
+  [ "${CI:-}" = true ] && command -v go >/dev/null && { build_helm || say "helm could not be built"; }
   [ ${#wanted[@]} = 0 ] && return
   apt "${wanted[@]}" || say "some tests need servers that are missing and will be skipped; to run them: sudo apt-get install ${wanted[*]}"
+}
+
+# Built from its Go module, which takes some minutes the first time.
+build_helm() {
+  type -P helm >/dev/null && return
+  [ -x "$(go env GOPATH 2>/dev/null)/bin/helm" ] && return
+  command -v go >/dev/null || fail "helm is built by Go; install a recent one, or helm itself"
+  say "building helm $HELM"
+  go install "helm.sh/helm/v3/cmd/helm@$HELM"
 }
 
 clients() {
@@ -75,6 +88,7 @@ case "${1:-}" in
   service) make_venv; pip_install .; touch $VENV/.installed ;;
   dev) make_venv; pip_install '.[dev]'; touch $VENV/.installed $VENV/.installed-dev ;;
   servers) servers ;;
+  helm) build_helm ;;
   clients) clients; touch $CLIENTS/.installed ;;
-  *) fail "usage: ops/install.sh service|dev|servers|clients" ;;
+  *) fail "usage: ops/install.sh service|dev|servers|helm|clients" ;;
 esac

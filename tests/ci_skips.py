@@ -18,6 +18,7 @@ ALLOWED = {
     "a GPU": r"Triton's interpreter has no bfloat16",
     "a vLLM server": r"BURNISH_TEST_VLLM_URL|a server on another grammar backend",
     "root, to mount a file system": r"a small file system could not be mounted",
+    "helm, which only a recent Go builds": r"helm is not installed",
     "Prometheus": r"(promtool|Prometheus) is not installed",
     "a Docker Engine": r"no Docker Engine answers|images of ops/compose.yaml that are not here",
     "an optional extra": r"extra not installed",

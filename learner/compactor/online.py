@@ -11,8 +11,9 @@ few users costs no skill. The gate decides; the lineage says up to which number 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import redis
@@ -23,17 +24,19 @@ from burnish.learner.compactor import gate, versions
 from burnish.learner.compactor.examples import TrainingExample, make_examples
 from burnish.learner.compactor.network import Network, pad
 from burnish.learner.compactor.training import imitation_loss
-from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow
+from burnish.learner.database import Database
 from burnish.learner.intake.joining import standing_judgements
 from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.reward.experience import rewards_of
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.tables import CreditRow, ExperienceRow, InteractionRow
 from burnish.learner.ticks import Tick, publish
 from burnish.memory.compaction import DecisionTrace, load_trace
 from burnish.serving.registry import PolicyRegistry, signing_keys
 from sqlalchemy import func, select
 
 MAX_EPISODES = 4096  # the latest judged answers
+MAX_CREDITS = 4 * MAX_EPISODES  # the latest judgements, among which those answers are looked for
 
 
 @dataclass(frozen=True)
@@ -68,33 +71,45 @@ def episodes(
 
     Their judgements are weighed among those of all the latest answers, as in every other update.
     """
-    credited = func.max(CreditRow.seq)
-    query = (
-        select(InteractionRow, CreditRow.choice, credited)
-        .join(CreditRow, CreditRow.interaction_id == InteractionRow.id)
-        .group_by(InteractionRow.id, CreditRow.choice)
-        .order_by(credited.desc())
+    # From the newest judgements on, so that a large database is not read whole.
+    newest = select(CreditRow).order_by(CreditRow.seq.desc()).limit(MAX_CREDITS).subquery()
+    latest = (
+        select(newest.c.interaction_id, newest.c.choice, func.max(newest.c.seq).label("seq"))
+        .group_by(newest.c.interaction_id, newest.c.choice)
+        .order_by(func.max(newest.c.seq).desc())
         .limit(MAX_EPISODES)
+        .subquery()
+    )
+    query = (
+        select(
+            InteractionRow.id,
+            InteractionRow.tenant,
+            InteractionRow.meta,
+            latest.c.choice,
+            latest.c.seq,
+        )
+        .join(latest, latest.c.interaction_id == InteractionRow.id)
+        .order_by(latest.c.seq.desc())
     )
     found: list[Episode] = []
     with database.read() as session:
         rows = session.execute(query).all()
-        answers = [(interaction.id, choice) for interaction, choice, _ in rows]
+        answers = [(row.id, row.choice) for row in rows]
         standing = standing_judgements(session, answers)
         rewards, _ = rewards_of([standing[answer] for answer in answers], policy=trust)
-        for (interaction, _, seq), reward in zip(rows, rewards, strict=True):
-            view = _view(interaction)
-            if seq <= after or view is None or reward is None:
+        for row, reward in zip(rows, rewards, strict=True):
+            view = _view(row.meta)
+            if row.seq <= after or view is None or reward is None:
                 continue
-            trace = load_trace(client, interaction.tenant, view["session"], view["plan"])
+            trace = load_trace(client, row.tenant, view["session"], view["plan"])
             if trace is not None:
-                found.append(Episode(trace, reward.value, reward.weight, seq))
+                found.append(Episode(trace, reward.value, reward.weight, row.seq))
     return found[::-1]
 
 
-def _view(interaction: InteractionRow) -> dict | None:
+def _view(metadata: Mapping[str, Any]) -> dict | None:
     """The memory view it was answered from, where a plan was in force."""
-    view = interaction.meta.get("memory")
+    view = metadata.get("memory")
     if not isinstance(view, dict) or not view.get("plan") or not view.get("session"):
         return None
     return view

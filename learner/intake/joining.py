@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from burnish.feedback.judgements import Judgement, own_first, standing
 from burnish.feedback.rewards import worth_of
-from burnish.learner.database import (
+from burnish.learner.database import next_seq
+from burnish.learner.tables import (
     CompletionRow,
     CreditRow,
     ExperienceRow,
     InteractionRow,
     JudgementRow,
     RetractionRow,
-    next_seq,
 )
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
@@ -31,6 +31,37 @@ from sqlalchemy.orm import Session
 SLICE = 400
 Item = TypeVar("Item")
 AnswerKey = tuple[str, int]  # interaction id and choice
+
+
+class _Interaction(NamedTuple):
+    """Of an interaction what joining needs: its contents are most of the bytes, and stay unread."""
+
+    id: str
+    tenant: str
+    user: str | None
+    session_id: str | None
+    policy: str
+    version: int
+
+
+class _Given(NamedTuple):
+    """Of a judgement what joining needs."""
+
+    id: str
+    tenant: str
+    user: str | None
+    key_id: str | None
+    interaction_id: str | None
+    session_id: str | None
+    choice: int
+    name: str
+    value: Any
+    time: float
+    revision: int
+
+
+_INTERACTION = select(*(getattr(InteractionRow, name) for name in _Interaction._fields))
+_GIVEN = select(*(getattr(JudgementRow, name) for name in _Given._fields))
 
 
 def refresh(session: Session, interactions: Iterable[str]) -> int:
@@ -60,6 +91,18 @@ def judged_sessions(session: Session, keys: Iterable[tuple[str, str]]) -> set[tu
     return found
 
 
+def judgements_of_sessions(
+    session: Session, keys: Iterable[tuple[str, str]]
+) -> set[tuple[str, str]]:
+    """The judgements, as tenant and id, of these (tenant, session) pairs."""
+    found: set[tuple[str, str]] = set()
+    column = tuple_(JudgementRow.tenant, JudgementRow.session_id)
+    for part in slices(sorted(set(keys))):
+        query = select(JudgementRow.tenant, JudgementRow.id).where(column.in_(part))
+        found.update((tenant, id) for tenant, id in session.execute(query))
+    return found
+
+
 def standing_judgements(
     session: Session, answers: Sequence[AnswerKey]
 ) -> dict[AnswerKey, list[Judgement]]:
@@ -69,9 +112,7 @@ def standing_judgements(
         choices: dict[str, list[int]] = defaultdict(list)
         for interaction, choice in keys:
             choices[interaction].append(choice)
-        query = select(InteractionRow).where(InteractionRow.id.in_(list(choices)))
-        interactions = {row.id: row for row in session.scalars(query)}
-        found.update(_standing(session, interactions, choices))
+        found.update(_standing(session, _interactions(session, list(choices)), choices))
     return found
 
 
@@ -80,11 +121,13 @@ def slices(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield items[start : start + SLICE]
 
 
+def _interactions(session: Session, ids: Sequence[str]) -> dict[str, _Interaction]:
+    rows = session.execute(_INTERACTION.where(InteractionRow.id.in_(ids)))
+    return {row.id: row for row in map(_Interaction._make, rows)}
+
+
 def _refresh(session: Session, ids: Sequence[str]) -> int:
-    interactions = {
-        row.id: row
-        for row in session.scalars(select(InteractionRow).where(InteractionRow.id.in_(ids)))
-    }
+    interactions = _interactions(session, ids)
     choices: dict[str, list[int]] = defaultdict(list)
     query = select(CompletionRow.interaction_id, CompletionRow.choice)
     for interaction, choice in session.execute(
@@ -101,7 +144,9 @@ def _refresh(session: Session, ids: Sequence[str]) -> int:
     for (key, choice), judgements in _standing(session, interactions, choices).items():
         if any(map(worth_of, judgements)):
             credits[key, choice] = [judgement.event_id for judgement in judgements]
-            session.merge(_experience_row(interactions[key], choice, judgements))
+            row = _experience_row(interactions[key], choice, judgements)
+            # To merge a row that is not there asks the database for each one.
+            session.merge(row) if (key, choice) in old else session.add(row)
         elif (key, choice) in old:
             session.delete(old[key, choice])
     session.flush()
@@ -111,7 +156,7 @@ def _refresh(session: Session, ids: Sequence[str]) -> int:
 
 def _standing(
     session: Session,
-    interactions: Mapping[str, InteractionRow],
+    interactions: Mapping[str, _Interaction],
     choices: Mapping[str, Sequence[int]],
 ) -> dict[AnswerKey, list[Judgement]]:
     """For each answer, what stands of all that was said about it and about its session."""
@@ -135,7 +180,7 @@ def _standing(
 
 
 def _judgement(
-    row: JudgementRow, interaction: str, choice: int, sizes: Mapping[tuple[str, str | None], int]
+    row: _Given, interaction: str, choice: int, sizes: Mapping[tuple[str, str | None], int]
 ) -> Judgement:
     return Judgement(
         id=row.id,
@@ -154,7 +199,7 @@ def _judgement(
 
 
 def _experience_row(
-    interaction: InteractionRow, choice: int, judgements: Sequence[Judgement]
+    interaction: _Interaction, choice: int, judgements: Sequence[Judgement]
 ) -> ExperienceRow:
     return ExperienceRow(
         interaction_id=interaction.id,
@@ -169,7 +214,7 @@ def _experience_row(
 
 def _credit(
     session: Session,
-    interactions: dict[str, InteractionRow],
+    interactions: Mapping[str, _Interaction],
     credits: dict[AnswerKey, list[str]],
 ) -> None:
     """Store which judgements count now, numbering those that did not count before."""
@@ -201,7 +246,7 @@ def _credit(
 
 def _numbers(
     session: Session,
-    interactions: dict[str, InteractionRow],
+    interactions: Mapping[str, _Interaction],
     fresh: Sequence[tuple[str, int, str]],
 ) -> dict[tuple[str, str], int]:
     """A session's judgement that already counts elsewhere keeps its number: it is new once."""
@@ -222,30 +267,29 @@ def _numbers(
 
 
 def _judgement_rows(
-    session: Session, interactions: Mapping[str, InteractionRow]
-) -> dict[str, list[JudgementRow]]:
+    session: Session, interactions: Mapping[str, _Interaction]
+) -> dict[str, list[_Given]]:
     """Per interaction, its own judgements and those of its session, of its own tenant only."""
-    found: dict[str, list[JudgementRow]] = defaultdict(list)
-    for row in session.scalars(
-        select(JudgementRow).where(JudgementRow.interaction_id.in_(list(interactions)))
-    ):
-        if row.tenant == interactions[row.interaction_id].tenant:  # type: ignore[index]
-            found[row.interaction_id].append(row)  # type: ignore[index]
-    by_session: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found: dict[str, list[_Given]] = defaultdict(list)
+    own = _GIVEN.where(JudgementRow.interaction_id.in_(list(interactions)))
+    for row in map(_Given._make, session.execute(own)):
+        interaction = row.interaction_id or ""
+        if row.tenant == interactions[interaction].tenant:
+            found[interaction].append(row)
+    by_session: dict[tuple[str, str | None], list[str]] = defaultdict(list)
     for interaction in interactions.values():
         if interaction.session_id is not None:
             by_session[interaction.tenant, interaction.session_id].append(interaction.id)
     if by_session:
         column = tuple_(JudgementRow.tenant, JudgementRow.session_id)
-        for row in session.scalars(select(JudgementRow).where(column.in_(list(by_session)))):
-            for interaction in by_session[row.tenant, row.session_id]:  # type: ignore[index]
+        of_sessions = _GIVEN.where(column.in_(list(by_session)))
+        for row in map(_Given._make, session.execute(of_sessions)):
+            for interaction in by_session[row.tenant, row.session_id]:
                 found[interaction].append(row)
     return found
 
 
-def _retracted(
-    session: Session, rows: Mapping[str, Sequence[JudgementRow]]
-) -> set[tuple[str, str]]:
+def _retracted(session: Session, rows: Mapping[str, Sequence[_Given]]) -> set[tuple[str, str]]:
     """Those taken back after they were given; what was given again afterwards is not among them."""
     given = {(row.tenant, row.id): row.time for judged in rows.values() for row in judged}
     column = tuple_(RetractionRow.tenant, RetractionRow.feedback_id)
@@ -258,7 +302,7 @@ def _retracted(
 
 
 def _session_sizes(
-    session: Session, interactions: Mapping[str, InteractionRow]
+    session: Session, interactions: Mapping[str, _Interaction]
 ) -> dict[tuple[str, str | None], int]:
     """How many interactions the sessions of these have, by tenant and session."""
     keys = {(i.tenant, i.session_id) for i in interactions.values() if i.session_id is not None}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.feedback.events import FeedbackEvent, InteractionEvent
-from burnish.learner.database import CompletionRow, InteractionRow, JudgementRow
+from burnish.learner.tables import CompletionRow, InteractionRow, JudgementRow
 
 
 def without_nul(value: Any) -> Any:

@@ -13,14 +13,14 @@ from typing import Any
 
 import redis
 from burnish.feedback.contract import UNMATCHED_KEY
-from burnish.learner.database import (
+from burnish.learner.intake.joining import slices
+from burnish.learner.tables import (
     CompletionRow,
     InteractionRow,
     JudgementRow,
     RetractionRow,
     UnmatchedRow,
 )
-from burnish.learner.intake.joining import slices
 from sqlalchemy import and_, delete, exists, or_, select, tuple_
 from sqlalchemy.orm import Session
 

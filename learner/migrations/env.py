@@ -1,7 +1,7 @@
 """Alembic's entry: runs on the connection that `Database.migrate` hands over."""
 
 from alembic import context
-from burnish.learner.database import Base
+from burnish.learner.tables import Base
 
 connection = context.config.attributes["connection"]
 context.configure(

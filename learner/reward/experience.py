@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from burnish.feedback.judgements import Judgement
 from burnish.feedback.rewards import Reward, reward_of
 from burnish.feedback.trust import TrustPolicy, Weights, weigh
-from burnish.learner.database import CompletionRow, CreditRow, ExperienceRow, InteractionRow
 from burnish.learner.intake.joining import standing_judgements
-from sqlalchemy import func, select
+from burnish.learner.tables import CompletionRow, CreditRow, ExperienceRow, InteractionRow
+from sqlalchemy import Text, case, cast, func, select
 from sqlalchemy.orm import Session
 
 
@@ -61,7 +61,20 @@ def load(
 ) -> list[JudgedAnswer]:
     """The latest `limit` judged answers of a policy, oldest first, without those too stale."""
     query = (
-        select(ExperienceRow, InteractionRow, CompletionRow)
+        select(
+            ExperienceRow.interaction_id,
+            ExperienceRow.choice,
+            ExperienceRow.version,
+            ExperienceRow.tenant,
+            ExperienceRow.user,
+            ExperienceRow.judged_at,
+            InteractionRow.prompt_ids,
+            CompletionRow.token_ids,
+            case(
+                (cast(CompletionRow.processed_logprobs, Text) == "[]", CompletionRow.logprobs),
+                else_=CompletionRow.processed_logprobs,
+            ).label("logprobs"),
+        )
         .join(InteractionRow, InteractionRow.id == ExperienceRow.interaction_id)
         .join(
             CompletionRow,
@@ -75,12 +88,8 @@ def load(
         .order_by(ExperienceRow.judged_at.desc(), ExperienceRow.interaction_id)
         .limit(limit)
     )
-    rows = [
-        (row, interaction, completion)
-        for row, interaction, completion in session.execute(query)
-        if completion.token_ids and interaction.prompt_ids
-    ][::-1]
-    judgements = standing_judgements(session, [(r.interaction_id, r.choice) for r, _, _ in rows])
+    rows = [row for row in session.execute(query) if row.token_ids and row.prompt_ids][::-1]
+    judgements = standing_judgements(session, [(r.interaction_id, r.choice) for r in rows])
     return [
         JudgedAnswer(
             interaction_id=row.interaction_id,
@@ -89,13 +98,13 @@ def load(
             staleness=max(0, champion - row.version),
             tenant=row.tenant,
             user=row.user,
-            prompt_ids=tuple(interaction.prompt_ids),
-            token_ids=tuple(completion.token_ids),
-            logprobs=tuple(completion.processed_logprobs or completion.logprobs),
+            prompt_ids=tuple(row.prompt_ids),
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
             judged_at=row.judged_at,
             judgements=tuple(judgements[row.interaction_id, row.choice]),
         )
-        for row, interaction, completion in rows
+        for row in rows
     ]
 
 
@@ -147,10 +156,15 @@ def prompts(session: Session, policy: str, limit: int) -> list[tuple[int, ...]]:
     return list(dict.fromkeys(tuple(ids) for ids in session.scalars(query) if ids))
 
 
-def count(session: Session, policy: str) -> int:
-    """How many judged answers a policy has."""
-    query = select(func.count()).select_from(ExperienceRow).where(ExperienceRow.policy == policy)
-    return session.scalar(query) or 0
+def count(session: Session, policy: str, limit: int | None = None) -> int:
+    """How many judged answers a policy has; counted no further than `limit`."""
+    rows = (
+        select(ExperienceRow.choice)
+        .where(ExperienceRow.policy == policy)
+        .order_by(ExperienceRow.judged_at.desc())  # by its index
+        .limit(limit)
+    )
+    return session.scalar(select(func.count()).select_from(rows.subquery())) or 0
 
 
 def high_water(session: Session, policy: str) -> int:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from burnish.kernels.model import LoadedModel
-from burnish.learner.database import Database, FeatureRow
+from burnish.learner.database import Database
 from burnish.learner.intake.joining import slices
 from burnish.learner.reward.experience import JudgedAnswer
+from burnish.learner.tables import FeatureRow
 from burnish.learner.training.rollouts import Rollout
 from sqlalchemy import select, tuple_
 from torch import Tensor
@@ -65,10 +66,11 @@ def _stored(database: Database, base: str, keys: Sequence[Key]) -> dict[Key, Ten
     column = tuple_(FeatureRow.interaction_id, FeatureRow.choice)
     with database.read() as session:
         for part in slices(keys):
-            query = select(FeatureRow).where(FeatureRow.base_sha256 == base, column.in_(part))
-            for row in session.scalars(query):
-                vector = np.frombuffer(row.vector, dtype=np.float16).copy()
-                found[row.interaction_id, row.choice] = torch.from_numpy(vector)
+            query = select(FeatureRow.interaction_id, FeatureRow.choice, FeatureRow.vector)
+            known = query.where(FeatureRow.base_sha256 == base, column.in_(part))
+            for interaction, choice, stored in session.execute(known):
+                vector = np.frombuffer(stored, dtype=np.float16).copy()
+                found[interaction, choice] = torch.from_numpy(vector)
     return found
 
 

@@ -19,10 +19,11 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from burnish.learner.database import AttemptRow, Database, VersionEventRow
+from burnish.learner.database import Database
 from burnish.learner.lease import Lease
 from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.tables import AttemptRow, VersionEventRow
 from burnish.learner.ticks import Tick, record
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -111,7 +112,7 @@ class Attempts:
                     f"{settings.min_feedback} make one worth it"
                     + _given_up(session, self._policy, champion)
                 )
-            judged = experience.count(session, self._policy)
+            judged = experience.count(session, self._policy, settings.min_experience)
             if judged < settings.min_experience:
                 return NotEnoughFeedback(
                     f"{judged} judged answers so far, the first update wants "
@@ -148,8 +149,15 @@ class Attempts:
         """Write the version's lineage, before any alias names it."""
         with self._database.write() as session:
             self._lease.fence(session)
-            for event in events:
-                session.merge(VersionEventRow(policy=self._policy, version=version, event=event))
+            query = select(VersionEventRow.event).where(
+                VersionEventRow.policy == self._policy, VersionEventRow.version == version
+            )
+            known = set(session.scalars(query))
+            session.add_all(
+                VersionEventRow(policy=self._policy, version=version, event=event)
+                for event in events
+                if event not in known
+            )
             _set_state(session, attempt, "registered", version)
 
     def mark_finished(self, attempt: Attempt, version: int, tick: Tick) -> None:

@@ -29,9 +29,9 @@ import httpx2 as httpx
 import openai
 import typer
 from burnish.learner import tasks
-from burnish.learner.database import (
+from burnish.learner.database import Database
+from burnish.learner.tables import (
     CreditRow,
-    Database,
     InteractionRow,
     JudgementRow,
     RetractionRow,

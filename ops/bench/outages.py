@@ -24,7 +24,8 @@ from typing import Annotated, Any
 import httpx2 as httpx
 import openai
 import typer
-from burnish.learner.database import Database, InteractionRow, JudgementRow
+from burnish.learner.database import Database
+from burnish.learner.tables import InteractionRow, JudgementRow
 from burnish.ops.bench.lib.postgres import Postgres, installed, run_postgres
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import BenchError, RunningService, run_service

@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import openai
 import typer
-from burnish.learner.database import Database, InteractionRow
+from burnish.learner.database import Database
+from burnish.learner.tables import InteractionRow
 from burnish.ops import settings as config
 from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service

@@ -5,18 +5,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from burnish.learner.database import (
-    NEWEST,
-    Base,
-    Database,
-    ExperienceRow,
-    FenceRow,
-    alembic_config,
-    is_newest,
-    next_seq,
-)
-from burnish.learner.intake.consume import upsert
+from burnish.learner.database import NEWEST, Database, alembic_config, is_newest, next_seq
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.lease import LeaseLost, admit
+from burnish.learner.tables import Base, ExperienceRow, FenceRow
 from sqlalchemy import select
 
 from tests.learner.conftest import interaction, thumbs

@@ -4,9 +4,10 @@ import httpx2 as httpx
 import redis
 from burnish.feedback.events import encode
 from burnish.feedback.stream.redis_stream import RedisStream
-from burnish.learner.database import AttemptRow, Database
+from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.metrics import Metrics, positions
+from burnish.learner.tables import AttemptRow
 from burnish.learner.ticks import Tick, record
 from prometheus_client import generate_latest
 

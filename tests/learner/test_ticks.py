@@ -1,4 +1,5 @@
-from burnish.learner.database import Database, TickRow
+from burnish.learner.database import Database
+from burnish.learner.tables import TickRow
 from burnish.learner.ticks import (
     KEPT,
     Tick,

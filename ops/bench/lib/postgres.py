@@ -38,12 +38,14 @@ class Postgres:
     def create(self) -> None:
         self._run("initdb", "-D", "data", "-U", "burnish", "-A", "trust", "-E", "UTF8")
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
+        """`settings`: of the server, such as shared_buffers="1GB"."""
         options = f"-p {self._port} -k {self._folder} -c listen_addresses=127.0.0.1"
+        options += "".join(f" -c {name}={value}" for name, value in settings.items())
         self._run("pg_ctl", "-D", "data", "-l", "log", "-o", options, "-w", "start")
 
-    def stop(self) -> None:
-        self._run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+    def stop(self, mode: str = "immediate") -> None:
+        self._run("pg_ctl", "-D", "data", "-m", mode, "-w", "-t", "600", "stop")
 
     def signal(self, sig: signal.Signals) -> None:
         """To the server and all its processes."""
@@ -55,7 +57,24 @@ class Postgres:
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [*self._as_user, str(self._binaries / name), *arguments]
-        subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=120)
+        subprocess.run(command, cwd=self._folder, check=True, capture_output=True, timeout=660)
+
+
+@contextmanager
+def kept_postgres(binaries: Path, folder: Path) -> Iterator[Postgres]:
+    """A stopped cluster in `folder`, made where there is none; whoever starts it stops it. It stays."""
+    new = not (folder / "data").is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    postgres = Postgres(binaries, folder)
+    if new:
+        postgres.create()
+    try:
+        yield postgres
+    finally:
+        with suppress(subprocess.CalledProcessError):  # it does not run
+            postgres.stop("fast")
 
 
 @contextmanager

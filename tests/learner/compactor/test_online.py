@@ -15,7 +15,8 @@ from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.world import rough_count
 from burnish.learner.compactor.world_generator import make_world
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import consume, upsert
+from burnish.learner.intake.consume import consume
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.memory import MemoryStore, connect

@@ -8,10 +8,11 @@ from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.events import Completion, encode
 from burnish.feedback.stream.deadletters import letters
 from burnish.feedback.stream.event_stream import StreamRecord
-from burnish.learner.database import CreditRow, Database, ExperienceRow, InteractionRow, OffsetRow
+from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.rows import interaction_row
 from burnish.learner.reward.experience import Experience, load, weigh_by_trust
+from burnish.learner.tables import CreditRow, ExperienceRow, InteractionRow, OffsetRow
 from sqlalchemy import select
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
@@ -191,7 +192,7 @@ def test_a_record_that_our_own_code_stumbles_over_holds_up_nobody(
             raise KeyError("nobody foresaw this")
         return interaction_row(event)
 
-    monkeypatch.setattr("burnish.learner.intake.consume.interaction_row", stumble)
+    monkeypatch.setattr("burnish.learner.intake.upsert.interaction_row", stumble)
     stream.publish([encode(interaction(number)) for number in (1, 2, 3)])
     with lease_on(sqlite) as lease:
         tick = consume(sqlite, stream, lease)
@@ -253,7 +254,7 @@ def test_what_was_stored_is_trimmed_from_the_stream(database, stream, take):
 
 def test_a_tick_that_dies_before_its_commit_leaves_nothing(database, stream, lease_on, monkeypatch):
     stream.publish([encode(interaction(1))])
-    monkeypatch.setattr("burnish.learner.intake.consume.refresh", lambda *_: 1 / 0)
+    monkeypatch.setattr("burnish.learner.intake.upsert.refresh", lambda *_: 1 / 0)
     with lease_on(database) as lease, pytest.raises(ZeroDivisionError):
         consume(database, stream, lease)
     with database.read() as session:

@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from burnish.feedback.events import Event
-from burnish.learner.database import Base, CreditRow, Database, ExperienceRow, UnmatchedRow
-from burnish.learner.intake.consume import upsert
+from burnish.learner.database import Database
+from burnish.learner.intake.upsert import upsert
+from burnish.learner.tables import Base, CreditRow, ExperienceRow, UnmatchedRow
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from burnish.feedback.events import Event, decode
 from burnish.feedback.spool.spool import Spool
-from burnish.learner.database import CreditRow, Database, JudgementRow
-from burnish.learner.intake.consume import upsert
+from burnish.learner.database import Database
 from burnish.learner.intake.joining import standing_judgements
+from burnish.learner.intake.upsert import upsert
+from burnish.learner.tables import CreditRow, JudgementRow
 from sqlalchemy import select
 
 from tests.learner.conftest import START, interaction, thumbs

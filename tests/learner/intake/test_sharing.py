@@ -9,17 +9,13 @@ import pytest
 import redis
 from burnish.feedback.events import Event, encode
 from burnish.feedback.stream.record import StreamRecord
-from burnish.learner.database import (
-    CreditRow,
-    Database,
-    ExperienceRow,
-    InteractionRow,
-    JudgementRow,
-)
+from burnish.learner.database import Database
 from burnish.learner.intake import consume as intake
-from burnish.learner.intake.consume import consume, upsert
+from burnish.learner.intake.consume import consume
 from burnish.learner.intake.sharing import consume_shared, lease_name
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.lease import Lease, LeaseLost
+from burnish.learner.tables import CreditRow, ExperienceRow, InteractionRow, JudgementRow
 from sqlalchemy import func, select, text
 
 from tests.learner.conftest import interaction, retraction, thumbs

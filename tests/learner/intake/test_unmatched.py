@@ -6,8 +6,8 @@ import pytest
 import redis
 from burnish.feedback.contract import UNMATCHED_KEY
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import upsert
 from burnish.learner.intake.unmatched import reasons, tell
+from burnish.learner.intake.upsert import upsert
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import upsert
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
 from burnish.learner.reward.experience import (
     load,

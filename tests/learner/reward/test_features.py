@@ -5,7 +5,7 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
-from burnish.learner.intake.consume import upsert
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
 from burnish.learner.reward.features import base_features, features_of
 from burnish.learner.training.rollouts import Rollout

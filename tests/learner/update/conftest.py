@@ -6,9 +6,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from burnish.learner.database import Database, VersionEventRow
-from burnish.learner.intake.consume import upsert
+from burnish.learner.database import Database
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.tables import VersionEventRow
 from burnish.learner.update.tick import Learner
 from burnish.serving.registry import prepare
 from sqlalchemy import select

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from burnish.kernels.lora import load_adapter
-from burnish.learner.database import AttemptRow, TickRow
+from burnish.learner.tables import AttemptRow, TickRow
 from burnish.learner.training import checkpoint
 from burnish.learner.training.trainer import PolicyTrainer
 from burnish.learner.update.tick import Learner

@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from burnish.learner.database import AttemptRow
-from burnish.learner.intake.consume import upsert
+from burnish.learner.intake.upsert import upsert
 from burnish.learner.rules import RULES
+from burnish.learner.tables import AttemptRow
 from burnish.learner.training import checkpoint
 from sqlalchemy import select
 

@@ -15,7 +15,8 @@ import pytest
 import redis
 from burnish.feedback.events import decode
 from burnish.feedback.spool.spool import Spool
-from burnish.learner.database import Database, TickRow
+from burnish.learner.database import Database
+from burnish.learner.tables import TickRow
 from burnish.ops.commands import repair
 from burnish.ops.commands.append_only import NAMES
 from burnish.ops.commands.client import ServiceError

@@ -15,9 +15,10 @@ from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.kafka_stream import KafkaStream
 from burnish.feedback.stream.record import StreamRecord
-from burnish.learner.database import CreditRow, Database, InteractionRow, JudgementRow
+from burnish.learner.database import Database
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.lease import Lease
+from burnish.learner.tables import CreditRow, InteractionRow, JudgementRow
 from burnish.ops.kafka.cluster import KafkaCluster
 from burnish.ops.kafka.node import KafkaNodeError
 from kafka.admin import ConfigResource, ConfigResourceType
