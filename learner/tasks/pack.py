@@ -76,6 +76,8 @@ class GeneratorPack:
     def _make(self, rng: Random, family: str, level: int) -> Task:
         try:
             made = self._generators[family](rng, level)
+        except PackError as error:
+            raise PackError(f"{self.name}: {error}") from error
         except Exception as error:
             # A generator is other people's code: what it raises is told, and costs its family.
             why = " ".join(f"{type(error).__name__}: {error}".split())
