@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import keys, research, tasks, versions
+from burnish.ops.commands import exchange, keys, research, tasks, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.commands.mcp import mcp
 from burnish.ops.settings import SettingsError, UpSettings
@@ -176,6 +176,8 @@ def kafka(
 
 
 app.command()(mcp)
+app.command("import")(exchange.import_)
+app.command()(exchange.export)
 app.command()(research.simulate)
 app.command()(research.pretrain)
 app.command()(research.train_compactor)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from burnish.learner.tasks import checks
 from burnish.learner.tasks.task import Check, PackError, Split, Task
@@ -97,7 +97,7 @@ def task_of(fields: Mapping[str, Any], pack: str, folder: Path = Path()) -> Task
     """The task of a mapping; `pack` names its family where it does not. Files of checks are looked up
     in `folder`. Raises PackError with every problem, each with the field it is about."""
     check = fields.get("check")
-    own = check if callable(check) else None
+    own = cast(Check, check) if callable(check) else None
     try:
         read = TaskFields.model_validate({**fields, "check": {"exact": "-"}} if own else fields)
     except ValidationError as error:

@@ -41,9 +41,7 @@ def _make(dataset: str, rng: Random, level: int) -> Task:
     config = _config(dataset, level)
     from reasoning_gym import factory
 
-    made: Any = factory.create_dataset(
-        dataset, **{**vars(config), "seed": rng.getrandbits(31)}
-    )
+    made: Any = factory.create_dataset(dataset, **{**vars(config), "seed": rng.getrandbits(31)})
     entry = made[0]
     prompt = f"{entry['question'].strip()}\n\nEnd with a line that says: Answer: ..."
 

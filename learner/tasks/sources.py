@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from burnish.learner.tasks.jsonl import JsonlPack
-from burnish.learner.tasks.pack import GeneratorPack, Pool, TaskPack
+from burnish.learner.tasks.pack import Generator, GeneratorPack, Pool, TaskPack
 from burnish.learner.tasks.task import PackError, Split, Task
 
 GROUP = "burnish.tasks"
@@ -137,5 +137,5 @@ def _as_pack(name: str, point: EntryPoint) -> TaskPack:
     if isinstance(offered, Mapping):
         return GeneratorPack(name, offered)
     if callable(offered):
-        return GeneratorPack(name, {name: offered})
+        return GeneratorPack(name, {name: cast(Generator, offered)})
     raise PackError(f"{name}: {point.value} is no pack, no generator and no mapping of generators")

@@ -26,7 +26,13 @@ class Chat(Protocol):
     def tools(self) -> Sequence[Mapping[str, Any]] | None: ...
 
 
-def task_prompt(model: LoadedModel, task: Chat) -> tuple[int, ...]:
+class HasTokenizer(Protocol):
+    """A model that is loaded, or its folder."""
+
+    tokenizer: Any
+
+
+def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
     """The token ids that serving would make of a task's chat.
 
     A model without a chat template is asked in plain text, a line a message. Raises PackError where

@@ -114,9 +114,7 @@ def test_a_checker_that_throws_costs_its_group_alone_and_is_told():
 
 
 def test_a_generator_that_throws_costs_its_family_alone_and_is_told(model):
-    pack = GeneratorPack(
-        "ours", {"bad": lambda rng, level: 1 / 0, "good": lambda rng, level: fresh(rng)}
-    )
+    pack = GeneratorPack("ours", {"bad": failing, "good": lambda rng, level: fresh(rng)})
     rehearsal = Rehearsal()
     rehearsal.source = TaskSource([pack])
     drawn = rehearsal.draw(Random(0), 6, model, max_tokens=8)
@@ -124,6 +122,10 @@ def test_a_generator_that_throws_costs_its_family_alone_and_is_told(model):
     assert list(rehearsal.source.notes) == [
         "ours: the generator of bad raised ZeroDivisionError: division by zero"
     ]
+
+
+def failing(rng: Random, level: int) -> Task:
+    raise ZeroDivisionError("division by zero")
 
 
 def fresh(rng: Random) -> Task:
