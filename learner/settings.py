@@ -97,7 +97,9 @@ class LearnerSettings(StreamSettings):
         description="most that one tenant may have of all votes in an hour, by weight",
     )
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="of the adapter (default: 0.256 / the model's width)"
+    )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(

@@ -29,7 +29,8 @@ class Chat(Protocol):
 class HasTokenizer(Protocol):
     """A model that is loaded, or its folder."""
 
-    tokenizer: Any
+    @property
+    def tokenizer(self) -> Any: ...
 
 
 def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
