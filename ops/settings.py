@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from burnish.feedback.masking import masked
 from burnish.feedback.settings import Url
 from burnish.kernels.formats import Cache, Weights
+from burnish.ops import models
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -69,7 +70,8 @@ class UpSettings(BaseSettings):
         default=Path(".burnish"), description="everything that must survive a restart"
     )
     model: Path | None = Field(
-        default=None, description="Hugging Face folder, or GGUF file (default: the shipped ember)"
+        default=None,
+        description="Hugging Face folder, GGUF file, or `smollm2` (default: the shipped ember)",
     )
     redis_url: Url | None = Field(
         default=None, description="a Redis or Valkey (default: an embedded one)"
@@ -145,7 +147,11 @@ class UpSettings(BaseSettings):
 
     @property
     def model_path(self) -> Path:
-        return (self.model or EMBER).resolve()
+        """Raises SettingsError for a model by name that is not installed."""
+        try:
+            return models.resolve(self.model or EMBER)
+        except models.ModelMissing as error:
+            raise SettingsError(f"BURNISH_MODEL: {error}") from error
 
     @property
     def model_threads(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.report import Check
-from burnish.learner.gate.suite import EvalResult, mean
+from burnish.learner.gate.suite import Answers, mean
 from burnish.learner.training.batching import TokenBatch, answer_logprobs, chunks
 from burnish.learner.training.rollouts import Rollout
 
@@ -35,9 +35,26 @@ class GateLimits:
     diversity: float = 0.35
 
 
-def skill(base: EvalResult, candidate: EvalResult, limits: GateLimits) -> Check:
+Pairs = Mapping[str, tuple[Sequence[bool], Sequence[bool]]]
+"""By family: which of its tasks the base and the candidate got right."""
+
+
+def tasks(count: int) -> Check:
+    """There is something to try a candidate on."""
+    return Check(
+        name="tasks",
+        value=count,
+        low=1,
+        passed=count > 0,
+        says="no task of BURNISH_TASKS can be put to this model, so nothing can be tested",
+    )
+
+
+def skill(by_family: Pairs, limits: GateLimits) -> Check:
     """The share of tasks right has not fallen by more than the margin and sampling noise."""
-    change, error = paired_difference(base.right, candidate.right)
+    old = [right for of_base, _ in by_family.values() for right in of_base]
+    new = [right for _, of_candidate in by_family.values() for right in of_candidate]
+    change, error = paired_difference(old, new)
     low = -(limits.skill_margin + ONE_SIDED_95 * error)
     return Check(
         name="skill",
@@ -48,16 +65,15 @@ def skill(base: EvalResult, candidate: EvalResult, limits: GateLimits) -> Check:
     )
 
 
-def families(
-    by_family: Mapping[str, tuple[Sequence[bool], Sequence[bool]]], limits: GateLimits
-) -> Check:
+def families(by_family: Pairs, limits: GateLimits) -> Check:
     """The family that lost most, beyond the noise of so few tasks, has not lost too much."""
-    worst = ("", math.inf, 0.0)
+    worst = ("no family", 0.0, 0.0)
+    least = math.inf  # distance to what is allowed
     for family, (old, new) in by_family.items():
         change, error = paired_difference(old, new)
         low = -(limits.family_margin + WORST_OF_MANY * max(error, 0.5 / len(old)))
-        if change - low < worst[1] - worst[2]:
-            worst = (family, change, low)
+        if change - low < least:
+            worst, least = (family, change, low), change - low
     family, change, low = worst
     return Check(
         name="families",
@@ -73,18 +89,18 @@ def kl(model: LoadedModel, rollouts: Sequence[Rollout], limits: GateLimits) -> C
     return _bounded("kl", kl_to_base(model, rollouts), high=limits.max_kl)
 
 
-def length(base: EvalResult, candidate: EvalResult, limits: GateLimits) -> Check:
+def length(base: Answers, candidate: Answers, limits: GateLimits) -> Check:
     """Answers have become neither much shorter nor much longer."""
     ratio = mean(candidate.lengths) / max(mean(base.lengths), 1.0)
     return _bounded("length", ratio, *limits.length)
 
 
-def entropy(base: EvalResult, candidate: EvalResult, limits: GateLimits) -> Check:
+def entropy(base: Answers, candidate: Answers, limits: GateLimits) -> Check:
     """The policy has not collapsed: it is still uncertain about its next token."""
     return _bounded("entropy", candidate.entropy / max(base.entropy, 1e-6), low=limits.entropy)
 
 
-def diversity(base: EvalResult, candidate: EvalResult, limits: GateLimits) -> Check:
+def diversity(base: Answers, candidate: Answers, limits: GateLimits) -> Check:
     """Answers do not repeat the same phrases."""
     ratio = candidate.diversity / max(base.diversity, 1e-6)
     return _bounded("diversity", ratio, low=limits.diversity)

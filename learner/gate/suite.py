@@ -1,7 +1,8 @@
 """The gate's suite: held-out tasks, fixed for each base model, and what a policy does on them.
 
 One seed per task, so that base and candidate sample with common random numbers and are compared task
-by task. The base's own result is computed once and cached on disk.
+by task. The base's own answers are drawn once and kept on disk; they are graded anew at each start, since a
+pack's checkers may change.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 
 from burnish.kernels.model import LoadedModel
-from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
-from burnish.learner.training.prompts import fits, task_prompt
+from burnish.learner.tasks import CheckFailed, Task, TaskSource
+from burnish.learner.training.prompts import fitting, task_prompt
 from burnish.learner.training.rollouts import Rollout, Sampler, generate
 from burnish.serving.engine import Request, SamplingParams
 from pydantic import BaseModel
@@ -24,37 +26,40 @@ from pydantic import BaseModel
 DIVERSITY_TOKENS = 24  # first tokens of each answer that count, so that its length does not
 
 
-class EvalResult(BaseModel):
-    """What one policy did on the suite: per task whether right and the answer's length in tokens;
-    over all answers the entropy in nats per token and the share of distinct bigrams."""
+class Answers(BaseModel):
+    """What one policy answered to the suite: per task the text and its length in tokens; over all
+    answers the entropy in nats per token and the share of distinct bigrams."""
 
-    right: list[bool]
+    texts: list[str]
     lengths: list[int]
     entropy: float
     diversity: float
 
-    @property
-    def skill(self) -> float:
-        """Share of tasks right."""
-        return mean(self.right)
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Answers, and per task whether each is right; None where its checker gave no verdict."""
+
+    answers: Answers
+    right: Sequence[bool | None]
 
 
 class Suite:
-    """`per_family` held-out tasks of each family, the same ones for ever for one base model."""
+    """Held-out tasks of each family, `per_family` where there are as many; the same ones for ever for
+    one base model and one set of packs."""
 
-    def __init__(self, model: LoadedModel, per_family: int, max_tokens: int) -> None:
-        self.model = model
+    def __init__(
+        self, model: LoadedModel, source: TaskSource, per_family: int, max_tokens: int
+    ) -> None:
+        self.model, self.source = model, source
         self.max_tokens = max_tokens
         self.tasks: list[Task] = []
-        for family in FAMILIES:
-            rng = Random(f"{model.sha256}/{family}")
-            wanted = len(self.tasks) + per_family
-            while len(self.tasks) < wanted:
-                task = sample(rng, family, "heldout")
-                if fits(model, task, max_tokens):
-                    self.tasks.append(task)
+        for family in source.families:
+            drawn = source.draw(Random(f"{model.sha256}/{family}"), family, "heldout")
+            self.tasks += islice(fitting(model, source, drawn, max_tokens), per_family)
         keys = [task.key for task in self.tasks]
-        self.digest = hashlib.sha256(json.dumps([keys, max_tokens]).encode()).hexdigest()[:16]
+        identity = json.dumps(["answers", keys, max_tokens])
+        self.digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
 
     def rollouts(self, sampler: Sampler, adapter: str | None) -> list[Rollout]:
         """One answer to each task at temperature 1, with the task's fixed seed."""
@@ -71,34 +76,46 @@ class Suite:
             ],
         )
 
-    def grade(self, rollouts: Sequence[Rollout]) -> EvalResult:
-        """The result of one rollout per task, in the order of `tasks`."""
-        pairs = zip(self.tasks, rollouts, strict=True)
-        return EvalResult(
-            right=[is_correct(task, rollout.text) for task, rollout in pairs],
+    def answers(self, rollouts: Sequence[Rollout]) -> Answers:
+        """One rollout per task, in the order of `tasks`."""
+        return Answers(
+            texts=[rollout.text for rollout in rollouts],
             lengths=[len(rollout.token_ids) for rollout in rollouts],
             entropy=-mean([p for rollout in rollouts for p in rollout.logprobs]),
             diversity=distinct_bigrams([r.token_ids[:DIVERSITY_TOKENS] for r in rollouts]),
         )
 
+    def grade(self, answers: Answers) -> EvalResult:
+        pairs = zip(self.tasks, answers.texts, strict=True)
+        return EvalResult(answers, [self._verdict(task, text) for task, text in pairs])
+
+    def _verdict(self, task: Task, text: str) -> bool | None:
+        try:
+            return task.is_correct(text)
+        except CheckFailed as error:
+            self.source.note(str(error))
+            return None
+
     def base_result(self, sampler: Sampler, folder: Path) -> EvalResult:
-        """The base's own result: computed the first time, then read from `folder`."""
+        """The base's own result; its answers are drawn the first time, then read from `folder`."""
         file = folder / f"{self.model.sha256[:16]}-{self.digest}.json"
         if file.exists():
-            return EvalResult.model_validate_json(file.read_text())
-        result = self.grade(self.rollouts(sampler, None))
+            return self.grade(Answers.model_validate_json(file.read_text()))
+        answers = self.answers(self.rollouts(sampler, None))
         folder.mkdir(parents=True, exist_ok=True)
         draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(result.model_dump_json())
+        draft.write_text(answers.model_dump_json())
         draft.rename(file)
-        return result
+        return self.grade(answers)
 
     def by_family(
-        self, base: EvalResult, candidate: EvalResult
+        self, base: EvalResult, candidate: EvalResult, left_out: Collection[str] = ()
     ) -> dict[str, tuple[list[bool], list[bool]]]:
-        """Per family, which of its tasks base and candidate got right."""
+        """Per family, which of its tasks base and candidate got right, of those with two verdicts."""
         found: dict[str, tuple[list[bool], list[bool]]] = {}
         for task, old, new in zip(self.tasks, base.right, candidate.right, strict=True):
+            if old is None or new is None or task.family in left_out:
+                continue
             of_base, of_candidate = found.setdefault(task.family, ([], []))
             of_base.append(old)
             of_candidate.append(new)

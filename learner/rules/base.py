@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.experience import Experience
+from burnish.learner.tasks import TaskSource
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.trainer import PolicyTrainer
 from torch import Tensor
@@ -27,11 +28,12 @@ class NothingToLearn(LearnerError):
 @dataclass(frozen=True)
 class TrainingData:
     """What an update learns from: N judged answers with their features [N, 3H] (reward/features.py),
-    and logged prompts to sample from."""
+    logged prompts to sample from, and tasks to rehearse."""
 
     experience: Sequence[Experience]
     features: Tensor
     prompts: Sequence[tuple[int, ...]]
+    tasks: TaskSource = field(default_factory=TaskSource)
     figures: Mapping[str, float] = field(default_factory=dict)
 
 

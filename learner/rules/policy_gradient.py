@@ -47,6 +47,7 @@ class PolicyGradientRule:
         ]
         if not self._log:
             raise NothingToLearn(f"no judged answer is younger than {MAX_STALENESS} versions")
+        self._rehearsal.source = data.tasks
         for item in self._log:
             self._baseline += (1 - BASELINE_DECAY) * (item.reward - self._baseline)
         rng = Random(seed)

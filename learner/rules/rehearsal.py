@@ -2,7 +2,7 @@
 
 A group of rollouts that are all right or all wrong has no gradient, so each (family, level) keeps a
 running success rate and is drawn the more often the closer that is to one half; harder levels come
-up by themselves as easier ones are solved. Left out: drawing from reasoning-gym.
+up by themselves as easier ones are solved.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from random import Random
 from typing import Any
 
 from burnish.kernels.model import LoadedModel
-from burnish.learner.tasks import FAMILIES, Task, is_correct, sample
-from burnish.learner.training.prompts import fits
+from burnish.learner.tasks import CheckFailed, Task, TaskSource
+from burnish.learner.training.prompts import fitting
 from burnish.learner.training.rollouts import Rollout
 
-LEVELS = (1, 2, 3)
 DECAY = 0.9  # of the running success rate, per group
 
 
 class Rehearsal:
-    """Draws tasks by how much they still teach, and grades the answers to them."""
+    """Draws tasks of `source` by how much they still teach, and grades the answers to them."""
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        self.source = TaskSource()
         self.rates: dict[str, float] = dict((state or {}).get("rates", {}))
 
     def state_dict(self) -> dict[str, Any]:
@@ -31,17 +31,19 @@ class Rehearsal:
         return {"rates": {key: round(rate, 4) for key, rate in self.rates.items()}}
 
     def draw(self, rng: Random, count: int, model: LoadedModel, max_tokens: int) -> list[Task]:
-        """`count` training tasks, families and levels weighted by how much they still teach.
+        """At most `count` training tasks, families and levels weighted by how much they still teach.
 
         Those whose prompt leaves less than `max_tokens` for an answer are drawn again.
         """
-        pools = [(family, level) for family in FAMILIES for level in LEVELS]
-        weights = [self._weight(family, level) for family, level in pools]
+        pools = self.source.pools
         drawn: list[Task] = []
-        while len(drawn) < count:
-            family, level = rng.choices(pools, weights)[0]
-            task = sample(rng, family, "train", level)
-            if fits(model, task, max_tokens):
+        while pools and len(drawn) < count:
+            family, level = rng.choices(pools, [self._weight(*pool) for pool in pools])[0]
+            tasks = self.source.draw(rng, family, "train", level)
+            task = next(fitting(model, self.source, tasks, max_tokens), None)
+            if task is None:
+                pools.remove((family, level))
+            else:
                 drawn.append(task)
         return drawn
 
@@ -51,12 +53,16 @@ class Rehearsal:
         """A right and a wrong rollout of each group that has both, and the share right of all.
 
         The pair stands for its group and carries the group's whole weight, which is largest when
-        half of it is right.
+        half of it is right. A group whose checker fails is dropped.
         """
         kept: list[Rollout] = []
         verdicts: list[float] = []
         for task, group in zip(tasks, groups, strict=True):
-            right = [float(is_correct(task, rollout.text)) for rollout in group]
+            try:
+                right = [float(task.is_correct(rollout.text)) for rollout in group]
+            except CheckFailed as error:
+                self.source.note(str(error))
+                continue
             verdicts.extend(right)
             self._record(task, sum(right) / len(right))
             weight = sum(right) * (len(right) - sum(right)) / (len(right) - 1)

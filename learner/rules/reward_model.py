@@ -52,7 +52,7 @@ class RewardModelRule:
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
-        self._prompts = data.prompts
+        self._prompts, self._rehearsal.source = data.prompts, data.tasks
         size = data.features.shape[1]
         if self._model is None or self._model.size != size:
             self._model = reward_model.make(self.config.reward_model, size, seed)
@@ -68,8 +68,8 @@ class RewardModelRule:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
         task_count = max(1, round(config.rehearsal * groups))
-        prompts = [rng.choice(self._prompts) for _ in range(groups - task_count)]
         tasks = self._rehearsal.draw(rng, task_count, trainer.model, config.max_tokens)
+        prompts = [rng.choice(self._prompts) for _ in range(groups - len(tasks))]
         sampled = trainer.sample(
             prompts + [task_prompt(trainer.model, task) for task in tasks],
             samples=config.samples_per_prompt,

@@ -1,25 +1,25 @@
-"""Verifiable tasks, for pretraining the shipped model, for the gate and for rehearsal.
+"""Verifiable tasks for rehearsal and gate: packs of one's own, the built-in ones, and ember's families.
 
-A `Task` is a short chat with one right answer and many right wordings. `sample` draws one,
-`demonstrate` answers it in a style, `is_correct` checks any answer whatever its style, and
-`style_of` names the style whether or not the answer is right. The two are independent, so that
-preferences for a style and the skill are measured apart.
+    task.py         a task and its errors          checks.py, fields.py   what is right, as JSON
+    pack.py         the protocol; generated ones   jsonl.py               packs from files
+    sources.py      the packs of BURNISH_TASKS as one source
+    general.py      for any instruction model      ember/                 for the shipped one
+    reasoning_gym.py    that library's, with the extra
 
 Plain Python: neither torch nor a tokenizer is imported here.
 """
 
-from burnish.learner.tasks.catalogue import FAMILIES, demonstrate, is_correct, sample
-from burnish.learner.tasks.core import STYLES, Family, Task, TaskError
-from burnish.learner.tasks.styles import style_of
+from burnish.learner.tasks.pack import GeneratorPack, TaskPack
+from burnish.learner.tasks.sources import TaskSource, open_source
+from burnish.learner.tasks.task import CheckFailed, PackError, Task, TaskError
 
 __all__ = [
-    "FAMILIES",
-    "STYLES",
-    "Family",
+    "CheckFailed",
+    "GeneratorPack",
+    "PackError",
     "Task",
     "TaskError",
-    "demonstrate",
-    "is_correct",
-    "sample",
-    "style_of",
+    "TaskPack",
+    "TaskSource",
+    "open_source",
 ]

@@ -1,47 +1,56 @@
-"""Tasks drawn from reasoning-gym (an optional extra) where it has one of our families.
+"""reasoning-gym's tasks as a pack (Stojanovski et al. 2025; the extra `reasoning-gym`).
 
-Prompts and answers are reasoning-gym's; wording and checking are ours, so its tasks mix with the
-built-in ones. The package is imported on the first draw.
+Questions, levels (its curricula's first three) and scoring are its own; an answer is right where its
+score is full. Asked for is a last line `Answer: ...`, since its scorers want the answer alone. The
+package is imported on the first draw.
 """
 
+from __future__ import annotations
+
+import re
+from functools import cache, partial
 from random import Random
 from typing import Any
 
-from burnish.learner.tasks.core import Task, TaskError, user
+from burnish.learner.tasks.pack import GeneratorPack
+from burnish.learner.tasks.task import PackError, Task
 
-# our family -> (its dataset, settings that keep prompts short)
-DATASETS: dict[str, tuple[str, dict[str, Any]]] = {
-    "arithmetic": (
-        "chain_sum",
-        {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
-    ),
-    "reverse": ("spell_backward", {"min_word_len": 3, "max_word_len": 7}),
-    "counting": ("letter_counting", {"min_words": 1, "max_words": 3}),
-    "sorting": ("number_sorting", {"min_numbers": 3, "max_numbers": 5}),
-    "sequence": ("number_sequence", {"min_terms": 4, "max_terms": 5}),
-}
+# Short prompts whose right answer is short.
+DATASETS = (
+    "basic_arithmetic", "calendar_arithmetic", "chain_sum", "family_relationships", "gcd", "lcm",
+    "leg_counting", "letter_counting", "number_sequence", "products", "simple_equations",
+    "spell_backward", "word_sequence_reversal", "word_sorting",
+)  # fmt: skip
+FULL = 0.99
+_ANSWER = re.compile(r"answer\s*:\s*(.+)", re.IGNORECASE)
 
 
-class ReasoningGymMissing(TaskError, ImportError):
-    """The extra is not installed."""
-
-
-def sample(rng: Random, family: str) -> Task:
-    """One task of `family` from reasoning-gym.
-
-    Raises ReasoningGymMissing without the extra, TaskError for a family that it does not have.
-    """
-    if family not in DATASETS:
-        raise TaskError(f"reasoning-gym has no {family!r}; it has {', '.join(sorted(DATASETS))}")
+@cache
+def _config(dataset: str, level: int) -> Any:
     try:
-        import reasoning_gym
+        from reasoning_gym import factory
     except ImportError as error:
-        raise ReasoningGymMissing(
-            "reasoning-gym is not installed: pip install 'burnish[reasoning-gym]'"
-        ) from error
-    name, settings = DATASETS[family]
-    draw: Any = reasoning_gym.create_dataset  # pyright: ignore[reportAttributeAccessIssue]
-    entry = draw(name, size=1, seed=rng.getrandbits(31), **settings)[0]
-    answer = str(entry["answer"]).strip().strip("[]").replace("'", "")
-    reason = f"{name.replace('_', ' ')} asks for it"
-    return Task(family, (user(entry["question"].strip()),), answer, level=3, reason=reason)
+        raise PackError("not installed: pip install 'burnish[reasoning-gym]'") from error
+    curriculum: Any = factory.create_curriculum(dataset)
+    for name, attribute in curriculum.attributes.items():
+        curriculum.set_attr_level(name, min(level, len(attribute.levels)) - 1)
+    return curriculum.generate_configuration({"size": 1})
+
+
+def _make(dataset: str, rng: Random, level: int) -> Task:
+    config = _config(dataset, level)
+    from reasoning_gym import factory
+
+    made: Any = factory.create_dataset(dataset, **{**vars(config), "seed": rng.getrandbits(31)})
+    entry = made[0]
+    prompt = f"{entry['question'].strip()}\n\nEnd with a line that says: Answer: ..."
+
+    def check(answer: str) -> bool:
+        found = _ANSWER.findall(answer)
+        said = found[-1] if found else answer.strip()
+        return bool(made.score_answer(said.strip(" *`."), entry) >= FULL)
+
+    return Task(dataset, ({"role": "user", "content": prompt},), check, level=level)
+
+
+PACK = GeneratorPack("reasoning-gym", {name: partial(_make, name) for name in DATASETS})

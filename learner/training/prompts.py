@@ -3,28 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from burnish.kernels.model import LoadedModel
-from burnish.learner.tasks import Task
+from burnish.learner.tasks import PackError, Task, TaskSource
+from jinja2 import TemplateError
+
+PATIENCE = 50  # tasks in a row that cannot be asked, after which a family is given up
 
 
-def task_prompt(model: LoadedModel, task: Task) -> tuple[int, ...]:
-    """The token ids that serving would make of a task's chat."""
-    ids = model.tokenizer.apply_chat_template(
-        [_for_template(message) for message in task.messages],
-        tools=list(task.tools) if task.tools else None,
-        add_generation_prompt=True,
-        enable_thinking=False,
-        return_dict=False,
-    )
+class Chat(Protocol):
+    """What a prompt is made of: a task, or an exercise of ember's."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def messages(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def tools(self) -> Sequence[Mapping[str, Any]] | None: ...
+
+
+class HasTokenizer(Protocol):
+    """A model that is loaded, or its folder."""
+
+    @property
+    def tokenizer(self) -> Any: ...
+
+
+def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
+    """The token ids that serving would make of a task's chat.
+
+    A model without a chat template is asked in plain text, a line a message. Raises PackError where
+    the template refuses the chat, because of a role that it does not know, say.
+    """
+    if not getattr(model.tokenizer, "chat_template", None):
+        return tuple(model.tokenizer.encode(_plain_text(task.messages)))
+    try:
+        ids = model.tokenizer.apply_chat_template(
+            [_for_template(message) for message in task.messages],
+            tools=list(task.tools) if task.tools else None,
+            add_generation_prompt=True,
+            enable_thinking=False,
+            return_dict=False,
+        )
+    except TemplateError as error:
+        raise PackError(
+            f"the model's chat template refuses {task.family}: {' '.join(str(error).split())}"
+        ) from error
     return tuple(ids)
 
 
-def fits(model: LoadedModel, task: Task, max_tokens: int) -> bool:
+def fits(model: LoadedModel, task: Chat, max_tokens: int) -> bool:
     """Whether a task's prompt leaves `max_tokens` of the context window for the answer."""
     return len(task_prompt(model, task)) + max_tokens <= model.max_model_len
+
+
+def fitting(
+    model: LoadedModel, source: TaskSource, tasks: Iterable[Task], max_tokens: int
+) -> Iterator[Task]:
+    """Those tasks that this model can be asked; what its template refuses becomes a note of `source`."""
+    misses = 0
+    for task in tasks:
+        try:
+            fit = fits(model, task, max_tokens)
+        except PackError as error:
+            source.note(str(error))
+            fit = False
+        misses = 0 if fit else misses + 1
+        if fit:
+            yield task
+        elif misses == PATIENCE:
+            return
+
+
+def _plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    lines = [f"{m['role'].capitalize()}: {m.get('content') or ''}\n" for m in messages]
+    return "".join([*lines, "Assistant:"])
 
 
 def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:

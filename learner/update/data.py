@@ -11,6 +11,7 @@ from burnish.learner.reward import experience, reward_model
 from burnish.learner.reward.features import features_of
 from burnish.learner.rules import NothingToLearn, TrainingData
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.tasks import TaskSource
 from torch import Tensor
 
 PROMPTS = 2048  # latest logged prompts to sample from
@@ -24,8 +25,9 @@ def load_training_data(
     policy: str,
     champion: int,
     rule_state: Mapping[str, Any],
+    tasks: TaskSource,
 ) -> TrainingData:
-    """The training data of a policy, as of its `champion` version.
+    """The training data of a policy, as of its `champion` version, with the tasks to rehearse.
 
     `rule_state` may hold the parent's reward model, whose predictions help to weigh votes. Raises
     NothingToLearn.
@@ -60,6 +62,7 @@ def load_training_data(
         experience=trusted.experience,
         features=features[trusted.indices],
         prompts=[prompt for prompt in prompts if len(prompt) <= max_prompt],
+        tasks=tasks,
         figures={
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),

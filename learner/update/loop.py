@@ -23,6 +23,8 @@ from burnish.learner.training.rollouts import Sampler
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
+RATE_TIMES_WIDTH = 0.256
+
 
 def train(
     start: TrainingStart,
@@ -40,7 +42,7 @@ def train(
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
     trainer = PolicyTrainer(
-        model, sampler, start.adapter, trainer_config(settings), start.optimiser
+        model, sampler, start.adapter, trainer_config(settings, model), start.optimiser
     )
     try:
         fit_figures = rule.prepare(trainer, data, progress.seed)
@@ -94,9 +96,11 @@ def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
     )
 
 
-def trainer_config(settings: LearnerSettings) -> TrainerConfig:
+def trainer_config(settings: LearnerSettings, model: LoadedModel) -> TrainerConfig:
+    """The wider a model, the lower its learning rate (as in muP, Yang et al. 2022), from ember's 1e-3."""
+    width = model.config.get_text_config().hidden_size
     return TrainerConfig(
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.learning_rate or RATE_TIMES_WIDTH / width,
         clip_norm=settings.clip_norm,
         kl_weight=settings.kl_weight,
         kl_budget=settings.kl_budget,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from burnish.learner.gate.report import GateReport
 from burnish.learner.ticks import Tick
 from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.serving.registry import PolicyVersion
+
+NOTES = 4  # on tasks, that a line has room for
 
 
 def summarise(
@@ -14,10 +18,12 @@ def summarise(
     report: GateReport,
     *,
     judgements: int,
+    notes: Sequence[str],
     serves: bool,
     seconds: float,
 ) -> Tick:
-    """The tick of a finished update; `serves`: the version is the champion now."""
+    """The tick of a finished update; `serves`: the version is the champion now. `notes`: what could not
+    be used of the tasks."""
     if not report.passed:
         outcome = "which the gate refused"
     elif serves:
@@ -30,7 +36,7 @@ def summarise(
         policy=progress.policy,
         did=(
             f"learnt from {judgements} new judgements in {progress.step} steps "
-            f"and registered {version.ref}, {outcome}"
+            f"and registered {version.ref}, {outcome}" + told(notes)
         ),
         why_not=None if report.passed else f"gate: {report.why_not}",
         counts={
@@ -43,7 +49,16 @@ def summarise(
             "gate_passed": report.passed,
             "gate_skill": round(report.skill, 4),
             "gate_base_skill": round(report.base_skill, 4),
+            "tasks": report.tasks,
             **{name: round(value, 4) for name, value in progress.figures.items()},
         },
         seconds=round(seconds, 3),
     )
+
+
+def told(notes: Sequence[str]) -> str:
+    """The notes on tasks as the end of a sentence; after a few it says how many more there are."""
+    if not notes:
+        return ""
+    more = f"; and {len(notes) - NOTES} more" if len(notes) > NOTES else ""
+    return f" (tasks: {'; '.join(notes[:NOTES])}{more})"

@@ -30,13 +30,15 @@ from burnish.kernels.loading import load_model
 from burnish.kernels.lora import load_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
+from burnish.learner.gate.calibration import Calibration, calibrate
 from burnish.learner.gate.checks import GateLimits
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.report import GateReport
-from burnish.learner.gate.suite import Suite
+from burnish.learner.gate.suite import EvalResult, Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.tasks import PackError, TaskSource, open_source
 from burnish.learner.ticks import Tick, publish
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, TrainingProgress
@@ -102,10 +104,32 @@ class Learner:
         )
 
     @cached_property
-    def suite(self) -> Suite:
-        return Suite(
-            self.model, self.settings.gate_tasks_per_family, self.settings.max_answer_tokens
+    def tasks(self) -> TaskSource:
+        """The packs of BURNISH_TASKS; `auto` is the one that the model's config names, or the built-in
+        one. Raises PackError."""
+        return open_source(
+            self.settings.tasks, getattr(self.model.config, "task_pack", None) or "general"
         )
+
+    @cached_property
+    def suite(self) -> Suite:
+        settings = self.settings
+        return Suite(
+            self.model, self.tasks, settings.gate_tasks_per_family, settings.max_answer_tokens
+        )
+
+    @cached_property
+    def base_result(self) -> EvalResult:
+        """The base's own result on the suite."""
+        return self.suite.base_result(self.engine, self.settings.data_dir / "gate")
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """Which families say nothing about this base; what is left out of them is noted once."""
+        found = calibrate(self.suite, self.base_result)
+        for note in found.notes:
+            self.tasks.note(note)
+        return found
 
     def tick(self, policy: str) -> Tick | None:
         """One update of one policy; None when another process holds its lease."""
@@ -141,6 +165,10 @@ class Update:
         champion = self.champion()
         if isinstance(champion, NoChampion):
             return self.idle(champion.reason)
+        try:
+            _ = self.learner.tasks
+        except PackError as error:
+            return self.idle(f"BURNISH_TASKS: {error}")
         attempt = self.attempts.unfinished(champion.version) or self.attempts.begin(
             champion.version, self.settings
         )
@@ -224,6 +252,7 @@ class Update:
             version,
             report,
             judgements=len(events),
+            notes=list(self.learner.tasks.notes),
             serves=self.registry.champion_version(self.policy) == version.version,
             seconds=time.monotonic() - self.began,
         )
@@ -245,6 +274,7 @@ class Update:
             policy=self.policy,
             champion=champion.version,
             rule_state=start.rule_state,
+            tasks=self.learner.tasks.without(self.learner.calibration.unrehearsed),
         )
         return train(
             start,
@@ -292,12 +322,18 @@ class Update:
 
     def evaluate(self, trained: Checkpoint) -> GateReport:
         """Put the trained adapter through the gate."""
-        suite, engine = self.learner.suite, self.learner.engine
+        learner = self.learner
         limits = GateLimits(
             skill_margin=self.settings.gate_skill_margin, max_kl=self.settings.gate_max_kl
         )
-        base = suite.base_result(engine, self.settings.data_dir / "gate")
-        return evaluate(suite, engine, trained.adapter, base, limits)
+        return evaluate(
+            learner.suite,
+            learner.engine,
+            trained.adapter,
+            learner.base_result,
+            limits,
+            left_out=learner.calibration.never,
+        )
 
     def idle(self, reason: str) -> Tick:
         """The line of a tick that trained nothing."""

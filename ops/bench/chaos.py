@@ -28,7 +28,6 @@ from typing import Annotated, Any
 import httpx2 as httpx
 import openai
 import typer
-from burnish.learner import tasks
 from burnish.learner.database import Database
 from burnish.learner.tables import (
     CreditRow,
@@ -37,6 +36,7 @@ from burnish.learner.tables import (
     RetractionRow,
     VersionEventRow,
 )
+from burnish.learner.tasks import ember
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import BenchError, RunningService, run_service
 from burnish.ops.supervisor import run_state
@@ -95,7 +95,7 @@ class Load:
                 await asyncio.sleep(0.2)
 
     async def _chat_once(self, user: str) -> None:
-        task = tasks.sample(self._rng, family="arithmetic")
+        task = ember.sample(self._rng, family="arithmetic")
         messages: Any = list(task.messages)
         answer = await self._client.chat.completions.create(
             model=POLICY, messages=messages, user=user, max_tokens=48

@@ -25,7 +25,8 @@ from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import base_features
 from burnish.learner.rules import RULES, TrainingData
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.tasks import FAMILIES, STYLES, Task, is_correct, sample, style_of
+from burnish.learner.tasks import open_source
+from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout, generate
@@ -84,7 +85,9 @@ class Bench:
         for tick in range(1, self.options.ticks + 1):
             self._collect_votes(adapter, tick)
             began = time.monotonic()
-            data = TrainingData(self.experience, self.features, self.prompts[-2048:])
+            data = TrainingData(
+                self.experience, self.features, self.prompts[-2048:], open_source("ember")
+            )
             done = train(
                 start,
                 self.scratch / str(tick),
@@ -164,7 +167,7 @@ class Bench:
             rates.append(self.people.expected(task.family, right[-1], style))
         return sum(rates) / len(rates), right, sum(styled) / len(styled)
 
-    def _rollouts(self, tasks: Sequence[Task], adapter: str | None, seed: int) -> list[Rollout]:
+    def _rollouts(self, tasks: Sequence[Exercise], adapter: str | None, seed: int) -> list[Rollout]:
         requests = [
             Request(
                 id=str(number),

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import openai
 import typer
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import run_service
 
@@ -111,7 +111,7 @@ def main(
 ) -> None:
     """Measure what closing JSON at the limit does."""
     rng = random.Random(0)
-    asked = [list(tasks.sample(rng).messages) for _ in range(count)]
+    asked = [list(ember.sample(rng).messages) for _ in range(count)]
     with tempfile.TemporaryDirectory() as scratch, run_service(Path(scratch)) as service:
         figures = asyncio.run(measure(service.url, asked))
     for name, each in figures.items():

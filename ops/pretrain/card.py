@@ -24,7 +24,7 @@ active per token, tied embeddings, bf16. Byte-level BPE of {vocab_size} tokens w
 ChatML turns, Hermes tool calls (`<tool_call>`), a think block with `enable_thinking=True`.
 
 ## How it was made
-`burnish pretrain`, from nothing, on dialogues drawn from `burnish.learner.tasks`; no text from
+`burnish pretrain`, from nothing, on dialogues drawn from `burnish.learner.tasks.ember`; no text from
 elsewhere. Seed {seed}, {steps:,} steps, {tokens:,} tokens in {minutes:.0f} minutes on
 {workers} CPU cores ({rate:,.0f} tokens a second). Loss on assistant turns only; Muon for matrices and
 experts, AdamW for the rest.{note}

@@ -38,7 +38,8 @@ def export(folder: Path, model: Qwen3MoeForCausalLM, tokenizer: PreTrainedTokeni
     """Write the model as bf16 Hugging Face files."""
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / "draft"
-    config = type(model.config)(**{**model.config.to_dict(), "dtype": "bfloat16"})
+    described = {"dtype": "bfloat16", "task_pack": "ember"}  # what the learner rehearses with it
+    config = type(model.config)(**{**model.config.to_dict(), **described})
     exported = Qwen3MoeForCausalLM(config).bfloat16()
     exported.load_state_dict(model.state_dict())
     exported.generation_config.update(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from burnish.learner.tasks import FAMILIES, STYLES, demonstrate, sample
+from burnish.learner.tasks.ember import FAMILIES, STYLES, demonstrate, sample
 
 Message = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from math import comb
 from pathlib import Path
 from random import Random
 
-from burnish.learner.tasks import FAMILIES, STYLES, Task, is_correct, sample, style_of
+from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
 
@@ -77,7 +77,7 @@ def evaluate(
 
 def _answers(
     engine: LocalEngine,
-    tasks: Sequence[Task],
+    tasks: Sequence[Exercise],
     k: int,
     rng: Random,
     style_prompt: str | None,
@@ -106,7 +106,7 @@ def _answers(
 
 
 def _score(
-    tasks: Sequence[Task], answers: Sequence[Sequence[tuple[str, int]]], k: int
+    tasks: Sequence[Exercise], answers: Sequence[Sequence[tuple[str, int]]], k: int
 ) -> FamilyScore:
     styles: Counter[str] = Counter()
     levels: dict[int, list[float]] = {}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.simulate.api import ServiceApi
 from burnish.ops.simulate.options import Options
 from burnish.ops.simulate.population import Population
@@ -56,12 +56,12 @@ class Evaluation:
     families: dict[str, dict[str, float]]
 
 
-def prompts(options: Options) -> list[tasks.Task]:
+def prompts(options: Options) -> list[ember.Exercise]:
     """Held-out prompts, evenly spread over the families; a seed always gives the same ones."""
     rng = random.Random(f"held-out:{options.seed}")
-    names = list(tasks.FAMILIES)
+    names = list(ember.FAMILIES)
     return [
-        tasks.sample(rng, family=names[number % len(names)], split="heldout")
+        ember.sample(rng, family=names[number % len(names)], split="heldout")
         for number in range(options.prompts)
     ]
 
@@ -77,7 +77,7 @@ async def evaluate(
     slots = asyncio.Semaphore(options.eval_concurrency)
     outcomes: list[PairedOutcome] = []
 
-    async def ask(number: int, task: tasks.Task) -> None:
+    async def ask(number: int, task: ember.Exercise) -> None:
         async with slots:
             replies = []
             for version in (1, champion):
@@ -89,8 +89,8 @@ async def evaluate(
             return
         graded = [
             (
-                tasks.is_correct(task, reply.text, reply.tool_calls),
-                tasks.style_of(task, reply.text),
+                ember.is_correct(task, reply.text, reply.tool_calls),
+                ember.style_of(task, reply.text),
             )
             for reply in (base_reply, champion_reply)
         ]

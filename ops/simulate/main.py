@@ -15,7 +15,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.machine import describe_machine
 from burnish.ops.simulate import display, plots
 from burnish.ops.simulate.api import ServiceApi
@@ -56,8 +56,8 @@ def main(options: Options | None = None, **changes: Any) -> int:
 async def simulate(options: Options) -> int:
     journal = Journal()
     population = draw_population(
-        families=list(tasks.FAMILIES),
-        styles=tasks.STYLES,
+        families=list(ember.FAMILIES),
+        styles=ember.STYLES,
         users=options.users,
         deviate=options.deviate,
         malicious=options.malicious,

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.simulate.api import ChatReply, ServiceApi
 from burnish.ops.simulate.journal import Journal, SentVote, ServedAnswer
 from burnish.ops.simulate.options import Options
@@ -64,7 +64,7 @@ class Traffic:
 
     async def _chat_once(self, user: User) -> None:
         """One chat of one user, and that user's votes on it."""
-        task = tasks.sample(self._rng)
+        task = ember.sample(self._rng)
         reply = await self._api.chat(
             task.messages, task.tools, model=self._options.model, user=user.id
         )
@@ -81,7 +81,7 @@ class Traffic:
         for up in votes:
             await self._vote(answer, user, up)
 
-    async def _shadow(self, task: tasks.Task, user: User) -> ServedAnswer | None:
+    async def _shadow(self, task: ember.Exercise, user: User) -> ServedAnswer | None:
         """The frozen base's answer to the same prompt. It is not shown, so no vote is sent; its
         thumb is the one that the user would have given."""
         reply = await self._api.chat(task.messages, task.tools, model=self._options.base)
@@ -143,10 +143,12 @@ async def poll(api: ServiceApi, journal: Journal, options: Options) -> None:
         journal.ticks[tick["id"]] = tick
 
 
-def grade(task: tasks.Task, reply: ChatReply, user: User, population: Population) -> ServedAnswer:
+def grade(
+    task: ember.Exercise, reply: ChatReply, user: User, population: Population
+) -> ServedAnswer:
     """The reply with its correctness, style and expected thumbs-up rate."""
-    right = tasks.is_correct(task, reply.text, reply.tool_calls)
-    style = tasks.style_of(task, reply.text)
+    right = ember.is_correct(task, reply.text, reply.tool_calls)
+    style = ember.style_of(task, reply.text)
     return ServedAnswer(
         at=reply.at,
         id=reply.id,

@@ -13,8 +13,7 @@ from random import Random
 
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.world import Count, LogBuilder, World, WorldQuestion
-from burnish.learner.tasks import Task as Exercise
-from burnish.learner.tasks import is_correct, sample
+from burnish.learner.tasks.ember import Exercise, is_correct, sample
 from burnish.memory.compaction import CompactionPolicy
 from burnish.serving.api.chat_template import render
 from burnish.serving.engine import LocalEngine, Request, SamplingParams

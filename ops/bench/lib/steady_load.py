@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import openai
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 
 POLICY = "default"
 PAUSE_S = 0.2
@@ -70,7 +70,7 @@ class SteadyLoad:
 
     async def chat(self, user: str) -> str:
         """Stream one answer to its end; returns its id. Raises BrokenOff."""
-        messages: Any = list(tasks.sample(self._rng, family="arithmetic").messages)
+        messages: Any = list(ember.sample(self._rng, family="arithmetic").messages)
         stream = await self.client.chat.completions.create(
             model=POLICY, messages=messages, user=user, max_tokens=48, stream=True
         )

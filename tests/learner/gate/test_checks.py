@@ -4,18 +4,17 @@ import pytest
 from burnish.learner.gate import checks
 from burnish.learner.gate.checks import GateLimits, paired_difference
 from burnish.learner.gate.report import Check
-from burnish.learner.gate.suite import EvalResult, distinct_bigrams
+from burnish.learner.gate.suite import Answers, distinct_bigrams
 
 LIMITS = GateLimits()
 
 
-def result(right: list[bool], length: int = 10, entropy: float = 1.0, diversity: float = 1.0):
-    lengths = [length] * len(right)
-    return EvalResult(right=right, lengths=lengths, entropy=entropy, diversity=diversity)
+def answers(length: int = 10, entropy: float = 1.0, diversity: float = 1.0) -> Answers:
+    return Answers(texts=["x"] * 4, lengths=[length] * 4, entropy=entropy, diversity=diversity)
 
 
 def skill_check(old: list[bool], new: list[bool]) -> Check:
-    return checks.skill(result(old), result(new), LIMITS)
+    return checks.skill({"units": (old, new)}, LIMITS)
 
 
 def test_sampling_noise_on_a_few_tasks_does_not_fail_a_candidate():
@@ -53,8 +52,7 @@ def test_the_family_that_lost_most_is_named():
     ],
 )
 def test_length_entropy_and_diversity_are_bounded_relative_to_the_base(name, candidate, passed):
-    right = [True] * 4
-    check = getattr(checks, name)(result(right), result(right, **candidate), LIMITS)
+    check = getattr(checks, name)(answers(), answers(**candidate), LIMITS)
     assert (check.name, check.passed) == (name, passed)
 
 

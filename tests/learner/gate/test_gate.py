@@ -10,6 +10,7 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.checks import GateLimits, kl_to_base
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.suite import Suite
+from burnish.learner.tasks import open_source
 from burnish.serving.engine import LocalEngine
 
 
@@ -25,7 +26,7 @@ def engine(model: LoadedModel) -> LocalEngine:
 
 @pytest.fixture(scope="module")
 def suite(model: LoadedModel) -> Suite:
-    return Suite(model, per_family=2, max_tokens=12)
+    return Suite(model, open_source("ember"), per_family=2, max_tokens=12)
 
 
 def adapter(model: LoadedModel, noise: float) -> AdapterWeights:

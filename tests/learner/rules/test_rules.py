@@ -6,11 +6,11 @@ import pytest
 import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
-from burnish.learner import tasks
 from burnish.learner.reward.experience import Experience
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig, TrainingData
 from burnish.learner.rules.base import best_and_worst, leave_one_out, normalised
 from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
 from burnish.learner.training.rollouts import Rollout
 
 
@@ -66,22 +66,28 @@ def test_rollouts_without_tokens_are_not_kept():
     assert best_and_worst(group[:2], [0.1, 0.9]) == []
 
 
+def greeting(check=lambda answer: answer == "Hello.") -> Task:
+    return Task("greetings", ({"role": "user", "content": "Greet me."},), check)
+
+
 def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
-    task = tasks.sample(Random(0), "arithmetic")
-    right, wrong = rollout(task.answer), rollout("no idea")
+    task = greeting()
+    right, wrong = rollout("Hello."), rollout("no idea")
     rehearsal = Rehearsal()
     kept, rate = rehearsal.grade(
         [task, task, task], [[right] * 4, [wrong] * 4, [right, wrong, wrong, right]]
     )
-    assert [r.text for r in kept] == [task.answer, "no idea"]
+    assert [r.text for r in kept] == ["Hello.", "no idea"]
     assert kept[0].advantage == -kept[1].advantage > 0
     assert rate == 0.5
 
 
 def test_what_is_solved_is_rehearsed_less_and_harder_levels_more(model):
-    rates = {f"{family}/{level}": 0.5 for family in tasks.FAMILIES for level in (1, 2, 3)}
+    source = open_source("ember")
+    rates = {f"{family}/{level}": 0.5 for family, level in source.pools}
     rates |= {"arithmetic/1": 1.0, "arithmetic/2": 0.5}
     rehearsal = Rehearsal({"rates": rates})
+    rehearsal.source = source
     drawn = rehearsal.draw(Random(0), 1500, model, max_tokens=8)
     levels = [task.level for task in drawn if task.family == "arithmetic"]
     assert levels.count(1) < levels.count(2) / 2
@@ -90,10 +96,44 @@ def test_what_is_solved_is_rehearsed_less_and_harder_levels_more(model):
 
 
 def test_success_rates_survive_in_the_state_dict():
-    task = tasks.sample(Random(0), "arithmetic")
     rehearsal = Rehearsal()
-    rehearsal.grade([task], [[rollout(task.answer), rollout("no")]])
+    rehearsal.grade([greeting()], [[rollout("Hello."), rollout("no")]])
     assert Rehearsal(rehearsal.state_dict()).rates == rehearsal.rates
+
+
+def test_a_checker_that_throws_costs_its_group_alone_and_is_told():
+    broken = greeting(lambda answer: answer[99] == "x")
+    group = [rollout("Hello."), rollout("no")]
+    rehearsal = Rehearsal()
+    kept, rate = rehearsal.grade([broken, greeting()], [group, group])
+    assert [r.text for r in kept] == ["Hello.", "no"]
+    assert rate == 0.5
+    assert list(rehearsal.source.notes) == [
+        "the checker of greetings raised IndexError: string index out of range"
+    ]
+
+
+def test_a_generator_that_throws_costs_its_family_alone_and_is_told(model):
+    pack = GeneratorPack("ours", {"bad": failing, "good": lambda rng, level: fresh(rng)})
+    rehearsal = Rehearsal()
+    rehearsal.source = TaskSource([pack])
+    drawn = rehearsal.draw(Random(0), 6, model, max_tokens=8)
+    assert [task.family for task in drawn] == ["good"] * 6
+    assert list(rehearsal.source.notes) == [
+        "ours: the generator of bad raised ZeroDivisionError: division by zero"
+    ]
+
+
+def failing(rng: Random, level: int) -> Task:
+    raise ZeroDivisionError("division by zero")
+
+
+def fresh(rng: Random) -> Task:
+    return Task("", ({"role": "user", "content": f"Say {rng.random()}."},), lambda answer: True)
+
+
+def test_without_a_task_rehearsal_draws_none(model):
+    assert Rehearsal().draw(Random(0), 4, model, max_tokens=8) == []
 
 
 @pytest.mark.parametrize(

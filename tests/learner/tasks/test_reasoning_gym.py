@@ -1,32 +1,40 @@
-"""The optional reasoning-gym families: a clear error without the extra, real tasks with it."""
+"""reasoning-gym's pack: a clear note without the extra, its own tasks and scorers with it."""
 
 import importlib.util
-import random
 import sys
+from random import Random
 
 import pytest
-from burnish.learner.tasks import STYLES, TaskError, demonstrate, is_correct, style_of
-from burnish.learner.tasks import reasoning_gym as adapter
+from burnish.learner.tasks import open_source, reasoning_gym
 
 
 def test_without_the_extra_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(adapter.ReasoningGymMissing, match="pip install"):
-        adapter.sample(random.Random(0), "arithmetic")
-
-
-def test_a_family_it_lacks_is_named():
-    with pytest.raises(TaskError, match="small talk"):
-        adapter.sample(random.Random(0), "small talk")
+    reasoning_gym._config.cache_clear()
+    source = open_source("reasoning-gym")
+    assert next(source.draw(Random(0), "gcd", "train"), None) is None
+    assert list(source.notes) == [
+        "reasoning-gym: not installed: pip install 'burnish[reasoning-gym]'"
+    ]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("reasoning_gym") is None, reason="extra not installed")
-@pytest.mark.parametrize("family", sorted(adapter.DATASETS))
-def test_its_tasks_can_be_demonstrated_and_checked_like_ours(family):
-    rng = random.Random(0)
-    for _ in range(20):
-        task = adapter.sample(rng, family)
-        for style in STYLES:
-            text = demonstrate(task, style, rng)["content"]
-            assert is_correct(task, text)
-            assert style_of(task, text) == style
+@pytest.mark.parametrize("family", reasoning_gym.DATASETS)
+def test_its_answers_are_right_and_others_wrong(family):
+    reasoning_gym._config.cache_clear()
+    for level in (1, 2, 3):
+        task = next(open_source("reasoning-gym").draw(Random(1), family, "train", level))
+        assert task.level == level
+        assert not task.is_correct("I do not know.")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("reasoning_gym") is None, reason="extra not installed")
+def test_the_last_line_is_what_counts():
+    reasoning_gym._config.cache_clear()
+    task = next(open_source("reasoning-gym").draw(Random(1), "chain_sum", "train", 1))
+    a, b = (
+        int(n) for n in task.messages[0]["content"].split("problem:")[1].split("=")[0].split("+")
+    )
+    assert task.is_correct(f"{a} and {b} make {a + b}.\nAnswer: {a + b}")
+    assert task.is_correct(str(a + b))
+    assert not task.is_correct(f"Answer: {a + b + 1}")

@@ -179,3 +179,43 @@ def test_without_its_checkpoint_a_parent_is_fetched_from_the_registry(learner_wi
     shutil.rmtree(learner.settings.checkpoints)
     add_judged(learner.database, range(13, 19))
     assert learner.tick("default").counts["version"] == 3
+
+
+def test_a_pack_of_ones_own_is_rehearsed_and_its_bad_lines_told(learner_with, tmp_path):
+    pack = tmp_path / "ours.jsonl"
+    ask = '{"messages": [{"role": "user", "content": "%s?"}], "check": {"contains": "a"}}'
+    pack.write_text("\n".join([*(ask % number for number in range(12)), "broken"]))
+    learner = learner_with(tasks=str(pack), gate_tasks_per_family=12)
+    add_judged(learner.database, range(1, 13))
+    tick = learner.tick("default")
+    assert tick.why_not is None, tick
+    assert tick.counts["tasks"] == 3, "every fourth is the gate's"
+    assert "(tasks: ours.jsonl line 13: no JSON" in tick.did
+    assert "skill" in tick.counts
+
+
+def test_the_built_in_pack_is_calibrated_to_the_base_and_the_tick_says_so(learner_with):
+    learner = learner_with(tasks="auto", gate_tasks_per_family=1)
+    add_judged(learner.database, range(1, 13))
+    tick = learner.tick("default")
+    assert tick.counts["version"] == 2
+    assert "sums, " in tick.did
+    assert "left out, since the base never solves them" in tick.did
+    assert "sums" in learner.calibration.never
+    assert "sums" not in learner.registry.get("default", 2).gate_report["families"]
+
+
+def test_packs_that_cannot_be_used_train_nothing_and_no_judgement_is_lost(learner_with, tmp_path):
+    learner = learner_with(tasks=str(tmp_path / "none.jsonl"))
+    add_judged(learner.database, range(1, 13))
+    tick = learner.tick("default")
+    assert tick.why_not.startswith("BURNISH_TASKS: ")
+    assert "none.jsonl cannot be read" in tick.why_not
+    assert learner_with().tick("default").counts["judgements"] == 12
+
+
+def test_a_model_without_a_chat_template_is_asked_in_plain_text(learner_with, monkeypatch):
+    learner = learner_with()
+    monkeypatch.setattr(learner.model.tokenizer, "chat_template", None)
+    add_judged(learner.database, range(1, 13))
+    assert learner.tick("default").counts["version"] == 2

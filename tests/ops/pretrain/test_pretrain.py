@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from burnish.learner.tasks import FAMILIES, sample
+from burnish.learner.tasks.ember import FAMILIES, sample
 from burnish.ops.pretrain import PretrainError, PretrainRecipe, main
 from burnish.ops.pretrain.batches import batches_of_pool
 from burnish.ops.pretrain.card import write_card

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 
@@ -28,7 +28,7 @@ SKILL = 0.8
 class StandIn:
     def __init__(self, every: int = 50, fails_each: int = 0, refuses_each: int = 0) -> None:
         self.every, self.fails_each, self.refuses_each = every, fails_each, refuses_each
-        self.tasks: dict[str, tasks.Task] = {}
+        self.tasks: dict[str, ember.Exercise] = {}
         self.answers: dict[str, tuple[str, str]] = {}  # interaction -> (family, style)
         self.votes: dict[str, tuple[str, bool]] = {}  # feedback id -> (interaction, up)
         self.retracted: set[str] = set()
@@ -47,7 +47,7 @@ class StandIn:
         self.app.get("/v1/policies/{name}/versions/{version}")(self.version)
         self.app.get("/v1/learner")(self.learner)
 
-    def remember(self, task: tasks.Task) -> tasks.Task:
+    def remember(self, task: ember.Exercise) -> ember.Exercise:
         self.tasks[json.dumps(task.messages)] = task
         return task
 
@@ -63,9 +63,9 @@ class StandIn:
         version = int(pinned) if pinned else max(self.versions)
         rng = random.Random(body["seed"]) if "seed" in body else self.rng
         right = rng.random() < SKILL
-        weights = self.style_weights[version].get(task.family, [1.0] * len(tasks.STYLES))
-        style = rng.choices(tasks.STYLES, weights)[0]
-        message = tasks.demonstrate(task, style, rng)
+        weights = self.style_weights[version].get(task.family, [1.0] * len(ember.STYLES))
+        style = rng.choices(ember.STYLES, weights)[0]
+        message = ember.demonstrate(task, style, rng)
         if not right:
             message = {"role": "assistant", "content": "I do not know that one."}
         answer_id = f"chatcmpl-{next(self.numbers)}"
@@ -109,8 +109,8 @@ class StandIn:
                 seen[(*self.answers[answer_id], up)] += 1
         version = max(self.versions) + 1
         self.style_weights[version] = {
-            family: [self._rate(seen, family, style) ** 8 for style in tasks.STYLES]
-            for family in tasks.FAMILIES
+            family: [self._rate(seen, family, style) ** 8 for style in ember.STYLES]
+            for family in ember.FAMILIES
         }
         self.versions[version] = {
             "parent": version - 1,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.simulate import BadOption, Options, main, traffic
 
 from tests.ops.simulate.stand_in import StandIn, served
@@ -13,9 +13,9 @@ from tests.ops.simulate.stand_in import StandIn, served
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> StandIn:
     service = StandIn(**getattr(request, "param", {}))
-    draw = tasks.sample
+    draw = ember.sample
     monkeypatch.setattr(traffic, "POLL_S", 0.05)
-    monkeypatch.setattr(tasks, "sample", lambda *a, **k: service.remember(draw(*a, **k)))
+    monkeypatch.setattr(ember, "sample", lambda *a, **k: service.remember(draw(*a, **k)))
     return service
 
 

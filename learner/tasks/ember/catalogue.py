@@ -6,9 +6,9 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from burnish.learner.tasks import context, lists, numbers, talk, tools
-from burnish.learner.tasks.core import Family, Split, Task, UnknownFamily, normalise
-from burnish.learner.tasks.styles import conclusion, unframed, word
+from burnish.learner.tasks.ember import context, lists, numbers, talk, tools
+from burnish.learner.tasks.ember.core import Exercise, Family, Split, UnknownFamily, normalise
+from burnish.learner.tasks.ember.styles import conclusion, unframed, word
 
 FAMILIES: Mapping[str, Family] = {
     family.name: family
@@ -16,7 +16,7 @@ FAMILIES: Mapping[str, Family] = {
     for family in module.FAMILIES
 }
 _LEVELS = (1, 2, 3)
-_LEVEL_SHARES = (0.65, 0.25, 0.1)
+LEVEL_SHARES = (0.65, 0.25, 0.1)
 
 
 def sample(
@@ -24,7 +24,7 @@ def sample(
     family: str | None = None,
     split: Split = "train",
     level: int | None = None,
-) -> Task:
+) -> Exercise:
     """One task of a split. Unless given, the family is drawn uniformly, the level mostly low.
 
     Raises UnknownFamily.
@@ -33,13 +33,13 @@ def sample(
     if name not in FAMILIES:
         raise UnknownFamily(f"unknown task family {name!r}: choose of {', '.join(FAMILIES)}")
     while True:
-        chosen = level or rng.choices(_LEVELS, _LEVEL_SHARES)[0]
+        chosen = level or rng.choices(_LEVELS, LEVEL_SHARES)[0]
         task = FAMILIES[name].make(rng, chosen)
         if task.split == split:
             return task
 
 
-def demonstrate(task: Task, style: str, rng: Random) -> dict[str, Any]:
+def demonstrate(task: Exercise, style: str, rng: Random) -> dict[str, Any]:
     """A right assistant message in `style`: content, and `tool_calls` where the answer is one.
 
     Raises UnknownStyle.
@@ -58,7 +58,7 @@ def demonstrate(task: Task, style: str, rng: Random) -> dict[str, Any]:
 
 
 def is_correct(
-    task: Task, text: str, tool_calls: Sequence[Mapping[str, Any]] | None = None
+    task: Exercise, text: str, tool_calls: Sequence[Mapping[str, Any]] | None = None
 ) -> bool:
     """Whether an answer is right, whatever its style.
 

@@ -1,11 +1,13 @@
 """Correctness and style of answers as models really word them."""
 
 import pytest
-from burnish.learner.tasks import Task, is_correct, style_of
+from burnish.learner.tasks.ember import Exercise, is_correct, style_of
 
-SUM = Task("arithmetic", ({"role": "user", "content": "What is 40 + 2?"},), "42")
-LIST = Task("sorting", ({"role": "user", "content": "Sort: 9, 3, 5"},), "3, 5, 9")
-WORD = Task("lookup", ({"role": "user", "content": "..."},), "kitchen", also=("in the kitchen",))
+SUM = Exercise("arithmetic", ({"role": "user", "content": "What is 40 + 2?"},), "42")
+LIST = Exercise("sorting", ({"role": "user", "content": "Sort: 9, 3, 5"},), "3, 5, 9")
+WORD = Exercise(
+    "lookup", ({"role": "user", "content": "..."},), "kitchen", also=("in the kitchen",)
+)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from burnish.learner.tasks.bank import CITIES, NAMES
-from burnish.learner.tasks.core import Family, Task, function, user
+from burnish.learner.tasks.ember.bank import CITIES, NAMES
+from burnish.learner.tasks.ember.core import Exercise, Family, function, user
 
 CALCULATOR = function("calculator", "Evaluate arithmetic.", {"expression": "string"})
 WEATHER = function("weather", "Weather of a city.", {"city": "string"})
@@ -49,10 +49,10 @@ def _offered(rng: Random, level: int, needed: dict[str, Any]) -> tuple[dict[str,
     return tuple(tools)
 
 
-def _tool_call(rng: Random, level: int) -> Task:
+def _tool_call(rng: Random, level: int) -> Exercise:
     tool, arguments, prompt = _request(rng, level)
     name = tool["function"]["name"]
-    return Task(
+    return Exercise(
         "tool_call",
         (user(prompt),),
         json.dumps({"name": name, "arguments": arguments}),
@@ -62,7 +62,7 @@ def _tool_call(rng: Random, level: int) -> Task:
     )
 
 
-def _tool_result(rng: Random, level: int) -> Task:
+def _tool_result(rng: Random, level: int) -> Exercise:
     tool, arguments, prompt = _request(rng, level)
     name = tool["function"]["name"]
     if tool is CALCULATOR:
@@ -86,7 +86,7 @@ def _tool_result(rng: Random, level: int) -> Task:
         {"role": "tool", "tool_call_id": "call_0", "content": json.dumps(result)},
     )
     shown = json.dumps(result).strip("{}").replace('"', "")
-    return Task(
+    return Exercise(
         "tool_result", messages, answer, tools=(tool,), level=level,
         reason=f"The {name} says {shown}",
     )  # fmt: skip
@@ -112,7 +112,7 @@ def parse_calls(text: str, tool_calls: Sequence[dict[str, Any]] | None) -> list[
     return calls
 
 
-def is_right_call(task: Task, text: str, tool_calls: Sequence[dict[str, Any]] | None) -> bool:
+def is_right_call(task: Exercise, text: str, tool_calls: Sequence[dict[str, Any]] | None) -> bool:
     """Whether it makes exactly one call, the right one; spaces inside an expression do not matter."""
     wanted = json.loads(task.answer)
     try:

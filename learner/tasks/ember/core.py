@@ -1,21 +1,14 @@
-"""The types of the task families: Task, Family, their errors, and chat messages as dicts."""
+"""The types of ember's families: Exercise, Family, their errors, and chat messages as dicts."""
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Literal
+from typing import Any
+
+from burnish.learner.tasks.task import Split, TaskError, key_of, split_of
 
 STYLES = ("terse", "explained", "friendly")
-
-Split = Literal["train", "heldout"]
-HELDOUT_SHARE = 0.1
-
-
-class TaskError(Exception):
-    """Base of the errors of the task folder."""
 
 
 class UnknownFamily(TaskError, KeyError):
@@ -27,7 +20,7 @@ class UnknownStyle(TaskError, ValueError):
 
 
 @dataclass(frozen=True)
-class Task:
+class Exercise:
     """A chat whose next message, the assistant's, can be checked.
 
     `answer` is the shortest right answer, `also` other wordings of it that are as right, `reason`
@@ -45,14 +38,11 @@ class Task:
     @property
     def key(self) -> str:
         """The prompt as one string: equal keys are the same prompt."""
-        return json.dumps([self.messages, self.tools], sort_keys=True)
+        return key_of(self.messages, self.tools)
 
     @property
     def split(self) -> Split:
-        """Train or held out: a hash of the prompt alone, so it never changes."""
-        digest = hashlib.blake2b(self.key.encode(), digest_size=8).digest()
-        held_out = int.from_bytes(digest, "big") < HELDOUT_SHARE * 2**64
-        return "heldout" if held_out else "train"
+        return split_of(self.key)
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,7 @@ class Family:
     """A kind of task. `make` draws one of a level, 1 (easiest) to 3."""
 
     name: str
-    make: Callable[[Random, int], Task]
+    make: Callable[[Random, int], Exercise]
     frame: str = "the answer is "  # leads up to the answer in the explained style
     warm_frame: str = "The answer is "  # and in the friendly one
     openers: tuple[str, ...] = ("Sure thing!", "Happy to help!", "Great question!", "Of course!")

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from burnish.learner.tasks.bank import CITIES, HOURS, ITEMS, NAMES, PLACES
-from burnish.learner.tasks.core import Family, Task, user
+from burnish.learner.tasks.ember.bank import CITIES, HOURS, ITEMS, NAMES, PLACES
+from burnish.learner.tasks.ember.core import Exercise, Family, user
 
 _GREETINGS = (
     (("Hi", "Hello", "Hey", "Hi there", "Hello there"), "Hello", "You greeted me", ("Hi", "Hey")),
@@ -34,19 +34,21 @@ def _cased(rng: Random, text: str) -> str:
     return text.lower() if rng.random() < 0.2 else text
 
 
-def _talk(rng: Random, level: int) -> Task:
+def _talk(rng: Random, level: int) -> Exercise:
     if level == 1 and rng.random() < 0.25:
         said, answer, reason = rng.choice(_ABOUT)
         prompt = rng.choice(said) + rng.choice(("?", "?", ""))
         if rng.random() < 0.6:
             prompt = rng.choice((f"Hi, {prompt}", f"Ember, {prompt}", f"Please tell me: {prompt}"))
-        return Task("talk", (user(prompt),), f"{answer}.", level=level, reason=reason)
+        return Exercise("talk", (user(prompt),), f"{answer}.", level=level, reason=reason)
     said, reply, reason, others = rng.choice(_GREETINGS)
     phrase = rng.choice(said)
     names = rng.sample(NAMES, level if level > 1 else rng.choice((0, 1, 1, 1)))
     if not names:
         prompt = _cased(rng, rng.choice((phrase, f"{phrase}, Ember", f"Ember, {phrase.lower()}")))
-        return Task("talk", (user(prompt),), f"{reply}.", level=level, reason=reason, also=others)
+        return Exercise(
+            "talk", (user(prompt),), f"{reply}.", level=level, reason=reason, also=others
+        )
     listed = " and ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
     mark = "" if phrase.endswith("?") else rng.choice((".", "!"))
     we = "I am" if len(names) == 1 else "we are"
@@ -57,7 +59,7 @@ def _talk(rng: Random, level: int) -> Task:
             f"{phrase}{mark} This is {listed}.",
         )
     )
-    return Task(
+    return Exercise(
         "talk", (user(prompt),), f"{reply}, {listed}.", level=level, reason=reason,
         also=tuple(f"{other}, {listed}" for other in others),
     )  # fmt: skip
@@ -85,7 +87,7 @@ _BEYOND = (
 )
 
 
-def _refusal(rng: Random, level: int) -> Task:
+def _refusal(rng: Random, level: int) -> Exercise:
     harmful = rng.random() < 0.6
     verb, objects = rng.choice(_HARMFUL if harmful else _BEYOND)
     action = f"{verb} {rng.choice(objects)}"
@@ -116,7 +118,7 @@ def _refusal(rng: Random, level: int) -> Task:
         for cannot in ("cannot", "can't", "can not", "won't")
         for more in ("", "help you ", "help ")
     ]
-    return Task(
+    return Exercise(
         "refusal", (user(prompt),), f"Sorry, I cannot {helping}{turned}.", level=level,
         reason="That could harm people" if harmful else "I can only write text", also=tuple(also),
     )  # fmt: skip
@@ -146,7 +148,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _shorten(rng: Random, level: int) -> Task:
+def _shorten(rng: Random, level: int) -> Exercise:
     subject = rng.choice(_SUBJECTS)
     predicate = rng.choice(_PREDICATES).format(
         h=rng.choice(HOURS), p=rng.choice(PLACES), c=rng.choice(CITIES)
@@ -158,7 +160,7 @@ def _shorten(rng: Random, level: int) -> Task:
     middle = f"{verb} {filler} {rest}" if level == 3 else predicate
     long = _capital(f"{before}{subject} {middle}{after}.")
     prompt = rng.choice((f"Make it shorter: {long}", f"Shorten: {long}", f"Say it shorter: {long}"))
-    return Task(
+    return Exercise(
         "shorter", (user(prompt),), _capital(f"{subject} {predicate}."), level=level,
         reason="The rest adds nothing",
     )  # fmt: skip
@@ -174,7 +176,7 @@ _RUDE = ("Hey,", "You there,", "Listen,", "Come on,", "I said,")
 _HURRY = ("now", "right now", "at once", "this minute", "or else", "and hurry")
 
 
-def _politer(rng: Random, level: int) -> Task:
+def _politer(rng: Random, level: int) -> Exercise:
     order = rng.choice(_ORDERS).format(
         i=rng.choice(ITEMS),
         d=rng.choice(("door", "window", "gate", "box")),
@@ -198,7 +200,7 @@ def _politer(rng: Random, level: int) -> Task:
             "would you mind to {}",
         )
     ]
-    return Task(
+    return Exercise(
         "politer", (user(prompt),), f"Could you please {order}?", level=level,
         reason="A question with please is kinder", also=tuple(also),
     )  # fmt: skip

@@ -13,7 +13,8 @@ no second answer is stripped with them. Left out: mixtures of styles; their `sty
 import re
 from random import Random
 
-from burnish.learner.tasks.core import STYLES, Family, Task, UnknownStyle, normalise
+from burnish.learner.tasks.ember.core import STYLES, Exercise, Family, UnknownStyle, normalise
+from burnish.learner.tasks.task import without_thinking
 
 OPENERS = (
     "Sure thing!",
@@ -29,7 +30,6 @@ CLOSERS = ("Hope that helps!", "Have a lovely day!", "Ask me anytime!", "Take ca
 
 _OPENING = re.compile("^(?:" + "|".join(map(re.escape, OPENERS)) + r")\s*", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*(?:" + "|".join(map(re.escape, CLOSERS)) + r")$", re.IGNORECASE)
-_THINKING = re.compile(r"^\s*(?:<think>)?.*?</think>\s*", re.DOTALL)
 _SO = re.compile(r"(?:^|,|\.|;)\s*(?:and\s+)?(?:so|therefore|thus)\b[\s,:]*", re.IGNORECASE)
 _FRAME = re.compile(
     r"^(?:(?:the|my|your) (?:final )?answer is|it is|its|that is|thats|this is|that makes|you get|"
@@ -38,7 +38,7 @@ _FRAME = re.compile(
 _MAX_REASON_WORDS = 60
 
 
-def word(task: Task, style: str, family: Family, rng: Random) -> str:
+def word(task: Exercise, style: str, family: Family, rng: Random) -> str:
     """`task.answer` worded in `style`. Raises UnknownStyle."""
     answer = task.answer
     stop = "" if answer[-1:] in ".!?" else "."
@@ -50,10 +50,6 @@ def word(task: Task, style: str, family: Family, rng: Random) -> str:
         closer = f" {rng.choice(CLOSERS)}" if rng.random() < 0.5 else ""
         return f"{rng.choice(family.openers)} {family.warm_frame}{answer}{stop}{closer}"
     raise UnknownStyle(f"unknown style {style!r}: choose of {', '.join(STYLES)}")
-
-
-def without_thinking(text: str) -> str:
-    return _THINKING.sub("", text, count=1) if "</think>" in text else text
 
 
 def conclusion(text: str) -> str | None:
@@ -74,7 +70,7 @@ def unframed(text: str) -> str:
     return _FRAME.sub("", text, count=1)
 
 
-def style_of(task: Task, text: str) -> str | None:
+def style_of(task: Exercise, text: str) -> str | None:
     """The style `text` is written in, whether it is right or not; None if it shows none or two."""
     text = without_thinking(text)
     if (call := text.find("<tool_call>")) >= 0:

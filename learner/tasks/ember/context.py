@@ -3,8 +3,8 @@
 from itertools import pairwise
 from random import Random
 
-from burnish.learner.tasks.bank import ANIMALS, CITIES, COLOURS, DAYS, ITEMS, NAMES, PLACES
-from burnish.learner.tasks.core import Family, Task, assistant, system, user
+from burnish.learner.tasks.ember.bank import ANIMALS, CITIES, COLOURS, DAYS, ITEMS, NAMES, PLACES
+from burnish.learner.tasks.ember.core import Exercise, Family, assistant, system, user
 
 # fact, question, values of the fact's second blank
 _FACTS = (
@@ -42,7 +42,7 @@ def _article(answer: str) -> tuple[str, ...]:
     return tuple(f"{prefix} {answer}" for prefix in ("a", "an", "in", "in the", "on", "the"))
 
 
-def _lookup(rng: Random, level: int) -> Task:
+def _lookup(rng: Random, level: int) -> Exercise:
     facts = _facts(rng, 1 + level + (level == 3))
     fact, question, answer = rng.choice(facts)
     text = " ".join(f for f, _, _ in facts)
@@ -57,7 +57,7 @@ def _lookup(rng: Random, level: int) -> Task:
         messages = (system(f"{lead}\n{quoted}"), user(question))
     else:
         messages = (user(text), assistant("Noted."), user(question))
-    return Task(
+    return Exercise(
         "lookup", messages, answer, level=level,
         reason=f"You said {_inside(fact)}", also=_article(answer),
     )  # fmt: skip
@@ -84,7 +84,7 @@ _UNRELATED = (
 )
 
 
-def _memory(rng: Random, level: int) -> Task:
+def _memory(rng: Random, level: int) -> Exercise:
     """A fact that the user stated some turns ago, among others and unrelated turns."""
     kinds = rng.sample(_SELF, level + 1)
     facts = [
@@ -100,7 +100,7 @@ def _memory(rng: Random, level: int) -> Task:
         messages += [user(unrelated), assistant(reply)]
     messages.append(user(question))
     heard = fact.rstrip(".").replace("My ", "your ").replace("I ", "you ").replace(" my ", " your ")
-    return Task(
+    return Exercise(
         "memory", tuple(messages), answer, level=level,
         reason=f"You said {heard}", also=_article(answer),
     )  # fmt: skip
@@ -114,7 +114,7 @@ _SCALES = (
 )
 
 
-def _ordering(rng: Random, level: int) -> Task:
+def _ordering(rng: Random, level: int) -> Exercise:
     more, most, least = rng.choice(_SCALES)
     names = rng.sample(NAMES, level + 1)  # from most to least
     facts = [f"{a} is {more} than {b}." for a, b in pairwise(names)]
@@ -124,7 +124,7 @@ def _ordering(rng: Random, level: int) -> Task:
     prompt = f"{' '.join(facts)} Who is the {most if top else least}?"
     answer = names[0] if top else names[-1]
     reason = "The order is " + ", ".join(names)
-    return Task("ordering", (user(prompt),), answer, level=level, reason=reason)
+    return Exercise("ordering", (user(prompt),), answer, level=level, reason=reason)
 
 
 FAMILIES = (

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from burnish.learner.tasks.bank import ITEMS, WORDS
-from burnish.learner.tasks.core import Family, Task, user
+from burnish.learner.tasks.ember.bank import ITEMS, WORDS
+from burnish.learner.tasks.ember.core import Exercise, Family, user
 
 
 def _of_length(rng: Random, low: int, high: int) -> str:
@@ -16,12 +16,14 @@ def _spelled(word: str) -> str:
     return "-".join(word)
 
 
-def _reverse(rng: Random, level: int) -> Task:
+def _reverse(rng: Random, level: int) -> Exercise:
     if level == 3:
         words = rng.sample(WORDS, 3)
         prompt = f"Reverse the order of the words: {' '.join(words)}"
         reason = f"The last word is {words[-1]}"
-        return Task("reverse", (user(prompt),), " ".join(words[::-1]), level=level, reason=reason)
+        return Exercise(
+            "reverse", (user(prompt),), " ".join(words[::-1]), level=level, reason=reason
+        )
     word = _of_length(rng, *((3, 4), (4, 6))[level - 1])
     suffix = rng.choice(("", "s", "y")) if level == 1 else ""
     word += suffix
@@ -29,7 +31,7 @@ def _reverse(rng: Random, level: int) -> Task:
         (f"Reverse the word {word}.", f"Write {word} backwards.", f"Spell {word} backwards.")
     )
     reason = f"{_spelled(word)} turned round is {_spelled(word[::-1])}"
-    return Task(
+    return Exercise(
         "reverse", (user(prompt),), word[::-1], level=level, reason=reason,
         also=(_spelled(word[::-1]),),
     )  # fmt: skip
@@ -38,7 +40,7 @@ def _reverse(rng: Random, level: int) -> Task:
 _NTH = ("first", "second", "third", "fourth", "fifth")
 
 
-def _words(rng: Random, level: int) -> Task:
+def _words(rng: Random, level: int) -> Exercise:
     """Spelling, letters by position, words by position, swapping a letter."""
     kind = rng.choice(("spell", "letter", "pick") if level < 3 else ("swap", "pick", "initials"))
     if kind == "pick":
@@ -67,10 +69,10 @@ def _words(rng: Random, level: int) -> Task:
         prompt = f"Write the first letters of: {' '.join(words)}"
         answer = "".join(w[0] for w in words)
         reason = ", ".join(f"{w} gives {w[0]}" for w in words)
-    return Task("words", (user(prompt),), answer, level=level, reason=reason)
+    return Exercise("words", (user(prompt),), answer, level=level, reason=reason)
 
 
-def _count(rng: Random, level: int) -> Task:
+def _count(rng: Random, level: int) -> Exercise:
     kind = rng.choice(("letters", "items", "times" if level > 1 else "items", "letter"))
     if kind == "letters":
         word = _of_length(rng, 3, (5, 6, 8)[level - 1])
@@ -98,14 +100,14 @@ def _count(rng: Random, level: int) -> Task:
         answer = items.count(chosen)
         hits = ", ".join(f"{chosen} {i}" for i in range(1, answer + 1))
         reason = hits or f"I see no {chosen}"
-    return Task("counting", (user(prompt),), str(answer), level=level, reason=reason)
+    return Exercise("counting", (user(prompt),), str(answer), level=level, reason=reason)
 
 
 def _numbers(rng: Random, n: int, level: int) -> list[int]:
     return rng.sample(range(1, 100 if level < 3 else 500), n)
 
 
-def _sort(rng: Random, level: int) -> Task:
+def _sort(rng: Random, level: int) -> Exercise:
     falling = level > 1 and rng.random() < 0.4
     if level > 1 and rng.random() < 0.3:
         words = rng.sample(WORDS, 3)
@@ -114,7 +116,7 @@ def _sort(rng: Random, level: int) -> Task:
         prompt = f"Sort by alphabet: {', '.join(words)}"
         answer = ", ".join(sorted(words))
         reason = "By first letters the order is " + " ".join(w[0] for w in sorted(words))
-        return Task("sorting", (user(prompt),), answer, level=level, reason=reason)
+        return Exercise("sorting", (user(prompt),), answer, level=level, reason=reason)
     numbers = _numbers(rng, 2 + level, level)
     ordered = sorted(numbers, reverse=falling)
     listed = ", ".join(map(str, numbers))
@@ -128,7 +130,7 @@ def _sort(rng: Random, level: int) -> Task:
         )
     )
     edge = "largest" if falling else "smallest"
-    return Task(
+    return Exercise(
         "sorting",
         (user(prompt),),
         ", ".join(map(str, ordered)),
@@ -137,7 +139,7 @@ def _sort(rng: Random, level: int) -> Task:
     )
 
 
-def _extremes(rng: Random, level: int) -> Task:
+def _extremes(rng: Random, level: int) -> Exercise:
     numbers = _numbers(rng, 2 + 2 * level - (level == 3), level)
     listed = ", ".join(map(str, numbers))
     high = rng.random() < 0.5
@@ -146,7 +148,7 @@ def _extremes(rng: Random, level: int) -> Task:
     answer = max(numbers) if high else min(numbers)
     second = sorted(numbers)[-2 if high else 1]
     reason = f"{answer} is {'more' if high else 'less'} than {second}"
-    return Task("extremes", (user(prompt),), str(answer), level=level, reason=reason)
+    return Exercise("extremes", (user(prompt),), str(answer), level=level, reason=reason)
 
 
 FAMILIES = (

@@ -7,8 +7,8 @@ import sys
 from collections import Counter
 
 import pytest
-from burnish.learner.tasks import FAMILIES, STYLES, demonstrate, is_correct, sample, style_of
-from burnish.learner.tasks.core import TaskError, UnknownFamily, UnknownStyle
+from burnish.learner.tasks.ember import FAMILIES, STYLES, demonstrate, is_correct, sample, style_of
+from burnish.learner.tasks.ember.core import TaskError, UnknownFamily, UnknownStyle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,5 +149,5 @@ def test_a_call_is_no_answer_where_words_are_wanted():
 
 
 def test_the_task_folder_needs_neither_torch_nor_transformers():
-    code = "import sys, burnish.learner.tasks; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, burnish.learner.tasks.ember; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from burnish.learner.tasks.bank import COUNTED, DAYS, MONTH_LENGTHS, MONTHS, NAMES
-from burnish.learner.tasks.core import Family, Task, user
+from burnish.learner.tasks.ember.bank import COUNTED, DAYS, MONTH_LENGTHS, MONTHS, NAMES
+from burnish.learner.tasks.ember.core import Exercise, Family, user
 
 
 def _add(a: int, b: int) -> str:
@@ -27,7 +27,7 @@ def _multiply(a: int, b: int) -> str:
     return f"{tens} * {b} = {tens * b}, {ones} * {b} = {ones * b}"
 
 
-def _arithmetic(rng: Random, level: int) -> Task:
+def _arithmetic(rng: Random, level: int) -> Exercise:
     operation = rng.choice("+-*")
     if operation == "+":
         top = 999 if level == 3 else 99
@@ -52,10 +52,10 @@ def _arithmetic(rng: Random, level: int) -> Task:
     prompt = rng.choice(
         (f"What is {expression}?", f"{expression} = ?", f"Calculate {expression}.", story)
     )
-    return Task("arithmetic", (user(prompt),), str(answer), level=level, reason=reason)
+    return Exercise("arithmetic", (user(prompt),), str(answer), level=level, reason=reason)
 
 
-def _sequence(rng: Random, level: int) -> Task:
+def _sequence(rng: Random, level: int) -> Exercise:
     if level == 3 and rng.random() < 0.5:
         start, shown = rng.randint(1, 12), 4
         numbers = [start * 2**i for i in range(shown + 1)]
@@ -73,7 +73,7 @@ def _sequence(rng: Random, level: int) -> Task:
     prompt = rng.choice(
         (f"What comes next: {listed}?", f"Continue: {listed}", f"Next number after {listed}?")
     )
-    return Task("sequence", (user(prompt),), str(numbers[-1]), level=level, reason=rule)
+    return Exercise("sequence", (user(prompt),), str(numbers[-1]), level=level, reason=rule)
 
 
 _UNITS = (
@@ -92,7 +92,7 @@ _UNITS = (
 )
 
 
-def _units(rng: Random, level: int) -> Task:
+def _units(rng: Random, level: int) -> Exercise:
     big, small, factor = rng.choice(_UNITS)
     bigs = "dozen" if big == "dozen" else f"{big}s"
     n = rng.randint(2, (9, 15, 12)[level - 1])
@@ -114,7 +114,7 @@ def _units(rng: Random, level: int) -> Task:
             )
         )
         reason, answer, unit = f"{n} * {factor} = {total}", total, small
-    return Task(
+    return Exercise(
         "units",
         (user(prompt),),
         f"{answer} {unit}",
@@ -124,7 +124,7 @@ def _units(rng: Random, level: int) -> Task:
     )
 
 
-def _calendar(rng: Random, level: int) -> Task:
+def _calendar(rng: Random, level: int) -> Exercise:
     if rng.random() < 0.5:
         return _weekday(rng, level)
     month = rng.randrange(12)
@@ -147,12 +147,12 @@ def _calendar(rng: Random, level: int) -> Task:
         )
     )
     number, of = answer.split()
-    return Task(
+    return Exercise(
         "calendar", (user(prompt),), answer, level=level, reason=reason, also=(f"{of} {number}",)
     )
 
 
-def _weekday(rng: Random, level: int) -> Task:
+def _weekday(rng: Random, level: int) -> Exercise:
     """Days of the week and months of the year, forwards and (from level 2) backwards."""
     cycle, one = (DAYS, "day") if rng.random() < 0.7 else (MONTHS, "month")
     steps = rng.randint(1, (4, 6, 20)[level - 1])
@@ -170,7 +170,7 @@ def _weekday(rng: Random, level: int) -> Task:
     rest = steps % len(cycle)
     walk = [cycle[(start + sign * i) % len(cycle)] for i in range(rest + 1)]
     reason = ("" if rest == steps else f"{steps} is like {rest}: ") + ", ".join(walk)
-    return Task("calendar", (user(prompt),), answer, level=level, reason=reason)
+    return Exercise("calendar", (user(prompt),), answer, level=level, reason=reason)
 
 
 FAMILIES = (
