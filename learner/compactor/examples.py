@@ -103,7 +103,8 @@ def make_talk_examples(
     for question in environment.world.questions:
         task = environment.task(question, _share(rng))
         looks = scorer.look(task)
-        evidence = frozenset(by_step[seq] for seq in question.evidence)
+        # What the floor shows needs no decision.
+        evidence = frozenset(by_step[seq] for seq in question.evidence if seq in by_step)
         labels = [
             np.array([KEEP if place in evidence else DROP for place in look.chosen.tolist()])
             for look in looks

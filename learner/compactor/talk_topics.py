@@ -33,8 +33,8 @@ class Topic:
 TOPICS = (
     Topic(
         "pet",
-        "Biscuit|Moxie|Waffles|Juno|Pickle|Sergeant|Clementine|Otto".split("|"),
-        ('Dog news!', "About the dog's name.", 'You asked about the new animal.'),
+        ["Biscuit", "Moxie", "Waffles", "Juno", "Pickle", "Sergeant", "Clementine", "Otto"],
+        ("Dog news!", "About the dog's name.", "You asked about the new animal."),
         (
             "We picked the puppy up {when}. Everyone voted and {x} won.",
             "The little one is finally home! He answers to {x} already.",
@@ -42,7 +42,10 @@ TOPICS = (
         ),
         (
             ("Did you agree on what to call the dog?", "After endless arguing, {x} it is."),
-            ("So who is that furry thing in the picture?", "Haha, that's {x}! She moved in with us."),
+            (
+                "So who is that furry thing in the picture?",
+                "Haha, that's {x}! She moved in with us.",
+            ),
         ),
         ("What is the name of {who}'s dog?", "What did {who} end up naming the new animal?"),
         ("What is my dog called?", "Remind me what we named our puppy?"),
@@ -62,8 +65,8 @@ TOPICS = (
     ),
     Topic(
         "move",
-        "Ghent|Tampere|Leeds|Porto|Graz|Tucson|Halifax|Trieste".split("|"),
-        ('About the move to another city.', 'So, where we will live.', 'Relocating is happening.'),
+        ["Ghent", "Tampere", "Leeds", "Porto", "Graz", "Tucson", "Halifax", "Trieste"],
+        ("About the move to another city.", "So, where we will live.", "Relocating is happening."),
         (
             "Big news: the contract is signed, we are leaving for {x} {when}.",
             "I grew up in {x}, so the cold never bothered me.",
@@ -91,8 +94,15 @@ TOPICS = (
     ),
     Topic(
         "job",
-        "Northwind|Halcyon Labs|the port authority|Brightside Dental|a bakery chain|the city archive".split("|"),
-        ('News about the company.', 'My new employer, since you ask.', 'I got hired!'),
+        [
+            "Northwind",
+            "Halcyon Labs",
+            "the port authority",
+            "Brightside Dental",
+            "a bakery chain",
+            "the city archive",
+        ],
+        ("News about the company.", "My new employer, since you ask.", "I got hired!"),
         (
             "They called back {when}: I start at {x} on the first!",
             "I handed in my notice, {x} made me an offer I could not refuse.",
@@ -120,15 +130,27 @@ TOPICS = (
     ),
     Topic(
         "trip",
-        "Iceland|the Azores|Kyoto|the Dolomites|Malta|Patagonia|Corsica|Lapland".split("|"),
-        ('So, the vacation.', 'About where I travelled.', 'Best destination ever.'),
+        [
+            "Iceland",
+            "the Azores",
+            "Kyoto",
+            "the Dolomites",
+            "Malta",
+            "Patagonia",
+            "Corsica",
+            "Lapland",
+        ],
+        ("So, the vacation.", "About where I travelled.", "Best destination ever."),
         (
             "We got back {when}, and {x} was beyond anything I had imagined.",
             "Tickets are booked, {x} here I come!",
             "Sunburnt, broke and happy. {x} does that to you.",
         ),
         (
-            ("Where did you disappear to for two weeks?", "Oh, we rented a van and drove around {x}."),
+            (
+                "Where did you disappear to for two weeks?",
+                "Oh, we rented a van and drove around {x}.",
+            ),
             ("Which holiday was your best?", "Easy. {x}, and it is not even close."),
         ),
         ("Where did {who} go on vacation?", "Which destination did {who} travel to?"),
@@ -150,8 +172,17 @@ TOPICS = (
     ),
     Topic(
         "hobby",
-        "pottery|the cello|fencing|beekeeping|salsa|calligraphy|rock climbing|woodwork".split("|"),
-        ('I have a new hobby.', 'Something I am learning.', 'About that pastime of mine.'),
+        [
+            "pottery",
+            "the cello",
+            "fencing",
+            "beekeeping",
+            "salsa",
+            "calligraphy",
+            "rock climbing",
+            "woodwork",
+        ],
+        ("I have a new hobby.", "Something I am learning.", "About that pastime of mine."),
         (
             "So I signed up for {x}, first lesson was {when}. I am terrible at it and love it.",
             "My evenings belong to {x} now, you should see my hands.",
@@ -180,15 +211,27 @@ TOPICS = (
     ),
     Topic(
         "allergy",
-        "walnuts|shellfish|penicillin|sesame|bee stings|latex|kiwis|ibuprofen".split("|"),
-        ('I am allergic, it seems.', 'About what I must avoid.', 'A health thing.'),
+        [
+            "walnuts",
+            "shellfish",
+            "penicillin",
+            "sesame",
+            "bee stings",
+            "latex",
+            "kiwis",
+            "ibuprofen",
+        ],
+        ("I am allergic, it seems.", "About what I must avoid.", "A health thing."),
         (
             "Spent the night in hospital {when}. Turns out {x} can kill me.",
             "Careful with what you serve, {x} makes my throat close up.",
             "I have to carry a pen with me now because of {x}.",
         ),
         (
-            ("Is there anything we should leave out for Saturday?", "Please no {x}, or you'll be calling an ambulance."),
+            (
+                "Is there anything we should leave out for Saturday?",
+                "Please no {x}, or you'll be calling an ambulance.",
+            ),
             ("Why the red face last time?", "The doctor says it was {x}."),
         ),
         ("What is {who} allergic to?", "What must {who} avoid for health reasons?"),
@@ -208,8 +251,8 @@ TOPICS = (
     ),
     Topic(
         "race",
-        "3:52|4:17|1:44|2:03|48 minutes|5:31".split("|"),
-        ('The marathon!', 'About my finishing time.', 'The race is run.'),
+        ["3:52", "4:17", "1:44", "2:03", "48 minutes", "5:31"],
+        ("The marathon!", "About my finishing time.", "The race is run."),
         (
             "I crossed the line {when} in {x}, then lay on the grass for an hour.",
             "My legs are gone but the clock said {x}!",
@@ -237,8 +280,17 @@ TOPICS = (
     ),
     Topic(
         "book",
-        "Middlemarch|The Overstory|Piranesi|Stoner|Babel|Gilead|Wolf Hall|Austerlitz".split("|"),
-        ('A book for you.', 'What I was reading.', 'I recommend a novel.'),
+        [
+            "Middlemarch",
+            "The Overstory",
+            "Piranesi",
+            "Stoner",
+            "Babel",
+            "Gilead",
+            "Wolf Hall",
+            "Austerlitz",
+        ],
+        ("A book for you.", "What I was reading.", "I recommend a novel."),
         (
             "Could not put {x} down, finished it {when} at three in the morning.",
             "If you only open one novel this year, make it {x}.",
@@ -267,8 +319,15 @@ TOPICS = (
     ),
     Topic(
         "gift",
-        "a telescope|a fountain pen|a kayak|pearl earrings|a sourdough kit|a record player".split("|"),
-        ('The birthday present.', 'About the gift.', 'So, birthday.'),
+        [
+            "a telescope",
+            "a fountain pen",
+            "a kayak",
+            "pearl earrings",
+            "a sourdough kit",
+            "a record player",
+        ],
+        ("The birthday present.", "About the gift.", "So, birthday."),
         (
             "He unwrapped it {when} and went silent: {x}. Best present ever.",
             "I found {x} for her, hidden in the attic until the big day.",
@@ -278,7 +337,10 @@ TOPICS = (
             ("What did you get from your family?", "You won't believe it, {x}!"),
             ("Have you got anything for Grandma yet?", "Yes, {x}. She will pretend to be annoyed."),
         ),
-        ("What present did {who} talk about for the birthday?", "What was the gift {who} mentioned?"),
+        (
+            "What present did {who} talk about for the birthday?",
+            "What was the gift {who} mentioned?",
+        ),
         ("Which present had I settled on?", "What was the birthday gift?"),
         (
             "Birthdays are for children, I hide on mine.",
@@ -295,8 +357,8 @@ TOPICS = (
     ),
     Topic(
         "injury",
-        "my wrist|two ribs|my ankle|a collarbone|my thumb|my left knee".split("|"),
-        ('I got hurt.', 'About my injury.', 'The body is weak.'),
+        ["my wrist", "two ribs", "my ankle", "a collarbone", "my thumb", "my left knee"],
+        ("I got hurt.", "About my injury.", "The body is weak."),
         (
             "Slipped on the stairs {when} and broke {x}. Typing this with one finger.",
             "Six weeks without sport, thanks to {x}.",
@@ -324,8 +386,8 @@ TOPICS = (
     ),
     Topic(
         "exam",
-        "organic chemistry|Roman law|statistics|anatomy|Latin|thermodynamics".split("|"),
-        ('The exam.', 'About that subject.', 'I took the test.'),
+        ["organic chemistry", "Roman law", "statistics", "anatomy", "Latin", "thermodynamics"],
+        ("The exam.", "About that subject.", "I took the test."),
         (
             "It's official since {when}: I passed {x}!!! Never again.",
             "Sixteen hours a day for {x}, I see formulas when I close my eyes.",
@@ -353,8 +415,15 @@ TOPICS = (
     ),
     Topic(
         "restaurant",
-        "Osteria Blu|the Golden Carp|Chez Amadou|Little Saigon|Number Nine|Taverna Eleni".split("|"),
-        ('About the restaurant.', 'Where we went to eat.', 'I love that place for dinner.'),
+        [
+            "Osteria Blu",
+            "the Golden Carp",
+            "Chez Amadou",
+            "Little Saigon",
+            "Number Nine",
+            "Taverna Eleni",
+        ],
+        ("About the restaurant.", "Where we went to eat.", "I love that place for dinner."),
         (
             "We ended up at {x} {when}, and I would sell my car for that dessert.",
             "I have a table for four at {x}, don't be late.",
@@ -449,10 +518,31 @@ ERRANDS = (
     "How do I remove a stain from a wool sweater?",
     "Suggest a title for a talk on soil.",
 )
-NAMES = (
-    "Alice Bruno Chen Daria Emil Fatima Gustav Hana Igor Jasmin Karim Lena Mateo Nadia".split()
-)
-TIMES = (
-    "yesterday|last Tuesday|two weeks ago|on the 3rd of May|this morning|last weekend|in March"
-    "|on Friday|the day before yesterday|on the 19th"
-).split("|")
+NAMES = [
+    "Alice",
+    "Bruno",
+    "Chen",
+    "Daria",
+    "Emil",
+    "Fatima",
+    "Gustav",
+    "Hana",
+    "Igor",
+    "Jasmin",
+    "Karim",
+    "Lena",
+    "Mateo",
+    "Nadia",
+]
+TIMES = [
+    "yesterday",
+    "last Tuesday",
+    "two weeks ago",
+    "on the 3rd of May",
+    "this morning",
+    "last weekend",
+    "in March",
+    "on Friday",
+    "the day before yesterday",
+    "on the 19th",
+]

@@ -5,8 +5,8 @@ from burnish.learner.compactor.talk_topics import Topic
 TOPICS = (
     Topic(
         "garden",
-        "artichokes|a fig tree|dahlias|okra|rhubarb|sweet peas|a quince".split("|"),
-        ('In the garden.', 'About what I plant this year.', 'My crop!'),
+        ["artichokes", "a fig tree", "dahlias", "okra", "rhubarb", "sweet peas", "a quince"],
+        ("In the garden.", "About what I plant this year.", "My crop!"),
         (
             "Dirt under every nail, but {x} went into the ground {when}.",
             "Against all advice I am trying {x} on the south side.",
@@ -35,8 +35,15 @@ TOPICS = (
     ),
     Topic(
         "concert",
-        "Sigur Ros|a brass quintet|Fado em Chama|The Velvet Herons|Mahler's Fifth|DJ Kestrel".split("|"),
-        ('The concert.', 'About those musicians.', 'I saw someone perform.'),
+        [
+            "Sigur Ros",
+            "a brass quintet",
+            "Fado em Chama",
+            "The Velvet Herons",
+            "Mahler's Fifth",
+            "DJ Kestrel",
+        ],
+        ("The concert.", "About those musicians.", "I saw someone perform."),
         (
             "My ears are still ringing, {x} played for three hours {when}.",
             "Front row! {x}! I have no voice left!",
@@ -65,8 +72,8 @@ TOPICS = (
     ),
     Topic(
         "language",
-        "Basque|Swahili|Korean|Icelandic|sign language|Farsi|Welsh".split("|"),
-        ('About the language.', 'I keep learning.', 'Studying again.'),
+        ["Basque", "Swahili", "Korean", "Icelandic", "sign language", "Farsi", "Welsh"],
+        ("About the language.", "I keep learning.", "Studying again."),
         (
             "Twenty new words of {x} a day, my head is a sieve.",
             "I ordered soup in {x} {when} and got a fork. Progress!",
@@ -93,8 +100,15 @@ TOPICS = (
     ),
     Topic(
         "venture",
-        "a bicycle repair van|a candle shop|a translation agency|a podcast studio|a falafel cart|a toy library".split("|"),
-        ('My own business.', 'About the company.', 'I start something.'),
+        [
+            "a bicycle repair van",
+            "a candle shop",
+            "a translation agency",
+            "a podcast studio",
+            "a falafel cart",
+            "a toy library",
+        ],
+        ("My own business.", "About the company.", "I start something."),
         (
             "It is real: {x}! The papers came through {when}.",
             "I put all my savings into {x}, wish me luck.",
@@ -122,8 +136,8 @@ TOPICS = (
     ),
     Topic(
         "device",
-        "a Fairphone|a ThinkPad|an old Leica|a Garmin|a Steam Deck|a Kobo".split("|"),
-        ('A new gadget.', 'About that device.', 'I had to buy something.'),
+        ["a Fairphone", "a ThinkPad", "an old Leica", "a Garmin", "a Steam Deck", "a Kobo"],
+        ("A new gadget.", "About that device.", "I had to buy something."),
         (
             "After the old one drowned I went for {x}, ordered it {when}.",
             "Say hello to {x}, cheaper than therapy.",
@@ -151,8 +165,8 @@ TOPICS = (
     ),
     Topic(
         "camp",
-        "Lake Orta|the Black Forest|Skye|the Bardenas|Plitvice|the Harz".split("|"),
-        ('Camping.', 'About our outdoor spot.', 'Where we put the tent.'),
+        ["Lake Orta", "the Black Forest", "Skye", "the Bardenas", "Plitvice", "the Harz"],
+        ("Camping.", "About our outdoor spot.", "Where we put the tent."),
         (
             "Three nights in a tent near {x}, I smell like smoke and I regret nothing.",
             "We pitched at {x} {when}. A fox stole the sausages!",
@@ -181,8 +195,15 @@ TOPICS = (
     ),
     Topic(
         "baking",
-        "a walnut babka|macarons|a Basque cheesecake|cardamom buns|focaccia|a lemon pavlova".split("|"),
-        ('I did bake.', 'About the dessert.', 'Fresh from the oven.'),
+        [
+            "a walnut babka",
+            "macarons",
+            "a Basque cheesecake",
+            "cardamom buns",
+            "focaccia",
+            "a lemon pavlova",
+        ],
+        ("I did bake.", "About the dessert.", "Fresh from the oven."),
         (
             "The oven and I made peace {when}: {x}, golden on top.",
             "Flour on the ceiling, but look at {x}!",
@@ -211,8 +232,15 @@ TOPICS = (
     ),
     Topic(
         "therapy",
-        "acupuncture|a sleep clinic|cold baths|a chiropractor|hypnosis|swimming at six".split("|"),
-        ('About the pain.', 'A treatment that helps.', 'What helped me.'),
+        [
+            "acupuncture",
+            "a sleep clinic",
+            "cold baths",
+            "a chiropractor",
+            "hypnosis",
+            "swimming at six",
+        ],
+        ("About the pain.", "A treatment that helps.", "What helped me."),
         (
             "Laugh all you want, {x} cured my headaches.",
             "I was so desperate that I tried {x} {when}. And it works!",
@@ -239,8 +267,8 @@ TOPICS = (
     ),
     Topic(
         "donation",
-        "800 euros|a whole month's pay|2,300 dollars|650 pounds|forty boxes of food".split("|"),
-        ('The charity thing.', 'About how much we raised.', 'The amount.'),
+        ["800 euros", "a whole month's pay", "2,300 dollars", "650 pounds", "forty boxes of food"],
+        ("The charity thing.", "About how much we raised.", "The amount."),
         (
             "With the flea market we got {x} together {when}, all for the shelter.",
             "The final count is in: {x}! I nearly fainted.",
@@ -268,8 +296,14 @@ TOPICS = (
     ),
     Topic(
         "art",
-        "the old lighthouse|my grandfather's hands|a thunderstorm|the fish market|an empty chair".split("|"),
-        ('I paint again.', 'About my artwork.', 'The picture.'),
+        [
+            "the old lighthouse",
+            "my grandfather's hands",
+            "a thunderstorm",
+            "the fish market",
+            "an empty chair",
+        ],
+        ("I paint again.", "About my artwork.", "The picture."),
         (
             "Put the brush down {when}. It's {x}, in oil, and I almost like it.",
             "They hung {x} in the town hall, my very own picture!",
@@ -365,8 +399,29 @@ ERRANDS = (
     "How long do I boil an egg at altitude?",
     "Plan a quiz night with ten questions.",
 )
-NAMES = "Anselm Birgit Cosimo Dolores Edvard Fiona Goran Helmi Ines Joaquin Kirsten Mirela".split()
-TIMES = (
-    "on Monday|the other day|last month|on the 27th of June|a fortnight ago|over Easter|last night"
-    "|on Thursday evening|the week before last|in October"
-).split("|")
+NAMES = [
+    "Anselm",
+    "Birgit",
+    "Cosimo",
+    "Dolores",
+    "Edvard",
+    "Fiona",
+    "Goran",
+    "Helmi",
+    "Ines",
+    "Joaquin",
+    "Kirsten",
+    "Mirela",
+]
+TIMES = [
+    "on Monday",
+    "the other day",
+    "last month",
+    "on the 27th of June",
+    "a fortnight ago",
+    "over Easter",
+    "last night",
+    "on Thursday evening",
+    "the week before last",
+    "in October",
+]

@@ -68,7 +68,9 @@ class _Talk:
                 text = f"{self.rng.choice(self.people)}, {text[0].lower()}{text[1:]}"
             self.say(self.rng.choice(self.people), text)
 
-    def fact(self, topic: Topic, who: str) -> tuple[str, bool, Callable[[Callable[[str], int]], int]]:
+    def fact(
+        self, topic: Topic, who: str
+    ) -> tuple[str, bool, Callable[[Callable[[str], int]], int]]:
         """A value not told yet, whether a time is told with it, and how to say it."""
         rng = self.rng
         known = self.told.setdefault((topic.name, who), _Told(topic, who))

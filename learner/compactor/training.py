@@ -135,7 +135,9 @@ def _episodes(
     for kind, worlds in (("", config.worlds), ("talk", config.talks), ("assistant", config.chats)):
         first = 1_000_000 * config.seed + round * worlds
         for seed in range(first, first + worlds):
-            examples += make_talk_examples(scorer, seed, kind) if kind else make_examples(scorer, seed)
+            examples += (
+                make_talk_examples(scorer, seed, kind) if kind else make_examples(scorer, seed)
+            )
     return examples
 
 

@@ -5,8 +5,8 @@ conversations that are not stored by `stateless.py`. The names below are the int
 and of the learned scorer, for those who serve, train or measure them.
 """
 
-from burnish.memory.compaction.features import N_FEATURES, Features
 from burnish.memory.compaction.candidates import CandidateIndex, Candidates, candidates_of
+from burnish.memory.compaction.features import N_FEATURES, Features
 from burnish.memory.compaction.plan_store import load_trace
 from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policies.base import (
@@ -57,8 +57,8 @@ __all__ = [
     "CompactionPolicy",
     "CompactionTask",
     "Decision",
-    "Decisions",
     "DecisionTrace",
+    "Decisions",
     "Features",
     "LearnedPolicy",
     "RecentPolicy",

@@ -17,6 +17,7 @@ import numpy as np
 from burnish.memory.compaction.columns import Column
 from burnish.memory.compaction.passages import PassageIndex, read_passages
 from burnish.memory.compaction.rubric_marks import marks_of
+from burnish.memory.compaction.summaries import WrittenNodes
 from burnish.memory.search.bm25 import Postings
 from burnish.memory.search.terms import query_terms, terms
 from burnish.memory.sessions.plan import Action
@@ -67,6 +68,7 @@ class CandidateIndex:
         self._postings = Postings()
         self._passages = PassageIndex()
         self._marks = Column(np.int8)
+        self.written = WrittenNodes()
         self._lock = RLock()
         for one in candidates:
             self.add(one)
@@ -128,27 +130,27 @@ class Candidates(Sequence[Candidate]):
     """Rows of an index, in the order of the log."""
 
     def __init__(self, index: CandidateIndex, rows: np.ndarray) -> None:
-        self.index = index
+        self.table = index
         self.rows = rows
         self.tokens, self.short, self.cleared = (price[rows] for price in index.prices())
 
     @property
     def tools(self) -> np.ndarray:
-        return self.index.tools[self.rows]
+        return self.table.tools[self.rows]
 
     @property
     def marks(self) -> np.ndarray:
-        return self.index.marks[self.rows]
+        return self.table.marks[self.rows]
 
     def bm25(self, query: str) -> np.ndarray:
         """[n] float32: as search/bm25.py scores these texts."""
-        alive = np.zeros(len(self.index), bool)
+        alive = np.zeros(len(self.table), bool)
         alive[self.rows] = True
-        return self.index.bm25(query, alive)[self.rows]
+        return self.table.bm25(query, alive)[self.rows]
 
     def without(self, places: Sequence[int]) -> Candidates:
         """All but those at these places."""
-        return Candidates(self.index, np.delete(self.rows, list(places))) if places else self
+        return Candidates(self.table, np.delete(self.rows, list(places))) if places else self
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -159,8 +161,8 @@ class Candidates(Sequence[Candidate]):
     def __getitem__(self, place: slice) -> list[Candidate]: ...
     def __getitem__(self, place: int | slice) -> Candidate | list[Candidate]:
         if isinstance(place, slice):
-            return [self.index.rows[row] for row in self.rows[place].tolist()]
-        return self.index.rows[self.rows[place]]
+            return [self.table.rows[row] for row in self.rows[place].tolist()]
+        return self.table.rows[self.rows[place]]
 
 
 def candidates_of(candidates: Sequence[Candidate]) -> Candidates:

@@ -1,4 +1,4 @@
-"""A column of numbers that grows at its end, as a numpy array at any moment."""
+"""A column of numbers, or of rows of them, that grows at its end; a numpy array at any moment."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ SMALLEST = 64
 class Column:
     """Appending costs the same at any length; `values` is a view that later appends leave as it is."""
 
-    def __init__(self, kind: Any) -> None:
-        self._buffer = np.empty(SMALLEST, kind)
+    def __init__(self, kind: Any, width: tuple[int, ...] = ()) -> None:
+        self._buffer = np.empty((SMALLEST, *width), kind)
         self._length = 0
 
     @property
@@ -34,6 +34,7 @@ class Column:
     def _reserve(self, more: int) -> None:
         needed = self._length + more
         if needed > len(self._buffer):
-            grown = np.empty(max(needed, 2 * len(self._buffer)), self._buffer.dtype)
+            size = max(needed, 2 * len(self._buffer))
+            grown = np.empty((size, *self._buffer.shape[1:]), self._buffer.dtype)
             grown[: self._length] = self.values
             self._buffer = grown

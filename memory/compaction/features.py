@@ -12,12 +12,12 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from burnish.memory.compaction.passages import CUES, PASSAGE_CUES, PassageIndex
+from burnish.memory.compaction.passages import ALONE, PASSAGE_CUES, PassageIndex
 from burnish.memory.compaction.policies.base import CompactionTask
 from burnish.memory.compaction.relevance import QueryMatch, Relevance, spread
 from burnish.memory.search.terms import fold
 
-SHORT_LIST = 256
+SHORT_LIST = 192
 NEWEST = 16  # of the short list at least
 FAR = 128  # ranks and distances beyond say nothing more: logs grow past any trained on
 COST_EXPONENT = 0.2  # how far a unit's price counts against it in the short list
@@ -39,8 +39,7 @@ _WORD = re.compile(r"[\w'-]+")
 
 FEATURE_NAMES = (
     # of the unit alone
-    *("tokens", "short_share", "user", "assistant", "tool", "calls", "passages", "digits", "mark"),
-    *PASSAGE_CUES,
+    *ALONE,
     # of its place
     *("age", "steps_ago", "newest_8"),
     # against the query
@@ -63,7 +62,7 @@ FEATURE_NAMES = (
     *("look", "seen_worth"),
 )
 N_FEATURES = len(FEATURE_NAMES)
-_QUESTION = 9 + list(CUES).index("question")  # in UnitPassages.alone
+_QUESTION = ALONE.index("question")
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,7 @@ def _look(
     wanted[max(0, n - NEWEST) :] = np.inf
     chosen = np.sort(np.lexsort((-np.arange(n), -wanted))[:SHORT_LIST])
     rows = task.log.rows[chosen]
-    first = match.log.first
-    passage = np.array(
-        [at + int(np.argmax(relevance.passages[at : first[r + 1]])) for r, at in zip(rows, first[rows], strict=True)]
-    )
+    passage = match.log.best_passage(relevance.passages, rows)
     values = _rows(task, match, relevance, around, chosen, passage)
     last = np.array([np.full(len(chosen), look / 2), seen[chosen]], np.float32).T
     return Features(np.concatenate([values, last], axis=1), chosen, passage, match, look)
@@ -136,16 +132,11 @@ def _rows(
     order = np.argsort(rank, kind="stable")
     before_it = np.empty(n)
     before_it[order] = np.cumsum(tokens[chosen][order]) - tokens[chosen][order]
-    read = [log.units[r] for r in rows.tolist()]
-    alone = np.array([unit.alone for unit in read])
     within = passage - log.first[rows]
-    at = list(zip(read, within.tolist(), strict=True))
-    cues = np.array([unit.cues[w] for unit, w in at])
-    asks = np.array([unit.alone[_QUESTION] for unit in _beside(log, task.log.rows, chosen, -1)])
-    asks_after = np.array([u.alone[_QUESTION] for u in _beside(log, task.log.rows, chosen, 1)])
+    asks = log.alone[task.log.rows, _QUESTION]
 
     columns = [
-        *alone.T,
+        *log.alone[rows].T,
         1 - chosen / units,
         _log_rank(units - 1 - chosen),
         chosen >= units - 8,
@@ -169,11 +160,11 @@ def _rows(
         _log_rank(_ranks(around)[chosen]),
         _shifted(best, -1)[chosen],
         _shifted(best, 1)[chosen],
-        asks,
-        asks_after,
+        _shifted(asks, -1)[chosen],
+        _shifted(asks, 1)[chosen],
         *_named(log, rows, task.query),
-        np.log1p([unit.lengths[w] for unit, w in at]) / 6,
-        *cues.T,
+        np.log1p(log.lengths[passage]) / 6,
+        *log.cues[passage].T,
         within == 0,
         within == log.first[rows + 1] - log.first[rows] - 1,
         *_rivals(log, passage, relevance.units[chosen]),
@@ -206,11 +197,6 @@ def _shifted(values: np.ndarray, by: int) -> np.ndarray:
     return out
 
 
-def _beside(log: PassageIndex, rows: np.ndarray, chosen: np.ndarray, by: int) -> list:
-    places = np.clip(chosen + by, 0, len(rows) - 1)
-    return [log.units[row] for row in rows[places].tolist()]
-
-
 def _named(log: PassageIndex, rows: np.ndarray, query: str) -> list[np.ndarray]:
     """Whether the query names who says it, and whether it names somebody else who speaks."""
     words = {word.removesuffix("'s") for word in _WORD.findall(fold(query))}
@@ -227,7 +213,9 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     places = np.arange(n)
     if n > 4 * FAR:
         least = np.partition(values, n - FAR)[n - FAR]
-        places = np.concatenate([np.flatnonzero(values == least)[-FAR:], np.flatnonzero(values > least)])
+        places = np.concatenate(
+            [np.flatnonzero(values == least)[-FAR:], np.flatnonzero(values > least)]
+        )
     order = places[np.lexsort((-places, -values[places]))][:FAR]
     ranks[order] = np.arange(len(order))
     return ranks
@@ -239,12 +227,11 @@ def _log_rank(rank: np.ndarray) -> np.ndarray:
 
 def _rivals(log: PassageIndex, passage: np.ndarray, reach: np.ndarray) -> list[np.ndarray]:
     """How far later and earlier units say the same (supersession), and how many are as relevant."""
-    pairs = [log.terms(p) for p in passage.tolist()]
-    every = np.concatenate(pairs)
-    row = np.repeat(np.arange(len(pairs)), [len(terms) for terms in pairs])
+    every, sizes = log.terms(passage)
+    row = np.repeat(np.arange(len(passage)), sizes)
     identify = log.df(every) > 1  # a value named once identifies nothing
     vocabulary, column = np.unique(every[identify], return_inverse=True)
-    held = np.zeros((len(pairs), max(len(vocabulary), 1)), np.float32)
+    held = np.zeros((len(passage), max(len(vocabulary), 1)), np.float32)
     held[row[identify], column] = 1.0
     weights = held * np.asarray(log.idf(vocabulary) if len(vocabulary) else [0.0], np.float32)
     mass = np.maximum(weights.sum(1), 1e-6)

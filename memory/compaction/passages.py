@@ -48,6 +48,10 @@ CUES = {
 _CUES = tuple(re.compile(pattern, re.IGNORECASE) for pattern in CUES.values())
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+")
 PASSAGE_CUES = (*CUES, "name", "value")
+ALONE = (
+    *("tokens", "short_share", "user", "assistant", "tool", "calls", "passages", "digits", "mark"),
+    *PASSAGE_CUES,
+)
 
 
 @dataclass(frozen=True)
@@ -135,18 +139,23 @@ class PassageIndex:
     """
 
     def __init__(self) -> None:
-        self.units: list[UnitPassages] = []
         self.speakers: dict[str, int] = {"": 0}
         self._number: dict[int, int] = {}  # hashed term -> its number in this log
         self._holding: list[array] = []  # by number: the passages that hold the term
         self._df, self._terms = Column(np.int32), Column(np.int32)
         self._starts, self._first = Column(np.int64), Column(np.int64)
-        self._unit, self._shown, self._speaker = Column(np.int32), Column(np.bool_), Column(np.int32)
+        self._unit, self._shown, self._speaker = (
+            Column(np.int32),
+            Column(np.bool_),
+            Column(np.int32),
+        )
+        self._alone = Column(np.float32, (len(ALONE),))
+        self._cues, self._lengths = Column(np.float32, (len(PASSAGE_CUES),)), Column(np.float32)
         self._starts.append(0)
         self._first.append(0)
 
     def __len__(self) -> int:
-        return len(self.units)
+        return len(self._speaker)
 
     def add(self, read: UnitPassages) -> None:
         """One more unit."""
@@ -163,11 +172,13 @@ class PassageIndex:
         sizes = np.bincount(read.passages, minlength=len(read.shown))
         self._starts.extend(len(self._terms) + np.cumsum(sizes))
         self._terms.extend(terms)
-        self._unit.extend(np.full(len(read.shown), len(self.units), np.int32))
+        self._unit.extend(np.full(len(read.shown), len(self), np.int32))
         self._shown.extend(read.shown)
         self._first.append(first + len(read.shown))
+        self._alone.append(read.alone)
+        self._cues.extend(read.cues)
+        self._lengths.extend(read.lengths)
         self._speaker.append(self.speakers.setdefault(read.speaker, len(self.speakers)))
-        self.units.append(read)
 
     @property
     def n(self) -> int:
@@ -182,6 +193,21 @@ class PassageIndex:
     @property
     def unit(self) -> np.ndarray:
         return self._unit.values
+
+    @property
+    def alone(self) -> np.ndarray:
+        """[units, ALONE]"""
+        return self._alone.values
+
+    @property
+    def cues(self) -> np.ndarray:
+        """[passages, PASSAGE_CUES]"""
+        return self._cues.values
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[passages] in characters"""
+        return self._lengths.values
 
     @property
     def shown(self) -> np.ndarray:
@@ -204,14 +230,23 @@ class PassageIndex:
     def df(self, terms: np.ndarray) -> np.ndarray:
         return self._df.values[terms]
 
-    def terms(self, passage: int) -> np.ndarray:
-        starts = self._starts.values
-        return self._terms.values[starts[passage] : starts[passage + 1]]
+    def terms(self, passages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The terms of these passages end to end, and how many each has."""
+        starts, terms = self._starts.values, self._terms.values
+        begins, ends = starts[passages], starts[passages + 1]
+        parts = [terms[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate(parts) if parts else terms[:0], ends - begins
 
     def holding(self, term: int) -> np.ndarray:
         """The passages that hold the term, ascending."""
-        return np.array(self._holding[term], np.int64)
+        return np.array(self._holding[term], np.int32)
 
     def best(self, values: np.ndarray) -> np.ndarray:
         """Per passage -> per unit, the largest."""
         return np.maximum.reduceat(values, self.first[:-1])
+
+    def best_passage(self, values: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """The passage of each of `units` in which `values` [passages] is largest, the first of equal
+        ones."""
+        largest = np.flatnonzero(values >= self.best(values)[self.unit])
+        return largest[np.searchsorted(self.unit[largest], units)]

@@ -7,6 +7,7 @@ so. A policy that overspends loses its units of lowest score.
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from burnish.memory.compaction.policies import CompactionPolicies
@@ -70,6 +71,25 @@ class PolicyOutcome:
         ]
 
 
+class _Units(Sequence[Unit]):
+    """The units of some candidates, looked up where they are read."""
+
+    def __init__(self, candidates: Sequence[Candidate], places: Sequence[int]) -> None:
+        self._candidates, self._places = candidates, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Unit: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Unit]: ...
+    def __getitem__(self, at: int | slice) -> Unit | list[Unit]:
+        if isinstance(at, slice):
+            return [self._candidates[place].unit for place in self._places[at]]
+        return self._candidates[self._places[at]].unit
+
+
 class PolicyRunner:
     """The policies by name, the summariser if there is one, and `seconds` that both may take."""
 
@@ -117,12 +137,14 @@ class PolicyRunner:
         summarised = decisions.places(Action.SUMMARISE)
         nodes: list[SummaryNode] = []
         if summarised:
-            units = [task.candidates[place].unit for place in summarised]
+            units = _Units(task.candidates, summarised)
+            log = task.log
+            made = (log.table.written, log.rows[summarised], log.tokens[summarised])
             available = task.budget - spent(task, decisions)
             try:
                 async with asyncio.timeout_at(deadline):
                     nodes = await build_summaries(
-                        units, available, self._price, self._summarise, known
+                        units, available, self._price, self._summarise, known, made
                     )
             except TimeoutError:
                 fell_back = (

@@ -35,7 +35,7 @@ class QueryMatch:
 
     @classmethod
     def of(cls, candidates: Candidates, query: str) -> QueryMatch:
-        log = candidates.index.passages()
+        log = candidates.table.passages()
         rows = np.zeros(len(log), bool)
         rows[candidates.rows] = True
         alive = rows[log.unit]
@@ -72,7 +72,7 @@ class QueryMatch:
         """[candidates] idf of the rarest of the query's terms a unit names, 1 for the rarest of all."""
         out = np.zeros(self.log.n)
         for place in np.argsort(self.weights, kind="stable"):
-            out[self.log.holding(self.terms[place])] = self.weights[place]
+            out[self.log.holding(int(self.terms[place]))] = self.weights[place]
         return self.best(out) / (self.weights.max(initial=0.0) or 1.0)
 
 
@@ -104,11 +104,9 @@ def _led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
     """[passages] how strongly the most active passages lead to each, by the best term they share."""
     log = match.log
     led = np.zeros(log.n)
-    found = [(log.terms(p), active[p]) for p in _top(active, SOURCES)]
-    if not found:
-        return led
-    terms = np.concatenate([own for own, _ in found])
-    strength = np.repeat([of for _, of in found], [len(own) for own, _ in found])
+    sources = _top(active, SOURCES)
+    terms, sizes = log.terms(sources)
+    strength = np.repeat(active[sources], sizes)
     df = log.df(terms)
     leads = (df > 1) & (df <= COMMON) & ~np.isin(terms, match.terms)
     terms, strength = terms[leads], strength[leads]

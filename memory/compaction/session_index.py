@@ -59,7 +59,7 @@ class SessionUnits:
         shown = np.array(sorted(view.seqs), np.int64)
         places = set(np.flatnonzero(np.isin(self._first, shown)).tolist())
         # A system step that says what another says is as good as shown.
-        places |= set(np.flatnonzero(self.all.index.system[self.all.rows]).tolist())
+        places |= set(np.flatnonzero(self.all.table.system[self.all.rows]).tolist())
         return self.all.without([p for p in sorted(places) if view.shows_whole(self.all[p].unit)])
 
     def _place(self, seq: int) -> int | None:

@@ -113,9 +113,7 @@ class Decisions(Sequence[Decision]):
         if isinstance(place, slice):
             return [self[at] for at in range(*place.indices(len(self)))]
         place = range(len(self))[place]
-        return Decision(
-            ACTIONS[self.actions[place]], float(self.scores[place]), self.why(place)
-        )
+        return Decision(ACTIONS[self.actions[place]], float(self.scores[place]), self.why(place))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
