@@ -4,7 +4,7 @@ Facts are strewn into chit-chat, told outright or in answer to somebody's questi
 words and tell nothing; people change their minds; questions come weeks later in other words. What
 counts is which steps state the answer (`evidence`). Two disjoint splits, as in the other worlds:
 topics, wordings, names and times of `heldout` are never trained on. Left out: the words
-(talk_topics.py, talk_topics_heldout.py).
+(talk_words.py, talk_words_heldout.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from types import ModuleType
 
-from burnish.learner.compactor import talk_topics, talk_topics_heldout
-from burnish.learner.compactor.talk_topics import Topic
+from burnish.learner.compactor.talk_topic import TalkWords, Topic
+from burnish.learner.compactor.talk_words import TRAIN
+from burnish.learner.compactor.talk_words_heldout import HELDOUT
 from burnish.learner.compactor.world import Count, LogBuilder, World, WorldQuestion, rough_count
 
-WORDS: dict[str, ModuleType] = {"train": talk_topics, "heldout": talk_topics_heldout}
+WORDS: dict[str, TalkWords] = {"train": TRAIN, "heldout": HELDOUT}
 FACTS = {"talk": 40, "assistant": 18}  # told in a world
 CHAT = (5, 12)  # messages of chit-chat between two facts
+NEWS = 0.6  # of the chit-chat tells of something that nobody asks about
 TOPICAL = 0.12  # of the chit-chat uses a topic's words
 LEADS = (0.15, 0.35, 0.5)  # of the facts say in no, one or two sentences what they are about
 CHANGED = 0.2  # of the facts replace one told before
@@ -43,7 +44,7 @@ class _Talk:
         self.words = WORDS[split]
         self.log = LogBuilder(rng, count)
         self.told: dict[tuple[str, str], _Told] = {}
-        self.people = rng.sample(self.words.NAMES, rng.choice((2, 2, 2, 3)))
+        self.people = rng.sample(self.words.names, rng.choice((2, 2, 2, 3)))
         # How speakers are told apart is up to the product: in the text, by name, by role.
         self.shape = rng.choice(("text", "text", "name", "role"))
 
@@ -58,15 +59,19 @@ class _Talk:
     def chat(self, n: int) -> None:
         """Chit-chat, some of it in the words of topics, telling nothing."""
         for _ in range(n):
-            pool = self.words.CHAT
+            text = self.news() if self.rng.random() < NEWS else self.rng.choice(self.words.chat)
             if self.rng.random() < TOPICAL:
-                pool = self.rng.choice(self.words.TOPICS).chat
-            text = self.rng.choice(pool)
+                text = self.rng.choice(self.rng.choice(self.words.topics).chat)
             if self.rng.random() < 0.3:
-                text += " " + self.rng.choice(self.words.CHAT)
+                text += f" {self.rng.choice((self.news(), self.rng.choice(self.words.chat)))}"
             if self.rng.random() < 0.15:
                 text = f"{self.rng.choice(self.people)}, {text[0].lower()}{text[1:]}"
             self.say(self.rng.choice(self.people), text)
+
+    def news(self) -> str:
+        """Something that nobody asks about."""
+        said = " ".join(self.rng.choice(part) for part in self.words.news)
+        return f"{said[0].upper()}{said[1:]}{self.rng.choice('.!.')}"
 
     def fact(
         self, topic: Topic, who: str
@@ -77,14 +82,14 @@ class _Talk:
         left = [x for x in topic.values if x not in [value for value, *_ in known.stated]]
         value = rng.choice(left or list(topic.values))
         change = bool(known.stated) and not topic.several
-        text = rng.choice(self.words.CHANGES if change else topic.tells)
+        text = rng.choice(self.words.changes if change else topic.tells)
         timed = "{when}" in text
-        said = text.format(x=value, when=rng.choice(self.words.TIMES))
+        said = text.format(x=value, when=rng.choice(self.words.times))
         said = self.led(topic, said[0].upper() + said[1:])
         if rng.random() < 0.35:
-            said = f"{rng.choice(self.words.CHAT)} {said}"
+            said = f"{rng.choice(self.words.chat)} {said}"
         if rng.random() < 0.3:
-            said = f"{said} {rng.choice(self.words.CHAT)}"
+            said = f"{said} {rng.choice(self.words.chat)}"
         return value, timed, lambda say: say(said)
 
     def led(self, topic: Topic, said: str) -> str:
@@ -110,7 +115,7 @@ class _Talk:
             place = stated(lambda text: self.say(who, text))
         known.stated.append((value, place, timed))
         if rng.random() < 0.6:
-            reaction = rng.choice(self.words.REACTIONS).format(x=value)
+            reaction = rng.choice(self.words.reactions).format(x=value)
             self.say(rng.choice(others), reaction[0].upper() + reaction[1:])
         if rng.random() < 0.15:
             self.say(who, rng.choice(topic.chat))
@@ -152,25 +157,25 @@ class _Assistant(_Talk):
     def reply(self, topic: Topic | None) -> None:
         rng, lines = self.rng, []
         for number in range(rng.randrange(3, 9)):
-            source = rng.choice(self.words.TOPICS) if topic is None else topic
-            own = rng.choice(source.advice if rng.random() < 0.7 else self.words.FILLER)
+            source = rng.choice(self.words.topics) if topic is None else topic
+            own = rng.choice(source.advice if rng.random() < 0.7 else self.words.filler)
             lines.append(f"{number + 1}. {own}")
-        opening, closing = rng.sample(self.words.FILLER, 2)
+        opening, closing = rng.sample(self.words.filler, 2)
         self.log.say("assistant", "\n".join([opening, *lines, closing]))
 
     def chat(self, n: int) -> None:
         for _ in range(n // 3):
             if self.rng.random() < 0.5:
-                topic = self.rng.choice(self.words.TOPICS)
-                asked = f"{self.rng.choice(topic.chat)} {self.rng.choice(self.words.REQUESTS)}"
+                topic = self.rng.choice(self.words.topics)
+                asked = f"{self.rng.choice(topic.chat)} {self.rng.choice(self.words.requests)}"
             else:
-                topic, asked = None, self.rng.choice(self.words.ERRANDS)
+                topic, asked = None, self.rng.choice(self.words.errands)
             self.log.say("user", asked)
             self.reply(topic)
 
     def tell(self, topic: Topic, who: str) -> None:
         value, timed, stated = self.fact(topic, "user")
-        request = self.rng.choice(self.words.REQUESTS)
+        request = self.rng.choice(self.words.requests)
         place = stated(lambda text: self.log.say("user", f"{text} {request}"))
         self.told[topic.name, "user"].stated.append((value, place, timed))
         self.reply(topic)
@@ -192,7 +197,7 @@ def make_talk(
     rng = world.rng
     for _ in range(facts or FACTS[kind]):
         world.chat(rng.randint(*CHAT))
-        topic = rng.choice(world.words.TOPICS)
+        topic = rng.choice(world.words.topics)
         who = rng.choice(world.people)
         again = (topic.name, who) in world.told and not topic.several
         if not again or rng.random() < CHANGED:

@@ -108,7 +108,7 @@ def _look(
     rows = task.log.rows[chosen]
     passage = match.log.best_passage(relevance.passages, rows)
     values = _rows(task, match, relevance, around, chosen, passage)
-    last = np.array([np.full(len(chosen), look / 2), seen[chosen]], np.float32).T
+    last = np.array([np.full(len(chosen), (look > 0) / 2), seen[chosen]], np.float32).T
     return Features(np.concatenate([values, last], axis=1), chosen, passage, match, look)
 
 

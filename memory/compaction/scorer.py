@@ -30,7 +30,7 @@ CHOICES = (Action.DROP, Action.SHORTEN, Action.KEEP)
 DROP, SHORTEN, KEEP = range(3)
 FUSION = 10  # ranks: the larger, the less the first of either ranking count
 TAIL = 0.1  # of the tokens the scorer leaves: for the newest
-LOOKS = 2  # relevance spreads anew from what the last look scored high
+LOOKS = 3  # relevance spreads anew from what the last look scored high
 SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
 
 

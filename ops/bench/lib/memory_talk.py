@@ -1,6 +1,6 @@
 """Evidence kept of talk: between people, and of a person with an assistant, by share of tokens.
 
-Held-out topics, wordings and names (learner/compactor/talk_topics_heldout.py). The question is the
+Held-out topics, wordings and names (learner/compactor/talk_words_heldout.py). The question is the
 query; what counts is how much of what states the answer is in the view, whole, and how often all of
 it is. `bm25 alone` fills the budget with the best matches, without a recent tail.
 """

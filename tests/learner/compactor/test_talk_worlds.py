@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from burnish.learner.compactor import talk_topics, talk_topics_heldout
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.evaluation import evidence_kept
 from burnish.learner.compactor.examples import make_talk_examples
 from burnish.learner.compactor.network import Network
+from burnish.learner.compactor.talk_topic import TalkWords
 from burnish.learner.compactor.talk_worlds import KINDS, WORDS, make_talk
 from burnish.memory.compaction import (
     Action,
@@ -18,7 +18,7 @@ from burnish.memory.compaction import (
     RubricPolicy,
 )
 
-TABLES = ("CHAT", "REACTIONS", "CHANGES", "REQUESTS", "FILLER", "ERRANDS", "NAMES", "TIMES")
+TABLES = ("chat", "reactions", "changes", "requests", "filler", "errands", "names", "times")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,13 +34,14 @@ def test_the_evidence_states_the_answer(kind: str, split: str) -> None:
 
 
 def test_held_out_talk_shares_no_wording_with_training() -> None:
+    train, heldout = WORDS["train"], WORDS["heldout"]
     for table in TABLES:
-        assert not set(getattr(talk_topics, table)) & set(getattr(talk_topics_heldout, table))
+        assert not set(getattr(train, table)) & set(getattr(heldout, table))
 
-    def wordings(module) -> set[str]:
+    def wordings(words: TalkWords) -> set[str]:
         return {
             text
-            for topic in module.TOPICS
+            for topic in words.topics
             for part in (
                 topic.values,
                 topic.leads,
@@ -56,7 +57,7 @@ def test_held_out_talk_shares_no_wording_with_training() -> None:
             for text in part
         }
 
-    assert not wordings(talk_topics) & wordings(talk_topics_heldout)
+    assert not wordings(train) & wordings(heldout)
 
 
 def test_a_seed_gives_the_same_talk() -> None:
