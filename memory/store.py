@@ -17,6 +17,7 @@ from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policy_runner import PolicyRunner
 from burnish.memory.compaction.policy_view import policy_view
 from burnish.memory.compaction.session_compaction import SessionCompaction
+from burnish.memory.compaction.session_index import SessionIndexes
 from burnish.memory.compaction.stateless import CompactedMessages, compact_messages
 from burnish.memory.compaction.summaries import Summariser
 from burnish.memory.errors import BadCursor, SessionNotFound
@@ -83,7 +84,10 @@ class MemoryStore:
         self.turns = Turns(redis, turn_days)
         self.extraction = Extraction(redis, self._scripts, self.records, ask)
         self.changes = Changes(redis, self._scripts, clock)
-        self.compaction = SessionCompaction(redis, self._scripts, self._runner, self._price, clock)
+        self._indexes = SessionIndexes(self._price)
+        self.compaction = SessionCompaction(
+            redis, self._scripts, self._runner, self._price, self._indexes, clock
+        )
         self.background = BackgroundCompaction(
             redis, self.compaction, self.changes, background_policy
         )
@@ -139,8 +143,8 @@ class MemoryStore:
                 fell_back=None,
                 left_out=WHOLE,
             )
-        log = self._log(keys, snapshot)
         if policy is None:
+            log = self._log(keys, snapshot)
             nodes = await self.compaction.plan_store.nodes(
                 keys, snapshot.plan.nodes if snapshot.plan else ()
             )
@@ -150,8 +154,9 @@ class MemoryStore:
         else:
             nodes = await self.compaction.plan_store.nodes(keys)
             plan = None
+            units = await self._indexes.units(self._redis, keys, self._scripts, snapshot)
             view, outcome, rules = await policy_view(
-                log, snapshot, self._runner, nodes, budget, query, policy, self._price
+                units, snapshot, self._runner, nodes, budget, query, policy, self._price
             )
             decided, fell_back = outcome.policy, outcome.fell_back
         return ContextView(
@@ -249,6 +254,7 @@ class MemoryStore:
         A tool call goes with its results. Tombstones keep ids from coming back.
         """
         keys = session_keys(tenant, session)
+        self._indexes.drop(keys)
         now = f"{self._clock():.3f}"
         if cursors is None:
             erased = await self._scripts.forget_session(keys=keys.fixed, args=[keys.postings, now])
@@ -276,6 +282,7 @@ class MemoryStore:
         erased = records = 0
         for session in sessions:
             keys = session_keys(tenant, session)
+            self._indexes.drop(keys)
             mine, others = await self._by_whom(keys, user)
             if others:
                 erased += await self.forget(tenant, session, mine) if mine else 0

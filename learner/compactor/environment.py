@@ -15,7 +15,14 @@ from typing import Any
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.world import OVERHEAD, Count, World, WorldQuestion, rough_count
 from burnish.memory import Step, Unit, clear, shorten
-from burnish.memory.compaction import Action, Candidate, CompactionTask, Decision, candidate
+from burnish.memory.compaction import (
+    Action,
+    Candidates,
+    CompactionTask,
+    Decision,
+    candidate,
+    candidates_of,
+)
 
 
 @dataclass(frozen=True)
@@ -30,16 +37,18 @@ class Environment:
         return [step for step in self.world.steps if step.pin_reason]
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
+    def candidates(self) -> Candidates:
         results: dict[int, list[Step]] = {}
         for step in self.world.steps:
             if step.group:
                 results.setdefault(step.group, []).append(step)
-        return [
-            candidate(Unit((step, *results.get(step.seq, ()))), self.price)
-            for step in self.world.steps
-            if not step.pin_reason and not step.group
-        ]
+        return candidates_of(
+            [
+                candidate(Unit((step, *results.get(step.seq, ()))), self.price)
+                for step in self.world.steps
+                if not step.pin_reason and not step.group
+            ]
+        )
 
     def price(self, text: str) -> int:
         return self.count(text) + OVERHEAD

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.world import WorldQuestion
-from burnish.memory.compaction import CompactionPolicy, CompactionTask, Decision
+from burnish.memory.compaction import Action, CompactionPolicy, CompactionTask, Decision
 
 SHARES = (0.02, 0.03, 0.05, 0.07, 0.10, 0.14, 0.20, 0.30, 0.40, 0.50)
 KEPT = 0.98  # of the score
@@ -58,6 +58,16 @@ def evaluate_question(
     return environment.is_correct(question, decisions), environment.tokens(
         decisions
     ) / environment.world.tokens
+
+
+def evidence_kept(
+    environment: Environment, question: WorldQuestion, decisions: Sequence[Decision]
+) -> float:
+    """The share of the steps that state the answer which the view shows whole."""
+    pairs = zip(environment.candidates, decisions, strict=True)
+    whole = {s.seq for c, d in pairs if d.action is Action.KEEP for s in c.unit.steps}
+    whole |= {step.seq for step in environment.floor}
+    return len(whole & set(question.evidence)) / len(question.evidence)
 
 
 def least_budget(points: Sequence[BudgetPoint], kept: float = KEPT) -> float | None:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from random import Random
 
 import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.environment import Environment, leave_one_out, shown_steps
+from burnish.learner.compactor.talk_worlds import make_talk
 from burnish.learner.compactor.world import WorldQuestion
 from burnish.learner.compactor.world_generator import HORIZON, make_world
 from burnish.memory.compaction import (
     CHOICES,
     DROP,
+    KEEP,
     Action,
     CompactionTask,
     Features,
-    PassageIndex,
     Scorer,
     pick_within_budget,
 )
@@ -47,7 +47,7 @@ class TrainingExample:
         """Those of the last look, which is decided on."""
         return self.looks[-1]
 
-    @cached_property
+    @property
     def feasible(self) -> bool:
         """Whether what the labels want fits the budget at all."""
         cost = sum(
@@ -56,16 +56,61 @@ class TrainingExample:
         )
         return cost <= self.task.budget
 
-    def outcome(self, wanted: np.ndarray, order_by: np.ndarray) -> tuple[bool, float]:
-        """(answered rightly, share of the log's tokens kept) of the picks alone, spare tokens unused."""
+    def outcome(self, wanted: np.ndarray, order_by: np.ndarray) -> tuple[float, float]:
+        """(credit, share of the log's tokens kept) of the picks alone, spare tokens unused."""
         actions, left = pick_within_budget(self.task, self.features, wanted, order_by)
-        return self.is_correct(actions), (self.task.budget - left) / self.log_tokens
+        return self.credit(actions), (self.task.budget - left) / self.log_tokens
+
+    def credit(self, actions: Mapping[int, Action]) -> float:
+        """1 where the question is answered rightly, else 0."""
+        return float(self.is_correct(actions))
 
     def is_correct(self, actions: Mapping[int, Action]) -> bool:
         """Whether the reader answers rightly from what these actions show."""
         kept = sorted(item for item in actions.items() if item[1] != Action.DROP)
         facts = [fact for item in kept for fact in self.facts.get(item, ())]
         return reader.answer_from(self.question.text, facts) == self.question.answer
+
+
+@dataclass(frozen=True)
+class TalkExample(TrainingExample):
+    """One question on simulated talk: no reader understands it, so what is kept of the evidence counts."""
+
+    evidence: frozenset[int] = frozenset()  # places among the candidates
+
+    @property
+    def feasible(self) -> bool:
+        """Never: the score at which tokens may be saved is that of questions that are answered."""
+        return False
+
+    def credit(self, actions: Mapping[int, Action]) -> float:
+        """The share of the evidence that is shown whole."""
+        whole = {place for place, action in actions.items() if action is Action.KEEP}
+        return len(whole & self.evidence) / max(len(self.evidence), 1)
+
+
+def make_talk_examples(
+    scorer: Scorer, seed: int, kind: str, questions: int = 12
+) -> Iterator[TalkExample]:
+    """As `make_examples`, of one world of talk (talk_worlds.py)."""
+    rng = Random(f"practice/{kind}/{seed}")
+    environment = Environment(make_talk(seed, kind, questions=questions))
+    by_step = {
+        step.seq: place
+        for place, candidate in enumerate(environment.candidates)
+        for step in candidate.unit.steps
+    }
+    for question in environment.world.questions:
+        task = environment.task(question, _share(rng))
+        looks = scorer.look(task)
+        # What the floor shows needs no decision.
+        evidence = frozenset(by_step[seq] for seq in question.evidence if seq in by_step)
+        labels = [
+            np.array([KEEP if place in evidence else DROP for place in look.chosen.tolist()])
+            for look in looks
+        ]
+        tokens = environment.world.tokens
+        yield TalkExample(question, task, looks, labels, {}, tokens, evidence)
 
 
 def make_examples(
@@ -82,12 +127,10 @@ def make_examples(
     rng = Random(f"practice/{split}/{seed}")
     horizon = horizon or rng.randrange(HORIZON // 3, HORIZON + 1)
     environment = Environment(make_world(seed, split, horizon=horizon, questions=questions))
-    log = PassageIndex.of(environment.candidates)
     facts = facts_by_action(environment)
     for question in environment.world.questions:
-        share = float(np.exp(rng.uniform(np.log(MIN_SHARE), np.log(MAX_SHARE))))
-        task = environment.task(question, share)
-        looks = scorer.look(task, log)
+        task = environment.task(question, _share(rng))
+        looks = scorer.look(task)
         labels = leave_one_out(environment, question)
         yield TrainingExample(
             question,
@@ -109,6 +152,10 @@ def facts_by_action(environment: Environment) -> dict[tuple[int, Action], Facts]
             if facts:
                 stated[place, action] = facts
     return stated
+
+
+def _share(rng: Random) -> float:
+    return float(np.exp(rng.uniform(np.log(MIN_SHARE), np.log(MAX_SHARE))))
 
 
 def _index(action: Action) -> int:

@@ -22,7 +22,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from burnish.learner.compactor.examples import TrainingExample, make_examples
+from burnish.learner.compactor.examples import (
+    TrainingExample,
+    make_examples,
+    make_talk_examples,
+)
 from burnish.learner.compactor.network import Network, pad, save
 from burnish.memory.compaction import DROP, KEEP, SHORTEN
 from torch import Tensor
@@ -40,9 +44,11 @@ class CompactorTrainingConfig:
 
     seed: int = 0
     imitation_rounds: int = 9
-    reward_rounds: int = 10
-    worlds: int = 30  # per round, with 12 questions each
-    passes: int = 5  # over a round's episodes
+    reward_rounds: int = 5
+    worlds: int = 12  # per round, with 12 questions each
+    talks: int = 8  # between people, likewise
+    chats: int = 8  # of a person with an assistant
+    passes: int = 4  # over a round's episodes
     batch: int = 36
     samples: int = 8  # of each episode
     imitation_rate: float = 2e-3
@@ -50,7 +56,7 @@ class CompactorTrainingConfig:
     target: float = 0.98  # of the score of the full context
     dual_rate: float = 0.5
     most_lambda: float = 20.0
-    threads: int = 2
+    threads: int = 1
 
     @property
     def rounds(self) -> int:
@@ -124,9 +130,15 @@ def measure(network: Network, episodes: Sequence[TrainingExample]) -> tuple[floa
 def _episodes(
     network: Network, config: CompactorTrainingConfig, round: int
 ) -> list[TrainingExample]:
-    first = 1_000_000 * config.seed + round * config.worlds
     scorer = network.scorer()
-    return [e for seed in range(first, first + config.worlds) for e in make_examples(scorer, seed)]
+    examples: list[TrainingExample] = []
+    for kind, worlds in (("", config.worlds), ("talk", config.talks), ("assistant", config.chats)):
+        first = 1_000_000 * config.seed + round * worlds
+        for seed in range(first, first + worlds):
+            examples += (
+                make_talk_examples(scorer, seed, kind) if kind else make_examples(scorer, seed)
+            )
+    return examples
 
 
 def _batches(
@@ -195,7 +207,7 @@ def _reinforce(
             right, share = example.outcome(actions[k, i, :n], order)
             rewards[i, k] = right - progress.lam * share
             if example.feasible:
-                answered.append(float(right))
+                answered.append(right)
     advantage = _leave_one_out(rewards)
     loss = policy_loss(log_p, mask, actions, advantage)
     # An entropy bonus keeps the policy exploring where the reward says nothing yet.

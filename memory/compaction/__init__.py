@@ -5,8 +5,8 @@ conversations that are not stored by `stateless.py`. The names below are the int
 and of the learned scorer, for those who serve, train or measure them.
 """
 
+from burnish.memory.compaction.candidates import CandidateIndex, Candidates, candidates_of
 from burnish.memory.compaction.features import N_FEATURES, Features
-from burnish.memory.compaction.passages import PassageIndex
 from burnish.memory.compaction.plan_store import load_trace
 from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policies.base import (
@@ -14,6 +14,7 @@ from burnish.memory.compaction.policies.base import (
     CompactionPolicy,
     CompactionTask,
     Decision,
+    Decisions,
     candidate,
     spent,
 )
@@ -21,6 +22,7 @@ from burnish.memory.compaction.policies.bm25 import Bm25Policy
 from burnish.memory.compaction.policies.clear_tools import ClearToolsPolicy
 from burnish.memory.compaction.policies.learned import DecisionTrace, LearnedPolicy
 from burnish.memory.compaction.policies.recent import RecentPolicy
+from burnish.memory.compaction.policies.rubric import RubricPolicy
 from burnish.memory.compaction.policies.summary import SummaryPolicy
 from burnish.memory.compaction.scorer import (
     CHOICES,
@@ -48,21 +50,25 @@ __all__ = [
     "Action",
     "Bm25Policy",
     "Candidate",
+    "CandidateIndex",
+    "Candidates",
     "ClearToolsPolicy",
     "CompactionPolicies",
     "CompactionPolicy",
     "CompactionTask",
     "Decision",
     "DecisionTrace",
+    "Decisions",
     "Features",
     "LearnedPolicy",
-    "PassageIndex",
     "RecentPolicy",
+    "RubricPolicy",
     "Scorer",
     "ScorerError",
     "SummaryPolicy",
     "build_summaries",
     "candidate",
+    "candidates_of",
     "extract_lines",
     "fingerprint",
     "load_trace",

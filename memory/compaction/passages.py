@@ -1,41 +1,56 @@
-"""Units as passages (lines and sentences) of hashed terms, and a log's units as flat arrays.
+"""Units as passages (lines and sentences) of hashed terms, and a log's passages as growing columns.
 
-A fact is stated in one passage; noise names the same words all over a unit. Each unit is read once
-and cached, so that what depends on the query is arithmetic over the arrays of `PassageIndex`
-(relevance.py, features.py).
+A fact is stated in one passage; noise names the same words all over a unit. Each unit is read once,
+so that what depends on the query is arithmetic over the columns of `PassageIndex` (relevance.py,
+features.py).
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
-from burnish.memory.compaction.policies.base import Candidate
-from burnish.memory.search.bm25 import idf
+from burnish.memory.compaction.columns import Column
+from burnish.memory.compaction.rubric_marks import Mark, marks_of
 from burnish.memory.search.terms import dense_terms, fold
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.shorten import shorten
 
-BUCKETS = 1 << 20  # of hashed terms; few rare terms collide
-CACHED_UNITS = 32768
+BUCKETS = 1 << 30  # of hashed terms; rare terms do not collide
 
 _SPLIT = re.compile(r"\n|(?<=[.!?]) ")
 _TERM = re.compile(r"\w+(?:[-./@:]\w+)*")
 _PART = re.compile(r"[^\W_]+")
-_CUES = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"\b(?:error|fail\w*|exception|denied|refused|traceback|did not work|no luck)\b",
-        r"\b(?:now|from (?:now|today|here)|changed?|update|correction|instead|new|switched|moved)\b",
-        r"\b(?:key|token|password|secret|credential|sign in)\b",
-        r"\?(?:\s|$)",
-        r"\b(?:let me|i will|i wonder|maybe|thanks|please go on|noted)\b",
-    )
+_SPEAKER = re.compile(r"\s*([^\W\d_][\w'-]{0,30})(?: [^\W\d_][\w'-]{0,30})?: ")
+_TIMES = (
+    r"\b(?:yesterday|today|tonight|tomorrow|last|next|ago|since|recently|week(?:end)?s?|months?"
+    r"|years?|(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july"
+    r"|august|september|october|november|december|spring|summer|autumn|winter|morning|evening"
+    r"|\d{1,2}(?:st|nd|rd|th)|[12]\d{3}|\d{1,2}:\d\d|[ap]m)\b"
+)
+CUES = {
+    "error": r"\b(?:error|fail\w*|exception|denied|refused|traceback|did not work|no luck)\b",
+    "change": r"\b(?:now|from (?:now|today|here)|changed?|update|correction|instead|new|switched"
+    r"|moved|actually|turns? out|anymore|ended up)\b",
+    "secret": r"\b(?:key|token|password|secret|credential|sign in)\b",
+    "question": r"\?(?:\s|$)",
+    "musing": r"\b(?:let me|i will|i wonder|maybe|thanks|please go on|noted)\b",
+    "time": _TIMES,
+    "first_person": r"\b(?:i|i'm|i've|i'd|my|me|mine|we|our)\b",
+    "number": r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|dozen|twice|couple|half)\b",
+    "chat": r"^\W*(?:\w+: )?(?:yeah|yes|yep|no|nope|sure|haha|lol|wow|oh|ooh|ok|okay|nice|great|cool"
+    r"|thanks|aw+|hi|hey|hello|good|sounds)\b",
+}
+_CUES = tuple(re.compile(pattern, re.IGNORECASE) for pattern in CUES.values())
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z]\w+")
+PASSAGE_CUES = (*CUES, "name", "value")
+ALONE = (
+    *("tokens", "short_share", "user", "assistant", "tool", "calls", "passages", "digits", "mark"),
+    *PASSAGE_CUES,
 )
 
 
@@ -43,30 +58,17 @@ _CUES = tuple(
 class UnitPassages:
     """One unit: `terms[i]` occurs in passage `passages[i]`, each pair once."""
 
-    terms: np.ndarray  # int32 [pairs]
+    terms: np.ndarray  # int32 [pairs], hashed
     passages: np.ndarray  # int32 [pairs], ascending
     shown: np.ndarray  # bool [passages]: also in the shortened form
-    cues: np.ndarray  # float32 [passages, len(_CUES) + 1]: cues, then whether it names a value
-    texts: tuple[str, ...]
+    cues: np.ndarray  # float32 [passages, PASSAGE_CUES]
+    lengths: np.ndarray  # float32 [passages], in characters
     alone: np.ndarray  # float32: the features that depend on nothing else
+    speaker: str  # who says it, folded; "" where that is not told
 
 
-_cache: OrderedDict[tuple[int, str], UnitPassages] = OrderedDict()
-
-
-def passages_of(candidate: Candidate) -> UnitPassages:
-    """The candidate's unit as passages; cached, since a step never changes."""
-    unit = candidate.unit
-    key = (unit.first, unit.text)
-    known = _cache.get(key)
-    if known is None:
-        known = _cache[key] = _read(unit, candidate.tokens, candidate.short)
-        if len(_cache) > CACHED_UNITS:
-            _cache.popitem(last=False)
-    return known
-
-
-def _read(unit: Unit, tokens: int, short: int) -> UnitPassages:
+def read_passages(unit: Unit, tokens: int, short: int) -> UnitPassages:
+    """The unit, which costs so many tokens whole and shortened, as passages."""
     texts: list[str] = []
     shown: list[bool] = []
     for step in unit.steps:
@@ -78,7 +80,8 @@ def _read(unit: Unit, tokens: int, short: int) -> UnitPassages:
     texts, shown = texts or [""], shown or [True]
     terms = [hashed_terms(text) for text in texts]
     roles = [step.role for step in unit.steps]
-    text_of_unit = unit.text
+    whole = unit.text
+    cues = np.array([_cues(text) for text in texts], np.float32)
     alone = [
         np.log1p(tokens) / 8,
         short / max(tokens, 1),
@@ -87,21 +90,36 @@ def _read(unit: Unit, tokens: int, short: int) -> UnitPassages:
         float("tool" in roles),
         float(any(step.tool_calls for step in unit.steps)),
         np.log1p(len(texts)) / 5,
-        sum(map(str.isdigit, text_of_unit)) / max(len(text_of_unit), 1),
-        *(float(bool(cue.search(text_of_unit))) for cue in _CUES),
+        sum(map(str.isdigit, whole)) / max(len(whole), 1),
+        marks_of(unit) / max(Mark),
+        *cues.max(0),
     ]
-    cues = [[*(bool(cue.search(text)) for cue in _CUES), _names_value(text)] for text in texts]
     return UnitPassages(
         terms=np.concatenate(terms),
         passages=np.repeat(np.arange(len(texts), dtype=np.int32), [len(t) for t in terms]),
         shown=np.array(shown),
-        cues=np.array(cues, np.float32),
-        texts=tuple(texts),
+        cues=cues,
+        lengths=np.array([len(text) for text in texts], np.float32),
         alone=np.array(alone, np.float32),
+        speaker=_speaker(unit),
     )
 
 
-@lru_cache(maxsize=65536)
+def _cues(text: str) -> list[bool]:
+    value = any(map(str.isdigit, text))
+    return [*(bool(cue.search(text)) for cue in _CUES), bool(_NAME.search(text)), value]
+
+
+def _speaker(unit: Unit) -> str:
+    step = unit.steps[0]
+    if step.role == "tool":
+        return ""
+    said = _SPEAKER.match(step.content)
+    name = step.name or (said[1] if said else "")
+    return fold(name)
+
+
+@lru_cache(maxsize=4096)
 def hashed_terms(text: str) -> np.ndarray:
     """Distinct hashed terms: compounds such as `billing-7` or `/etc/app.toml`, and their parts."""
     words: set[str] = set()
@@ -114,55 +132,121 @@ def hashed_terms(text: str) -> np.ndarray:
     return np.unique(hashes)
 
 
-def _names_value(text: str) -> bool:
-    return any(any(map(str.isdigit, word)) for word in text.split())
-
-
 class PassageIndex:
-    """All passages of a log end to end, units and passages numbered from 0.
+    """All passages of a log, units and passages numbered from 0; it only grows.
 
-    A pair is a term in a passage that holds it; arrays are per pair, per passage or per unit.
+    A pair is a term in a passage that holds it; columns are per pair, per passage or per unit.
     """
 
-    @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> PassageIndex:
-        return cls([passages_of(candidate) for candidate in candidates])
-
-    def __init__(self, units: Sequence[UnitPassages]) -> None:
-        self.units = units
-        self.sizes = np.array([len(r.shown) for r in units])
-        self.first = np.concatenate([[0], np.cumsum(self.sizes)])  # passage each unit begins with
-        self.unit = np.repeat(np.arange(len(units)), self.sizes)
-        hashed = np.concatenate([r.terms for r in units])
-        seen = np.bincount(hashed, minlength=BUCKETS)
-        self.known = np.flatnonzero(seen)  # the log's vocabulary; terms are indexes into it
-        number = np.full(BUCKETS, -1, np.int32)
-        number[self.known] = np.arange(len(self.known))
-        self.number = number
-        self.terms = number[hashed]
-        lengths = [len(r.terms) for r in units]
-        self.passage = np.concatenate([r.passages for r in units]) + np.repeat(
-            self.first[:-1], lengths
+    def __init__(self) -> None:
+        self.speakers: dict[str, int] = {"": 0}
+        self._number: dict[int, int] = {}  # hashed term -> its number in this log
+        self._holding: list[array] = []  # by number: the passages that hold the term
+        self._df, self._terms = Column(np.int32), Column(np.int32)
+        self._starts, self._first = Column(np.int64), Column(np.int64)
+        self._unit, self._shown, self._speaker = (
+            Column(np.int32),
+            Column(np.bool_),
+            Column(np.int32),
         )
-        self.shown = np.concatenate([r.shown for r in units])
-        self.n = int(self.first[-1])
-        starts = np.searchsorted(self.passage, np.arange(self.n + 1))
-        self.starts = starts  # pairs of passage p: starts[p]:starts[p + 1]
-        self.df = df = seen[self.known]
-        self.idf = idf(self.n, df).astype(np.float32)
+        self._alone = Column(np.float32, (len(ALONE),))
+        self._cues, self._lengths = Column(np.float32, (len(PASSAGE_CUES),)), Column(np.float32)
+        self._starts.append(0)
+        self._first.append(0)
 
-    def sum(self, values: np.ndarray) -> np.ndarray:
-        """Per pair -> per passage."""
-        return np.bincount(self.passage, values, self.n)
+    def __len__(self) -> int:
+        return len(self._speaker)
 
-    def max(self, values: np.ndarray) -> np.ndarray:
-        """Per pair -> per passage; 0 for passages without terms."""
-        full = np.flatnonzero(np.diff(self.starts))
-        out = np.zeros(self.n)
-        if len(full):
-            out[full] = np.maximum.reduceat(values, self.starts[full])
-        return out
+    def add(self, read: UnitPassages) -> None:
+        """One more unit."""
+        number, first = self._number, self.n
+        for term in read.terms.tolist():
+            if term not in number:
+                number[term] = len(number)
+                self._holding.append(array("i"))
+                self._df.append(0)
+        terms = np.fromiter((number[t] for t in read.terms.tolist()), np.int32, len(read.terms))
+        for term, passage in zip(terms.tolist(), (read.passages + first).tolist(), strict=True):
+            self._holding[term].append(passage)
+        np.add.at(self._df.values, terms, 1)
+        sizes = np.bincount(read.passages, minlength=len(read.shown))
+        self._starts.extend(len(self._terms) + np.cumsum(sizes))
+        self._terms.extend(terms)
+        self._unit.extend(np.full(len(read.shown), len(self), np.int32))
+        self._shown.extend(read.shown)
+        self._first.append(first + len(read.shown))
+        self._alone.append(read.alone)
+        self._cues.extend(read.cues)
+        self._lengths.extend(read.lengths)
+        self._speaker.append(self.speakers.setdefault(read.speaker, len(self.speakers)))
+
+    @property
+    def n(self) -> int:
+        """Passages."""
+        return len(self._unit)
+
+    @property
+    def first(self) -> np.ndarray:
+        """[units + 1] the passage each unit begins with."""
+        return self._first.values
+
+    @property
+    def unit(self) -> np.ndarray:
+        return self._unit.values
+
+    @property
+    def alone(self) -> np.ndarray:
+        """[units, ALONE]"""
+        return self._alone.values
+
+    @property
+    def cues(self) -> np.ndarray:
+        """[passages, PASSAGE_CUES]"""
+        return self._cues.values
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[passages] in characters"""
+        return self._lengths.values
+
+    @property
+    def shown(self) -> np.ndarray:
+        return self._shown.values
+
+    @property
+    def speaker(self) -> np.ndarray:
+        """[units] numbers of `speakers`."""
+        return self._speaker.values
+
+    def numbers(self, hashed: np.ndarray) -> np.ndarray:
+        """The numbers of those terms that the log holds."""
+        found = (self._number.get(term) for term in hashed.tolist())
+        return np.array([number for number in found if number is not None], np.int64)
+
+    def idf(self, terms: np.ndarray) -> np.ndarray:
+        df = self._df.values[terms]
+        return np.log1p((self.n - df + 0.5) / (df + 0.5))
+
+    def df(self, terms: np.ndarray) -> np.ndarray:
+        return self._df.values[terms]
+
+    def terms(self, passages: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The terms of these passages end to end, and how many each has."""
+        starts, terms = self._starts.values, self._terms.values
+        begins, ends = starts[passages], starts[passages + 1]
+        parts = [terms[a:b] for a, b in zip(begins.tolist(), ends.tolist(), strict=True)]
+        return np.concatenate(parts) if parts else terms[:0], ends - begins
+
+    def holding(self, term: int) -> np.ndarray:
+        """The passages that hold the term, ascending."""
+        return np.array(self._holding[term], np.int32)
 
     def best(self, values: np.ndarray) -> np.ndarray:
         """Per passage -> per unit, the largest."""
         return np.maximum.reduceat(values, self.first[:-1])
+
+    def best_passage(self, values: np.ndarray, units: np.ndarray) -> np.ndarray:
+        """The passage of each of `units` in which `values` [passages] is largest, the first of equal
+        ones."""
+        largest = np.flatnonzero(values >= self.best(values)[self.unit])
+        return largest[np.searchsorted(self.unit[largest], units)]

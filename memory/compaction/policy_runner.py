@@ -6,18 +6,21 @@ so. A policy that overspends loses its units of lowest score.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import overload
 
+import numpy as np
 from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policies.base import (
     Candidate,
     CompactionTask,
     Decision,
+    Decisions,
     candidate,
+    costs,
     spent,
 )
 from burnish.memory.compaction.policies.bm25 import Bm25Policy
-from burnish.memory.compaction.policies.learned import SampledDecisions
 from burnish.memory.compaction.summaries import Summariser, build_summaries
 from burnish.memory.errors import PolicyFailed
 from burnish.memory.sessions.plan import SHOWN_ACTIONS, Action, ShownUnit, UnitDecision
@@ -33,24 +36,31 @@ class PolicyOutcome:
     policy: str
     fell_back: str  # why not the policy asked for, or ""
     task: CompactionTask
-    decisions: Sequence[Decision]
+    decisions: Decisions
     nodes: Sequence[SummaryNode]
-    trace: str = ""  # how a learned policy sampled the decisions, see policies/learned.py
 
     @property
     def tokens(self) -> int:
         return spent(self.task, self.decisions) + sum(node.tokens for node in self.nodes)
 
     @property
+    def shown_pairs(self) -> list[tuple[Candidate, Decision]]:
+        """Those that the view shows, in the order of the log."""
+        places = self.decisions.places(*SHOWN_ACTIONS)
+        return [(self.task.candidates[place], self.decisions[place]) for place in places]
+
+    @property
     def pairs(self) -> list[tuple[Candidate, Decision]]:
         return list(zip(self.task.candidates, self.decisions, strict=True))
 
     @property
+    def trace(self) -> str:
+        return self.decisions.trace
+
+    @property
     def shown(self) -> tuple[ShownUnit, ...]:
         return tuple(
-            ShownUnit(c.unit.first, d.action, round(d.score, 4))
-            for c, d in self.pairs
-            if d.action in SHOWN_ACTIONS
+            ShownUnit(c.unit.first, d.action, round(d.score, 4)) for c, d in self.shown_pairs
         )
 
     @property
@@ -59,6 +69,25 @@ class PolicyOutcome:
             UnitDecision(c.unit.first, c.tokens, d.action, round(d.score, 4), d.why)
             for c, d in self.pairs
         ]
+
+
+class _Units(Sequence[Unit]):
+    """The units of some candidates, looked up where they are read."""
+
+    def __init__(self, candidates: Sequence[Candidate], places: Sequence[int]) -> None:
+        self._candidates, self._places = candidates, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Unit: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Unit]: ...
+    def __getitem__(self, at: int | slice) -> Unit | list[Unit]:
+        if isinstance(at, slice):
+            return [self._candidates[place].unit for place in self._places[at]]
+        return self._candidates[self._places[at]].unit
 
 
 class PolicyRunner:
@@ -77,21 +106,25 @@ class PolicyRunner:
         self._summarise = summarise
         self._seconds = seconds
 
+    async def priced(self, units: Sequence[Unit]) -> list[Candidate]:
+        """Units that are not kept in any index, priced for this decision alone."""
+        return await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
+
     async def decide(
         self,
         name: str,
-        units: Sequence[Unit],
+        candidates: Sequence[Candidate],
         query: str,
         budget: int,
         known: Mapping[str, SummaryNode],
     ) -> PolicyOutcome:
-        """Decide on `units` for `budget` tokens; `known` are summary nodes to take again.
+        """Decide on `candidates` for `budget` tokens; `known` are summary nodes to take
+        again.
 
         Raises UnknownPolicy. Everything else that can fail falls back.
         """
         policy = self.policies.get(name)
-        priced = await asyncio.to_thread(lambda: [candidate(u, self._price) for u in units])
-        task = CompactionTask(priced, query, max(budget, 0))
+        task = CompactionTask(candidates, query, max(budget, 0))
         fell_back, deadline = "", asyncio.get_running_loop().time() + self._seconds
         try:
             async with asyncio.timeout_at(deadline):
@@ -100,51 +133,36 @@ class PolicyRunner:
             fell_back = str(error) or f"{name} took longer than {self._seconds:g} s"
             policy = Bm25Policy()
             decisions = await policy.decide(task)
-        trace = decisions.trace.pack() if isinstance(decisions, SampledDecisions) else ""
-        decisions = _within_budget(task, decisions)
-        summarised = [
-            c.unit for c, d in zip(priced, decisions, strict=True) if d.action is Action.SUMMARISE
-        ]
-        available = task.budget - spent(task, decisions)
+        decisions = _within_budget(task, Decisions.of(decisions))
+        summarised = decisions.places(Action.SUMMARISE)
         nodes: list[SummaryNode] = []
         if summarised:
+            units = _Units(task.candidates, summarised)
+            log = task.log
+            made = (log.table.written, log.rows[summarised], log.tokens[summarised])
+            available = task.budget - spent(task, decisions)
             try:
                 async with asyncio.timeout_at(deadline):
                     nodes = await build_summaries(
-                        summarised, available, self._price, self._summarise, known
+                        units, available, self._price, self._summarise, known, made
                     )
             except TimeoutError:
                 fell_back = (
                     f"the summaries took longer than {self._seconds:g} s: lines picked instead"
                 )
-                nodes = await build_summaries(summarised, available, self._price, None, known)
-        decisions = _dropped_without_nodes(decisions, nodes)
-        return PolicyOutcome(policy.name, fell_back, task, decisions, nodes, trace)
+                nodes = await build_summaries(units, available, self._price, None, known)
+        if not nodes:
+            decisions = decisions.dropped(summarised, "no room for a summary")
+        return PolicyOutcome(policy.name, fell_back, task, decisions, nodes)
 
 
-def _within_budget(task: CompactionTask, decisions: Sequence[Decision]) -> list[Decision]:
+def _within_budget(task: CompactionTask, decisions: Decisions) -> Decisions:
     """The decisions, with units of the lowest scores dropped until the rest fit the budget."""
-    fitted = list(decisions)
-    over = spent(task, fitted) - task.budget
-    for place in sorted(range(len(fitted)), key=lambda place: fitted[place].score):
-        if over <= 0:
-            break
-        cost = task.candidates[place].cost(fitted[place].action)
-        if cost:
-            fitted[place] = replace(fitted[place], action=Action.DROP, why="over the budget")
-            over -= cost
-    return fitted
-
-
-def _dropped_without_nodes(
-    decisions: Sequence[Decision], nodes: Sequence[SummaryNode]
-) -> list[Decision]:
-    """Where no node could be written, the units it should have summarised are dropped."""
-    if nodes:
-        return list(decisions)
-    return [
-        replace(d, action=Action.DROP, why="no room for a summary")
-        if d.action is Action.SUMMARISE
-        else d
-        for d in decisions
-    ]
+    paid = costs(task, decisions)
+    over = int(paid.sum()) - task.budget
+    if over <= 0:
+        return decisions
+    paying = np.flatnonzero(paid)
+    worst = paying[np.argsort(decisions.scores[paying], kind="stable")]
+    gone = int(np.searchsorted(np.cumsum(paid[worst]), over)) + 1
+    return decisions.dropped(worst[:gone], "over the budget")

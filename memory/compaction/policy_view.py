@@ -1,20 +1,20 @@
-"""The view of a session that a compaction policy decides; unlike the default view it reads every
+"""The view of a session that a compaction policy decides; unlike the default view it looks at every
 step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import islice
 
 from burnish.memory.compaction.policy_runner import PolicyOutcome, PolicyRunner
-from burnish.memory.sessions.log import SessionLog
+from burnish.memory.compaction.session_index import SessionUnits
 from burnish.memory.sessions.snapshot import SessionSnapshot
-from burnish.memory.sessions.units import Unit, distinct
-from burnish.memory.views.always_shown import show_always
-from burnish.memory.views.default_view import NEWEST, default_query, show_floor
+from burnish.memory.views.always_shown import exchange_of, show_always
+from burnish.memory.views.default_view import NEWEST, default_query
 from burnish.memory.views.forms import Price, form
 from burnish.memory.views.view import SummaryNode, View
 
 
 async def policy_view(
-    log: SessionLog,
+    units: SessionUnits,
     snapshot: SessionSnapshot,
     runner: PolicyRunner,
     nodes: Mapping[str, SummaryNode],
@@ -23,19 +23,18 @@ async def policy_view(
     policy: str,
     price: Price,
 ) -> tuple[View, PolicyOutcome, int]:
-    """The view, what the policy decided, and how many rules found no room. Linear in the log.
+    """The view, what the policy decided, and how many rules found no room.
 
     Raises BudgetTooSmall, UnknownPolicy.
     """
     view = View(budget, price)
-    units = await log.all_units()
-    newest_first = sorted(units[-NEWEST:], key=lambda unit: -unit.last)
-    missing = await show_floor(view, log, snapshot, newest_first)
+    newest = sorted(islice(units.newest_first(), NEWEST), key=lambda unit: -unit.last)
+    floor, rules = units.holding(snapshot.floor), units.holding(snapshot.rules)
+    asked = units.holding({snapshot.asked} - {0, *snapshot.hidden})
+    missing = show_always(view, floor, rules, exchange_of(newest, asked))
     outcome = await _decided(runner, nodes, view, units, query, policy)
-    shown = {s.seq: s.action for s in outcome.shown}
-    for candidate in outcome.task.candidates:
-        if candidate.unit.first in shown:
-            view.add(form(candidate.unit, shown[candidate.unit.first], price), view.left)
+    for candidate, decision in outcome.shown_pairs:
+        view.add(form(candidate.unit, decision.action, price), view.left)
     for node in outcome.nodes:
         view.add_node(node, view.left)
     view.open_with_user(snapshot.steps - len(snapshot.hidden))
@@ -43,7 +42,7 @@ async def policy_view(
 
 
 async def run_policy(
-    log: SessionLog,
+    units: SessionUnits,
     snapshot: SessionSnapshot,
     runner: PolicyRunner,
     nodes: Mapping[str, SummaryNode],
@@ -53,13 +52,7 @@ async def run_policy(
 ) -> PolicyOutcome:
     """Ask the policy about all but floor and rules, which are put into `view`: the plan to be made
     has to decide on the newest exchange too, which will not be the newest for long."""
-    units = await log.all_units()
-    by_place = {step.seq: unit for unit in units for step in unit.steps}
-    floor, rules = (
-        distinct(by_place[place] for place in places if place in by_place)
-        for places in (snapshot.floor, snapshot.rules)
-    )
-    show_always(view, floor, rules, ())
+    show_always(view, units.holding(snapshot.floor), units.holding(snapshot.rules), ())
     return await _decided(runner, nodes, view, units, query, policy)
 
 
@@ -67,10 +60,9 @@ async def _decided(
     runner: PolicyRunner,
     nodes: Mapping[str, SummaryNode],
     view: View,
-    units: Sequence[Unit],
+    units: SessionUnits,
     query: str | None,
     policy: str,
 ) -> PolicyOutcome:
-    rest = [unit for unit in units if not view.shows_whole(unit)]
-    query = query or default_query(units[::-1])
-    return await runner.decide(policy, rest, query, view.left, nodes)
+    query = query or default_query(units.asked())
+    return await runner.decide(policy, units.without(view), query, view.left, nodes)

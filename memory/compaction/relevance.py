@@ -1,55 +1,88 @@
 """How relevant each unit is to a query: word matches, and what these lead to over shared rare terms.
 
 Multi-hop questions need the second part: from a person to the service that person looks after, and
-on to the service's port. Arithmetic over the flat arrays of `PassageIndex`; knows no meanings.
+on to the service's port. Arithmetic over the columns of `PassageIndex` that touches only the passages
+holding a term that matters; knows no meanings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+from burnish.memory.compaction.candidates import Candidates
 from burnish.memory.compaction.passages import PassageIndex, hashed_terms
-from burnish.memory.search.bm25 import sum_term_scores
-from burnish.memory.search.embedding import HashingEmbedder
 
 HOPS = 4
 DECAY = 0.7  # of relevance, per hop
 SOURCES = 48  # passages a hop spreads from
-
-embed = lru_cache(maxsize=16384)(HashingEmbedder(128).vector)
+COMMON = 512  # passages: a term that more of them hold leads nowhere
+FAINT = 0.02  # activity below which a passage is no source
 
 
 @dataclass(frozen=True)
 class QueryMatch:
-    """A log against a query, before relevance spreads."""
+    """A log against a query, before relevance spreads. Rows are those of the candidates' index."""
 
+    candidates: Candidates
     log: PassageIndex
-    terms: np.ndarray  # indexes of the query's terms in the log's vocabulary
-    bm25: np.ndarray  # per unit, 1 for the best
-    coverage: np.ndarray  # per passage: share of the query's idf it names, 1 for the best
+    alive: np.ndarray  # bool [passages]: of a candidate
+    terms: np.ndarray  # the query's terms, as the log numbers them
+    weights: np.ndarray  # their idf
+    bm25: np.ndarray  # [candidates], 1 for the best
+    coverage: np.ndarray  # [passages]: share of the query's idf it names, 1 for the best
     peak: float  # that share itself, of the best
-    vector: np.ndarray  # the query, embedded
 
     @classmethod
-    def of(cls, log: PassageIndex, query: str) -> QueryMatch:
-        known = log.number[hashed_terms(query)]
-        terms = known[known >= 0]
-        weight = np.zeros(len(log.known), np.float32)
-        weight[terms] = log.idf[terms]
-        covered = log.sum(weight[log.terms]) / (float(weight.sum()) or 1.0)
+    def of(cls, candidates: Candidates, query: str) -> QueryMatch:
+        log = candidates.table.passages()
+        rows = np.zeros(len(log), bool)
+        rows[candidates.rows] = True
+        alive = rows[log.unit]
+        terms = log.numbers(hashed_terms(query))
+        weights = log.idf(terms)
+        covered = np.zeros(log.n)
+        for term, weight in zip(terms, weights, strict=True):
+            covered[log.holding(term)] += weight
+        covered *= alive / (float(weights.sum()) or 1.0)
         peak = float(covered.max(initial=0.0)) or 1.0
-        return cls(log, terms, _unit_bm25(log, terms), covered / peak, peak, embed(query))
+        scores = candidates.bm25(query).astype(float)
+        scores /= scores.max(initial=0.0) or 1.0
+        return cls(candidates, log, alive, terms, weights, scores, covered / peak, peak)
+
+    def best(self, values: np.ndarray) -> np.ndarray:
+        """[passages] -> [candidates], the largest of each."""
+        return self.log.best(values)[self.candidates.rows]
+
+    def cover(self, *, shown: bool) -> np.ndarray:
+        """[candidates] share of the query's weight that a unit names in all of its passages together,
+        or in those that its short form shows too."""
+        log = self.log
+        out = np.zeros(len(log))
+        for term, weight in zip(self.terms, self.weights, strict=True):
+            held = log.holding(term)
+            if shown:
+                held = held[log.shown[held]]
+            units = np.zeros(len(log), bool)
+            units[log.unit[held]] = True
+            out += weight * units
+        return out[self.candidates.rows] / (self.weights.sum() or 1.0)
+
+    def rarest(self) -> np.ndarray:
+        """[candidates] idf of the rarest of the query's terms a unit names, 1 for the rarest of all."""
+        out = np.zeros(self.log.n)
+        for place in np.argsort(self.weights, kind="stable"):
+            out[self.log.holding(int(self.terms[place]))] = self.weights[place]
+        return self.best(out) / (self.weights.max(initial=0.0) or 1.0)
 
 
 @dataclass(frozen=True)
 class Relevance:
     """What the query reaches."""
 
-    hops: list[np.ndarray]  # per passage: how strongly each hop leads there
-    passages: np.ndarray  # per passage: covered, or led to
-    units: np.ndarray  # per unit: its best passage
+    hops: list[np.ndarray]  # [passages]: how strongly each hop leads there
+    passages: np.ndarray  # [passages]: covered, or led to
+    units: np.ndarray  # [candidates]: its best passage
 
 
 def spread(match: QueryMatch, active: np.ndarray) -> Relevance:
@@ -57,27 +90,39 @@ def spread(match: QueryMatch, active: np.ndarray) -> Relevance:
 
     A term as common as a function word leads nowhere.
     """
-    log, coverage = match.log, match.coverage
-    rarity = np.minimum(log.idf / (0.7 * np.log1p(log.n)), 1.0) ** 1.5
-    rarity[match.terms] = 0.0
-    rarity[log.df < 2] = 0.0
+    coverage = match.coverage
     hops, reached = [], np.maximum(coverage, active)
     for hop in range(HOPS):
-        strength = np.zeros(len(log.known))
-        for p in np.argsort(-active, kind="stable")[:SOURCES]:
-            own = log.terms[log.starts[p] : log.starts[p + 1]]
-            np.maximum.at(strength, own, active[p] * rarity[own])
-        led = log.max(strength[log.terms])
+        led = _led_to(match, active)
         hops.append(led)
         active = np.maximum(active, led * (0.4 + 0.6 * np.minimum(2 * coverage, 1)) * DECAY)
         reached = np.maximum(reached, np.minimum(coverage + led * DECAY**hop, 1.5))
-    return Relevance(hops, reached, log.best(reached))
+    return Relevance(hops, reached, match.best(reached))
 
 
-def _unit_bm25(log: PassageIndex, terms: np.ndarray) -> np.ndarray:
-    """BM25 per unit, 1 for the best; a term occurs once in each passage that holds it."""
-    units = len(log.sizes)
-    lengths = np.bincount(log.unit[log.passage], minlength=units)
-    holding = (log.unit[log.passage[log.terms == term]] for term in terms)
-    scores = sum_term_scores((np.bincount(u, minlength=units) for u in holding), lengths)
-    return scores / (scores.max(initial=0.0) or 1.0)
+def _led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
+    """[passages] how strongly the most active passages lead to each, by the best term they share."""
+    log = match.log
+    led = np.zeros(log.n)
+    sources = _top(active, SOURCES)
+    terms, sizes = log.terms(sources)
+    strength = np.repeat(active[sources], sizes)
+    df = log.df(terms)
+    leads = (df > 1) & (df <= COMMON) & ~np.isin(terms, match.terms)
+    terms, strength = terms[leads], strength[leads]
+    strength = strength * np.minimum(log.idf(terms) / (0.7 * np.log1p(log.n)), 1.0) ** 1.5
+    # In ascending order, so that the strongest of what leads to a passage is what stays.
+    order = np.argsort(strength, kind="stable")
+    strongest = dict(zip(terms[order].tolist(), strength[order].tolist(), strict=True))
+    for term, value in sorted(strongest.items(), key=lambda item: item[1]):
+        led[log.holding(term)] = value
+    return led * match.alive
+
+
+def _top(active: np.ndarray, n: int) -> np.ndarray:
+    """Places of the `n` most active; equal ones: the earlier."""
+    places = np.flatnonzero(active > FAINT)
+    if len(places) > n:
+        least = np.partition(active[places], len(places) - n)[len(places) - n]
+        places = places[active[places] >= least]
+    return places[np.argsort(-active[places], kind="stable")][:n]

@@ -17,11 +17,10 @@ from burnish.memory.compaction.features import (
     FEATURE_NAMES,
     N_FEATURES,
     Features,
-    PassageIndex,
     first_look,
     next_look,
 )
-from burnish.memory.compaction.policies.base import CompactionTask
+from burnish.memory.compaction.policies.base import NUMBER, CompactionTask, fits_in_order
 from burnish.memory.errors import StoreError
 from burnish.memory.sessions.plan import Action
 from safetensors import SafetensorError, safe_open
@@ -29,6 +28,8 @@ from safetensors import SafetensorError, safe_open
 POLICY = "compactor"  # its name in the registry, where later versions are put
 CHOICES = (Action.DROP, Action.SHORTEN, Action.KEEP)
 DROP, SHORTEN, KEEP = range(3)
+FUSION = 10  # ranks: the larger, the less the first of either ranking count
+TAIL = 0.1  # of the tokens the scorer leaves: for the newest
 LOOKS = 3  # relevance spreads anew from what the last look scored high
 SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
 
@@ -59,9 +60,9 @@ class Scorer:
             )
         return cls({name: w.astype(np.float32) for name, w in weights.items()}, version)
 
-    def look(self, task: CompactionTask, log: PassageIndex | None = None) -> list[Features]:
+    def look(self, task: CompactionTask) -> list[Features]:
         """Every look at the task; the last one is what is decided on."""
-        looks = [first_look(task, log)]
+        looks = [first_look(task)]
         while len(looks) < LOOKS and len(looks[-1].chosen):
             scores = keep_probability(self.logits(looks[-1].rows))
             looks.append(next_look(task, looks[-1], scores))
@@ -80,8 +81,8 @@ class Scorer:
         w = self.weights
         hidden = _relu(((rows - w["mean"]) / w["std"]) @ w["in.weight"].T + w["in.bias"])
         summary = np.concatenate([hidden.mean(0), hidden.max(0)])
-        beside = np.concatenate([hidden, np.tile(summary, (len(rows), 1))], axis=1)
-        hidden = _relu(beside @ w["set.weight"].T + w["set.bias"])
+        own, beside = np.split(w["set.weight"], [hidden.shape[1]], axis=1)
+        hidden = _relu(hidden @ own.T + (beside @ summary + w["set.bias"]))
         return hidden @ w["out.weight"].T + w["out.bias"]
 
 
@@ -107,46 +108,54 @@ def pick_within_budget(
 
     `wanted` [n] indexes CHOICES. What does not fit whole is shortened if that fits.
     """
+    log, left = task.log, task.budget
+    costs = {DROP: None, SHORTEN: log.short, KEEP: log.tokens}
     actions: dict[int, Action] = {}
-    left = task.budget
     for row in np.argsort(-order_by, kind="stable"):
-        if wanted[row] == DROP:
-            continue
         place = int(features.chosen[row])
-        for action in (CHOICES[wanted[row]], Action.SHORTEN):
-            cost = task.candidates[place].cost(action)
-            if cost <= left:
-                actions[place] = action
-                left -= cost
+        for choice in (int(wanted[row]), SHORTEN):
+            price = costs[int(wanted[row]) and choice]
+            if price is not None and price[place] <= left:
+                actions[place] = CHOICES[choice]
+                left -= int(price[place])
                 break
     return actions, left
 
 
 def choose(
     task: CompactionTask, features: Features, logits: np.ndarray, order_by: np.ndarray | None = None
-) -> list[Action]:
-    """One action per candidate. What the scorer wants comes first; half of the tokens left go to
-    what it nearly wanted, the rest to the newest, in case the next prompt is about these."""
+) -> np.ndarray:
+    """[candidates] actions as they are numbered. What the scorer wants comes first; the tokens left
+    go to what it and BM25 rank high together, so that a log unlike any trained on is shown no worse
+    than BM25 shows it, and a last part to the newest, in case the next prompt is about these."""
+    log = task.log
     score = keep_probability(logits) if order_by is None else order_by
-    actions, left = pick_within_budget(task, features, logits.argmax(1), score)
-    nearly = np.where(logits[:, KEEP] >= logits[:, SHORTEN], KEEP, SHORTEN)
-    ranked = [int(features.chosen[r]) for r in np.argsort(-score, kind="stable")]
-    form = dict(zip(features.chosen.tolist(), nearly, strict=True))
-    spare = left // 2
-    for place in ranked:
-        if place not in actions:
-            cost = task.candidates[place].cost(CHOICES[form[place]])
-            if cost <= spare:
-                actions[place] = CHOICES[form[place]]
-                spare, left = spare - cost, left - cost
-    for place in range(len(task.candidates) - 1, -1, -1):
+    picked, left = pick_within_budget(task, features, logits.argmax(1), score)
+    actions = np.full(len(log), NUMBER[Action.DROP], np.int8)
+    for place, action in picked.items():
+        actions[place] = NUMBER[action]
+    for order, share in ((_fused(features, score), 1 - TAIL), (np.arange(len(log))[::-1], 1.0)):
         # Newly shown, or whole instead of short.
-        candidate, action = task.candidates[place], actions.get(place, Action.DROP)
-        more = candidate.tokens - candidate.cost(action)
-        if action != Action.KEEP and more <= left:
-            actions[place] = Action.KEEP
-            left -= more
-    return [actions.get(place, Action.DROP) for place in range(len(task.candidates))]
+        had = np.where(actions == NUMBER[Action.SHORTEN], log.short, 0)
+        order = order[actions[order] != NUMBER[Action.KEEP]]
+        more = log.tokens - had
+        kept = fits_in_order(order, more, int(left * share))
+        actions[kept] = NUMBER[Action.KEEP]
+        left -= int(more[kept].sum())
+    return actions
+
+
+def _fused(features: Features, score: np.ndarray) -> np.ndarray:
+    """Candidates that the scorer or BM25 ranks at all, best first by both (reciprocal ranks)."""
+    bm25 = features.match.bm25
+    fused = np.zeros(len(bm25))
+    matching = np.flatnonzero(bm25 > 0)
+    by_bm25 = matching[np.lexsort((-matching, -bm25[matching]))]
+    by_score = features.chosen[np.lexsort((-features.chosen, -score))]
+    for order in (by_score, by_bm25):
+        fused[order] += 1 / (FUSION + np.arange(len(order)))
+    ranked = np.flatnonzero(fused > 0)
+    return ranked[np.lexsort((-ranked, -fused[ranked]))]
 
 
 def _relu(values: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from burnish.memory.compaction.plan_store import PlanStore
 from burnish.memory.compaction.policies import CompactionPolicies
 from burnish.memory.compaction.policy_runner import PolicyOutcome, PolicyRunner
 from burnish.memory.compaction.policy_view import run_policy
+from burnish.memory.compaction.session_index import SessionIndexes
 from burnish.memory.errors import BadCursor, Stale, UnknownPlan
 from burnish.memory.sessions.log import SessionLog
 from burnish.memory.sessions.plan import Action, CompactionPlan, UnitDecision
@@ -62,12 +63,14 @@ class SessionCompaction:
         scripts: Scripts,
         runner: PolicyRunner,
         price: Price,
+        indexes: SessionIndexes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._scripts = scripts
         self._runner = runner
         self._price = price
+        self._indexes = indexes
         self._clock = clock
         self.plan_store = PlanStore(redis, scripts)
 
@@ -105,9 +108,9 @@ class SessionCompaction:
                     " look at it again, or leave version out"
                 )
             view = View(budget, self._price)
-            log = SessionLog(self._redis, keys, self._scripts, snapshot.seq, snapshot.hidden)
+            units = await self._indexes.units(self._redis, keys, self._scripts, snapshot)
             nodes = await self.plan_store.nodes(keys)
-            outcome = await run_policy(log, snapshot, self._runner, nodes, view, query, policy)
+            outcome = await run_policy(units, snapshot, self._runner, nodes, view, query, policy)
             plan = self._plan(snapshot, outcome, view, trigger, time.monotonic() - began)
             decisions, gain = outcome.unit_decisions, plan.before - plan.after
             if dry_run or (least_gain is not None and gain < least_gain * plan.before):

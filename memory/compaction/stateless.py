@@ -11,7 +11,6 @@ from typing import Any, TypedDict
 
 from burnish.memory.compaction.policy_runner import PolicyRunner
 from burnish.memory.errors import BadStep
-from burnish.memory.sessions.plan import SHOWN_ACTIONS
 from burnish.memory.sessions.steps import RULE, Step, StepDraft, parse
 from burnish.memory.sessions.units import Unit
 from burnish.memory.views.always_shown import exchange_of, show_always
@@ -54,10 +53,9 @@ async def compact_messages(
     show_always(view, floor, rules, exchange_of(newest_first, ()))
     rest = [unit for unit in units if not view.shows_whole(unit)]
     query = query or default_query(units[::-1])
-    outcome = await runner.decide(policy, rest, query, view.left, {})
-    for candidate, decision in outcome.pairs:
-        if decision.action in SHOWN_ACTIONS:
-            view.add(form(candidate.unit, decision.action, price), view.left)
+    outcome = await runner.decide(policy, await runner.priced(rest), query, view.left, {})
+    for candidate, decision in outcome.shown_pairs:
+        view.add(form(candidate.unit, decision.action, price), view.left)
     view.open_with_user(len(drafts))
     messages = []
     for shown in view.messages():

@@ -9,11 +9,13 @@ lines too, as many as its window takes.
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2s
+from itertools import pairwise
 from typing import Protocol
 
+import numpy as np
 from burnish.memory.errors import PolicyFailed
 from burnish.memory.search.terms import STOP_WORDS, words
 from burnish.memory.sessions.units import Unit
@@ -22,8 +24,9 @@ from burnish.memory.views.quote import quote_summary
 from burnish.memory.views.view import SummaryNode
 
 MAX_NODES = 8
-CHUNK = 4000  # tokens of steps summarised by one node, while MAX_NODES allows it
+CHUNK = 2000  # tokens of steps that the smallest node tells of
 MIN_NODE_TOKENS = 48  # of text
+KEPT_NODES = 64  # written for one log, in this process
 MAX_LINE = 240  # characters
 LEAST_WORDS = 6  # of the steps' own, in a summary
 LEAST_OVERLAP = 0.3  # of a summary's words are the steps' own
@@ -45,33 +48,71 @@ class Summariser(Protocol):
     async def __call__(self, prompt: str, max_tokens: int) -> str: ...
 
 
+class WrittenNodes(OrderedDict[tuple[bytes, int], SummaryNode]):
+    """Nodes written for one log, by what they tell of and what they may cost."""
+
+    def keep(self, key: tuple[bytes, int], node: SummaryNode) -> None:
+        self[key] = node
+        while len(self) > KEPT_NODES:
+            self.popitem(last=False)
+
+
 async def build_summaries(
     units: Sequence[Unit],
     available: int,
     price: Price,
     summarise: Summariser | None,
     known: Mapping[str, SummaryNode],
+    log: tuple[WrittenNodes, np.ndarray, np.ndarray] | None = None,
 ) -> list[SummaryNode]:
     """Nodes that summarise `units` in at most `available` tokens; none where these are too few.
 
-    `known` are nodes by id, reused where they fit.
+    `known` are nodes by id, reused where they fit. `log` are the nodes written before for this log, the
+    units' rows in it and their tokens: a node whose units are the same is then not looked at again.
     """
+    written, rows, tokens = log or (
+        WrittenNodes(),
+        np.array([unit.first for unit in units]),
+        np.array([unit.tokens for unit in units]),
+    )
     frame = price(quote_summary("n" + "0" * 12, (99999, 99999), ""))
-    chunks = _chunks(units, min(MAX_NODES, available // (frame + MIN_NODE_TOKENS)))
+    chunks = _chunks(tokens, min(MAX_NODES, available // (frame + MIN_NODE_TOKENS)))
     nodes: list[SummaryNode] = []
-    for left, chunk in zip(range(len(chunks), 0, -1), chunks, strict=True):
-        sources = tuple(sorted(step.seq for unit in chunk for step in unit.steps))
-        name = "n" + blake2s(repr(sources).encode(), digest_size=6).hexdigest()
-        share = (available - sum(node.tokens for node in nodes)) // left
-        node = known.get(name)
-        if (
-            node is None
-            or node.tokens > share
-            or (node.made_by != "model" and summarise is not None)
-        ):
-            node = await _write(name, sources, chunk, share, price, summarise)
+    left = available
+    for place, chunk in enumerate(chunks):
+        after = len(chunks) - place - 1
+        share = left if not after else _rounded(left // 2, left - after * (frame + MIN_NODE_TOKENS))
+        key = (rows[chunk].tobytes(), share)
+        node = written.get(key)
+        if node is None or (node.made_by != "model" and summarise is not None):
+            node = await _fitting(units[chunk], share, price, summarise, known)
+            written.keep(key, node)
         nodes.append(node)
+        left -= share
     return nodes
+
+
+def _rounded(share: int, most: int) -> int:
+    """The share, or the most there is, down to a few round sizes: a budget that is nearly the same asks
+    for the same nodes."""
+    share = max(min(share, most), 1)
+    return share - share % (1 << max(share.bit_length() - 3, 0))
+
+
+async def _fitting(
+    units: Sequence[Unit],
+    share: int,
+    price: Price,
+    summarise: Summariser | None,
+    known: Mapping[str, SummaryNode],
+) -> SummaryNode:
+    """The node of these units within `share` tokens, as it is known or newly written."""
+    sources = tuple(sorted(step.seq for unit in units for step in unit.steps))
+    name = "n" + blake2s(repr(sources).encode(), digest_size=6).hexdigest()
+    node = known.get(name)
+    if node is None or node.tokens > share or (node.made_by != "model" and summarise is not None):
+        return await _write(name, sources, units, share, price, summarise)
+    return node
 
 
 async def _write(
@@ -147,22 +188,19 @@ def extract_lines(units: Sequence[Unit], available: int, price: Price) -> str:
     return "\n".join(written for text, written in lines.items() if text in chosen)
 
 
-def _chunks(units: Sequence[Unit], limit: int) -> list[list[Unit]]:
-    """Consecutive units, `CHUNK` tokens at a time; while there are more than `limit` chunks, the two
-    neighbours that are smallest together are merged, older ones first."""
-    if limit < 1:
+def _chunks(tokens: np.ndarray, limit: int) -> list[slice]:
+    """Consecutive units, at most `limit` parts: as a binary counter of CHUNK tokens, two parts of equal
+    size make one of the next. So a log that grows changes its newest part often and the older ones
+    ever more rarely."""
+    if limit < 1 or not len(tokens):
         return []
-    chunks: list[list[Unit]] = []
-    sizes: list[int] = []
-    for unit in units:
-        if chunks and sizes[-1] + unit.tokens <= CHUNK:
-            chunks[-1].append(unit)
-            sizes[-1] += unit.tokens
-        else:
-            chunks.append([unit])
-            sizes.append(unit.tokens)
-    while len(chunks) > limit:
-        place = min(range(len(sizes) - 1), key=lambda i: sizes[i] + sizes[i + 1])
-        chunks[place : place + 2] = [chunks[place] + chunks[place + 1]]
-        sizes[place : place + 2] = [sizes[place] + sizes[place + 1]]
-    return chunks
+    block = (np.cumsum(tokens) - 1) // CHUNK
+    whole = int(block[-1])
+    ends, at = [], 0
+    for power in range(whole.bit_length() - 1, -1, -1):
+        if whole >> power & 1:
+            at += 1 << power
+            ends.append(at)
+    ends = [*ends[: limit - 1], whole + 1]
+    marks = np.unique([0, *np.searchsorted(block, ends).tolist()]).tolist()
+    return [slice(a, b) for a, b in pairwise(marks)]

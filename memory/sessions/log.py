@@ -45,6 +45,17 @@ class SessionLog:
         page = await self._redis.xrevrange(self._keys.log, upto, "-", most)
         return self._seen(page)[:limit][::-1]
 
+    async def between(self, after: int, upto: int) -> list[Step]:
+        """Every step from after one place up to another, in order."""
+        steps: list[Step] = []
+        start = f"({after}-0"
+        while page := await self._redis.xrange(
+            self._keys.log, start, str(min(upto, self._upto)), count=LONG_PAGE
+        ):
+            steps += self._seen(page)
+            start = f"({page[-1][0]}"
+        return steps
+
     async def steps(self, seqs: Sequence[int]) -> list[Step]:
         """The steps at these places, in the order asked for; those erased are left out."""
         if not seqs:
@@ -105,13 +116,7 @@ class SessionLog:
 
     async def all_units(self) -> list[Unit]:
         """Every unit, in the order of the log. Linear in its length."""
-        steps: list[Step] = []
-        start = "-"
-        while page := await self._redis.xrange(
-            self._keys.log, start, str(self._upto), count=LONG_PAGE
-        ):
-            steps += self._seen(page)
-            start = f"({page[-1][0]}"
+        steps = await self.between(0, self._upto)
         together: dict[int, list[Step]] = {}
         for step in steps:
             together.setdefault(step.group or step.seq, []).append(step)

@@ -27,6 +27,8 @@ class SessionSnapshot:
     rules: tuple[int, ...]  # steps that are pinned because a person states a rule in them
     hidden: frozenset[int]  # deleted, for as long as that can be undone
     plan: CompactionPlan | None
+    created: float = 0.0  # when the session began, in seconds since 1970
+    current: bool = False  # the session as it is, not as it was
 
     @property
     def used(self) -> int:
@@ -58,6 +60,8 @@ async def current_snapshot(redis: Any, keys: SessionKeys) -> SessionSnapshot:
         rules=_pinned(pins, hidden, rules=True),
         hidden=hidden,
         plan=await load_plan(redis, keys, meta.get("plan", "")),
+        created=float(meta["created_at"]),
+        current=True,
     )
 
 

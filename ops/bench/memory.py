@@ -1,8 +1,8 @@
 """Benchmark of agent memory: `python -m burnish.ops.bench.memory`.
 
 Score kept against tokens kept for every policy and for Mem0 and LangMem; the same at ten times the
-training horizon; needles and variables in 128k tokens at 4k; ten re-compactions; a second reader;
-latencies; a hundred writers under kill -9; tenant isolation. Only held-out words, on which nothing
+training horizon; evidence kept of talk; needles and variables in 128k tokens at 4k; ten re-compactions; a second reader;
+an agent that is interrupted; latencies of every policy; a hundred writers under kill -9; tenant isolation. Only held-out words, on which nothing
 was tuned. Writes JSON and a plot to the results folder. Exit code 1 where a goal is missed.
 """
 
@@ -29,11 +29,13 @@ from burnish.memory.compaction import (
     CompactionPolicy,
     LearnedPolicy,
     RecentPolicy,
+    RubricPolicy,
     SummaryPolicy,
 )
 from burnish.ops.bench.lib import memory_report as report
 from burnish.ops.bench.lib import memory_score as scores
 from burnish.ops.bench.lib import memory_speed as speed
+from burnish.ops.bench.lib import memory_talk as talk
 from burnish.ops.bench.lib.memory_goals import check_goals
 from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.settings import EMBER
@@ -82,6 +84,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
         ClearToolsPolicy(),
         Bm25Policy(),
         SummaryPolicy(),
+        RubricPolicy(),
         learned,
     ]
     figures: dict[str, Any] = {}
@@ -98,6 +101,9 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
     figures["score_long"] = _points(found)
     figures["enough_long"] = scores.least_shares(found)
     del environments
+
+    log_progress("evidence kept of talk")
+    figures["talk"] = asyncio.run(talk.evidence_curves(learned, quick))
 
     log_progress("needles and variables")
     size, budget = (16_000, 1000) if quick else (128_000, 4000)
@@ -124,6 +130,7 @@ def measure(worlds: int, long_worlds: int, peers: bool, faults: bool, quick: boo
 
 async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool) -> dict[str, Any]:
     from burnish.ops.bench.lib import memory_promises as promises
+    from burnish.ops.bench.lib.memory_agent import interrupted_agent
     from burnish.ops.bench.lib.memory_faults import tenants_apart
 
     client = connect(url)
@@ -139,9 +146,13 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
             "rules": await promises.rules_lost(store, 50 if quick else 1000),
             "scripts": await promises.scripts_found(store),
         }
+        log_progress("an agent that is interrupted")
+        views = (None, *store.compaction.policies.names)
+        agent = await interrupted_agent(store, views, 200 if quick else 1000)
         log_progress("latencies")
         sizes = (100, 1000) if quick else speed.SIZES
         sessions = await speed.sessions(store, sizes)
+        policies = await speed.policies(store, 1000 if quick else 10_000)
         records = await speed.records(store, 500 if quick else speed.RECORDS)
         log_progress("tenants")
         apart = await tenants_apart(store, 60 if quick else 400)
@@ -150,7 +161,9 @@ async def _on_redis(url: str, count: Any, learned: CompactionPolicy, quick: bool
     return {
         "recompacted": again,
         "promises": kept,
+        "agent": agent,
         "latency": sessions,
+        "latency_policies": policies,
         "records": records,
         "tenants": apart,
     }
@@ -162,9 +175,8 @@ def _peers(worlds: int) -> dict[str, Any]:
         folder = Path(scratch)
         python = folder / "venv" / "bin" / "python"
         request, response = folder / "request.json", folder / "response.json"
-        request.write_text(
-            json.dumps({"seeds": list(range(worlds)), "questions": 12, "shares": SHARES})
-        )
+        wanted = {"seeds": list(range(worlds)), "questions": 12, "shares": SHARES}
+        request.write_text(json.dumps({**wanted, "talk": talk.WORLDS}))
         root = Path(__file__).parents[2]
         steps = (
             [sys.executable, "-m", "venv", str(folder / "venv")],
@@ -173,7 +185,7 @@ def _peers(worlds: int) -> dict[str, Any]:
             [str(python), "-m", "burnish.ops.bench.lib.memory_peers", str(request), str(response)],
         )
         for step in steps:
-            done = subprocess.run(step, capture_output=True, text=True, cwd=folder, timeout=900)
+            done = subprocess.run(step, capture_output=True, text=True, cwd=folder, timeout=1800)
             if done.returncode:
                 return {"failed": f"{' '.join(step[1:4])}: {done.stderr[-300:]}"}
         versions = subprocess.run(

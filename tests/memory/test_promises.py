@@ -74,7 +74,7 @@ async def test_a_view_that_begins_in_the_middle_begins_with_a_user_message(
     assert "steps left out" in first["content"]
 
 
-@pytest.mark.parametrize("policy", [None, "recent", "bm25", "clear_tools", "summary"])
+@pytest.mark.parametrize("policy", [None, "recent", "bm25", "clear_tools", "summary", "rubric"])
 async def test_an_agent_whose_calls_are_interrupted_retried_and_answered_late(
     store: MemoryStore, tenant: str, policy: str | None
 ):

@@ -10,6 +10,7 @@ from burnish.memory.compaction.policies.base import CompactionPolicy
 from burnish.memory.compaction.policies.bm25 import Bm25Policy
 from burnish.memory.compaction.policies.clear_tools import ClearToolsPolicy
 from burnish.memory.compaction.policies.recent import RecentPolicy
+from burnish.memory.compaction.policies.rubric import RubricPolicy
 from burnish.memory.compaction.policies.summary import SummaryPolicy
 from burnish.memory.errors import UnknownPolicy
 
@@ -25,6 +26,7 @@ class CompactionPolicies:
                 ClearToolsPolicy(),
                 Bm25Policy(),
                 SummaryPolicy(),
+                RubricPolicy(),
                 *extra,
             )
         }

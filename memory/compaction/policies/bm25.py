@@ -1,13 +1,20 @@
 """`bm25`: a short recent tail, then what shares rare words with the query, then more tail.
 
-Scored over the candidates themselves (search/bm25.py), so that it needs no index.
+Scored over the candidates themselves (search/bm25.py), whose terms are counted once.
 """
 
 import asyncio
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import CompactionTask, Decision, newest
-from burnish.memory.search.bm25 import bm25
+import numpy as np
+from burnish.memory.compaction.policies.base import (
+    NUMBER,
+    CompactionTask,
+    Decision,
+    Decisions,
+    fits_in_order,
+    fits_newest,
+)
 from burnish.memory.sessions.plan import Action
 
 
@@ -21,28 +28,27 @@ class Bm25Policy:
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         # Counting the terms of a long log takes a while; the event loop must not wait for it.
-        scores = await asyncio.to_thread(bm25, task.query, [c.unit.text for c in task.candidates])
-        return fill(task, scores.tolist(), self.tail, "BM25")
+        return await asyncio.to_thread(self._decide, task)
 
+    def _decide(self, task: CompactionTask) -> Decisions:
+        log = task.log
+        n, scores = len(log), log.bm25(task.query)
+        recent = fits_newest(log.tokens, int(task.budget * self.tail))
+        left = task.budget - int(log.tokens[n - recent :].sum())
+        # The newest come before the best of them in no order: they are in already.
+        order = np.lexsort((-np.arange(n), -scores))
+        order = order[order < n - recent]
+        kept = fits_in_order(order, log.tokens, left)
+        actions = np.full(n, NUMBER[Action.DROP], np.int8)
+        actions[n - recent :] = NUMBER[Action.KEEP]
+        actions[kept] = NUMBER[Action.KEEP]
 
-def fill(task: CompactionTask, scores: Sequence[float], tail: float, name: str) -> list[Decision]:
-    """Keep a tail of that share of the budget, the best of `scores` above 0, the newest of the rest.
+        def why(place: int) -> str:
+            if place >= n - recent:
+                return "in the recent tail"
+            if actions[place] == NUMBER[Action.DROP]:
+                return f"BM25 {scores[place]:.2f}, no room"
+            known = scores[place] > 0
+            return f"BM25 {scores[place]:.2f}" if known else "recent, and there was room"
 
-    `name` is the score's, for the reasons given.
-    """
-    recent = newest(task, int(task.budget * tail))
-    kept = dict.fromkeys(recent, "in the recent tail")
-    remaining = task.budget - sum(task.candidates[place].tokens for place in recent)
-    best = sorted(range(len(scores)), key=lambda place: (-scores[place], -place))
-    ranked = [(place, f"{name} {scores[place]:.2f}") for place in best if scores[place] > 0]
-    ranked += [(p, "recent, and there was room") for p in reversed(range(len(scores)))]
-    for place, why in ranked:
-        if place not in kept and task.candidates[place].tokens <= remaining:
-            kept[place] = why
-            remaining -= task.candidates[place].tokens
-    return [
-        Decision(Action.KEEP, scores[place], kept[place])
-        if place in kept
-        else Decision(Action.DROP, scores[place], f"{name} {scores[place]:.2f}, no room")
-        for place in range(len(scores))
-    ]
+        return Decisions(actions, scores, why)

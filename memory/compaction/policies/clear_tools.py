@@ -6,7 +6,14 @@ oldest units go.
 
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import Candidate, CompactionTask, Decision
+import numpy as np
+from burnish.memory.compaction.policies.base import (
+    NUMBER,
+    CompactionTask,
+    Decision,
+    Decisions,
+    fits_newest,
+)
 from burnish.memory.sessions.plan import Action
 
 
@@ -19,24 +26,20 @@ class ClearToolsPolicy:
         self.keep = keep
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
-        total = max(len(task.candidates), 1)
-        uses = [place for place, c in enumerate(task.candidates) if _is_tool_use(c)]
-        old = set(uses[: max(len(uses) - self.keep, 0)])
-        decisions = [
-            Decision(Action.CLEAR, place / total, f"not among the newest {self.keep} tool uses")
-            if place in old
-            else Decision(Action.KEEP, place / total, "no old tool result")
-            for place in range(len(task.candidates))
-        ]
-        pairs = zip(task.candidates, decisions, strict=True)
-        over = sum(c.cost(d.action) for c, d in pairs) - task.budget
-        for place, candidate in enumerate(task.candidates):
-            if over <= 0:
-                break
-            over -= candidate.cost(decisions[place].action)
-            decisions[place] = Decision(Action.DROP, place / total, "oldest, and over the budget")
-        return decisions
+        log = task.log
+        n = len(log)
+        uses = np.flatnonzero(log.tools)
+        old = np.zeros(n, bool)
+        old[uses[: max(len(uses) - self.keep, 0)]] = True
+        first = n - fits_newest(np.where(old, log.cleared, log.tokens), task.budget)
+        actions = np.where(old, NUMBER[Action.CLEAR], NUMBER[Action.KEEP]).astype(np.int8)
+        actions[:first] = NUMBER[Action.DROP]
 
+        def why(place: int) -> str:
+            if place < first:
+                return "oldest, and over the budget"
+            if old[place]:
+                return f"not among the newest {self.keep} tool uses"
+            return "no old tool result"
 
-def _is_tool_use(candidate: Candidate) -> bool:
-    return any(step.role == "tool" for step in candidate.unit.steps)
+        return Decisions(actions, np.arange(n) / max(n, 1), why)

@@ -13,12 +13,17 @@ import asyncio
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from burnish.memory.compaction.features import N_FEATURES
-from burnish.memory.compaction.policies.base import CompactionTask, Decision
+from burnish.memory.compaction.features import N_FEATURES, Features
+from burnish.memory.compaction.policies.base import (
+    ACTIONS,
+    CompactionTask,
+    Decision,
+    Decisions,
+)
 from burnish.memory.compaction.scorer import (
     CHOICES,
     DROP,
@@ -74,14 +79,6 @@ class DecisionTrace:
         )
 
 
-class SampledDecisions(list[Decision]):
-    """Decisions with the trace of how they were sampled."""
-
-    def __init__(self, decisions: Iterable[Decision], trace: DecisionTrace) -> None:
-        super().__init__(decisions)
-        self.trace = trace
-
-
 class LearnedPolicy:
     """`scorer` may be replaced while serving; each task uses the one it began with."""
 
@@ -95,19 +92,17 @@ class LearnedPolicy:
         self._rng = np.random.default_rng(seed)
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
-        if not task.candidates:
-            return []
         return await asyncio.to_thread(self.decide_sync, task)
 
-    def decide_sync(self, task: CompactionTask) -> list[Decision]:
+    def decide_sync(self, task: CompactionTask) -> Decisions:
         """`decide` in the calling thread."""
         scorer = self.scorer
+        if not len(task.log):
+            return Decisions(np.zeros(0, np.int8), np.zeros(0), lambda place: "")
         features = scorer.look(task)[-1]
         if self._rng.random() >= self.explore:
             logits = scorer.logits(features.rows)
-            return _decisions(
-                choose(task, features, logits), keep_probability(logits), features.chosen
-            )
+            return _decisions(choose(task, features, logits), logits, features)
         # Sampled from the rounded features, which are what the trace holds.
         rows = features.rows.astype(np.float16).astype(np.float32)
         logits = scorer.logits(rows)
@@ -121,27 +116,30 @@ class LearnedPolicy:
         ]
         trace = DecisionTrace(
             version=scorer.version,
-            kept=min(1.0, sum(tokens) / max(sum(c.tokens for c in task.candidates), 1)),
+            kept=min(1.0, sum(tokens) / max(int(task.log.tokens.sum()), 1)),
             rows=rows.astype(np.float16),
             actions=actions.astype(np.uint8),
             logp=logp[np.arange(len(actions)), actions].astype(np.float16),
         )
-        actions = choose(
+        chosen = choose(
             task, features, sampled.astype(np.float32), order_by=keep_probability(logits)
         )
-        return SampledDecisions(
-            _decisions(actions, keep_probability(logits), features.chosen), trace
-        )
+        return _decisions(chosen, logits, features, trace.pack())
 
 
-def _decisions(actions: Sequence[Action], score: np.ndarray, chosen: np.ndarray) -> list[Decision]:
-    by_place = dict(zip(chosen.tolist(), score.tolist(), strict=True))
-    decisions = []
-    for place, action in enumerate(actions):
-        wanted = by_place.get(place)
-        if wanted is None:
-            decisions.append(Decision(action, 0.0, "far from the query"))
-        else:
-            why = "there was room" if wanted < 0.5 and action != Action.DROP else _WHY[action]
-            decisions.append(Decision(action, wanted, f"scorer {wanted:.2f}, {why}"))
-    return decisions
+def _decisions(
+    actions: np.ndarray, logits: np.ndarray, features: Features, trace: str = ""
+) -> Decisions:
+    scores = np.zeros(len(actions))
+    scores[features.chosen] = keep_probability(logits)
+    seen = np.zeros(len(actions), bool)
+    seen[features.chosen] = True
+
+    def why(place: int) -> str:
+        action = ACTIONS[actions[place]]
+        room = scores[place] < 0.5 and action is not Action.DROP
+        if not seen[place]:
+            return "there was room" if room else "far from the query"
+        return f"scorer {scores[place]:.2f}, {'there was room' if room else _WHY[action]}"
+
+    return Decisions(actions, scores, why, trace)

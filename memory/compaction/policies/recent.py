@@ -2,7 +2,14 @@
 
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import CompactionTask, Decision, newest
+import numpy as np
+from burnish.memory.compaction.policies.base import (
+    NUMBER,
+    CompactionTask,
+    Decision,
+    Decisions,
+    fits_newest,
+)
 from burnish.memory.sessions.plan import Action
 
 
@@ -12,11 +19,17 @@ class RecentPolicy:
     name = "recent"
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
-        kept = newest(task, task.budget)
-        total = max(len(task.candidates), 1)
-        return [
-            Decision(Action.KEEP, place / total, "in the recent tail")
-            if place in kept
-            else Decision(Action.DROP, place / total, "older than the tail")
-            for place in range(len(task.candidates))
-        ]
+        return tail_and(task, task.budget, Action.DROP)
+
+
+def tail_and(task: CompactionTask, available: int, older: Action) -> Decisions:
+    """The newest units within `available` tokens whole, and one action for all older ones."""
+    n = len(task.log)
+    first = n - fits_newest(task.log.tokens, available)
+    actions = np.full(n, NUMBER[older], np.int8)
+    actions[first:] = NUMBER[Action.KEEP]
+    return Decisions(
+        actions,
+        np.arange(n) / max(n, 1),
+        lambda place: "in the recent tail" if place >= first else "older than the tail",
+    )

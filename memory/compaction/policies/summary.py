@@ -5,7 +5,8 @@ The nodes are written by `summaries.build_summaries` within the tokens that this
 
 from collections.abc import Sequence
 
-from burnish.memory.compaction.policies.base import CompactionTask, Decision, newest
+from burnish.memory.compaction.policies.base import CompactionTask, Decision
+from burnish.memory.compaction.policies.recent import tail_and
 from burnish.memory.sessions.plan import Action
 
 
@@ -18,12 +19,6 @@ class SummaryPolicy:
         self.tail = tail
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
-        fits = sum(candidate.tokens for candidate in task.candidates) <= task.budget
-        kept = newest(task, task.budget if fits else int(task.budget * self.tail))
-        total = max(len(task.candidates), 1)
-        return [
-            Decision(Action.KEEP, place / total, "in the recent tail")
-            if place in kept
-            else Decision(Action.SUMMARISE, place / total, "older than the tail")
-            for place in range(len(task.candidates))
-        ]
+        fits = int(task.log.tokens.sum()) <= task.budget
+        available = task.budget if fits else int(task.budget * self.tail)
+        return tail_and(task, available, Action.SUMMARISE)

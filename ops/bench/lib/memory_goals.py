@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.learner.compactor.evaluation import BudgetPoint, least_budget
+from burnish.ops.bench.lib.memory_talk import SHARES, with_peer
 from burnish.ops.bench.lib.results import MustShow
+
+AHEAD = 0.05  # of evidence kept, of the best other
 
 
 def check_goals(figures: dict[str, Any]) -> list[MustShow]:
@@ -43,6 +46,14 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
         ),
         _goal("texts of other tenants", crossed, "0", crossed == 0),
     ]
+    goals += _talk_goals(figures)
+    goals += [
+        _goal(f"context p95 by {name}, 10,000 steps, 128k tokens, ms", ms, "<= 25", ms <= 25)
+        for name, found in figures["latency_policies"].items()
+        if (ms := found.get("p95")) is not None
+    ]
+    refused = figures["agent"]["refused"]
+    goals.append(_goal("views of an interrupted agent refused", refused, "0", refused == 0))
     promises = figures["promises"]
     used, lost = promises["budget"]["least_share"], promises["rules"]["lost"]
     missed = len(promises["scripts"]["missed"])
@@ -60,6 +71,27 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
         bad = sum(writers[k] for k in ("missing", "twice", "out_of_order", "at_another_place"))
         whole = writers["acknowledged"] == writers["sent"]
         goals.append(_goal("steps lost, doubled or moved", bad, "0", bad == 0 and whole))
+    return goals
+
+
+def _talk_goals(figures: dict[str, Any]) -> list[MustShow]:
+    """Evidence kept by the learned policy against the best of BM25, Mem0 and the rubric."""
+    goals = []
+    for kind in figures["talk"]:
+        kept = with_peer(figures, kind)
+        for share in SHARES:
+            at = {name: found[f"{share:g}"]["mean"] for name, found in kept.items()}
+            ours = at.pop("learned")
+            best = max(at, key=lambda name: at[name])
+            bound = at[best] + AHEAD
+            goals.append(
+                _goal(
+                    f"evidence kept at {share:.0%}, {kind}, learned",
+                    ours,
+                    f">= {bound:.3f} ({best} + {AHEAD})",
+                    ours >= bound,
+                )
+            )
     return goals
 
 

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from burnish.learner.compactor.world import OVERHEAD, WorldQuestion, rough_count
 from burnish.learner.compactor.world_generator import make_world
 from burnish.memory import HashingEmbedder, Step, Unit
 from burnish.memory.compaction import extract_lines
+from burnish.ops.bench.lib.memory_talk import SHARES, Kept, averages, environments
 
 ITEMS = 300  # of the latency figures
 Ranked = Callable[[WorldQuestion], list[int]]
@@ -32,38 +33,14 @@ Ranked = Callable[[WorldQuestion], list[int]]
 
 def mem0(worlds: Sequence[Environment], shares: Sequence[float]) -> dict[str, Any]:
     """Score kept by share of tokens, and latencies of add and search."""
-    os.environ |= {"MEM0_TELEMETRY": "False", "OPENAI_API_KEY": "unused"}
-    from mem0 import Memory  # pyright: ignore[reportMissingImports]
-    from mem0.utils.factory import EmbedderFactory  # pyright: ignore[reportMissingImports]
-
-    EmbedderFactory.create = staticmethod(lambda *args, **kwargs: _Embedder())
     right: dict[float, list[bool]] = {share: [] for share in shares}
     adds: list[float] = []
-    finds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        store = {"path": f"{folder}/qdrant", "embedding_model_dims": 384, "on_disk": True}
-        memory = Memory.from_config(
-            {
-                "vector_store": {"provider": "qdrant", "config": store},
-                "history_db_path": f"{folder}/history.db",
-            }
-        )
+        memory = _memory(folder)
         for environment in worlds:
-            user = f"world-{environment.world.seed}"
-            stored = [
-                step for step in environment.world.steps if not step.pin_reason and step.content
-            ]
-            for step in stored:
-                began = time.perf_counter()
-                memory.add(step.content, user_id=user, infer=False, metadata={"seq": step.seq})
-                adds.append(time.perf_counter() - began)
+            adds += _add(memory, environment)
             for question in environment.world.questions:
-                began = time.perf_counter()
-                found = memory.search(
-                    question.text, filters={"user_id": user}, top_k=len(stored), threshold=0.0
-                )
-                finds.append(time.perf_counter() - began)
-                places = [int(hit["metadata"]["seq"]) for hit in found["results"]]
+                places = _found(memory, environment, question)
                 for share in shares:
                     right[share].append(_right(environment, question, places, share))
         search = _search_at(memory, worlds[0])
@@ -72,6 +49,68 @@ def mem0(worlds: Sequence[Environment], shares: Sequence[float]) -> dict[str, An
         "add_ms": _quantiles(adds),
         "search_ms_at_300": search,
     }
+
+
+def mem0_talk(worlds: Mapping[str, int]) -> dict[str, Kept]:
+    """Evidence kept of talk by kind and share, in so many worlds of each kind."""
+    kept: dict[str, Kept] = {}
+    for kind, number in worlds.items():
+        shares: dict[float, list[float]] = {share: [] for share in SHARES}
+        for environment in environments(kind, number):
+            with tempfile.TemporaryDirectory() as folder:
+                memory = _memory(folder)
+                _add(memory, environment)
+                for question in environment.world.questions:
+                    places = _found(memory, environment, question)
+                    for share in SHARES:
+                        shown = {step.seq for step in _filled(environment, places, share)}
+                        evidence = set(question.evidence)
+                        shares[share].append(len(shown & evidence) / len(evidence))
+        kept[kind] = {f"{share:g}": averages(found) for share, found in shares.items()}
+    return kept
+
+
+def _memory(folder: str) -> Any:
+    os.environ |= {"MEM0_TELEMETRY": "False", "OPENAI_API_KEY": "unused"}
+    from mem0 import Memory  # pyright: ignore[reportMissingImports]
+    from mem0.utils.factory import EmbedderFactory  # pyright: ignore[reportMissingImports]
+
+    EmbedderFactory.create = staticmethod(lambda *args, **kwargs: _Embedder())
+    store = {"path": f"{folder}/qdrant", "embedding_model_dims": 384, "on_disk": True}
+    return Memory.from_config(
+        {
+            "vector_store": {"provider": "qdrant", "config": store},
+            "history_db_path": f"{folder}/history.db",
+        }
+    )
+
+
+def _add(memory: Any, environment: Environment) -> list[float]:
+    """Every step off the floor; the seconds each took."""
+    taken = []
+    for step in environment.world.steps:
+        if not step.pin_reason and step.content:
+            began = time.perf_counter()
+            memory.add(
+                step.content, user_id=_user(environment), infer=False, metadata={"seq": step.seq}
+            )
+            taken.append(time.perf_counter() - began)
+    return taken
+
+
+def _found(memory: Any, environment: Environment, question: WorldQuestion) -> list[int]:
+    """Places of all steps, best first."""
+    found = memory.search(
+        question.text,
+        filters={"user_id": _user(environment)},
+        top_k=len(environment.world.steps),
+        threshold=0.0,
+    )
+    return [int(hit["metadata"]["seq"]) for hit in found["results"]]
+
+
+def _user(environment: Environment) -> str:
+    return f"world-{environment.world.seed}"
 
 
 def _search_at(memory: Any, environment: Environment) -> dict[str, float]:
@@ -106,6 +145,11 @@ def _right(
     environment: Environment, question: WorldQuestion, places: Sequence[int], share: float
 ) -> bool:
     """Whether the best records that fit the budget answer the question."""
+    return _answered(question, _filled(environment, places, share))
+
+
+def _filled(environment: Environment, places: Sequence[int], share: float) -> list[Step]:
+    """The best of `places` that fit a view of so large a share of the log."""
     by_place = {step.seq: step for step in environment.world.steps}
     remaining = int(share * environment.world.tokens) - sum(
         step.tokens for step in environment.floor
@@ -116,7 +160,7 @@ def _right(
         if step.tokens <= remaining:
             kept.append(step)
             remaining -= step.tokens
-    return _answered(question, kept)
+    return kept
 
 
 def _answered(question: WorldQuestion, steps: Sequence[Step], more: str = "") -> bool:
@@ -194,14 +238,19 @@ def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
 def main() -> None:
     """Arguments: a JSON file with seeds, questions and shares; the file for figures or failures."""
     request = json.loads(Path(sys.argv[1]).read_text())
-    environments = [
+    measured = [
         Environment(make_world(seed, "heldout", questions=request["questions"]))
         for seed in request["seeds"]
     ]
     done: dict[str, Any] = {}
-    for name, run in (("mem0", mem0), ("langmem", langmem)):
+    runs: dict[str, Callable[[], dict[str, Any]]] = {
+        "mem0": lambda: mem0(measured, request["shares"]),
+        "mem0_talk": lambda: mem0_talk(request["talk"]),
+        "langmem": lambda: langmem(measured, request["shares"]),
+    }
+    for name, run in runs.items():
         try:
-            done[name] = run(environments, request["shares"])
+            done[name] = run()
         except (ImportError, RuntimeError, ValueError, TypeError, OSError) as error:
             done[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
     Path(sys.argv[2]).write_text(json.dumps(done))

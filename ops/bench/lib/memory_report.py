@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from burnish.ops.bench.lib.memory_goals import peer_scores
+from burnish.ops.bench.lib.memory_talk import SHARES as TALK_SHARES
+from burnish.ops.bench.lib.memory_talk import with_peer
 from burnish.ops.bench.lib.results import MustShow
 from rich.console import Console
 from rich.table import Table
@@ -29,6 +31,12 @@ def print_tables(
         if why:
             table.add_row(name, f"not measured: {why}")
     out.print(table)
+    for kind, found in figures["talk"].items():
+        title = f"evidence kept, {kind}, {found['questions']} questions: mean / all"
+        table = Table("policy", *(f"{share:.0%}" for share in TALK_SHARES), title=title)
+        for name, kept in with_peer(figures, kind).items():
+            table.add_row(name, *(f"{k['mean']:.3f} / {k['all']:.3f}" for k in kept.values()))
+        out.print(table)
     table = Table("what", "measured", "goal", "", title="promises")
     for goal in goals:
         table.add_row(goal.line, f"{goal.value:g}", goal.goal, "kept" if goal.met else "NOT KEPT")
@@ -42,7 +50,7 @@ def plot(figures: dict[str, Any], path: Path) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, (axes, *talks) = plt.subplots(1, 1 + len(figures["talk"]), figsize=(15, 4.5))
     for name, points in figures["score"].items():
         width = 2.5 if name == "learned" else 1.2
         shares = [100 * p["share"] for p in points]
@@ -50,16 +58,19 @@ def plot(figures: dict[str, Any], path: Path) -> Path:
     for name, score in peer_scores(figures).items():
         axes.plot([100 * float(s) for s in score], [*score.values()], "s--", label=name, lw=1, ms=3)
     axes.axhline(0.98, color="grey", lw=0.8, ls=":")
-    axes.set(
-        xscale="log",
-        xlabel="tokens kept, % of the log",
-        ylabel="score kept",
-        title="Held-out worlds: score kept against tokens kept",
-    )
-    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
-    axes.minorticks_off()
-    axes.legend(fontsize=8)
-    axes.grid(alpha=0.3)
+    axes.set(ylabel="score kept", title="Held-out worlds: score kept")
+    for beside, kind in zip(talks, figures["talk"], strict=True):
+        for name, kept in with_peer(figures, kind).items():
+            width = 2.5 if name == "learned" else 1.2
+            means = [at["mean"] for at in kept.values()]
+            beside.plot([100 * float(s) for s in kept], means, "o-", label=name, lw=width, ms=3)
+        beside.set(ylim=(0, 1.02), title=f"Held-out {kind}: evidence kept")
+    for each in (axes, *talks):
+        each.set(xscale="log", xlabel="tokens kept, % of the log")
+        each.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+        each.minorticks_off()
+        each.legend(fontsize=8)
+        each.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)

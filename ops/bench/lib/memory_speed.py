@@ -25,6 +25,7 @@ from burnish.ops.supervisor.services import redis_binary
 SIZES = (100, 1000, 10_000)
 BUDGET = 4000
 RECORDS = 10_000
+CONTEXTS = 60  # by each policy
 
 
 @contextmanager
@@ -87,11 +88,45 @@ async def sessions(store: MemoryStore, sizes: tuple[int, ...] = SIZES) -> dict[s
             "append_ms": await _time(append, 300),
             "context_ms": await _time(context, 150),
             "search_ms": await _time(search, 150),
-            "context_learned_ms": await _time(learned, 6),
+            "context_learned_ms": await _time(learned, 40),
             "compact_ms": await _time(compact, 3),
             "context_compacted_ms": await _time(context, 150),
         }
     return found
+
+
+async def policies(store: MemoryStore, steps: int = SIZES[-1]) -> dict[str, dict[str, float]]:
+    """By policy: quantiles in ms of a context over a session of so many steps and, at 10,000 of them,
+    128k tokens; a step is appended before each, and the first ones of a policy are not counted."""
+    session, rng = "speed-policies", Random(0)
+    texts = _short_texts(steps, rng)
+    events = [
+        {"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(texts)
+    ]
+    await append_all(store, session, events, 200)
+    found: dict[str, dict[str, float]] = {}
+    for policy in (None, *store.compaction.policies.names):
+        taken = []
+        for number in range(3 + CONTEXTS):
+            said = {"role": "user", "content": f"{rng.choice(texts)} {number}"}
+            await store.append("bench", session, [said])
+            query = " ".join(rng.choice(texts).split()[-4:])
+            began = time.perf_counter()
+            await store.context("bench", session, BUDGET, query, policy=policy)
+            if number >= 3:
+                taken.append((time.perf_counter() - began) * 1000)
+        found[policy or "default"] = _quantiles(taken)
+    stats = await store.stats("bench", session)
+    return {**found, "session": {"steps": stats["steps"], "tokens": stats["tokens"]}}
+
+
+def _short_texts(n: int, rng: Random) -> list[str]:
+    """Steps of a dozen tokens with framing, of a few thousand words."""
+    words = sorted({word for text in _texts(200) for word in text.split()})
+    return [
+        f"{' '.join(rng.choices(words, k=2))} is {rng.choice(words)}{rng.randrange(n // 4)}"
+        for _ in range(n)
+    ]
 
 
 async def records(store: MemoryStore, n: int = RECORDS, searches: int = 200) -> dict[str, Any]:
@@ -133,6 +168,10 @@ async def _time(do: Callable[[], Awaitable[None]], times: int) -> dict[str, floa
         await do()
         if i >= warmup:
             taken.append((time.perf_counter() - began) * 1000)
+    return _quantiles(taken)
+
+
+def _quantiles(taken: list[float]) -> dict[str, float]:
     taken.sort()
     return {
         "p50": round(taken[len(taken) // 2], 3),

@@ -182,7 +182,7 @@ async def test_bad_requests_are_named(store: MemoryStore, tenant: str):
     await store.append(tenant, "s", [{"role": "system", "content": "word " * 50}, said("hi")])
     with pytest.raises(BudgetTooSmall, match="56"):
         await store.compaction.compact(tenant, "s", "recent", 20)
-    with pytest.raises(UnknownPolicy, match="known: bm25, clear_tools, recent, summary"):
+    with pytest.raises(UnknownPolicy, match="known: bm25, clear_tools, recent, rubric, summary"):
         await store.compaction.compact(tenant, "s", "magic", 200)
     with pytest.raises(UnknownPlan, match="nx"):
         await store.compaction.expand(tenant, "s", node="nx")

@@ -20,10 +20,22 @@ GOOD = {
     "promises": {
         "budget": {"least_share": 0.96}, "rules": {"lost": 0}, "scripts": {"missed": []},
     },
+    "talk": {
+        kind: {
+            "questions": 300,
+            "kept": {
+                name: {key: {"mean": mean, "all": mean} for key in ("0.05", "0.1", "0.2")}
+                for name, mean in (("bm25", 0.5), ("rubric", 0.3), ("learned", 0.7))
+            },
+        }
+        for kind in ("talk", "assistant")
+    },
+    "agent": {"refused": 0},
+    "latency_policies": {"learned": {"p95": 9.0}, "session": {"steps": 10_000}},
     "latency": {"100": LATENCY, "10000": deepcopy(LATENCY)},
     "tenants": {"crossed": 0},
     "records": {"search_ms": {"p50": 3.0, "p95": 5.0}},
-    "peers": {"mem0": {"score": {"0.1": 0.5}, "search_ms_at_300": {"p50": 8.0, "p95": 9.0}}},
+    "peers": {"mem0_talk": {"talk": {s: {"mean": 0.6} for s in ("0.05", "0.1", "0.2")}}, "mem0": {"score": {"0.1": 0.5}, "search_ms_at_300": {"p50": 8.0, "p95": 9.0}}},
     "writers": {
         "sent": 9, "acknowledged": 9, "missing": 0, "twice": 0, "out_of_order": 0,
         "at_another_place": 0,
@@ -37,7 +49,7 @@ def missed(figures: dict) -> list[str]:
 
 def test_figures_that_meet_every_goal_pass() -> None:
     assert missed(GOOD) == []
-    assert len(check_goals(GOOD)) == 14
+    assert len(check_goals(GOOD)) == 22
 
 
 @pytest.mark.parametrize(
@@ -53,6 +65,10 @@ def test_figures_that_meet_every_goal_pass() -> None:
         (("promises", "scripts", "missed"), ["Thai: a word"]),
         (("latency", "10000", "append_ms", "p95"), 2.6),
         (("latency", "10000", "context_ms", "p95"), 30.0),
+        (("talk", "talk", "kept", "learned", "0.1"), {"mean": 0.54, "all": 0.5}),
+        (("talk", "assistant", "kept", "bm25", "0.2"), {"mean": 0.66, "all": 0.6}),
+        (("latency_policies", "learned", "p95"), 26.0),
+        (("agent", "refused"), 1),
         (("tenants", "crossed"), 1),
         (("records", "search_ms", "p50"), 8.5),
         (("writers", "missing"), 1),

@@ -1,0 +1,226 @@
+"""Topics of the talks that the scorer is trained on. See talk_topic.py."""
+
+from burnish.learner.compactor.talk_topic import Topic
+from burnish.learner.compactor.talk_topics_more import MORE
+
+TOPICS = (
+    Topic(
+        "pet",
+        ["Biscuit", "Moxie", "Waffles", "Juno", "Pickle", "Sergeant", "Clementine", "Otto"],
+        ("Dog news!", "About the dog's name.", "You asked about the new animal."),
+        (
+            "We picked the puppy up {when}. Everyone voted and {x} won.",
+            "The little one is finally home! He answers to {x} already.",
+            "Meet {x}, four legs, no manners, chewed my left shoe within the hour.",
+        ),
+        (
+            ("Did you agree on what to call the dog?", "After endless arguing, {x} it is."),
+            (
+                "So who is that furry thing in the picture?",
+                "Haha, that's {x}! She moved in with us.",
+            ),
+        ),
+        ("What is the name of {who}'s dog?", "What did {who} end up naming the new animal?"),
+        ("What is my dog called?", "Remind me what we named our puppy?"),
+        (
+            "Walking a dog in this rain is no fun at all.",
+            "My neighbour's dog barked all night, I could not sleep.",
+            "Naming a pet is harder than naming a child, honestly.",
+            "I always wanted a puppy but my flat is tiny.",
+        ),
+        (
+            "A puppy needs short walks, several times a day, and a fixed place to sleep.",
+            "Choose a dog's name of one or two syllables that does not sound like a command.",
+            "Chewing is normal: give the dog toys and keep shoes out of reach.",
+            "Reward calm behaviour when the animal meets new people.",
+        ),
+        whens=("When did {who} get the dog?",),
+    ),
+    Topic(
+        "move",
+        ["Ghent", "Tampere", "Leeds", "Porto", "Graz", "Tucson", "Halifax", "Trieste"],
+        ("About the move to another city.", "So, where we will live.", "Relocating is happening."),
+        (
+            "Big news: the contract is signed, we are leaving for {x} {when}.",
+            "I grew up in {x}, so the cold never bothered me.",
+            "Boxes everywhere. By {when} I will be a citizen of {x}!",
+        ),
+        (
+            ("Where are you two going to live in the end?", "It came down to money, so {x}."),
+            ("And have you found a flat?", "Yes! Third floor, in {x}, with a view of a wall."),
+        ),
+        ("Which city did {who} relocate to?", "Where does {who} live these days?"),
+        ("Which city was I going to move to?", "Where did I say my new home is?"),
+        (
+            "Cities are getting so expensive, nobody can live there any more.",
+            "Moving house is the worst, I still have boxes from three years ago.",
+            "A friend of mine lives in a house without heating, can you believe it?",
+            "I would never move to a big city again.",
+        ),
+        (
+            "Start packing room by room and label each box with the room it goes to.",
+            "Compare at least three moving companies and ask what their insurance covers.",
+            "Register your new address with the city within two weeks.",
+            "A flat that looks cheap may have high heating costs.",
+        ),
+        whens=("When is {who} moving?",),
+    ),
+    Topic(
+        "job",
+        [
+            "Northwind",
+            "Halcyon Labs",
+            "the port authority",
+            "Brightside Dental",
+            "a bakery chain",
+            "the city archive",
+        ],
+        ("News about the company.", "My new employer, since you ask.", "I got hired!"),
+        (
+            "They called back {when}: I start at {x} on the first!",
+            "I handed in my notice, {x} made me an offer I could not refuse.",
+            "Guess who has a badge from {x} now. Me!",
+        ),
+        (
+            ("How did the interviews go?", "Two said no, but {x} said yes!"),
+            ("Any news on the work front?", "Actually yes, I signed with {x}."),
+        ),
+        ("Who is {who}'s employer now?", "Which company hired {who}?"),
+        ("Which company did I sign with?", "Who is my new employer?"),
+        (
+            "Work has been a nightmare, three meetings before ten.",
+            "My boss hired another consultant, that makes five.",
+            "Interviews make me so nervous, I forget my own name.",
+            "One day I will quit my job and open a beach bar.",
+        ),
+        (
+            "Before the interview, read what the company has published in the last year.",
+            "Ask your employer for the offer in writing before you resign.",
+            "Prepare two examples of work you are proud of, with numbers.",
+            "A new job is easier when you ask questions in the first weeks.",
+        ),
+        whens=("When did {who} hear back about the position?",),
+    ),
+    Topic(
+        "trip",
+        [
+            "Iceland",
+            "the Azores",
+            "Kyoto",
+            "the Dolomites",
+            "Malta",
+            "Patagonia",
+            "Corsica",
+            "Lapland",
+        ],
+        ("So, the vacation.", "About where I travelled.", "Best destination ever."),
+        (
+            "We got back {when}, and {x} was beyond anything I had imagined.",
+            "Tickets are booked, {x} here I come!",
+            "Sunburnt, broke and happy. {x} does that to you.",
+        ),
+        (
+            (
+                "Where did you disappear to for two weeks?",
+                "Oh, we rented a van and drove around {x}.",
+            ),
+            ("Which holiday was your best?", "Easy. {x}, and it is not even close."),
+        ),
+        ("Where did {who} go on vacation?", "Which destination did {who} travel to?"),
+        ("Where did I go on holiday?", "Which destination had I booked?"),
+        (
+            "I need a vacation so badly, even a weekend would do.",
+            "Travel is so much work, the queues alone put me off.",
+            "My parents always went to the same hotel, every single summer.",
+            "The airport lost my suitcase again on that work thing.",
+        ),
+        (
+            "Travel outside the high season: destinations are emptier and flights cheaper.",
+            "Pack one bag that you can carry for an hour.",
+            "Check visa rules and vaccinations a month before you go.",
+            "Plan one thing for each day of the vacation and leave the rest open.",
+        ),
+        whens=("When was {who}'s vacation?",),
+        several=("Which places has {who} travelled to?", "List all the trips {who} took."),
+    ),
+    Topic(
+        "hobby",
+        [
+            "pottery",
+            "the cello",
+            "fencing",
+            "beekeeping",
+            "salsa",
+            "calligraphy",
+            "rock climbing",
+            "woodwork",
+        ],
+        ("I have a new hobby.", "Something I am learning.", "About that pastime of mine."),
+        (
+            "So I signed up for {x}, first lesson was {when}. I am terrible at it and love it.",
+            "My evenings belong to {x} now, you should see my hands.",
+            "I bought all the gear for {x}. No way back!",
+        ),
+        (
+            ("What do you do with all that free time?", "I finally gave in and started {x}."),
+            ("Your hands look rough, what happened?", "Ha, that's from {x}. Two evenings a week."),
+        ),
+        ("What new hobby did {who} pick up?", "Which pastime is {who} learning?"),
+        ("Which hobby had I taken up?", "What do I take lessons in?"),
+        (
+            "I should really get a hobby, all I do is scroll.",
+            "Learning anything new after forty is humbling.",
+            "My sister has a new hobby every month and finishes none.",
+            "Free time? What free time?",
+        ),
+        (
+            "Practise a new skill for twenty minutes a day instead of two hours on Sunday.",
+            "A hobby does not have to be useful, it has to be yours.",
+            "Borrow the gear before you buy it.",
+            "Join a group: learning with others keeps you at it.",
+        ),
+        whens=("When did {who} have the first lesson?",),
+        several=("What hobbies does {who} have?", "Which pastimes has {who} tried?"),
+    ),
+    Topic(
+        "allergy",
+        [
+            "walnuts",
+            "shellfish",
+            "penicillin",
+            "sesame",
+            "bee stings",
+            "latex",
+            "kiwis",
+            "ibuprofen",
+        ],
+        ("I am allergic, it seems.", "About what I must avoid.", "A health thing."),
+        (
+            "Spent the night in hospital {when}. Turns out {x} can kill me.",
+            "Careful with what you serve, {x} makes my throat close up.",
+            "I have to carry a pen with me now because of {x}.",
+        ),
+        (
+            (
+                "Is there anything we should leave out for Saturday?",
+                "Please no {x}, or you'll be calling an ambulance.",
+            ),
+            ("Why the red face last time?", "The doctor says it was {x}."),
+        ),
+        ("What is {who} allergic to?", "What must {who} avoid for health reasons?"),
+        ("What am I allergic to?", "What do I have to avoid?"),
+        (
+            "Everyone seems to be allergic to something these days.",
+            "I avoid hospitals like the plague.",
+            "Health food is such a scam, I swear.",
+            "Cooking for eight people with eight diets is a sport.",
+        ),
+        (
+            "For guests with allergies, keep labels of everything you cook with.",
+            "An allergic reaction can come up to two hours after a meal.",
+            "Avoid cross contact: use a clean board and a clean knife.",
+            "Ask each guest about health restrictions before you plan the menu.",
+        ),
+    ),
+    *MORE,
+)

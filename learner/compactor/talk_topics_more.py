@@ -1,0 +1,206 @@
+"""More topics of the talks that are trained on. See talk_topic.py."""
+
+from burnish.learner.compactor.talk_topic import Topic
+
+MORE = (
+    Topic(
+        "race",
+        ["3:52", "4:17", "1:44", "2:03", "48 minutes", "5:31"],
+        ("The marathon!", "About my finishing time.", "The race is run."),
+        (
+            "I crossed the line {when} in {x}, then lay on the grass for an hour.",
+            "My legs are gone but the clock said {x}!",
+            "{x}. Not fast, but I did not walk a single step.",
+        ),
+        (
+            ("And? How was the big run?", "{x}, and I beat my brother."),
+            ("Did you make it under your target?", "Just about, {x} on the chip."),
+        ),
+        ("What was {who}'s finishing time in the marathon?", "How fast did {who} run the race?"),
+        ("What was my finishing time?", "How fast did I run?"),
+        (
+            "Running is boring, I need a ball to chase.",
+            "There was a marathon in town and I could not cross the street.",
+            "I used to be fast. Used to.",
+            "My shoes are finished, no more running until payday.",
+        ),
+        (
+            "Increase your weekly distance by a tenth at most.",
+            "In the last week before a marathon, run less and sleep more.",
+            "Pick a pace for the race that lets you talk in the first half.",
+            "New shoes need fifty kilometres before race day.",
+        ),
+        whens=("When did {who} run the race?",),
+    ),
+    Topic(
+        "book",
+        [
+            "Middlemarch",
+            "The Overstory",
+            "Piranesi",
+            "Stoner",
+            "Babel",
+            "Gilead",
+            "Wolf Hall",
+            "Austerlitz",
+        ],
+        ("A book for you.", "What I was reading.", "I recommend a novel."),
+        (
+            "Could not put {x} down, finished it {when} at three in the morning.",
+            "If you only open one novel this year, make it {x}.",
+            "I cried on the train because of {x}. People stared.",
+        ),
+        (
+            ("Read anything good lately?", "{x}! Go get it, I'll wait."),
+            ("What is on your nightstand?", "Still {x}. The last chapter is killing me."),
+        ),
+        ("Which book did {who} recommend?", "What was {who} reading?"),
+        ("Which novel did I say I loved?", "What was I reading?"),
+        (
+            "I buy books faster than I can read them.",
+            "Our book club is mostly a wine club.",
+            "Reading in bed puts me to sleep in two pages.",
+            "The library extended its hours, finally.",
+        ),
+        (
+            "If you like long novels, read a chapter a day at a fixed hour.",
+            "A book club works best with six to eight people.",
+            "Recommend books by mood rather than by genre.",
+            "Keep a list of what you were reading and one line on why.",
+        ),
+        whens=("When did {who} finish the book?",),
+        several=("Which books has {who} read?", "What novels did {who} mention?"),
+    ),
+    Topic(
+        "gift",
+        [
+            "a telescope",
+            "a fountain pen",
+            "a kayak",
+            "pearl earrings",
+            "a sourdough kit",
+            "a record player",
+        ],
+        ("The birthday present.", "About the gift.", "So, birthday."),
+        (
+            "He unwrapped it {when} and went silent: {x}. Best present ever.",
+            "I found {x} for her, hidden in the attic until the big day.",
+            "They all chipped in and got me {x}, I was speechless.",
+        ),
+        (
+            ("What did you get from your family?", "You won't believe it, {x}!"),
+            ("Have you got anything for Grandma yet?", "Yes, {x}. She will pretend to be annoyed."),
+        ),
+        (
+            "What present did {who} talk about for the birthday?",
+            "What was the gift {who} mentioned?",
+        ),
+        ("Which present had I settled on?", "What was the birthday gift?"),
+        (
+            "Birthdays are for children, I hide on mine.",
+            "I never know what present to buy for anyone.",
+            "The shops are full of gift nonsense again.",
+            "Wrapping paper is a waste, I use newspapers.",
+        ),
+        (
+            "A good gift is something the person would not buy themselves.",
+            "For a birthday, an experience often lasts longer than a present.",
+            "Ask a sibling what was on last year's wish list.",
+            "Set a budget first, then look for gifts.",
+        ),
+    ),
+    Topic(
+        "injury",
+        ["my wrist", "two ribs", "my ankle", "a collarbone", "my thumb", "my left knee"],
+        ("I got hurt.", "About my injury.", "The body is weak."),
+        (
+            "Slipped on the stairs {when} and broke {x}. Typing this with one finger.",
+            "Six weeks without sport, thanks to {x}.",
+            "The X-ray was clear enough: {x}, done for.",
+        ),
+        (
+            ("Why were you limping about like that?", "Oh, I did {x} in. Don't ask."),
+            ("You look like you were in a fight!", "Just a ladder and me. It's {x}."),
+        ),
+        ("Which body part did {who} hurt?", "What injury did {who} suffer?"),
+        ("Which injury did I have?", "What did I break?"),
+        (
+            "My back hurts, I am officially old.",
+            "Skiing is just paying to get hurt.",
+            "The doctor told my uncle to stop with the injuries already.",
+            "I broke a plate, a glass and my patience.",
+        ),
+        (
+            "After an injury, start with movements that do not hurt.",
+            "Cold helps in the first two days, warmth later.",
+            "A broken bone needs six weeks at least, and more before sport.",
+            "Ask the doctor which body parts you may load.",
+        ),
+        whens=("When did {who} get hurt?",),
+    ),
+    Topic(
+        "exam",
+        ["organic chemistry", "Roman law", "statistics", "anatomy", "Latin", "thermodynamics"],
+        ("The exam.", "About that subject.", "I took the test."),
+        (
+            "It's official since {when}: I passed {x}!!! Never again.",
+            "Sixteen hours a day for {x}, I see formulas when I close my eyes.",
+            "They failed half of us in {x}, but not me.",
+        ),
+        (
+            ("Which one is still ahead of you?", "Only {x}, in front of the meanest professor."),
+            ("How was it? You look pale.", "{x} was brutal, but it's over."),
+        ),
+        ("What subject was {who} tested in?", "Which exam did {who} take?"),
+        ("Which exam did I pass?", "What subject was I studying for?"),
+        (
+            "Exams at our age, can you imagine.",
+            "I still have dreams about failing a test.",
+            "The professor retired, at last.",
+            "Students in my tram were singing, at seven in the morning.",
+        ),
+        (
+            "Study for an exam in blocks of forty minutes with breaks between.",
+            "Old tests are the best material for any subject.",
+            "Explain the subject to a friend: where you stop is what to learn.",
+            "Sleep before the test is worth more than two more hours.",
+        ),
+        whens=("When did {who} pass?",),
+    ),
+    Topic(
+        "restaurant",
+        [
+            "Osteria Blu",
+            "the Golden Carp",
+            "Chez Amadou",
+            "Little Saigon",
+            "Number Nine",
+            "Taverna Eleni",
+        ],
+        ("About the restaurant.", "Where we went to eat.", "I love that place for dinner."),
+        (
+            "We ended up at {x} {when}, and I would sell my car for that dessert.",
+            "I have a table for four at {x}, don't be late.",
+            "Nothing beats {x}, even the bread is a poem.",
+        ),
+        (
+            ("Where shall we celebrate?", "{x}, no discussion. I'll call them."),
+            ("That soup looks amazing, where was that?", "At {x}, the tiny place by the canal."),
+        ),
+        ("Which restaurant does {who} love?", "Where did {who} go to eat?"),
+        ("Which restaurant did I book?", "Where did I want to have dinner?"),
+        (
+            "Eating out costs a fortune now.",
+            "I cooked pasta again, for the ninth time this month.",
+            "That new restaurant has a queue around the block.",
+            "Dinner was toast. Do not judge me.",
+        ),
+        (
+            "Book a restaurant on a weekday: kitchens have more time for you.",
+            "For dinner with a large group, agree on a set menu.",
+            "Look at what the locals eat and order that.",
+            "Tip according to the habits of the country.",
+        ),
+        several=("Which restaurants has {who} been to?", "What places to eat did {who} mention?"),
+    ),
+)
