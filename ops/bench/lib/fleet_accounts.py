@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx2 as httpx
-from burnish.learner.database import Database, InteractionRow, JudgementRow
+from burnish.learner.database import Database
+from burnish.learner.tables import InteractionRow, JudgementRow
 from burnish.ops.bench.lib.fleet_parts import Fleet
 from burnish.ops.bench.lib.steady_load import Observed
 from burnish.ops.bench.outages import lost_and_doubled
