@@ -20,8 +20,8 @@ from typing import Any, Literal
 from burnish.feedback.judgements import Judgement
 from burnish.feedback.rewards import reward_of
 from burnish.learner.database import Database
-from burnish.learner.tables import CompletionRow, ExperienceRow, InteractionRow
 from burnish.learner.intake.joining import standing_judgements
+from burnish.learner.tables import CompletionRow, ExperienceRow, InteractionRow
 from burnish.learner.tasks.task import key_of
 from sqlalchemy import select
 

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import pytest
 from burnish.kernels.folder import open_folder
 from burnish.learner.database import Database
-from burnish.learner.tables import ExperienceRow
 from burnish.learner.exchange import export, plain
 from burnish.learner.exchange.events import events_of
 from burnish.learner.exchange.turns import Opinion, RowError, Turn
 from burnish.learner.intake.consume import upsert
+from burnish.learner.tables import ExperienceRow
 from sqlalchemy import func, select
 
 
