@@ -40,7 +40,10 @@ def read_settings(kind: type[S] = ServingSettings) -> S:
 
 
 def bind(settings: ServingSettings) -> socket.socket:
-    """The listening socket; CannotStart if the port is in use."""
+    """The listening socket; CannotStart if the port is in use.
+
+    One of a fleet listens only once it can answer: its clients need not wait, there are other replicas.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # Named as TCP: asyncio sends small writes at once (TCP_NODELAY) only on sockets that say what they are,
     # and a stream whose events wait for the acknowledgement of the headers begins 40 ms late.
@@ -48,7 +51,8 @@ def bind(settings: ServingSettings) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((settings.host, settings.port))
-        bound.listen(BACKLOG)
+        if not settings.fleet:
+            bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise CannotStart(

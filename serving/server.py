@@ -19,7 +19,7 @@ from types import FrameType
 import uvicorn
 from burnish.feedback.errors import SpoolError
 from burnish.serving.api.auth import KeyStore, is_loopback
-from burnish.serving.api.service import Service
+from burnish.serving.api.service import LOOK_PATIENCE_S, Service
 from burnish.serving.app import bare_app, load_engine
 from burnish.serving.engine import Engine, EngineError
 from burnish.serving.registry import BaseMismatch
@@ -125,6 +125,8 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
     app.state.service = service
     try:
         await service.start()
+        if settings.fleet:
+            await service.policies.first_look(LOOK_PATIENCE_S)
         freeze_gc()
         host, port = listening.getsockname()[:2]
         log.info("serving on http://%s:%d", host, port)

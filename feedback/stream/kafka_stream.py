@@ -217,7 +217,8 @@ class KafkaStream:
             if isinstance(error, StreamUnavailable):
                 raise
             self.close()
-            raise StreamUnavailable(f"Kafka: {_refusals.take() or error}") from error
+            why = _refusals.take() or f"the brokers of BURNISH_KAFKA_BOOTSTRAP: {error}"
+            raise StreamUnavailable(f"Kafka: {why}") from error
 
 
 def _close_producer(producer: Any) -> None:

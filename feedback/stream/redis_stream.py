@@ -206,11 +206,11 @@ class RedisStream:
             yield
         except (redis.ConnectionError, redis.TimeoutError, *_MOVED) as error:
             self.close()  # the next call asks anew who is the master
-            raise StreamUnavailable(f"Redis: {error}") from error
+            raise StreamUnavailable(f"the Redis of BURNISH_REDIS_URL: {error}") from error
         except redis.OutOfMemoryError as error:
-            raise StreamFull(f"Redis: {error}") from error
+            raise StreamFull(f"the Redis of BURNISH_REDIS_URL: {error}") from error
         except redis.RedisError as error:
-            raise StreamError(f"Redis: {error}") from error
+            raise StreamError(f"the Redis of BURNISH_REDIS_URL: {error}") from error
 
 
 def _fsyncs_always(server: Any) -> bool:

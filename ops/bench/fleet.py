@@ -234,6 +234,7 @@ async def drive(
         figures["rolling_restart"] = await restart_in_turn(fleet, load)
         if broker_away_s:
             figures["broker_away"] = await broker_away(fleet, load, broker_away_s)
+        console.print({name: told for name, told in figures.items() if name != "kills"})
     finally:
         load.stopping = True
         await work

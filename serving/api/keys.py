@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -26,6 +27,7 @@ from burnish.feedback.masking import masked
 
 SCOPES = ("chat", "feedback", "memory", "admin")
 FRESH_S = 1.0  # seconds for which what was read is believed, unless the file changes before
+AGAIN_S = 2.0  # until a database that was away is asked again
 STALE_S = 300.0  # and while the database cannot be asked
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,9 @@ class KeyStore:
         self._read: Mapping[str, KeyInfo] = {}  # by digest
         self._read_at = -FRESH_S
         self._read_stamp: object = None
+        self._asking = threading.Lock()
+        self._ask_at = -FRESH_S  # not before; of a database that was away
+        self._is_away = False
 
     @property
     def in_use(self) -> bool:
@@ -150,14 +155,21 @@ class KeyStore:
         # The file's time alone is too coarse for two changes within a few milliseconds.
         if stamp == self._read_stamp and now - self._read_at < FRESH_S:
             return self._read
-        try:
+        known = self._url is not None and self._read_stamp is not None
+        if not known or now - self._read_at > STALE_S:
             self._read = {} if stamp is None else self._all()
-        except KeysUnreadable as error:
-            if self._url is None or self._read_stamp is None or now - self._read_at > STALE_S:
-                raise
-            log.warning("%s Those read %.0f s ago still count.", error, now - self._read_at)
-            return self._read
-        self._read_stamp, self._read_at = stamp, now
+            self._read_stamp, self._read_at = stamp, now
+        elif now >= self._ask_at and self._asking.acquire(blocking=False):
+            try:  # one at a time: a database that hangs must not hold up every request
+                self._read = self._all()
+                self._read_at, self._is_away = now, False
+            except KeysUnreadable as error:
+                if not self._is_away:
+                    log.warning("%s Those read %.0f s ago still count.", error, now - self._read_at)
+                self._is_away = True
+                self._ask_at = time.monotonic() + AGAIN_S
+            finally:
+                self._asking.release()
         return self._read
 
     def _all(self) -> dict[str, KeyInfo]:

@@ -37,6 +37,8 @@ from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 
+LOOK_PATIENCE_S = 5.0  # that a start waits for the first look at the aliases
+
 
 @dataclass
 class Service:

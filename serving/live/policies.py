@@ -15,6 +15,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from burnish.feedback.telemetry import tracing
@@ -139,6 +140,13 @@ class LivePolicies:
             await self.poll()
         self._sweep_soon()
         self._follower = asyncio.create_task(self._follow())
+
+    async def first_look(self, patience_s: float) -> None:
+        """Wait for the first look at the aliases, since a champion may have moved meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while not self.has_looked:  # noqa: ASYNC110 - once, at the start
+                    await asyncio.sleep(0.02)
 
     async def stop(self) -> None:
         tasks = [task for task in (self._follower, self._sweeper) if task is not None]

@@ -19,13 +19,12 @@ from burnish.feedback.errors import DiskFull, FeedbackError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
-from burnish.serving.api.service import Service, service_of
+from burnish.serving.api.service import LOOK_PATIENCE_S, Service, service_of
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
 
-LOOK_PATIENCE_S = 5.0  # that readiness waits for the first look at the aliases
 CLOCKS_APART_S = 5.0
 
 
