@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.feedback.events import FeedbackEvent, InteractionEvent
-from burnish.learner.tables import CompletionRow, InteractionRow, JudgementRow
+from burnish.learner.tables import JudgementRow
 
 
 def without_nul(value: Any) -> Any:
@@ -21,8 +21,9 @@ def without_nul(value: Any) -> Any:
             return value
 
 
-def interaction_row(event: InteractionEvent) -> InteractionRow:
-    return InteractionRow(
+def interaction_row(event: InteractionEvent) -> dict[str, Any]:
+    """The attributes of an `InteractionRow`."""
+    return dict(
         id=event.id,
         time=event.time.timestamp(),
         tenant=event.tenant,
@@ -45,9 +46,10 @@ def _metadata(event: InteractionEvent) -> dict[str, Any]:
     return event.metadata | ({"memory": event.memory.model_dump()} if event.memory else {})
 
 
-def completion_rows(event: InteractionEvent) -> list[CompletionRow]:
+def completion_rows(event: InteractionEvent) -> list[dict[str, Any]]:
+    """The attributes of each answer's `CompletionRow`."""
     return [
-        CompletionRow(
+        dict(
             interaction_id=event.id,
             choice=completion.index,
             token_ids=completion.token_ids,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from burnish.feedback.events import Event, FeedbackEvent, InteractionEvent, RetractionEvent
 from burnish.learner.database import take_turns
@@ -22,8 +23,8 @@ from burnish.learner.intake.rows import (
     without_nul,
 )
 from burnish.learner.intake.unmatched import list_unmatched, waiting_for
-from burnish.learner.tables import InteractionRow, JudgementRow, RetractionRow
-from sqlalchemy import select, tuple_
+from burnish.learner.tables import CompletionRow, InteractionRow, JudgementRow, RetractionRow
+from sqlalchemy import insert, select, tuple_
 from sqlalchemy.orm import Session
 
 
@@ -77,6 +78,8 @@ def _interactions(
     session: Session, events: Sequence[InteractionEvent], counts: Counts, touched: Touched
 ) -> None:
     known: set[str] = set()
+    interactions: list[dict[str, Any]] = []
+    completions: list[dict[str, Any]] = []
     for part in slices([event.id for event in events]):
         known.update(session.scalars(select(InteractionRow.id).where(InteractionRow.id.in_(part))))
     for event in events:
@@ -85,11 +88,14 @@ def _interactions(
             continue
         known.add(event.id)
         counts.interactions += 1
-        session.add(interaction_row(event))
-        session.add_all(completion_rows(event))
+        interactions.append(interaction_row(event))
+        completions += completion_rows(event)
         touched.interactions.add(event.id)
         if event.session_id is not None:
             touched.grown.add((event.tenant, without_nul(event.session_id)))
+    for table, rows in ((InteractionRow, interactions), (CompletionRow, completions)):
+        if rows:  # in one statement: nobody needs these as objects
+            session.execute(insert(table), rows, execution_options={"render_nulls": True})
 
 
 def _keep_out_erased(
