@@ -1,5 +1,5 @@
 #!/bin/bash
-# Base images for ops/compose.yaml, for a machine that cannot pull the official ones: Debian's stable
+# Base images for ops/compose.yaml, for a machine that cannot pull the official ones: Debian's
 # packages and Kafka's jars. Needs Docker, debootstrap (as root) and Maven; ops/docs/compose.md says
 # how to use what it makes. Prints the variables that name the images, as ops/.env takes them.
 #
