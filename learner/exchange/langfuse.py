@@ -116,9 +116,11 @@ def _opinion(row: Mapping[str, Any]) -> Opinion:
 
 
 def _json(value: Any) -> Any:
+    """What a text holds as JSON, where that is a chat, a message or a text; "4" is an answer, not a number."""
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        read = json.loads(value)
     except ValueError:
         return value
+    return read if isinstance(read, list | dict | str) else value

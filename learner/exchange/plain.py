@@ -12,8 +12,8 @@ from burnish.learner.exchange.turns import Opinion, RowError, Turn, chat_of, mom
 OPINIONS = ("thumbs", "score", "correction", "comment")
 
 
-def turns(row: Mapping[str, Any], where: str) -> Iterator[Turn]:
-    """The turns of one row; `where` names it if it has no id. Raises RowError."""
+def turns(row: Mapping[str, Any]) -> Iterator[Turn]:
+    """The turns of one row; one without an id is known by what it holds. Raises RowError."""
     id_ = str(row.get("id") or _digest(row))
     if "chosen" in row or "rejected" in row:
         for name, thumbs in (("chosen", "up"), ("rejected", "down")):
@@ -28,7 +28,7 @@ def turns(row: Mapping[str, Any], where: str) -> Iterator[Turn]:
     elif "prompt" in row:
         messages, answer = _split(row["prompt"], row.get("completion"), "completion")
     else:
-        raise RowError(f"{where}: neither messages nor prompt, chosen or an export's fields")
+        raise RowError("neither messages nor prompt, chosen or an export's fields")
     yield _turn(id_, row, messages, answer, tuple(_opinions(row)))
 
 

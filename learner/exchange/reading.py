@@ -42,7 +42,7 @@ def read(files: Sequence[Path]) -> tuple[list[Turn], list[BrokenRow]]:
                 elif open_webui.is_ours(row):
                     turns.extend(open_webui.turns(row))
                 else:
-                    turns.extend(plain.turns(row, f"{file.name}/{number}"))
+                    turns.extend(plain.turns(row))
             except (RowError, TypeError, AttributeError, KeyError) as error:
                 why = str(error) if isinstance(error, RowError) else f"malformed: {error!r:.120}"
                 broken.append(BrokenRow(file.name, number, why))

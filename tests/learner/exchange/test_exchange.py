@@ -91,5 +91,5 @@ def test_every_shape_of_export(sqlite, folder):
 @pytest.mark.parametrize("shape", ["kto", "dpo"])
 def test_what_is_exported_can_be_imported(sqlite, folder, shape):
     take_in(sqlite, folder, turn("4", "up"), turn("5", "down"))
-    again = [t for row in rows(sqlite, shape) for t in plain.turns(row, "x")]
+    again = [t for row in rows(sqlite, shape) for t in plain.turns(row)]
     assert sorted((t.answer, t.opinions[0].value) for t in again) == [("4", "up"), ("5", "down")]

@@ -1,13 +1,14 @@
 """Which families of a pack say something about a base, and what the gate does with the others."""
 
 from types import SimpleNamespace
+from typing import Any
 
 from burnish.learner.gate.calibration import calibrate
 from burnish.learner.gate.suite import Answers, EvalResult
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource
 
 
-def suite(*families: str, calibrated: bool = True):
+def suite(*families: str, calibrated: bool = True) -> Any:
     """Two tasks of each family."""
     pack = GeneratorPack(
         "ours", dict.fromkeys(families, lambda r, level: {}), calibrated=calibrated

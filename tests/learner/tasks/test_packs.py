@@ -57,7 +57,10 @@ def test_a_pack_reads_one_task_a_line(pack):
         (line("x", extra=1), "extra: no such field; there are messages, check"),
         (line("x", messages=[]), "messages: List should have at least 1 item"),
         (line("x", messages=[{"role": "usr", "content": "x"}]), "messages.0.role: Input should be"),
-        (line("x", messages=[{"role": "assistant", "content": "x"}]), "there is nothing to answer"),
+        (
+            line("x", messages=[{"role": "assistant", "content": "x"}]),
+            "messages: the last one is the assistant's",
+        ),
         (line("x", level=0), "level: Input should be greater"),
         (line("x", split="test"), "split: Input should be 'train' or 'heldout'"),
         (line("good"), "messages: the same as in line 1"),

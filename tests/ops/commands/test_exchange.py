@@ -81,7 +81,7 @@ def test_an_export_is_one_object_a_line(run, tmp_path):
     database = Database(f"sqlite:///{tmp_path}/experience.db")
     database.migrate()
     folder = open_folder(settings.load().model_path)
-    [turn] = plain.turns(ROWS[0], "x")
+    [turn] = plain.turns(ROWS[0])
     with database.write() as session:
         upsert(session, list(events_of(turn, folder, policy="default", tenant="local")))
     database.close()

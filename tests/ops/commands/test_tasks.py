@@ -74,7 +74,7 @@ def test_a_model_tries_them_and_a_broken_checker_is_told(run, shop):
     checkers.write_text(checkers.read_text().replace('"?" in answer', "answer.oops"))
     done = run("try", shop, "--count", "1", "--no-show")
     assert done.exit_code == 0, done.output
-    assert re.search(r"prices\s+0\s+1", done.output)
+    assert re.search(r"orders\s+0\s+1", done.output)
     assert "not used: the checker of manners raised AttributeError" in done.output
 
 
