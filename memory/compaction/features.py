@@ -105,9 +105,7 @@ def _look(
     wanted = (relevance.units + seen + match.bm25 + 0.3 * around) / price
     wanted[max(0, n - NEWEST) :] = np.inf
     chosen = np.sort(np.lexsort((-np.arange(n), -wanted))[:SHORT_LIST])
-    rows = task.log.rows[chosen]
-    passage = match.log.best_passage(relevance.passages, rows)
-    values = _rows(task, match, relevance, around, chosen, passage)
+    values, passage = _rows(task, match, relevance, around, chosen)
     last = np.array([np.full(len(chosen), (look > 0) / 2), seen[chosen]], np.float32).T
     return Features(np.concatenate([values, last], axis=1), chosen, passage, match, look)
 
@@ -118,17 +116,19 @@ def _rows(
     relevance: Relevance,
     around: np.ndarray,
     chosen: np.ndarray,
-    passage: np.ndarray,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n, ...] the features, and [n] the most relevant passage of each."""
     log, coverage, reached = match.log, match.coverage, relevance.passages
     n, units = len(chosen), len(task.log)
     tokens = task.log.tokens.astype(float)
     rows = task.log.rows[chosen]
-    best, best_shown = match.best(coverage), match.best(coverage * log.shown)
-    hops = [match.best(hop) for hop in relevance.hops]
+    at = log.of(rows)
+    passage = at.best_passage(reached)
+    best = match.best_coverage
+    hops = [at.best(hop) for hop in relevance.hops]
     # Named by the query and led to in one passage: the last link of a chain.
-    both = match.best(np.sqrt(coverage * relevance.hops[0]))
-    rank = _ranks(relevance.units)[chosen]
+    both = at.best(np.sqrt(coverage * relevance.hops[0]))
+    rank = _ranks(relevance.units[chosen])
     order = np.argsort(rank, kind="stable")
     before_it = np.empty(n)
     before_it[order] = np.cumsum(tokens[chosen][order]) - tokens[chosen][order]
@@ -142,19 +142,19 @@ def _rows(
         chosen >= units - 8,
         match.bm25[chosen],
         _log_rank(_ranks(match.bm25)[chosen]),
-        match.cover(shown=False)[chosen],
-        match.cover(shown=True)[chosen],
+        match.covered[chosen],
+        match.covered_shown[chosen],
         best[chosen],
-        best_shown[chosen],
-        _log_rank(_ranks(best)[chosen]),
-        match.rarest()[chosen],
-        *(hop[chosen] for hop in hops),
+        at.best(coverage * log.shown),
+        _log_rank(_ranks(best[chosen])),
+        match.rarest[chosen],
+        *hops,
         relevance.units[chosen],
         _log_rank(rank),
-        match.best(reached * log.shown)[chosen],
-        _log_rank(_ranks(hops[0])[chosen]),
-        both[chosen],
-        _log_rank(_ranks(both)[chosen]),
+        at.best(reached * log.shown),
+        _log_rank(_ranks(hops[0])),
+        both,
+        _log_rank(_ranks(both)),
         *(_shifted(match.bm25, by)[chosen] for by in (-1, -2, 1, 2)),
         around[chosen],
         _log_rank(_ranks(around)[chosen]),
@@ -176,7 +176,7 @@ def _rows(
         np.full(n, len(match.terms) / 16),
         np.full(n, match.peak),
     ]
-    return np.stack([np.asarray(column, np.float32) for column in columns], axis=1)
+    return np.stack([np.asarray(column, np.float32) for column in columns], axis=1), passage
 
 
 def _around(bm25: np.ndarray) -> np.ndarray:

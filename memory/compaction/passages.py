@@ -245,8 +245,27 @@ class PassageIndex:
         """Per passage -> per unit, the largest."""
         return np.maximum.reduceat(values, self.first[:-1])
 
-    def best_passage(self, values: np.ndarray, units: np.ndarray) -> np.ndarray:
-        """The passage of each of `units` in which `values` [passages] is largest, the first of equal
-        ones."""
-        largest = np.flatnonzero(values >= self.best(values)[self.unit])
-        return largest[np.searchsorted(self.unit[largest], units)]
+    def of(self, units: np.ndarray) -> Segments:
+        """The passages of these units, by which values are looked at for them alone."""
+        first = self.first[units]
+        sizes = self.first[units + 1] - first
+        starts = np.cumsum(sizes) - sizes
+        return Segments(np.repeat(first - starts, sizes) + np.arange(sizes.sum()), starts, sizes)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Passages of some units end to end: `starts` and `sizes` are those of each unit."""
+
+    passages: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+
+    def best(self, values: np.ndarray) -> np.ndarray:
+        """[all passages] -> [units], the largest of each."""
+        return np.maximum.reduceat(values[self.passages], self.starts)
+
+    def best_passage(self, values: np.ndarray) -> np.ndarray:
+        """[units] the passage in which `values` is largest, the first of equal ones."""
+        largest = np.flatnonzero(values[self.passages] >= np.repeat(self.best(values), self.sizes))
+        return self.passages[largest[np.searchsorted(largest, self.starts)]]

@@ -8,6 +8,7 @@ holding a term that matters; knows no meanings.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from burnish.memory.compaction.candidates import Candidates
@@ -17,7 +18,7 @@ HOPS = 4
 DECAY = 0.7  # of relevance, per hop
 SOURCES = 48  # passages a hop spreads from
 COMMON = 512  # passages: a term that more of them hold leads nowhere
-FAINT = 0.02  # activity below which a passage is no source
+FAINT = 0.02  # activity below which a passage is no source, and a term leads nowhere
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class QueryMatch:
         terms = log.numbers(hashed_terms(query))
         weights = log.idf(terms)
         covered = np.zeros(log.n)
-        for term, weight in zip(terms, weights, strict=True):
+        for term, weight in zip(terms.tolist(), weights, strict=True):
             covered[log.holding(term)] += weight
         covered *= alive / (float(weights.sum()) or 1.0)
         peak = float(covered.max(initial=0.0)) or 1.0
@@ -54,20 +55,31 @@ class QueryMatch:
         """[passages] -> [candidates], the largest of each."""
         return self.log.best(values)[self.candidates.rows]
 
-    def cover(self, *, shown: bool) -> np.ndarray:
-        """[candidates] share of the query's weight that a unit names in all of its passages together,
-        or in those that its short form shows too."""
+    @cached_property
+    def covered(self) -> np.ndarray:
+        """[candidates] share of the query's weight that a unit names in all its passages together."""
+        return self._cover(shown=False)
+
+    @cached_property
+    def covered_shown(self) -> np.ndarray:
+        """[candidates] the same of the passages that its short form shows too."""
+        return self._cover(shown=True)
+
+    @cached_property
+    def best_coverage(self) -> np.ndarray:
+        return self.best(self.coverage)
+
+    def _cover(self, *, shown: bool) -> np.ndarray:
         log = self.log
         out = np.zeros(len(log))
-        for term, weight in zip(self.terms, self.weights, strict=True):
+        for term, weight in zip(self.terms.tolist(), self.weights, strict=True):
             held = log.holding(term)
-            if shown:
-                held = held[log.shown[held]]
-            units = np.zeros(len(log), bool)
-            units[log.unit[held]] = True
-            out += weight * units
+            units = log.unit[held[log.shown[held]] if shown else held]
+            # Ascending: of a unit that holds the term in several passages, the first counts.
+            out[units[np.diff(units, prepend=-1) > 0]] += weight
         return out[self.candidates.rows] / (self.weights.sum() or 1.0)
 
+    @cached_property
     def rarest(self) -> np.ndarray:
         """[candidates] idf of the rarest of the query's terms a unit names, 1 for the rarest of all."""
         out = np.zeros(self.log.n)
@@ -111,6 +123,8 @@ def _led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
     leads = (df > 1) & (df <= COMMON) & ~np.isin(terms, match.terms)
     terms, strength = terms[leads], strength[leads]
     strength = strength * np.minimum(log.idf(terms) / (0.7 * np.log1p(log.n)), 1.0) ** 1.5
+    leads = strength > FAINT
+    terms, strength = terms[leads], strength[leads]
     # In ascending order, so that the strongest of what leads to a passage is what stays.
     order = np.argsort(strength, kind="stable")
     strongest = dict(zip(terms[order].tolist(), strength[order].tolist(), strict=True))

@@ -19,7 +19,14 @@ from burnish.learner.compactor.training import (
 from burnish.memory.compaction import CHOICES, Action, Decision, Scorer, pick_within_budget
 
 TINY = CompactorTrainingConfig(
-    imitation_rounds=2, reward_rounds=1, worlds=2, passes=4, samples=4, threads=1
+    imitation_rounds=2,
+    reward_rounds=1,
+    worlds=2,
+    talks=1,
+    chats=1,
+    passes=4,
+    samples=4,
+    threads=1,
 )
 
 
