@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from burnish.kernels import attention, experts, mtp, outline, recurrent
+from burnish.kernels import attention, experts, mtp, outline, preparation, recurrent
 from burnish.kernels.choice import Choice, Shape, Timer, choose
 from burnish.kernels.cpu import library, packed_file
 from burnish.kernels.cpu.packing import format_of
@@ -24,6 +24,7 @@ from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.model import DeferredModel, LoadedModel
 from burnish.kernels.mtp import MTPModule
+from burnish.kernels.preparation import packed_path
 from burnish.kernels.timing import time_ways
 from safetensors import SafetensorError
 
@@ -43,14 +44,15 @@ def load_model(
     native: bool = True,
     weights: Weights = "auto",
     kv_cache: Cache = "auto",
-    timer: Timer = time_ways,
+    timer: Timer | None = None,
 ) -> LoadedModel:
     """Load a Hugging Face folder or a GGUF file. `dtype` "auto": float32 for small models on a CPU, else
     its own.
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library (compiled on first use) where it covers the model and is not slower than
-    PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. Otherwise the
+    PyTorch, which `timer` tells once per shape (choice.py; by default in a process of its own where the
+    model is large, see preparation.py), on CUDA the Triton kernels. Otherwise the
     PyTorch reference serves. `weights` is the format in which our kernels keep weights; "auto" is
     lossless, and bfloat16 for a quantised file. `kv_cache` is that of keys and values. Nothing is served
     in another format than the one asked for.
@@ -73,6 +75,10 @@ def load_model(
         form: Weights = weights
         if folder.quantised and dtype == weights == "auto":
             form = "bfloat16"  # for routers too, which such files keep in float32
+        if timer is None:
+            large = folder.weight_bytes >= preparation.WORTH_BYTES
+            preparation.prepare(folder, chosen, form, (dtype, weights))
+            timer = preparation.not_here if large else time_ways
         loaded = _load_packed(folder, chosen, form, timer) or _load_and_pack(
             folder, chosen, form, timer
         )
@@ -200,10 +206,6 @@ def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -
             f"the weights in {folder.path} cannot be kept in {weights}: {missing}"
             " (BURNISH_WEIGHTS=auto serves them as they are)"
         )
-
-
-def packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
-    return packed_file.path_of(folder.sha256, folder.config.to_json_string(), dtype, weights)
 
 
 def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -> Any:
