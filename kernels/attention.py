@@ -188,6 +188,27 @@ def paged_attention(
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
+def paged_step(
+    model: Any,
+    inputs: dict[str, torch.Tensor],
+    batch: PagedBatch,
+    keep: torch.Tensor,
+    hidden: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """A transformers model on one step: logits [K, V] of the kept tokens. `inputs` are its tokens or their
+    embeddings; `hidden` [T, H], where given, is filled with what the LM head reads of all tokens."""
+    if hidden is None:
+        positions = batch.position[None]
+        return model(
+            **inputs, position_ids=positions, paged=batch, use_cache=False, logits_to_keep=keep
+        ).logits[0]
+    out = model.get_decoder()(
+        **inputs, position_ids=batch.position[None], paged=batch, use_cache=False
+    ).last_hidden_state[0]
+    hidden[: len(out)] = out
+    return model.get_output_embeddings()(out[keep])
+
+
 def attend(
     query: torch.Tensor,
     key: torch.Tensor,

@@ -136,18 +136,24 @@ class Choice:
 def choose(shape: Shape, timer: Timer, patience_s: float = PATIENCE_S) -> Choice:
     """The kept choice for a shape; else `timer` times it, in one process at a time. Where it cannot,
     everything is native and nothing is kept. BURNISH_CPU forces the library."""
-    if forced := os.environ.get("BURNISH_CPU"):
-        return Choice.same(True, f"BURNISH_CPU={forced} forces it")
+    if found := kept(shape):
+        return found
     key = shape.key()
     path = path_of(key)
-    if found := _read(path, key):
-        return found
     try:
         with _alone(path.with_name("choice.lock"), patience_s):
             return _read(path, key) or _time(path, key, shape, timer)
     except NotTimed as error:
         log.warning("the native library serves, PyTorch was not timed: %s", error)
         return Choice.same(True, f"not timed: {error}")
+
+
+def kept(shape: Shape) -> Choice | None:
+    """The choice that needs no timing: forced, or kept from an earlier start."""
+    if forced := os.environ.get("BURNISH_CPU"):
+        return Choice.same(True, f"BURNISH_CPU={forced} forces it")
+    key = shape.key()
+    return _read(path_of(key), key)
 
 
 def path_of(key: Mapping[str, Any]) -> Path:

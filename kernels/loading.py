@@ -7,12 +7,14 @@ loading, folders whose weights are quantised already, encoder-decoders.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from burnish.kernels import attention, experts, outline, recurrent
+import torch.nn.functional as F
+from burnish.kernels import attention, experts, mtp, outline, preparation, recurrent
 from burnish.kernels.choice import Choice, Shape, Timer, choose
 from burnish.kernels.cpu import library, packed_file
 from burnish.kernels.cpu.packing import format_of
@@ -21,6 +23,8 @@ from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.folder import ModelError, ModelFolder, available_bytes, one_line, open_folder
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.model import DeferredModel, LoadedModel
+from burnish.kernels.mtp import MTPModule
+from burnish.kernels.preparation import packed_path
 from burnish.kernels.timing import time_ways
 from safetensors import SafetensorError
 
@@ -40,14 +44,15 @@ def load_model(
     native: bool = True,
     weights: Weights = "auto",
     kv_cache: Cache = "auto",
-    timer: Timer = time_ways,
+    timer: Timer | None = None,
 ) -> LoadedModel:
     """Load a Hugging Face folder or a GGUF file. `dtype` "auto": float32 for small models on a CPU, else
     its own.
 
     `device` "auto" is CUDA where there is any, else the CPU. `native` allows our kernels: on a
     CPU the native library (compiled on first use) where it covers the model and is not slower than
-    PyTorch, which `timer` tells once per shape (choice.py), on CUDA the Triton kernels. Otherwise the
+    PyTorch, which `timer` tells once per shape (choice.py; by default in a process of its own where the
+    model is large, see preparation.py), on CUDA the Triton kernels. Otherwise the
     PyTorch reference serves. `weights` is the format in which our kernels keep weights; "auto" is
     lossless, and bfloat16 for a quantised file. `kv_cache` is that of keys and values. Nothing is served
     in another format than the one asked for.
@@ -70,6 +75,10 @@ def load_model(
         form: Weights = weights
         if folder.quantised and dtype == weights == "auto":
             form = "bfloat16"  # for routers too, which such files keep in float32
+        if timer is None:
+            large = folder.weight_bytes >= preparation.WORTH_BYTES
+            preparation.prepare(folder, chosen, form, (dtype, weights))
+            timer = preparation.not_here if large else time_ways
         loaded = _load_packed(folder, chosen, form, timer) or _load_and_pack(
             folder, chosen, form, timer
         )
@@ -81,6 +90,8 @@ def load_model(
         if missing is None and weights != "auto" and not experts.has_experts(config):
             missing = "on a GPU it is for mixtures of experts"
     _refuse_format(folder, weights, missing)
+    if device == "cpu" and not loaded.recurrent:
+        loaded.mtp = _load_mtp(folder, loaded, chosen, weights)
     loaded.rounded = None if weights in LOSSLESS else weights
     if kv_cache != "auto" and loaded.native is None:
         raise ModelError(
@@ -95,7 +106,7 @@ def _load_packed(
     folder: ModelFolder, dtype: str, weights: Weights, timer: Timer, choice: Choice | None = None
 ) -> LoadedModel | None:
     """On the packed weights of an earlier start; None if there are none."""
-    packed = packed_file.read(_packed_path(folder, dtype, weights))
+    packed = packed_file.read(packed_path(folder, dtype, weights))
     if packed is None or library.library() is None:
         return None
     _refuse_beyond_memory(folder, len(packed.mapping))
@@ -128,13 +139,20 @@ def _load_and_pack(folder: ModelFolder, dtype: str, weights: Weights, timer: Tim
     if not choice.any_native:
         return loaded
     loaded.use(step := NativeStep.pack(model, form), choice)
-    try:
-        step.save(_packed_path(folder, dtype, weights))
-    except OSError as error:
-        log.warning("packed weights are not kept, and later starts pack again: %s", error)
+    if not _keep_packed(step, packed_path(folder, dtype, weights)):
         return loaded
     # On the file like later starts, which leaves the weights in memory once.
     return _load_packed(folder, dtype, weights, timer, choice) or loaded
+
+
+def _keep_packed(step: NativeStep, path: Path) -> bool:
+    """Whether the disk takes them."""
+    try:
+        step.save(path)
+    except OSError as error:
+        log.warning("packed weights are not kept, and later starts pack again: %s", error)
+        return False
+    return True
 
 
 def _choose(
@@ -145,6 +163,42 @@ def _choose(
     return choose(Shape(folder.config, dtype, form), timer)
 
 
+def _load_mtp(
+    folder: ModelFolder, loaded: LoadedModel, dtype: str, weights: Weights
+) -> MTPModule | None:
+    """The module for multi-token prediction that a checkpoint may have; in the way that steps run."""
+    if not (tensors := mtp.stored(folder)):
+        return None
+    joint = mtp.joint_of(folder, tensors, loaded.dtype)
+    alone = replace(
+        folder, config=mtp.config_of(folder.config), weights=mtp.weights_of(folder.config, tensors)
+    )
+
+    def load() -> Any:
+        try:
+            model = _load(alone, dtype, "cpu")
+        except ModelError as error:
+            raise ModelError(mtp.as_stored(folder.config, str(error))) from error
+        model.config.vocab_size = folder.config.vocab_size
+        return model
+
+    if (step := loaded.native) is None:
+        model = load()
+        model.set_input_embeddings(loaded.model.get_input_embeddings())
+        model.set_output_embeddings(loaded.model.get_output_embeddings())
+        return MTPModule(joint, None, model, model.get_input_embeddings())
+    path = packed_path(alone, dtype, weights)
+    if (packed := packed_file.read(path)) is not None:
+        described = outline.build(packed.header["outline"], folder.config)
+        native = NativeStep.mapped(packed, mtp.sized(alone.config, folder.config), described)
+    else:
+        form: Any = step.format
+        native = NativeStep.pack(load(), form, ends=False)
+        _keep_packed(native, path)
+    native.share_ends(step)
+    return MTPModule(joint, native, None, partial(F.embedding, weight=step.embedding))
+
+
 def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -> None:
     """ModelError if a format was asked for and the kernels that read it are missing, for that reason."""
     if weights != "auto" and missing is not None:
@@ -152,10 +206,6 @@ def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -
             f"the weights in {folder.path} cannot be kept in {weights}: {missing}"
             " (BURNISH_WEIGHTS=auto serves them as they are)"
         )
-
-
-def _packed_path(folder: ModelFolder, dtype: str, weights: Weights) -> Path:
-    return packed_file.path_of(folder.sha256, folder.config.to_json_string(), dtype, weights)
 
 
 def _load(folder: ModelFolder, dtype: str, device: str, packing: bool = False) -> Any:

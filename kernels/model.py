@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from burnish.kernels import recurrent
-from burnish.kernels.attention import KVPages, PagedBatch
+from burnish.kernels.attention import KVPages, PagedBatch, paged_step
 from burnish.kernels.choice import WORKS, Choice, Way, Work
 from burnish.kernels.cpu.step import NativePages, NativeStep, PackedAdapter
 from burnish.kernels.cpu.support import unsupported_reason
@@ -33,6 +33,7 @@ from burnish.kernels.folder import (
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.lora import AdapterWeights, LoraTarget, check_fits
+from burnish.kernels.mtp import MTPModule
 from burnish.kernels.recurrent import RowStates
 from burnish.kernels.slots import ActiveSlots, SlotLinear, SlotTable
 
@@ -87,6 +88,7 @@ class LoadedModel:
         self.choice: Choice | None = None  # on a CPU: what runs natively, and why
         self._native: dict[Work, NativeStep] = {}
         self.cuda: CudaStep | None = None
+        self.mtp: MTPModule | None = None  # that drafts tokens, where the checkpoint has one
         self.rounded: Weights | None = None
         """The format that weights were rounded to on request; None: steps read what is stored."""
         self.cache: Cache = "auto"
@@ -236,22 +238,32 @@ class LoadedModel:
         table: np.ndarray,
         pages: Any,
         sampling: SamplingMetadata | None = None,
+        hidden: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor | None, SamplerOutput | None]:
         """One step of the engine over `pages` (from `new_pages`) and their `table` [rows, reach].
 
         Returns the logits [K, V] of the kept tokens and the tokens sampled for them. Only the native
         library samples, and may then take several steps; given `sampling`, it returns logits only if
-        some rows are skipped.
+        some rows are skipped. `hidden` float32 [steps * T, H], where given, is filled with what the LM
+        head reads of all tokens, step by step; not where the CUDA kernels run.
         """
         if self.native is None:
-            return self._step(batch, table, pages), None
+            return self._step(batch, table, pages, hidden), None
         wanted = sampling is None or bool(sampling.skip.any())
         logits = self.native.empty_logits(len(batch.keep)) if wanted else None
         with self._lock:
-            output = self.native(batch, table, pages, sampling=sampling, logits=logits)
+            output = self.native(
+                batch, table, pages, sampling=sampling, logits=logits, hidden=hidden
+            )
         return None if logits is None else logits[:, : self.native.vocab], output
 
-    def _step(self, batch: ForwardBatch, table: np.ndarray, pages: Any) -> torch.Tensor:
+    def _step(
+        self,
+        batch: ForwardBatch,
+        table: np.ndarray,
+        pages: Any,
+        hidden: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """A step of the transformers class, with the CUDA kernels inside where they are in use."""
         if self.recurrent:
             with self._lock, torch.inference_mode():
@@ -265,13 +277,8 @@ class LoadedModel:
         with self._lock, torch.inference_mode():
             slots = present[0] if len(present) == 1 else self._put(batch.slot)
             self._active.use(slots, present)
-            return self.model(
-                input_ids=self._put(batch.tokens)[None],
-                position_ids=paged.position[None],
-                paged=paged,
-                use_cache=False,
-                logits_to_keep=self._put(batch.keep),
-            ).logits[0]
+            inputs = {"input_ids": self._put(batch.tokens)[None]}
+            return paged_step(self.model, inputs, paged, self._put(batch.keep), hidden)
 
     def read(
         self, sequences: Sequence[Sequence[int]], starts: Sequence[int], slot: int = 0
@@ -345,7 +352,8 @@ class LoadedModel:
         """Size of a cache of that many token slots."""
         pages = self.new_pages(slots) if self.native else None
         layers = (pages,) if isinstance(pages, NativePages) else self._torch_pages(slots)
-        return sum(p.key.nbytes + p.value.nbytes for p in layers)
+        of_mtp = 0 if self.mtp is None else self.mtp.cache_bytes(slots)
+        return of_mtp + sum(p.key.nbytes + p.value.nbytes for p in layers)
 
     def use_native(self, weights: Weights = "auto") -> str | None:
         """Run everything on the native library; returns the reason if it does not cover this model."""

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,8 +105,9 @@ class NativeStep:
         self._model = CModel()
 
     @classmethod
-    def pack(cls, model: Any, weights: Weights = "auto") -> NativeStep:
-        """Pack the weights of a transformers model."""
+    def pack(cls, model: Any, weights: Weights = "auto", ends: bool = True) -> NativeStep:
+        """Pack the weights of a transformers model; without its `ends`, embedding and LM head,
+        `share_ends` must follow."""
         form: Any = format_of(model) if weights == "auto" else weights
         rotary = model.model.rotary_emb
         rope = Rope(rotary.inv_freq.tolist(), float(rotary.attention_scaling))
@@ -113,6 +115,8 @@ class NativeStep:
         for number, layer in enumerate(model.model.layers):
             step._layers[number] = step._pack_layer(layer, packer)
         step._model = step._pack_model(model, packer)
+        if ends:
+            step._pack_ends(model, packer)
         step._cover(1)
         return step
 
@@ -169,9 +173,6 @@ class NativeStep:
 
     def _pack_model(self, model: Any, packer: Packer) -> CModel:
         config = self.config
-        table = model.get_input_embeddings().weight.detach()
-        narrow = table.dtype == torch.bfloat16 or lossless(table)
-        table = (table.bfloat16() if narrow else table.float()).contiguous()
         attention, mlp = model.model.layers[0].self_attn, model.model.layers[-1].mlp
         groups = getattr(config, "n_group", None) or 1
         return CModel(
@@ -198,11 +199,31 @@ class NativeStep:
             routed_scaling=getattr(config, "routed_scaling_factor", None) or 1.0,
             swiglu_alpha=getattr(config, "swiglu_alpha", None) or 0.0,
             swiglu_limit=getattr(config, "swiglu_limit", None) or 0.0,
-            embedding_bf16=packer.keep(table) if narrow else None,
-            embedding=None if narrow else packer.keep(table),
             final_norm=packer.floats(model.model.norm.weight),
-            head=packer.matrix(model.get_output_embeddings().weight, self.format),
         )
+
+    def _pack_ends(self, model: Any, packer: Packer) -> None:
+        table = model.get_input_embeddings().weight.detach()
+        if table.dtype == torch.bfloat16 or lossless(table):
+            self._model.embedding_bf16 = packer.keep(table.bfloat16().contiguous())
+        else:
+            self._model.embedding = packer.keep(table.float().contiguous())
+        self._model.head = packer.matrix(model.get_output_embeddings().weight, self.format)
+
+    def share_ends(self, other: NativeStep) -> None:
+        """Read the embedding and the LM head of another model, which stays alive."""
+        for name in ("embedding", "embedding_bf16", "head"):
+            setattr(self._model, name, getattr(other._model, name))
+        self.kept = (self.kept, other)
+
+    @cached_property
+    def embedding(self) -> Tensor:
+        """The embeddings [V, H] where the library reads them."""
+        wide = self._model.embedding is not None
+        address = self._model.embedding if wide else self._model.embedding_bf16
+        size = self.vocab * self.config.hidden_size * (4 if wide else 2)
+        raw = torch.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=torch.uint8)
+        return raw.view(torch.float32 if wide else torch.bfloat16).view(self.vocab, -1)
 
     def _cover(self, positions: int) -> None:
         """Make the RoPE tables reach that many positions, at most the model's context. May be called
@@ -264,15 +285,22 @@ class NativeStep:
         logits: Tensor | None = None,
         state: Tensor | None = None,
         layers: int = 0,
+        inputs: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> SamplerOutput | None:
         """One step, or with `sampling.steps` up to that many.
 
         `table` [rows, reach] int64 is the cache slot of every position of every row. Where
         given, these are filled (IndexError for a batch that points outside of the model, the table or the
-        cache): `logits` (see `empty_logits`) of the first step's kept tokens, or
-        `state` [T, H], the hidden states after `layers` layers, where the step then ends.
+        cache): `logits` (see `empty_logits`) of the first step's kept tokens; `hidden` [steps * T, H],
+        what the LM head reads of all tokens, step by step; or `state` [T, H], the hidden states after
+        `layers` layers, where the step then ends. `inputs` [T, H] stand for the tokens' embeddings, in
+        a single step.
         """
-        call = self.call(batch, table, pages, logits=logits, state=state, layers=layers)
+        call = self.call(
+            batch, table, pages,
+            logits=logits, state=state, layers=layers, inputs=inputs, hidden=hidden,
+        )  # fmt: skip
         tokens, most = len(batch.tokens), call.step.threads
         call.step.threads = self._threads.choose(tokens, most)
         began = time.perf_counter()
@@ -306,6 +334,8 @@ class NativeStep:
         state: Tensor | None = None,
         layers: int = 0,
         states: Tensor | None = None,
+        inputs: Tensor | None = None,
+        hidden: Tensor | None = None,
     ) -> NativeCall:
         """A prepared step. `adapters` replaces the resident adapters; `states` [depth, T, H], where
         given, is filled with the input of each layer."""
@@ -336,8 +366,9 @@ class NativeStep:
             layers,
             None if states is None else states.data_ptr(),
             torch.get_num_threads(),
+            *(None if t is None else t.data_ptr() for t in (inputs, hidden)),
         )
-        kept = (arrays, keys, values, pages, adapters, logits, state, states)
+        kept = (arrays, keys, values, pages, adapters, logits, state, states, inputs, hidden)
         return NativeCall(ctypes.byref(self._model), batch, step, kept)
 
     def read(

@@ -66,6 +66,8 @@ class CStep(ctypes.Structure):
         ("layers", SIZE),
         ("states", POINTER),
         ("threads", SIZE),
+        ("inputs", POINTER),
+        ("hidden", POINTER),
     ]
 
 

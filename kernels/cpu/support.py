@@ -29,11 +29,15 @@ ROPES = ("default", "linear", "llama3", "yarn")
 
 def unsupported_reason(model: Any) -> str | None:
     """Why the native step cannot run a transformers model; None: it can."""
-    config = model.config
-    if config.model_type not in FAMILIES:
-        return f"there is no native step for {config.model_type}"
     if model.device.type != "cpu":
         return "it runs on CPUs only"
+    return config_unsupported_reason(model.config)
+
+
+def config_unsupported_reason(config: Any) -> str | None:
+    """The same of a model of this config on a CPU."""
+    if config.model_type not in FAMILIES:
+        return f"there is no native step for {config.model_type}"
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in ROPES:
         return f"rope type {rope}"

@@ -45,7 +45,7 @@ from rich.console import Console
 
 PAIRS = 10  # of loads at the most clients
 MAX_RUNNING = 32
-OVERHEAD_GOAL, FIRST_EVENT_GOAL_MS = 0.05, 50.0
+OVERHEAD_GOAL, FIRST_EVENT_GOAL_MS, ONE_STREAM_GOAL = 0.05, 50.0, 0.9
 FIRST_EVENTS, LONG = 50, 1500  # streams of which the first event is timed; tokens of a long prompt
 DISTINCT = 2000  # prompts of a load: more than a cache of prefixes remembers
 
@@ -243,6 +243,11 @@ def shown(results: dict[str, Any], rows: str) -> list[MustShow]:
         over = 1 - results[api][rows]["share_of_engine"]
         met, goal = over <= OVERHEAD_GOAL, f"<= {OVERHEAD_GOAL}"
         lines.append(MustShow(f"{api}, overhead at {rows} streams", round(over, 3), goal, met))
+    if "1" in results["engine"] and rows != "1":
+        alone, over = (results[name]["1"]["tokens_per_s"] for name in ("engine", "completions"))
+        met, goal = over / alone >= ONE_STREAM_GOAL, f">= {ONE_STREAM_GOAL}"
+        line = "completions, share of the engine's tokens a second at 1 stream"
+        lines.append(MustShow(line, round(over / alone, 2), goal, met))
     for api in STREAMED_AT_ONCE:
         first = max(results[api]["first_event_ms_p99"].values())
         met, goal = first <= FIRST_EVENT_GOAL_MS, f"<= {FIRST_EVENT_GOAL_MS:.0f}"

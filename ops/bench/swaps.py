@@ -21,7 +21,7 @@ import typer
 from burnish.learner.database import Database
 from burnish.learner.tables import InteractionRow
 from burnish.ops import settings as config
-from burnish.ops.bench.lib.results import FOLDER, print_figures, write_results
+from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import RunningService, run_service
 from burnish.serving.registry import PolicyRegistry, signing_keys
 from sqlalchemy import select
@@ -31,6 +31,7 @@ VERSIONS = 4
 NOISE = 0.02
 SWAP_TIMEOUT_S = 30.0
 RECORD_TIMEOUT_S = 90.0
+GAP_GOAL = 2.0  # times the longest gap of the same load without swaps
 
 
 @dataclass
@@ -206,6 +207,17 @@ def figures_of(
     }
 
 
+def shown(figures: dict[str, Any]) -> list[MustShow]:
+    """What must be shown of swaps: that nobody notices them."""
+    wrong = sum(figures[name] for name in ("failed", "mixed", "recorded_otherwise", "not_recorded"))
+    gap = figures["longest_gap_seconds"] / figures["longest_gap_without_swaps_seconds"]
+    line = "longest gap between deliveries during swaps, times that without"
+    return [
+        MustShow("answers failed, mixed or recorded otherwise", wrong, "0", not wrong),
+        MustShow(line, round(gap, 2), f"<= {GAP_GOAL}", gap <= GAP_GOAL),
+    ]
+
+
 def _spans_swap(stream: Stream, streams: list[Stream]) -> bool:
     """Whether another version began to answer during this stream."""
     return any(
@@ -239,7 +251,8 @@ def main(
         )
     figures = figures_of(calm, streams, waits, recorded)
     print_figures("swaps under streams", figures)
-    print(write_results("swaps", {"model": folder.name, **figures}, out))
+    must_show = shown(figures)
+    print(write_results("swaps", {"model": folder.name, **figures}, out, must_show=must_show))
     sound = not (
         figures["failed"]
         or figures["mixed"]

@@ -19,8 +19,8 @@ import torch
 from burnish.kernels.folder import available_bytes
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine.detokenizer import IncrementalDetokenizer, Vocabulary
+from burnish.serving.engine.drafts import DraftMonitor
 from burnish.serving.engine.grammars import Grammars
-from burnish.serving.engine.ngram_drafter import DraftMonitor
 from burnish.serving.engine.paged_kv import PagedKV
 from burnish.serving.engine.runner import ModelRunner
 from burnish.serving.engine.sampler import TopLogprobs
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 KV_BYTES = 1 << 30  # cap of the default cache
 FAILED_STEPS = 5  # in a row, after which no step is expected to succeed
+TRIES = 4  # drafts of a sequence for which multi-token prediction is tried again
 
 
 class EngineCore:
@@ -68,11 +69,12 @@ class EngineCore:
         self.kv = PagedKV(model, max_running, longest, block_size, blocks)
         self.scheduler = Scheduler(self.kv, max_running, prefill_tokens)
         self.grammars = Grammars(model.tokenizer, model.config.vocab_size, model.eos_token_ids)
-        self._runner = ModelRunner(model, self.kv, max_running)
+        self.speculative = speculative and not model.recurrent
+        self._runner = ModelRunner(model, self.kv, max_running, self.speculative)
         self._vocabulary = Vocabulary(model.tokenizer, model.hidden_token_ids)
         self._release = release
-        self.speculative = speculative and not model.recurrent
-        self._draft_monitor = DraftMonitor()
+        self._lookup_monitor, self._mtp_monitor = DraftMonitor(), DraftMonitor()
+        self._mtp_s = 0.0  # that the module took before the current step
         self.drafted = self.accepted = 0
         self.tokens = self.prompt_tokens = self.steps = self.errors = 0
         self._failed_steps = 0  # since the last one that succeeded
@@ -117,11 +119,13 @@ class EngineCore:
                 self._finish(sequence, Delta(text=rest, finish_reason=reason))
         while (sequence := self.scheduler.next_fitting()) is not None:
             with self._guard(sequence):
+                tried = self._mtp_monitor.worthwhile(len(self.scheduler.running) + 1)
+                sequence.mtp = self._runner.mtp_draft(sequence) if tried else None
                 self.scheduler.admit(sequence)
                 self._runner.admit(sequence)
-        self._draft()
         scheduled = None
         try:
+            self._draft()
             scheduled = self.scheduler.schedule(self._runner.burst, self._runner.chunk)
             if scheduled:
                 self._run(scheduled)
@@ -131,22 +135,36 @@ class EngineCore:
 
     def _draft(self) -> None:
         """Propose tokens for the sequences that decode, while that is faster."""
-        worthwhile = self.speculative and self._draft_monitor.worthwhile
-        for sequence in list(self.scheduler.running):
-            sequence.draft = []
-            if worthwhile and sequence.prefilled:
-                with self._guard(sequence):
-                    sequence.draft = self._runner.draft(sequence)
+        if not self.speculative:
+            return
+        decoding = [sequence for sequence in self.scheduler.running if sequence.prefilled]
+        size = len(decoding)
+        lookup, mtp = (m.worthwhile(size) for m in (self._lookup_monitor, self._mtp_monitor))
+        if not self._mtp_monitor.pays(size):
+            for sequence in decoding:
+                if sequence.mtp is not None and sequence.mtp.tries >= TRIES:
+                    sequence.mtp = None
+            mtp = True  # for those that are still tried
+        started = time.perf_counter()
+        if self._runner.mtp is not None:
+            self._runner.mtp.propose(mtp)
+        self._mtp_s = time.perf_counter() - started
+        for sequence in decoding:
+            with self._guard(sequence):
+                self._runner.draft(sequence, lookup, mtp)
 
     def _run(self, scheduled: SchedulerOutput) -> None:
+        size, drafted = len(scheduled.decode), bool(scheduled.drafted)
+        by_mtp = any(s.draft and s.proposer is s.mtp for s in scheduled.decode)
         started, tokens_before = time.perf_counter(), self.tokens
         self._execute(scheduled)
         self._failed_steps = 0
         if not scheduled.prefill:
-            seconds = time.perf_counter() - started
-            self._draft_monitor.record(
-                bool(scheduled.drafted), self.tokens - tokens_before, seconds
-            )
+            seconds, tokens = time.perf_counter() - started, self.tokens - tokens_before
+            if by_mtp or not drafted:
+                self._mtp_monitor.record(by_mtp, size, tokens, seconds + by_mtp * self._mtp_s)
+            if not by_mtp:
+                self._lookup_monitor.record(drafted, size, tokens, seconds)
 
     def _execute(self, scheduled: SchedulerOutput) -> None:
         output = self._runner.execute(scheduled)

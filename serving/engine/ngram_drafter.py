@@ -52,25 +52,3 @@ class NgramDrafter:
             self._misses += 1
             rest = min(2**self._misses, MAX_REST)
             self._rests_until = len(self._history) + rest
-
-
-class DraftMonitor:
-    """Whether steps with drafts have lately drawn more tokens a second than steps without."""
-
-    RETRY_EVERY = 64  # steps after which the slower kind is tried again
-
-    def __init__(self) -> None:
-        self._speed: dict[bool, float] = {}  # with drafts or without -> tokens a second
-        self._steps = 0
-
-    @property
-    def worthwhile(self) -> bool:
-        if len(self._speed) < 2 or self._steps % self.RETRY_EVERY == 0:
-            return True
-        return self._speed[True] >= self._speed[False]
-
-    def record(self, proposed: bool, tokens: int, seconds: float) -> None:
-        """A step of decoding alone drew `tokens` in `seconds`."""
-        self._steps += 1
-        speed = tokens / max(seconds, 1e-9)
-        self._speed[proposed] = 0.8 * self._speed.get(proposed, speed) + 0.2 * speed

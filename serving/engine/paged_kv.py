@@ -99,13 +99,15 @@ class PagedKV:
     def blocks_for(self, tokens: int) -> int:
         return -(-tokens // self.block_size)
 
-    def keys(self, tokens: Sequence[int], weights_id: int, tenant: str = "") -> list[Key]:
-        """Keys of all full blocks of a tenant's `tokens` under these weights; none for a recurrent
-        model, whose state is more than its blocks."""
+    def keys(
+        self, tokens: Sequence[int], weights_id: int, tenant: str = "", mtp: bool = False
+    ) -> list[Key]:
+        """Keys of all full blocks of a tenant's `tokens` under these weights, and of those that `mtp` has
+        passed over too; none for a recurrent model, whose state is more than its blocks."""
         if not self._prefix_caching:
             return []
         flat = np.array(tokens, dtype=np.int64)
-        key = blake2b(repr((weights_id, tenant)).encode()).digest()
+        key = blake2b(repr((weights_id, tenant, mtp)).encode()).digest()
         keys: list[Key] = []
         for end in range(self.block_size, len(flat) + 1, self.block_size):
             key = blake2b(key + flat[end - self.block_size : end].tobytes()).digest()

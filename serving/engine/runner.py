@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from burnish.kernels.forward_batch import ForwardBatch, SamplerOutput, SamplingMetadata
 from burnish.kernels.model import LoadedModel
+from burnish.serving.engine.drafts import MTPDraft
+from burnish.serving.engine.mtp_drafter import MTPDrafter
 from burnish.serving.engine.paged_kv import PagedKV
-from burnish.serving.engine.sampler import Sampler, TopLogprobs
+from burnish.serving.engine.sampler import Sampler, TopLogprobs, is_stateful
 from burnish.serving.engine.scheduler import PrefillChunk, SchedulerOutput
 from burnish.serving.engine.sequence import Sequence
 
@@ -41,11 +43,13 @@ class ModelRunnerOutput:
 class ModelRunner:
     """Executes scheduled steps. The arrays hold the state of every running row."""
 
-    def __init__(self, model: LoadedModel, kv: PagedKV, rows: int) -> None:
+    def __init__(self, model: LoadedModel, kv: PagedKV, rows: int, speculative: bool) -> None:
         self.model = model
         self.kv = kv
         vocab, ends = model.config.vocab_size, model.eos_token_ids
         self.sampler = Sampler(rows, vocab, ends, model.device)
+        mtp = model.mtp if speculative else None
+        self.mtp = None if mtp is None else MTPDrafter(mtp, kv, self.sampler)
         self._token = np.zeros(rows, dtype=np.int64)  # last drawn, input of the next decode
         self._prompt = np.zeros(rows, dtype=np.int64)  # tokens of the prompt
         self._drawn = np.zeros(rows, dtype=np.int64)  # how many were drawn
@@ -102,13 +106,23 @@ class ModelRunner:
             decode_s = seconds - tokens * self._prompt_token_s
             self._step_s += SMOOTHING * (decode_s - self._step_s)
 
-    def draft(self, sequence: Sequence) -> list[int]:
-        """Draft tokens of a decoding sequence; none where each draw changes the next distribution."""
-        row = sequence.row
-        if self.sampler.stateful[row] or self.sampler.top_n[row]:
-            return []
-        prompt = sequence.request.prompt_ids
-        return sequence.drafter.propose(prompt, sequence.tokens, sequence.remaining - 1)
+    def mtp_draft(self, sequence: Sequence) -> MTPDraft | None:
+        """Where the module's drafts of a new sequence will lie; None if it is not to draft for it."""
+        return MTPDraft() if self.mtp is not None and _draftable(sequence) else None
+
+    def draft(self, sequence: Sequence, lookup: bool, mtp: bool) -> None:
+        """Give a decoding sequence the draft of one that looks up, or else of the model's module; none
+        where each draw changes the next distribution."""
+        sequence.draft, sequence.proposer = [], None
+        foreseen = sequence.mtp.take() if sequence.mtp is not None else []
+        if not sequence.prefilled or not _draftable(sequence):
+            return
+        if lookup:
+            prompt, most = sequence.request.prompt_ids, sequence.remaining - 1
+            sequence.draft = sequence.drafter.propose(prompt, sequence.tokens, most)
+            sequence.proposer = sequence.drafter
+        if mtp and foreseen and not sequence.draft:
+            sequence.draft, sequence.proposer = foreseen, sequence.mtp
 
     def execute(self, scheduled: SchedulerOutput) -> ModelRunnerOutput:
         """Compute one step, or a burst of decode steps."""
@@ -121,6 +135,8 @@ class ModelRunner:
             drawn, top = self._score_prompts(scheduled)
         else:
             drawn, top, _ = self._sample(scheduled, rows, np.zeros_like(rows))
+        if self.mtp is not None:
+            self.mtp.observe(scheduled, drawn.counts)
         steps = int(drawn.counts.max(initial=1))
         self._measure(scheduled, steps, time.perf_counter() - started)
         self._token[rows] = drawn.tokens[drawn.counts - 1, np.arange(len(rows))]
@@ -164,9 +180,11 @@ class ModelRunner:
             ignore_eos=self.sampler.endless[rows],
             steps=steps,
         )
-        logits, drawn = self.model.step(
-            self._forward_batch(scheduled), self.kv.slots, self.kv.pages, how
-        )
+        batch = self._forward_batch(scheduled)
+        hidden = None
+        if self.mtp is not None:
+            hidden = self.mtp.hidden_for(scheduled, steps * len(batch.tokens))
+        logits, drawn = self.model.step(batch, self.kv.slots, self.kv.pages, how, hidden)
         if drawn is None:
             drawn, special = SamplerOutput.empty(1, len(rows)), np.ones(len(rows), bool)
         top: list[TopLogprobs] = [()] * len(rows)
@@ -217,7 +235,9 @@ class ModelRunner:
             while hits < len(draft) and tokens[first + hits] == draft[hits]:
                 hits += 1
             if draft:
-                sequences[at].drafter.update(len(draft), hits)
+                proposer = sequences[at].proposer
+                assert proposer is not None
+                proposer.update(len(draft), hits)
             drawn.counts[at] = hits + 1
             for into, values in zip(drawn[:3], flat[:3], strict=True):
                 into[: hits + 1, at] = values[0, first : first + hits + 1]
@@ -249,6 +269,12 @@ class ModelRunner:
             slots=self._slot[rows],
             keep=np.concatenate(keep),
         )
+
+
+def _draftable(sequence: Sequence) -> bool:
+    """Whether its draws can be foreseen, and nothing but the draws is wanted."""
+    params = sequence.request.params
+    return not is_stateful(params) and not params.logprobs
 
 
 def _score(chunk: PrefillChunk, logits: torch.Tensor) -> None:

@@ -39,6 +39,13 @@ def uniform(seeds: np.ndarray, counts: np.ndarray) -> np.ndarray:
     return (mix(stepped) >> np.uint64(11)) * 2.0**-53
 
 
+def is_stateful(params: SamplingParams) -> bool:
+    """Whether each draw changes what the next one is drawn from."""
+    penalised = params.presence_penalty or params.frequency_penalty
+    repeats = params.repetition_penalty != 1
+    return bool(penalised or repeats or params.grammar or params.thinking)
+
+
 def _bounded(strength: float) -> float:
     return min(max(strength, -STRONGEST), STRONGEST)
 
@@ -97,7 +104,7 @@ class Sampler:
         penalised = bool(params.presence_penalty or params.frequency_penalty)
         repeats = params.repetition_penalty != 1
         self.shifted[row] = penalised or repeats or bool(params.logit_bias)
-        self.stateful[row] = penalised or repeats or bool(params.grammar or params.thinking)
+        self.stateful[row] = is_stateful(params)
         self._bias.pop(row, None)
         self._counts.pop(row, None)
         self._held.pop(row, None)

@@ -189,7 +189,10 @@ class Scheduler:
         sequence.blocks = self.kv.pool.allocate(self._blocks_to_admit(sequence))
         self.kv.map_blocks(sequence.row, sequence.blocks)
         sequence.keys = self.kv.keys(
-            sequence.prefill_ids[:-1], sequence.weights_id, sequence.request.tenant
+            sequence.prefill_ids[:-1],
+            sequence.weights_id,
+            sequence.request.tenant,
+            sequence.mtp is not None,
         )
         sequence.computed = sequence.reused = 0
         sequence.scored = []

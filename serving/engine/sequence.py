@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from burnish.serving.engine.detokenizer import IncrementalDetokenizer
+from burnish.serving.engine.drafts import MTPDraft
 from burnish.serving.engine.grammars import CompiledGrammar
 from burnish.serving.engine.ngram_drafter import NgramDrafter
 from burnish.serving.engine.paged_kv import Key
@@ -33,7 +34,9 @@ class Sequence:
     reused: int = 0  # of these, how many were there before
     prefill_ids: list[int] = field(default_factory=list)  # tokens to compute before drawing
     drafter: NgramDrafter = field(default_factory=NgramDrafter)
+    mtp: MTPDraft | None = None  # of the model's own module, while that keeps up with it
     draft: list[int] = field(default_factory=list)  # proposed for the next step
+    proposer: NgramDrafter | MTPDraft | None = None  # of that draft
     row: int = -1  # -1 while waiting
     blocks: list[int] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)  # of the full blocks of `prefill_ids`

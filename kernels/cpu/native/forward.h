@@ -38,6 +38,7 @@ struct Forward {
     const Step& s;
     int64_t tokens, kept;
     std::vector<int64_t> token, row, position, slot, keep;
+    std::vector<int64_t> hidden_row;  // of `Step::hidden`, where each token's belongs
     std::vector<float> state, normed, qkv, attended, routing, weight, gated;
     std::vector<float> latents, queries, absorbed_queries, attended_latents;  // of MLA
     std::vector<int64_t> expert, order, pair;  // `order`: tokens sorted by adapter
@@ -57,6 +58,8 @@ struct Forward {
         position.assign(s.position, s.position + tokens);
         slot.assign(s.slot, s.slot + tokens);
         keep.assign(s.keep, s.keep + kept);
+        hidden_row.resize(tokens);
+        for (int64_t t = 0; t < tokens; ++t) hidden_row[t] = t;
         state.resize(tokens * m.hidden);
         normed.resize(tokens * m.hidden);
         qkv.resize(tokens * m.layers->qkv.blocks * BLOCK);
@@ -66,6 +69,7 @@ struct Forward {
 
     void run(int thread, int threads);
     void embed(int thread, int threads);
+    void tell_hidden(int thread, int threads);
     void norm(const float* weight, int thread, int threads);
     void sort_by_adapter();
     void drop_unkept();
@@ -115,12 +119,24 @@ struct Forward {
 
 inline void Forward::embed(int thread, int threads) {
     const ThreadRange mine(tokens, thread, threads);
+    if (s.inputs) {
+        std::copy(s.inputs + mine.begin * m.hidden, s.inputs + mine.end * m.hidden,
+                  &state[mine.begin * m.hidden]);
+        return;
+    }
     for (int64_t t = mine.begin; t < mine.end; ++t)
         for (int64_t i = 0; i < m.hidden; i += WIDTH) {
             const int64_t at = token[t] * m.hidden + i;
             store(&state[t * m.hidden + i],
                   m.embedding ? load(m.embedding + at) : load(m.embedding_bf16 + at));
         }
+}
+
+inline void Forward::tell_hidden(int thread, int threads) {
+    const ThreadRange mine(tokens, thread, threads);
+    for (int64_t t = mine.begin; t < mine.end; ++t)
+        std::copy(&normed[t * m.hidden], &normed[(t + 1) * m.hidden],
+                  s.hidden + hidden_row[t] * m.hidden);
 }
 
 inline void Forward::norm(const float* weight, int thread, int threads) {
@@ -180,7 +196,7 @@ inline void Forward::run(int thread, int threads) {
         }
         barrier.wait();
         if (thread == 0) {
-            if (index + 1 == m.depth && !s.state) drop_unkept();
+            if (index + 1 == m.depth && !s.state && !s.hidden) drop_unkept();
             gather_tokens(attended, layer.out, index, OUT);
             size_mlp_buffers(layer);
         }
@@ -201,10 +217,13 @@ inline void Forward::run(int thread, int threads) {
         }
     }
     norm(m.final_norm, thread, threads);
+    if (s.hidden) tell_hidden(thread, threads);
+    if (kept == 0) return;
     if (thread == 0) {
         adapted = false;  // the LM head has no adapter
-        plain.resize(tokens), plain.first = {0, tokens};
-        for (int64_t t = 0; t < tokens; ++t) plain.x[t].x = &normed[t * m.hidden];
+        plain.resize(kept), plain.first = {0, kept};
+        for (int64_t i = 0; i < kept; ++i)
+            plain.x[i].x = &normed[(s.hidden ? keep[i] : i) * m.hidden];
         size_buffers(plain, m.head, 0, 0);
     }
     barrier.wait();

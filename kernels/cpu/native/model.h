@@ -61,6 +61,8 @@ struct Step {
     int64_t layers;
     float* states;        // [depth][tokens][hidden] input of each layer, or null
     int64_t threads;
+    const float* inputs;  // [tokens][hidden] of the first layer, in place of embeddings; or null
+    float* hidden;        // [steps][tokens][hidden] what the head reads, of all tokens; or null
 };
 
 struct SamplingMetadata {

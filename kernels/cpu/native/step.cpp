@@ -58,6 +58,7 @@ int64_t burnish_step(const Model* model, const Step* step, const SamplingMetadat
                     forward.position[left] = forward.position[i] + 1;
                     forward.slot[left] = forward.slot[i];
                     forward.keep[left] = left;
+                    forward.hidden_row[left] = (n + 1) * rows + at;
                     ++left;
                 }
                 unfinished.resize(left);

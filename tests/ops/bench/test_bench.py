@@ -35,6 +35,9 @@ def test_an_answer_of_two_versions_is_mixed_and_a_wrong_record_is_named() -> Non
     assert figures["longest_gap_seconds"] == pytest.approx(0.7)
     assert figures["streams_at_work_during_a_swap"] == 1
     assert figures["median_promotion_to_first_answer_seconds"] == 1.0
+    wrong, gap = swaps.shown(figures)
+    assert (wrong.value, wrong.met) == (4, False)
+    assert (gap.value, gap.met) == (7.0, False)
 
 
 def test_chaos_names_what_is_missing_and_what_is_there_twice() -> None:

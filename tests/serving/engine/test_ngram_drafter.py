@@ -4,7 +4,7 @@ import pytest
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
-from burnish.serving.engine.ngram_drafter import NGRAM, DraftMonitor, NgramDrafter
+from burnish.serving.engine.ngram_drafter import NGRAM, NgramDrafter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,7 +24,7 @@ def model(request: pytest.FixtureRequest, tiny_model) -> LoadedModel:
 def eager(model: LoadedModel, **options) -> LocalEngine:
     """An engine that drafts whenever it can, whether or not that is faster."""
     engine = LocalEngine(model, **{"max_running": 8, **options})
-    engine._core._draft_monitor.record = lambda *_: None  # type: ignore[method-assign]
+    engine._core._lookup_monitor.record = lambda *_: None  # type: ignore[method-assign]
     return engine
 
 
@@ -119,17 +119,3 @@ def test_misses_are_followed_by_longer_and_longer_rests() -> None:
             drafter.update(len(proposed), 0)
         history = [*history, *([4] if len(history) % 4 else [5])]
     assert 2 < proposals < 12
-
-
-def test_what_does_not_pay_is_seldom_tried() -> None:
-    monitor, tried = DraftMonitor(), 0
-    for _ in range(640):
-        proposed = monitor.worthwhile
-        tried += proposed
-        monitor.record(proposed, 2 if proposed else 1, 0.01 if proposed else 0.001)
-        if proposed:
-            monitor.record(False, 1, 0.001)
-    assert tried < 30
-    for _ in range(200):  # and where it does, it stays
-        monitor.record(monitor.worthwhile, 8 if monitor.worthwhile else 1, 0.001)
-    assert monitor.worthwhile
