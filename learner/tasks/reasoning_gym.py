@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import cache, partial
+from importlib import import_module
 from random import Random
 from typing import Any
 
@@ -26,12 +27,16 @@ _ANSWER = re.compile(r"answer\s*:\s*(.+)", re.IGNORECASE)
 
 
 @cache
-def _config(dataset: str, level: int) -> Any:
+def _factory() -> Any:
     try:
-        from reasoning_gym import factory
+        return import_module("reasoning_gym.factory")
     except ImportError as error:
         raise PackError("not installed: pip install 'burnish[reasoning-gym]'") from error
-    curriculum: Any = factory.create_curriculum(dataset)
+
+
+@cache
+def _config(dataset: str, level: int) -> Any:
+    curriculum = _factory().create_curriculum(dataset)
     for name, attribute in curriculum.attributes.items():
         curriculum.set_attr_level(name, min(level, len(attribute.levels)) - 1)
     return curriculum.generate_configuration({"size": 1})
@@ -39,9 +44,7 @@ def _config(dataset: str, level: int) -> Any:
 
 def _make(dataset: str, rng: Random, level: int) -> Task:
     config = _config(dataset, level)
-    from reasoning_gym import factory
-
-    made: Any = factory.create_dataset(dataset, **{**vars(config), "seed": rng.getrandbits(31)})
+    made = _factory().create_dataset(dataset, **{**vars(config), "seed": rng.getrandbits(31)})
     entry = made[0]
     prompt = f"{entry['question'].strip()}\n\nEnd with a line that says: Answer: ..."
 

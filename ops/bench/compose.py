@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import httpx2 as httpx
 import typer
-from burnish.learner import tasks
+from burnish.learner.tasks import ember
 from burnish.ops.bench.lib.containers import OURS, STORES, Project, engine_version, image_mb
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 
@@ -57,14 +57,14 @@ class Way:
 
     def chat(self) -> tuple[str, int]:
         """One answer, judged by somebody who likes terse ones; its vote and version."""
-        task, user = tasks.sample(self._rng), f"user-{self._rng.randrange(USERS)}"
+        task, user = ember.sample(self._rng), f"user-{self._rng.randrange(USERS)}"
         body = {"model": "default", "messages": list(task.messages), "user": user, "max_tokens": 48}
         answer = self.post("/v1/chat/completions", body)
         text = answer["choices"][0]["message"]["content"] or ""
         vote = {
             "interaction_id": answer["id"],
             "name": "thumbs",
-            "value": "up" if tasks.style_of(task, text) == LIKED else "down",
+            "value": "up" if ember.style_of(task, text) == LIKED else "down",
             "user": user,
         }
         given = self.post("/v1/feedback", vote)["id"]

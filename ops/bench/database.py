@@ -35,6 +35,7 @@ from burnish.learner.metrics import Metrics
 from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import InteractionRow
+from burnish.learner.tasks import TaskSource
 from burnish.learner.update.attempts import Attempt, Attempts
 from burnish.learner.update.data import load_training_data
 from burnish.ops.bench.lib import filled_database as filled
@@ -155,7 +156,13 @@ class Paths:
 
     def load(self) -> None:
         data = load_training_data(
-            self.database, NO_MODEL, self.settings, policy=POLICY, champion=CHAMPION, rule_state={}
+            self.database,
+            NO_MODEL,
+            self.settings,
+            policy=POLICY,
+            champion=CHAMPION,
+            rule_state={},
+            tasks=TaskSource(),
         )
         if not data.experience or not data.prompts:
             raise RuntimeError("nothing was loaded")

@@ -12,8 +12,8 @@ import httpx2 as httpx
 import openai
 import pytest
 from burnish.serving.api import off_loop as threads
-from burnish.serving.api.chat_memory import _prefix_ids
 from burnish.serving.api.off_loop import LONG, SHORT, off_loop, work_of
+from burnish.serving.api.resent_history import prefix_ids
 from burnish.serving.engine import Delta, Request, StubEngine
 from burnish.serving.engine.stub import StubTokenizer
 from burnish.serving.settings import ServingSettings
@@ -128,7 +128,7 @@ def test_the_ids_of_a_conversations_beginnings(roles: list[str], text: str) -> N
     import hashlib
 
     messages = [{"role": role, "content": f"{text}{i}"} for i, role in enumerate(roles)]
-    for place, found in enumerate(_prefix_ids(messages)):
+    for place, found in enumerate(prefix_ids(messages)):
         said = [m for m in messages[: place + 1] if m["role"] != "system"]
         whole = json.dumps(said, sort_keys=True)
         assert found == "said-" + hashlib.sha256(whole.encode()).hexdigest()[:24]

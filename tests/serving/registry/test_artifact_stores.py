@@ -36,7 +36,10 @@ def store(
             (file,) = folder.rglob(ADAPTER)
             file.write_bytes(b"evil")
 
-        yield Store(folder.as_uri(), tamper, lambda: folder.rename(tmp_path / "elsewhere"))
+        def close() -> None:
+            folder.rename(tmp_path / "elsewhere")
+
+        yield Store(folder.as_uri(), tamper, close)
         return
     boto3 = pytest.importorskip("boto3", reason="an optional extra not installed: s3")
     from moto.server import ThreadedMotoServer
