@@ -5,7 +5,7 @@ this one ends. What it found lies in the cache folder (packed_file.py, choice.py
 that serves reads it, and never imports transformers' model classes. If it fails, that process
 does the work itself, and tells what is wrong.
 
-`python -m burnish.kernels.preparation PATH DTYPE WEIGHTS` is that process.
+That process is prepare_model.py.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from burnish.kernels.formats import Weights
 
 log = logging.getLogger(__name__)
 
+PROCESS = "burnish.kernels.prepare_model"
 WORTH_BYTES = 64 << 20  # of weights: smaller models are prepared before a process has started
 
 
@@ -35,7 +36,7 @@ def prepare(folder: ModelFolder, dtype: str, weights: Weights, asked: tuple[str,
     if folder.weight_bytes < WORTH_BYTES or is_prepared(folder, dtype, weights):
         return
     log.info("preparing %s for this processor, once", folder.path)
-    command = [sys.executable, "-m", __name__, str(folder.path), *asked]
+    command = [sys.executable, "-m", PROCESS, str(folder.path), *asked]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         told = done.stderr.strip().splitlines()[-1:]
@@ -67,11 +68,3 @@ def not_here(_: Shape) -> Mapping[Work, Times]:
 
 def _kept(folder: ModelFolder, dtype: torch.dtype, form: str) -> Choice | None:
     return choice.kept(Shape(folder.config, dtype, form))
-
-
-if __name__ == "__main__":
-    from burnish.kernels.loading import load_model
-    from burnish.kernels.timing import time_ways
-
-    path, dtype, weights = sys.argv[1:]
-    load_model(path, dtype=dtype, device="cpu", weights=weights, timer=time_ways)  # type: ignore[arg-type]

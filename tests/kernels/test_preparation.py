@@ -1,5 +1,6 @@
 """A large model is packed and timed by a process of its own, once; a small one by whoever loads it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,17 +14,20 @@ from burnish.kernels.loading import load_model
 
 from tests.conftest import missing
 
+COMPILED = library.cache_folder()
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache folder, in which the library is not compiled again; nothing forces it."""
     if (built := library.library()) is None:
         missing("a C++ compiler")
-    monkeypatch.setattr(packed_file, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(library, "cache_folder", lambda: tmp_path / "cache")
+    folder = tmp_path / "burnish"
+    monkeypatch.setattr(packed_file, "cache_folder", lambda: folder)
+    monkeypatch.setattr(library, "cache_folder", lambda: folder)
     monkeypatch.setattr(library, "library", lambda: built)
     monkeypatch.delenv("BURNISH_CPU", raising=False)
-    return tmp_path / "cache"
+    return folder
 
 
 class Child:
@@ -35,7 +39,7 @@ class Child:
     def run(self, command: list[str], **_) -> subprocess.CompletedProcess:
         self.started += 1
         path, dtype, weights = command[3:]
-        assert command[:3] == [sys.executable, "-m", "burnish.kernels.preparation"]
+        assert command[:3] == [sys.executable, "-m", "burnish.kernels.prepare_model"]
         if self.fails:
             return subprocess.CompletedProcess(command, 1, "", "lots of text\nit was killed\n")
         load_model(path, dtype=dtype, weights=weights, timer=self.timed)  # type: ignore[arg-type]
@@ -63,6 +67,16 @@ def test_it_is_done_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert model.choice.ways["steps"].times == Times(1.0, 2.0)
         assert model._reference is None  # transformers' model was never needed here
     assert started.started == 1
+
+
+def test_the_process_itself_packs_and_times(tiny_model: Path, cache: Path) -> None:
+    cache.mkdir()
+    for compiled in COMPILED.glob("native-*.so"):
+        (cache / compiled.name).symlink_to(compiled)
+    command = [sys.executable, "-m", preparation.PROCESS, str(tiny_model), "auto", "auto"]
+    environment = {k: v for k, v in os.environ.items() if k != "BURNISH_CPU"}
+    subprocess.run(command, env=environment | {"XDG_CACHE_HOME": str(cache.parent)}, check=True)
+    assert preparation.is_prepared(open_folder(tiny_model), "float32", "auto")
 
 
 def test_a_model_that_pytorch_serves_is_not_prepared_again(
