@@ -52,7 +52,7 @@ WAY: dict[str, tuple[Stage, ...]] = {
     ),
     "intake tick": (
         Stage(
-            "learner/intake/consume.py",
+            "learner/intake/upsert.py",
             "JudgementRow",
             ("rows and offsets", "in one transaction"),
         ),

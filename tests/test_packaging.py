@@ -56,7 +56,7 @@ def _committed(room: str, suffixes: tuple[str, ...]) -> set[str]:
     listed = subprocess.run(
         ["git", "ls-files", room], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    skip = ("ops/typing/", "ops/docs/", "ops/bench/results/")
+    skip = ("ops/typing/", "ops/docs/", "ops/bench/results/", "ops/chart/")
     return {name for name in listed if name.endswith(suffixes) and not name.startswith(skip)}
 
 

@@ -242,5 +242,5 @@ async def test_a_summary_that_says_nothing_of_its_steps_is_not_taken(
     store = MemoryStore(client, count_words, summarise=Summarise())
     await long_session(store, tenant)
     made = await store.compaction.compact(tenant, "s", "summary", 600)
-    assert {node.made_by for node in made.nodes} == {"model" if says else "extract"}
+    assert ("model" in {node.made_by for node in made.nodes}) is says
     await client.aclose()

@@ -45,7 +45,7 @@ def break_runner_admit(engine: LocalEngine, patch: pytest.MonkeyPatch) -> None:
 
 def break_draft(engine: LocalEngine, patch: pytest.MonkeyPatch) -> None:
     runner = engine._core._runner
-    patch.setattr(runner, "draft", raises_for(lambda s: is_bad(s.request), runner.draft))
+    patch.setattr(runner, "draft", raises_for(lambda s, *_: is_bad(s.request), runner.draft))
 
 
 def break_sampler(engine: LocalEngine, patch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def runner() -> ModelRunner:
     model: Any = SimpleNamespace(
         config=SimpleNamespace(vocab_size=8), eos_token_ids=frozenset(), device="cpu", native=True
     )
-    return ModelRunner(model, SimpleNamespace(), 4)  # type: ignore[arg-type]
+    return ModelRunner(model, SimpleNamespace(), 4, speculative=False)  # type: ignore[arg-type]
 
 
 def took(runner: ModelRunner, decoding: int, prompt: int, seconds: float) -> None:
