@@ -15,7 +15,7 @@ from typing import Any
 
 from burnish.memory import MemoryStore
 
-BUDGETS = (120, 400, 2000)
+BUDGETS = (400, 800, 2000)
 
 
 def refusals(messages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -63,7 +63,7 @@ async def interrupted_agent(
                 views += 1
                 refused += bool(refusals(view["messages"]))
             if number % 100 == 0:
-                await store.compaction.compact("bench", session, policy or "bm25", 300)
+                await store.compaction.compact("bench", session, policy or "bm25", 400)
     return {"steps": steps, "views": views, "refused": refused}
 
 
