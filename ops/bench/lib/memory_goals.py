@@ -48,7 +48,7 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
     ]
     goals += _talk_goals(figures)
     goals += [
-        _goal(f"context p95 by {name}, 10,000 steps, 128k tokens, ms", ms, "<= 25", ms <= 25)
+        _goal(f"context p95 by {name}, 10,000 steps, ms", ms, "<= 25", ms <= 25)
         for name, found in figures["latency_policies"].items()
         if (ms := found.get("p95")) is not None
     ]

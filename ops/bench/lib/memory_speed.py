@@ -96,8 +96,8 @@ async def sessions(store: MemoryStore, sizes: tuple[int, ...] = SIZES) -> dict[s
 
 
 async def policies(store: MemoryStore, steps: int = SIZES[-1]) -> dict[str, dict[str, float]]:
-    """By policy: quantiles in ms of a context over a session of so many steps and, at 10,000 of them,
-    128k tokens; a step is appended before each, and the first ones of a policy are not counted."""
+    """By policy: quantiles in ms of a context over a session of so many steps, whose tokens are given
+    with them; a step is appended before each, and the first ones of a policy are not counted."""
     session, rng = "speed-policies", Random(0)
     texts = _short_texts(steps, rng)
     events = [
