@@ -83,6 +83,7 @@ class ModelFolder:
 def open_folder(path: Path | str) -> ModelFolder:
     """Read everything but the weights. ModelError with the reason if it is not a model folder."""
     path = Path(path)
+    _import_config_checks()
     if (file := _gguf_in(path)) is not None:
         return _open_gguf(file)
     if not (path / "config.json").is_file():
@@ -94,7 +95,6 @@ def open_folder(path: Path | str) -> ModelFolder:
     headers = [_header(file) for file in files]
     shapes = [tensor["shape"] for header in headers for tensor in header.values()]
     try:
-        _import_config_checks()
         config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:

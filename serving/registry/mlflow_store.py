@@ -11,11 +11,13 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from burnish.feedback.masking import masked
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
@@ -33,16 +35,33 @@ _ENVIRONMENT = {
 }
 
 
+# Of data sets, of which a registry has none: 75 MB and a second.
+_NOT_FOR_REGISTRIES = ("pandas", "pyarrow", "scipy")
+
+
+@cache
+def _mlflow() -> Any:
+    """The package, imported as where only mlflow-skinny is installed. What else asks for pandas gets it."""
+    modules = cast("dict[str, Any]", sys.modules)
+    hidden = [name for name in _NOT_FOR_REGISTRIES if name not in modules]
+    modules |= dict.fromkeys(hidden)  # None: importing it fails
+    try:
+        import mlflow.artifacts
+    finally:
+        for name in hidden:
+            del modules[name]
+    return mlflow
+
+
 @contextmanager
 def mlflow_errors(what: str) -> Iterator[None]:
     """Turn whatever MLflow, its database or its server throws into a RegistryError."""
     import requests
     import sqlalchemy.exc
-    from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except MlflowException as error:
+    except _mlflow().exceptions.MlflowException as error:
         missing = error.error_code == "RESOURCE_DOES_NOT_EXIST" or _NO_ALIAS.search(str(error))
         kind = UnknownVersion if missing else RegistryError
         raise kind(f"{what}: {_first_line(error)}") from error
@@ -69,11 +88,11 @@ class MlflowStore:
         if self._mlflow_client is None:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
-            from mlflow import MlflowClient
-
             if self.uri.startswith("sqlite:///"):
                 Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._mlflow_client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            self._mlflow_client = _mlflow().MlflowClient(
+                tracking_uri=self.uri, registry_uri=self.uri
+            )
         return self._mlflow_client
 
     def experiment_id(self) -> str:
@@ -91,12 +110,10 @@ class MlflowStore:
 
     def create_model(self, name: str, tags: Mapping[str, str]) -> bool:
         """False when it exists already."""
-        from mlflow.exceptions import MlflowException
-
         with mlflow_errors(f"creating '{name}'"):
             try:
                 self._client.create_registered_model(name, tags=dict(tags))
-            except MlflowException as error:
+            except _mlflow().exceptions.MlflowException as error:
                 if error.error_code == "RESOURCE_ALREADY_EXISTS":
                     return False
                 raise
@@ -193,13 +210,11 @@ class MlflowStore:
 
     def download(self, name: str, version: int, files: tuple[str, ...], into: Path) -> None:
         """Copy the named files of a version's folder into `into`, and nothing else."""
-        from mlflow.artifacts import download_artifacts
-
         with mlflow_errors(f"fetching '{name}' {version}"):
             source = self._client.get_model_version_download_uri(name, str(version))
             with tempfile.TemporaryDirectory(dir=into) as scratch:
                 for file in files:
-                    found = download_artifacts(
+                    found = _mlflow().artifacts.download_artifacts(
                         artifact_uri=f"{source}/{file}", dst_path=scratch, tracking_uri=self.uri
                     )
                     shutil.move(found, into / file)

@@ -1,5 +1,7 @@
 """Models read from GGUF files are those that were written into them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -164,3 +166,23 @@ def test_blocks_are_what_a_second_library_makes_of_them(kind: int, data: st.Data
     expected = dequantize(torch.from_numpy(raw.copy()), kind)
     finite = expected.isfinite() & read.flatten().isfinite()
     torch.testing.assert_close(read.flatten()[finite].float(), expected[finite], rtol=2**-8, atol=0)
+
+
+READ = """
+import sys
+from pathlib import Path
+from burnish.kernels.folder import open_folder
+print(open_folder(Path(sys.argv[1])).parameters)
+print(*{"torch._dynamo", "transformers.modeling_utils"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize("form", ["folder", "file"])
+def test_what_is_not_a_weight_is_read_without_model_classes(form: str, tmp_path: Path) -> None:
+    """In a process of its own, since here they are imported; they take 160 MB where a model is served."""
+    tiny = TinyGguf(tmp_path)
+    tiny.write()
+    command = [sys.executable, "-c", READ, str(getattr(tiny, form))]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert int(told[0]) > 0
+    assert told[1].split() == []

@@ -28,9 +28,10 @@ class Bm25Policy:
 
     async def decide(self, task: CompactionTask) -> Sequence[Decision]:
         # Counting the terms of a long log takes a while; the event loop must not wait for it.
-        return await asyncio.to_thread(self._decide, task)
+        return await asyncio.to_thread(self.decide_sync, task)
 
-    def _decide(self, task: CompactionTask) -> Decisions:
+    def decide_sync(self, task: CompactionTask) -> Decisions:
+        """`decide` in the calling thread."""
         log = task.log
         n, scores = len(log), log.bm25(task.query)
         recent = fits_newest(log.tokens, int(task.budget * self.tail))

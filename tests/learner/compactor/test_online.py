@@ -175,7 +175,19 @@ def test_the_gate_refuses_a_scorer_that_keeps_the_wrong_things() -> None:
     report: CompactorGateReport = evaluate(spoilt, shipped, CompactorGateLimits(worlds=1))
     assert not report.passed
     assert "against the champion" in (report.why_not or "")
-    assert evaluate(shipped, shipped, CompactorGateLimits(worlds=1)).passed
+    assert "by BM25" in (report.why_not or "")
+    passed = evaluate(shipped, shipped, CompactorGateLimits(worlds=1))
+    assert passed.passed
+    floors = [check.name for check in passed.checks if "BM25" in check.name]
+    assert len(floors) == 9  # worlds, talk and assistant, at three shares of the tokens
+
+
+def test_bm25_is_a_floor_even_under_a_champion_that_is_worse() -> None:
+    shipped = Scorer.load()
+    spoilt = Scorer({**shipped.weights, "out.weight": -shipped.weights["out.weight"]}, "spoilt")
+    report = evaluate(spoilt, spoilt, CompactorGateLimits(worlds=1))
+    assert not report.passed
+    assert "against the champion" not in (report.why_not or "")
 
 
 def test_a_trained_checkpoint_may_become_the_shipped_one_only_if_it_loads(tmp_path: Path) -> None:

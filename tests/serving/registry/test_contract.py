@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -326,3 +328,20 @@ def test_tags_that_are_not_ours_are_an_error_of_that_version_alone(
         registry.get(policy, brought)
     assert [version.version for version in registry.versions(policy)] == [1]
     assert registry.get(policy, 1).aliases == ("champion",)
+
+
+OPEN = """
+import sys
+from burnish.serving.registry.mlflow_store import MlflowStore
+print(MlflowStore(sys.argv[1]).alias("chat", "champion"))
+print(*{"pandas", "pyarrow"} & sys.modules.keys())
+import pandas
+print(pandas.__name__)
+"""
+
+
+def test_a_registry_is_opened_without_what_only_data_sets_need(tmp_path: Path) -> None:
+    """In a process of its own; whoever asks for pandas after it still gets it."""
+    command = [sys.executable, "-c", OPEN, f"sqlite:///{tmp_path}/mlflow.db"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[-3:] == ["None", "", "pandas"]
