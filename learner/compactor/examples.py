@@ -30,10 +30,6 @@ from burnish.memory.compaction import (
 MIN_SHARE, MAX_SHARE = 0.02, 0.5  # share of the log's tokens that an episode's view may cost
 Facts = Sequence[reader.ParsedFact]
 
-# Serving looks once more: chains of three links score higher with two looks in training and three in
-# serving than with three in both (.97 against .92 at a tenth of the tokens).
-LOOKS = 2
-
 
 @dataclass(frozen=True)
 class TrainingExample:
@@ -106,7 +102,7 @@ def make_talk_examples(
     }
     for question in environment.world.questions:
         task = environment.task(question, _share(rng))
-        looks = scorer.look(task, LOOKS)
+        looks = scorer.look(task)
         # What the floor shows needs no decision.
         evidence = frozenset(by_step[seq] for seq in question.evidence if seq in by_step)
         labels = [
@@ -134,7 +130,7 @@ def make_examples(
     facts = facts_by_action(environment)
     for question in environment.world.questions:
         task = environment.task(question, _share(rng))
-        looks = scorer.look(task, LOOKS)
+        looks = scorer.look(task)
         labels = leave_one_out(environment, question)
         yield TrainingExample(
             question,

@@ -43,11 +43,11 @@ class CompactorTrainingConfig:
     """Hyperparameters of a run; equal ones give equal weights."""
 
     seed: int = 0
-    imitation_rounds: int = 9
-    reward_rounds: int = 5
-    worlds: int = 12  # per round, with 12 questions each
-    talks: int = 8  # between people, likewise
-    chats: int = 8  # of a person with an assistant
+    imitation_rounds: int = 16
+    reward_rounds: int = 8
+    worlds: int = 24  # per round, with 12 questions each
+    talks: int = 6  # between people, likewise
+    chats: int = 6  # of a person with an assistant
     passes: int = 4  # over a round's episodes
     batch: int = 36
     samples: int = 8  # of each episode

@@ -14,14 +14,20 @@ from dataclasses import dataclass
 import numpy as np
 from burnish.memory.compaction.passages import ALONE, PASSAGE_CUES, PassageIndex
 from burnish.memory.compaction.policies.base import CompactionTask
-from burnish.memory.compaction.relevance import QueryMatch, Relevance, spread
+from burnish.memory.compaction.relevance import (
+    FAR,
+    QueryMatch,
+    Relevance,
+    largest,
+    ranks,
+    shifted,
+    spread,
+)
 from burnish.memory.search.terms import fold
 
 SHORT_LIST = 192
 NEWEST = 16  # of the short list at least
-FAR = 128  # ranks and distances beyond say nothing more: logs grow past any trained on
 COST_EXPONENT = 0.2  # how far a unit's price counts against it in the short list
-AROUND = 3  # units on each side that speak of the same
 
 ASKS = {
     "many": r"\b(?:how many|how often|number|count|total|all|which|every|list)\b",
@@ -100,12 +106,11 @@ def _look(
         none = np.zeros(0, np.int64)
         return Features(np.zeros((0, N_FEATURES), np.float32), none, none, match, look)
     relevance = spread(match, active)
-    around = _around(match.bm25)
     price = np.maximum(task.log.short, 1) ** COST_EXPONENT
-    wanted = (relevance.units + seen + match.bm25 + 0.3 * around) / price
+    wanted = (relevance.units + seen + match.bm25 + 0.3 * match.around) / price
     wanted[max(0, n - NEWEST) :] = np.inf
-    chosen = np.sort(np.lexsort((-np.arange(n), -wanted))[:SHORT_LIST])
-    values, passage = _rows(task, match, relevance, around, chosen)
+    chosen = np.sort(largest(wanted, SHORT_LIST))
+    values, passage = _rows(task, match, relevance, chosen)
     last = np.array([np.full(len(chosen), (look > 0) / 2), seen[chosen]], np.float32).T
     return Features(np.concatenate([values, last], axis=1), chosen, passage, match, look)
 
@@ -114,7 +119,6 @@ def _rows(
     task: CompactionTask,
     match: QueryMatch,
     relevance: Relevance,
-    around: np.ndarray,
     chosen: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """[n, ...] the features, and [n] the most relevant passage of each."""
@@ -128,7 +132,7 @@ def _rows(
     hops = [at.best(hop) for hop in relevance.hops]
     # Named by the query and led to in one passage: the last link of a chain.
     both = at.best(np.sqrt(coverage * relevance.hops[0]))
-    rank = _ranks(relevance.units[chosen])
+    rank = ranks(relevance.units[chosen])
     order = np.argsort(rank, kind="stable")
     before_it = np.empty(n)
     before_it[order] = np.cumsum(tokens[chosen][order]) - tokens[chosen][order]
@@ -141,27 +145,27 @@ def _rows(
         _log_rank(units - 1 - chosen),
         chosen >= units - 8,
         match.bm25[chosen],
-        _log_rank(_ranks(match.bm25)[chosen]),
+        _log_rank(match.bm25_rank[chosen]),
         match.covered[chosen],
         match.covered_shown[chosen],
         best[chosen],
         at.best(coverage * log.shown),
-        _log_rank(_ranks(best[chosen])),
+        _log_rank(ranks(best[chosen])),
         match.rarest[chosen],
         *hops,
         relevance.units[chosen],
         _log_rank(rank),
         at.best(reached * log.shown),
-        _log_rank(_ranks(hops[0])),
+        _log_rank(ranks(hops[0])),
         both,
-        _log_rank(_ranks(both)),
-        *(_shifted(match.bm25, by)[chosen] for by in (-1, -2, 1, 2)),
-        around[chosen],
-        _log_rank(_ranks(around)[chosen]),
-        _shifted(best, -1)[chosen],
-        _shifted(best, 1)[chosen],
-        _shifted(asks, -1)[chosen],
-        _shifted(asks, 1)[chosen],
+        _log_rank(ranks(both)),
+        *(shifted(match.bm25, by)[chosen] for by in (-1, -2, 1, 2)),
+        match.around[chosen],
+        _log_rank(match.around_rank[chosen]),
+        shifted(best, -1)[chosen],
+        shifted(best, 1)[chosen],
+        shifted(asks, -1)[chosen],
+        shifted(asks, 1)[chosen],
         *_named(log, rows, task.query),
         np.log1p(log.lengths[passage]) / 6,
         *log.cues[passage].T,
@@ -179,24 +183,6 @@ def _rows(
     return np.stack([np.asarray(column, np.float32) for column in columns], axis=1), passage
 
 
-def _around(bm25: np.ndarray) -> np.ndarray:
-    """[n] how much what stands near a unit matches, the nearer the more; 1 for the best."""
-    total = sum(
-        (_shifted(bm25, by) + _shifted(bm25, -by)) / (1 + by) for by in range(1, AROUND + 1)
-    )
-    return np.asarray(total) / (np.max(total, initial=0.0) or 1.0)
-
-
-def _shifted(values: np.ndarray, by: int) -> np.ndarray:
-    """The value of the unit `by` places later (or earlier, below 0), 0 where there is none."""
-    out = np.zeros_like(values)
-    if by > 0:
-        out[:-by] = values[by:]
-    else:
-        out[-by:] = values[:by]
-    return out
-
-
 def _named(log: PassageIndex, rows: np.ndarray, query: str) -> list[np.ndarray]:
     """Whether the query names who says it, and whether it names somebody else who speaks."""
     words = {word.removesuffix("'s") for word in _WORD.findall(fold(query))}
@@ -204,21 +190,6 @@ def _named(log: PassageIndex, rows: np.ndarray, query: str) -> list[np.ndarray]:
     speaker = log.speaker[rows]
     own = np.isin(speaker, named)
     return [own, ~own & (speaker > 0) & bool(len(named))]
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """0 for the largest; equal ones: the newer first; FAR for all after the first so many."""
-    n = len(values)
-    ranks = np.full(n, FAR, np.int64)
-    places = np.arange(n)
-    if n > 4 * FAR:
-        least = np.partition(values, n - FAR)[n - FAR]
-        places = np.concatenate(
-            [np.flatnonzero(values == least)[-FAR:], np.flatnonzero(values > least)]
-        )
-    order = places[np.lexsort((-places, -values[places]))][:FAR]
-    ranks[order] = np.arange(len(order))
-    return ranks
 
 
 def _log_rank(rank: np.ndarray) -> np.ndarray:

@@ -186,6 +186,11 @@ class PassageIndex:
         return len(self._unit)
 
     @property
+    def n_terms(self) -> int:
+        """Different terms."""
+        return len(self._holding)
+
+    @property
     def first(self) -> np.ndarray:
         """[units + 1] the passage each unit begins with."""
         return self._first.values

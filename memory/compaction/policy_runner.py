@@ -44,10 +44,10 @@ class PolicyOutcome:
         return spent(self.task, self.decisions) + sum(node.tokens for node in self.nodes)
 
     @property
-    def shown_pairs(self) -> list[tuple[Candidate, Decision]]:
+    def shown_actions(self) -> list[tuple[Candidate, Action]]:
         """Those that the view shows, in the order of the log."""
         places = self.decisions.places(*SHOWN_ACTIONS)
-        return [(self.task.candidates[place], self.decisions[place]) for place in places]
+        return [(self.task.candidates[place], self.decisions.action(place)) for place in places]
 
     @property
     def pairs(self) -> list[tuple[Candidate, Decision]]:
@@ -59,8 +59,11 @@ class PolicyOutcome:
 
     @property
     def shown(self) -> tuple[ShownUnit, ...]:
+        places = self.decisions.places(*SHOWN_ACTIONS)
+        scores = self.decisions.scores[places].tolist()
         return tuple(
-            ShownUnit(c.unit.first, d.action, round(d.score, 4)) for c, d in self.shown_pairs
+            ShownUnit(candidate.unit.first, action, round(score, 4))
+            for (candidate, action), score in zip(self.shown_actions, scores, strict=True)
         )
 
     @property

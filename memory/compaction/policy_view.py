@@ -33,8 +33,8 @@ async def policy_view(
     asked = units.holding({snapshot.asked} - {0, *snapshot.hidden})
     missing = show_always(view, floor, rules, exchange_of(newest, asked))
     outcome = await _decided(runner, nodes, view, units, query, policy)
-    for candidate, decision in outcome.shown_pairs:
-        view.add(form(candidate.unit, decision.action, price), view.left)
+    for candidate, action in outcome.shown_actions:
+        view.add(form(candidate.unit, action, price), view.left)
     for node in outcome.nodes:
         view.add_node(node, view.left)
     view.open_with_user(snapshot.steps - len(snapshot.hidden))

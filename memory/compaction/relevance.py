@@ -18,6 +18,8 @@ HOPS = 4
 DECAY = 0.7  # of relevance, per hop
 SOURCES = 48  # passages a hop spreads from
 COMMON = 512  # passages: a term that more of them hold leads nowhere
+FAR = 128  # ranks and distances beyond say nothing more: logs grow past any trained on
+AROUND = 3  # units on each side that speak of the same
 FAINT = 0.02  # activity below which a passage is no source, and a term leads nowhere
 
 
@@ -54,6 +56,32 @@ class QueryMatch:
     def best(self, values: np.ndarray) -> np.ndarray:
         """[passages] -> [candidates], the largest of each."""
         return self.log.best(values)[self.candidates.rows]
+
+    @cached_property
+    def named(self) -> np.ndarray:
+        """bool [terms of the log]: whether the query names it."""
+        named = np.zeros(self.log.n_terms, bool)
+        named[self.terms] = True
+        return named
+
+    @cached_property
+    def bm25_rank(self) -> np.ndarray:
+        """[candidates]"""
+        return ranks(self.bm25)
+
+    @cached_property
+    def around(self) -> np.ndarray:
+        """[candidates] how much what stands near a unit matches, the nearer the more; 1 for the best."""
+        total = sum(
+            (shifted(self.bm25, by) + shifted(self.bm25, -by)) / (1 + by)
+            for by in range(1, AROUND + 1)
+        )
+        return np.asarray(total) / (np.max(total, initial=0.0) or 1.0)
+
+    @cached_property
+    def around_rank(self) -> np.ndarray:
+        """[candidates]"""
+        return ranks(self.around)
 
     @cached_property
     def covered(self) -> np.ndarray:
@@ -120,7 +148,7 @@ def _led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
     terms, sizes = log.terms(sources)
     strength = np.repeat(active[sources], sizes)
     df = log.df(terms)
-    leads = (df > 1) & (df <= COMMON) & ~np.isin(terms, match.terms)
+    leads = (df > 1) & (df <= COMMON) & ~match.named[terms]
     terms, strength = terms[leads], strength[leads]
     strength = strength * np.minimum(log.idf(terms) / (0.7 * np.log1p(log.n)), 1.0) ** 1.5
     leads = strength > FAINT
@@ -140,3 +168,32 @@ def _top(active: np.ndarray, n: int) -> np.ndarray:
         least = np.partition(active[places], len(places) - n)[len(places) - n]
         places = places[active[places] >= least]
     return places[np.argsort(-active[places], kind="stable")][:n]
+
+
+def shifted(values: np.ndarray, by: int) -> np.ndarray:
+    """The value of the unit `by` places later (or earlier, below 0), 0 where there is none."""
+    out = np.zeros_like(values)
+    if by > 0:
+        out[:-by] = values[by:]
+    else:
+        out[-by:] = values[:by]
+    return out
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """0 for the largest; equal ones: the newer first; FAR for all after the first so many."""
+    places = largest(values, FAR)
+    order = places[np.lexsort((-places, -values[places]))]
+    found = np.full(len(values), FAR, np.int64)
+    found[order] = np.arange(len(order))
+    return found
+
+
+def largest(values: np.ndarray, most: int) -> np.ndarray:
+    """Places of the `most` largest values, in no order; of equal ones the newest."""
+    n = len(values)
+    if n <= most:
+        return np.arange(n)
+    least = np.partition(values, n - most)[n - most]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([np.flatnonzero(values == least)[len(above) - most :], above])

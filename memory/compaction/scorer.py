@@ -30,7 +30,7 @@ CHOICES = (Action.DROP, Action.SHORTEN, Action.KEEP)
 DROP, SHORTEN, KEEP = range(3)
 FUSION = 10  # ranks: the larger, the less the first of either ranking count
 TAIL = 0.1  # of the tokens the scorer leaves: for the newest
-LOOKS = 3  # relevance spreads anew from what the last look scored high
+LOOKS = 2  # relevance spreads anew from what the last look scored high
 SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
 
 
@@ -60,10 +60,10 @@ class Scorer:
             )
         return cls({name: w.astype(np.float32) for name, w in weights.items()}, version)
 
-    def look(self, task: CompactionTask, most: int = LOOKS) -> list[Features]:
-        """Every look at the task, `most` of them; the last one is what is decided on."""
+    def look(self, task: CompactionTask) -> list[Features]:
+        """Every look at the task; the last one is what is decided on."""
         looks = [first_look(task)]
-        while len(looks) < most and len(looks[-1].chosen):
+        while len(looks) < LOOKS and len(looks[-1].chosen):
             scores = keep_probability(self.logits(looks[-1].rows))
             looks.append(next_look(task, looks[-1], scores))
         return looks

@@ -54,8 +54,8 @@ async def compact_messages(
     rest = [unit for unit in units if not view.shows_whole(unit)]
     query = query or default_query(units[::-1])
     outcome = await runner.decide(policy, await runner.priced(rest), query, view.left, {})
-    for candidate, decision in outcome.shown_pairs:
-        view.add(form(candidate.unit, decision.action, price), view.left)
+    for candidate, action in outcome.shown_actions:
+        view.add(form(candidate.unit, action, price), view.left)
     view.open_with_user(len(drafts))
     messages = []
     for shown in view.messages():

@@ -23,6 +23,7 @@ NEWEST = 16  # units among which the newest exchange is looked for
 TAIL_SHARE = 0.5  # of what is left, when not everything fits
 PLAN_SHARE = 0.5  # of the same, for a plan that was made for a larger budget
 RECALL_SHARE = 0.5  # of what is left, when everything else fits
+LONG = 2  # budgets of newer steps: not all fit, which need not be found out by reading them
 SPARE = 0.04  # of the budget: with less than this left, a view is full
 MISSES = 16  # units too large for what is left, before the newest of them is cut
 
@@ -48,13 +49,15 @@ async def default_view(
         plan_tokens += sum(node.tokens for node in summaries)
 
         read = list(head)
-        tail, fits = await _tail(read, walk, view, upto, view.left - plan_tokens)
+        # The newest step is the tail's, and shown already.
+        newest = min(cost(head[0], price), view.left) if head else 0
+        share = max(int((view.left + newest) * TAIL_SHARE) - newest, 0)
+        long = not snapshot.hidden and snapshot.grown > LONG * budget
+        tail, fits = await _tail(read, walk, view, upto, share if long else view.left - plan_tokens)
         query = query or default_query([*tail, *(unit for _, unit in reversed(planned))])
         for_plan, for_tail = view.left, view.left
         if not fits:
-            newest = min(cost(head[0], price), view.left)  # it is the tail's, and shown already
-            for_plan = int(view.left * PLAN_SHARE)
-            for_tail = max(int((view.left + newest) * TAIL_SHARE) - newest, 0)
+            for_plan, for_tail = int(view.left * PLAN_SHARE), share
         _show_plan(view, planned, summaries, for_plan)
         oldest = _show_tail(view, tail, for_tail, snapshot.seq)
         for_recall = view.left

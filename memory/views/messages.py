@@ -61,12 +61,6 @@ def written_out(
     return messages
 
 
-def begins_with_user(messages: Sequence[ViewMessage]) -> bool:
-    """Whether the first message that is no system message is a user's, or there is none."""
-    roles = (message["role"] for message in messages)
-    return next((role for role in roles if role not in SYSTEM), "user") == "user"
-
-
 def notice(missing: int) -> str:
     return f"[{missing} steps left out]"
 
@@ -94,6 +88,8 @@ def _message(step: Step, form: str) -> ViewMessage:
 
 def _unique_calls(units: Sequence[Unit]) -> list[Unit]:
     """The units, with call ids that a newer unit uses too changed in the older one."""
+    if not any(unit.steps[0].tool_calls for unit in units):
+        return list(units)
     taken: set[str] = set()
     unique = []
     for unit in sorted(units, key=lambda unit: -unit.first):

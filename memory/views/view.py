@@ -17,7 +17,6 @@ from burnish.memory.views.forms import cost, fitted
 from burnish.memory.views.messages import (
     SYSTEM,
     ViewMessage,
-    begins_with_user,
     block_of,
     notice,
     written_out,
@@ -151,7 +150,7 @@ class View:
         """Let a user message come first, as some providers demand of a part of a conversation: where
         another would, a notice says how many of the session's `steps` are left out."""
         missing = steps - len(self.seqs | self.quoted)
-        while missing > 0 and not begins_with_user(self.messages()):
+        while missing > 0 and not self._begins_with_user():
             told = notice(missing)
             if (paid := self.price(told)) <= self.left:
                 self._notice = told
@@ -181,7 +180,7 @@ class View:
         del self._shown[oldest.first]
         self.tokens -= cost(oldest, self.price)
         self.add_cut(unit)
-        if self.tokens <= had or not begins_with_user(self.messages()):
+        if self.tokens <= had or not self._begins_with_user():
             self._shown, self.tokens = before, had
 
     def tell_missing(self, steps: int) -> None:
@@ -196,6 +195,19 @@ class View:
         """In the order of the log; the quoted block stands before the first newer step."""
         summaries = [(node.sources[0], node.id, node.content) for node in self.nodes]
         return written_out(list(self._shown.values()), summaries, self._recalled, self._notice)
+
+    def _begins_with_user(self) -> bool:
+        """Whether the first message that is no system message is a user's, or there is none."""
+        if self._notice:
+            return True
+        shown = [
+            (unit.first, role)
+            for unit in self._shown.values()
+            if (role := unit.steps[0].role) not in SYSTEM
+        ]
+        shown += [(node.sources[0], "user") for node in self.nodes]
+        shown += [(self._recalled[-1].first, "user")] if self._recalled else []
+        return min(shown, key=lambda part: part[0], default=(0, "user"))[1] == "user"
 
     def _show(self, unit: Unit) -> None:
         self._shown[unit.first] = unit

@@ -84,6 +84,9 @@ class Decisions(Sequence[Decision]):
         scores = np.array([d.score for d in decisions], float)
         return cls(actions, scores, lambda place: decisions[place].why)
 
+    def action(self, place: int) -> Action:
+        return ACTIONS[self.actions[place]]
+
     def places(self, *actions: Action) -> list[int]:
         """Where these actions are, in the order of the log."""
         return np.flatnonzero(np.isin(self.actions, [NUMBER[a] for a in actions])).tolist()
@@ -113,7 +116,7 @@ class Decisions(Sequence[Decision]):
         if isinstance(place, slice):
             return [self[at] for at in range(*place.indices(len(self)))]
         place = range(len(self))[place]
-        return Decision(ACTIONS[self.actions[place]], float(self.scores[place]), self.why(place))
+        return Decision(self.action(place), float(self.scores[place]), self.why(place))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
