@@ -9,6 +9,7 @@ from burnish.ops.bench.lib.memory_talk import SHARES, with_peer
 from burnish.ops.bench.lib.results import MustShow
 
 AHEAD = 0.05  # of evidence kept, of the best other
+WORLDS = {0.05: 0.938, 0.1: 0.993, 0.2: 1.0}  # share of the tokens -> score before talk was trained on
 
 
 def check_goals(figures: dict[str, Any]) -> list[MustShow]:
@@ -46,6 +47,7 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
         ),
         _goal("texts of other tenants", crossed, "0", crossed == 0),
     ]
+    goals += _world_goals(figures)
     goals += _talk_goals(figures)
     goals += [
         _goal(f"context p95 by {name}, 10,000 steps, ms", ms, "<= 25", ms <= 25)
@@ -72,6 +74,20 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
         whole = writers["acknowledged"] == writers["sent"]
         goals.append(_goal("steps lost, doubled or moved", bad, "0", bad == 0 and whole))
     return goals
+
+
+def _world_goals(figures: dict[str, Any]) -> list[MustShow]:
+    """What learning from talk may not have cost on worlds of work."""
+    scores = {point["share"]: point["score"] for point in figures["score"]["learned"]}
+    return [
+        _goal(
+            f"score kept at {share:.0%}, worlds, learned",
+            scores[share],
+            f">= {least}",
+            round(scores[share], 3) >= least,
+        )
+        for share, least in WORLDS.items()
+    ]
 
 
 def _talk_goals(figures: dict[str, Any]) -> list[MustShow]:

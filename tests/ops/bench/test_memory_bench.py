@@ -13,6 +13,7 @@ from burnish.ops.bench.lib.memory_goals import check_goals
 
 LATENCY = {"append_ms": {"p50": 1.0, "p95": 2.0}, "context_ms": {"p50": 3.0, "p95": 9.0}}
 GOOD = {
+    "score": {"learned": [{"share": share, "score": 1.0} for share in (0.05, 0.1, 0.2)]},
     "enough": {"learned": 0.05, "bm25": 0.2, "recent": None},
     "enough_long": {"learned": 0.06, "bm25": 0.3},
     "ruler": {"learned": {"needles": 1.0, "variables": 1.0}},
@@ -49,12 +50,13 @@ def missed(figures: dict) -> list[str]:
 
 def test_figures_that_meet_every_goal_pass() -> None:
     assert missed(GOOD) == []
-    assert len(check_goals(GOOD)) == 22
+    assert len(check_goals(GOOD)) == 25
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [
+        (("score", "learned", 1, "score"), 0.99),
         (("enough", "learned"), 0.14),
         (("enough", "bm25"), 0.07),
         (("enough_long", "learned"), None),
