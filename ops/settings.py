@@ -114,7 +114,7 @@ class UpSettings(BaseSettings):
     )
     cpu: str | None = Field(
         default=None,
-        description="instruction set of the native step: avx512, avx2, sse, neon or pytorch"
+        description="instruction set of the native step: amx, avx512, avx2, sse, neon or pytorch"
         " (default: the best there is)",
     )
     weights: Weights = Field(

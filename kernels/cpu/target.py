@@ -1,14 +1,18 @@
 """The instruction set that the native library is compiled for, and how many floats its vectors hold.
 
 The best of this processor's, unless BURNISH_CPU names another (`pytorch`: none, the reference serves).
-Weights are packed for one width, so it is known before the library is. Left out: AMX, SVE.
+Weights are packed for one width, so it is known before the library is. `amx` is avx512 with bfloat16
+weights multiplied in tiles; it has been compiled and, in emulation, tested, but never run on a processor
+that has them. Left out: SVE.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -22,12 +26,17 @@ class Target:
 
 
 TARGETS = {
+    "amx": Target("amx", 16, ("-march=native", "-DBURNISH_TILES=1")),
     "avx512": Target("avx512", 16, ("-march=native",)),
     "avx2": Target("avx2", 8, ("-march=native", "-mno-avx512f")),
     "sse": Target("sse", 4, ("-march=native", "-mno-avx")),
     "neon": Target("neon", 4, ("-march=native",)),
 }
 PYTORCH = "pytorch"
+# Tiles in plain C++, for tests: never chosen, and slow.
+EMULATED = "amx-emulated"
+# Linux hands the state of tiles out on request, as it is large (arch_prctl, XFEATURE_XTILEDATA).
+ARCH_PRCTL, REQUEST_STATE, TILE_DATA = 158, 0x1023, 18
 
 
 def cpu_lines() -> list[str]:
@@ -44,7 +53,15 @@ def available() -> list[str]:
         return ["neon"]
     flags = {flag for line in cpu_lines() if line.startswith("flags") for flag in line.split()}
     wide = ["avx512"] if "avx512f" in flags else []
+    if wide and {"amx_tile", "amx_bf16"} <= flags and _may_use_tiles():
+        wide = ["amx", *wide]
     return [*wide, *(["avx2"] if {"avx2", "fma"} <= flags else []), "sse"]
+
+
+@cache
+def _may_use_tiles() -> bool:
+    """Whether the kernel lets this process use them; it asks once, for all threads."""
+    return ctypes.CDLL(None).syscall(ARCH_PRCTL, REQUEST_STATE, TILE_DATA) == 0
 
 
 def target_of(chosen: str | None) -> Target | None:
@@ -52,6 +69,9 @@ def target_of(chosen: str | None) -> Target | None:
     names = available()
     if chosen == PYTORCH:
         return None
+    if chosen == EMULATED:
+        best = TARGETS[next(name for name in names if name != "amx")]
+        return Target(EMULATED, best.width, (*best.flags, "-DBURNISH_TILES=2"))
     if chosen and chosen not in names:
         known = ", ".join([*names, PYTORCH])
         raise ValueError(f"BURNISH_CPU={chosen} cannot run on this processor; it may be {known}")

@@ -93,6 +93,9 @@ static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
 }
 
 #include "integer_tiles.h"
+#if BURNISH_TILES
+#include "tiles.h"
+#endif
 
 template <class Read, int B, int... R>
 static constexpr auto float_tiles(std::integer_sequence<int, R...>) {
@@ -150,7 +153,11 @@ static void gemm(const Matrix& m, int64_t which, int64_t begin, int64_t end, con
     static constexpr auto int8 = integer_tiles<Int8>(each), int4 = integer_tiles<Int4>(each);
     switch (m.format) {
         case FLOAT32: return gemm<ReadFloat32>(p, begin, end, rows);
+#if BURNISH_TILES
+        case BFLOAT16: return tiled(p, begin, end, rows);
+#else
         case BFLOAT16: return gemm<ReadBfloat16>(p, begin, end, rows);
+#endif
         case INT8: return in_passes(int8, p, begin, end, 1, rows);
         case INT4: return in_passes(int4, p, begin, end, 1, rows);
     }

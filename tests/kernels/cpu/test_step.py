@@ -363,6 +363,24 @@ def test_a_format_is_the_same_model_with_rounded_weights(pair, form: str) -> Non
     torch.testing.assert_close(logits[:, :77], expected, atol=near, rtol=1e-3)
 
 
+@pytest.mark.parametrize("form", ["bfloat16", "int8", "int4"])
+def test_what_stands_beside_a_row_changes_none_of_its_bits(pair, form: str) -> None:
+    packed = NativeStep.pack(pair[0].model, form)  # type: ignore[arg-type]
+    most = 40
+    tokens, table = np.random.default_rng(6).integers(0, 77, most), table_of(most)
+
+    def logits_of(rows: int) -> torch.Tensor:
+        none, each = np.zeros(rows, np.int64), np.arange(rows)
+        batch = ForwardBatch(tokens[:rows], each, none, none + 1, none, each)
+        logits = packed.empty_logits(rows)
+        packed(batch, table, packed.new_pages(table.size), logits=logits)
+        return logits[:, :77]
+
+    together = logits_of(most)
+    for rows in (1, 2, 7, 16, 17, 33):
+        assert torch.equal(logits_of(rows), together[:rows])
+
+
 def test_int8_sums_of_many_inputs_do_not_overflow() -> None:
     config = Qwen3Config(
         vocab_size=77, hidden_size=64, intermediate_size=1056, num_hidden_layers=1,

@@ -1,11 +1,15 @@
 """Every instruction set that runs here computes what the reference does."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from burnish.kernels.cpu.target import PYTORCH, TARGET, TARGETS, available, target_of
+from burnish.kernels.cpu.library import FLAGS, SOURCES
+from burnish.kernels.cpu.target import EMULATED, PYTORCH, TARGET, TARGETS, available, target_of
 
 OTHERS = [name for name in available() if TARGET is None or name != TARGET.name]
 ERRORS = """
@@ -28,6 +32,41 @@ def run(code: str, cpu: str) -> subprocess.CompletedProcess[str]:
 def test_another_instruction_set_agrees_with_the_reference(name: str) -> None:
     done = run(ERRORS, name)
     assert done.stdout.strip() == str(TARGETS[name].width), done.stderr
+
+
+@pytest.mark.usefixtures("native_library")
+def test_products_in_tiles_agree_with_the_reference_and_do_not_depend_on_other_rows() -> None:
+    """Of bfloat16 weights, in emulation: no machine of ours has tiles."""
+    suite = Path(__file__).with_name("test_step.py")
+    chosen = "bfloat16 and (is_the_same_model or beside_a_row)"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(suite)]
+    done = subprocess.run(
+        [*command, "-k", chosen],
+        env={**os.environ, "BURNISH_CPU": EMULATED},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.startswith("....")  # two models, both tests
+
+
+@pytest.mark.usefixtures("native_library")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs an x86-64 compiler")
+def test_tiles_compile_to_the_processors_own_instructions(tmp_path: Path) -> None:
+    source, made = tmp_path / "one.cpp", tmp_path / "one.s"
+    source.write_text(
+        '#include "gemm.h"\n'
+        "void product(const Matrix& m, const Row* x, int64_t rows, Epilogue done) {\n"
+        "    gemm(m, 0, 0, m.blocks, x, nullptr, rows, done);\n}\n"
+    )
+    flags = (*FLAGS, "-march=sapphirerapids", "-DBURNISH_WIDTH=16", *TARGETS["amx"].flags[1:])
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    assert compiler
+    command = [compiler, *flags, f"-I{SOURCES}", "-S", str(source), "-o", str(made)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    assembly = made.read_text()
+    for instruction in ("ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease"):
+        assert instruction in assembly
 
 
 def test_without_any_the_reference_serves() -> None:

@@ -49,7 +49,7 @@ class _Target:
 
     def __init__(self, results: dict[str, Any], target: str) -> None:
         self._results, self._target = results, target
-        self._goals = AVX512 if target == "avx512" else AVX2
+        self._goals = AVX512 if target in ("amx", "avx512") else AVX2
 
     def decode(self) -> Iterator[MustShow]:
         for shape in SHAPES:
