@@ -246,7 +246,7 @@ async def drive(
             await asyncio.to_thread(part.stop, 10.0)
         for batch in (1, 20):
             told, one = await votes_alone(fleet, load.observed.interactions, votes_s, batch)
-            figures.setdefault("votes", []).append(told)
+            figures.setdefault("votes_alone", []).append(told)
             votes.append(one)
             console.print(told)
         for name in ("intake-1", "intake-2", "beat"):
@@ -290,7 +290,7 @@ def lines(figures: Mapping[str, Any], kept: Mapping[str, Any]) -> list[MustShow]
             MustShow(f"{name}: seconds until drained", drained, f"<= {DRAIN_GOAL_S:g}",
                      drained <= DRAIN_GOAL_S),
         ]  # fmt: skip
-    for told in figures.get("votes", []):
+    for told in figures.get("votes_alone", []):
         name = f"votes accepted a second, {told['votes_per_request']} a request"
         rate, p99 = told["votes_per_second"], told["p99_ms"]
         shown += [
