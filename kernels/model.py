@@ -14,7 +14,7 @@ import importlib.util
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +211,26 @@ class LoadedModel:
         if self.cuda is not None and not weights.live:
             self.cuda.bank.fill(slot, pairs, weights.spec.rank, weights.spec.scale)
 
+    def set_parameters(self, slot: int, weights: AdapterWeights) -> dict[str, tuple[Any, str]]:
+        """Fill a slot with parameters of the very modules that it adapts, so that what shards, moves or
+        gathers a module's parameters does so with these.
+
+        Returns module and attribute of each tensor by its name. The model must run in PyTorch.
+        """
+        places: dict[str, tuple[Any, str]] = {}
+        with self._lock:
+            for target in check_fits(self.model, weights):
+                names = [f"lora_{x}_{target.parameter or 'weight'}" for x in "AB"]
+                for letter, name in zip("AB", names, strict=True):
+                    tensor_name = f"{target.name}.lora_{letter}.weight"
+                    tensor = weights.tensors[tensor_name].detach().float().clone()
+                    target.module.register_parameter(name, torch.nn.Parameter(tensor))
+                    places[tensor_name] = target.module, name
+                table = self._table(target.module, target.parameter)
+                table.set(slot, partial(_parameters, target, names, weights.spec.rank))
+            self._active.scales[slot] = (weights.spec.rank, weights.spec.scale)
+        return places
+
     def adapter(self, slot: int) -> AdapterWeights | None:
         """The adapter in a slot, if there is one."""
         return self._adapters.get(slot)
@@ -396,3 +416,11 @@ class LoadedModel:
             module.lora_tables = {}  # type: ignore[assignment]
         tables: dict[str, SlotTable] = module.lora_tables  # type: ignore[assignment]
         return tables.setdefault(parameter, SlotTable(self._active))
+
+
+def _parameters(
+    target: LoraTarget, names: Sequence[str], rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B as the module holds them now."""
+    a, b = (getattr(target.module, name) for name in names)
+    return target.unpack(a, b, rank)

@@ -11,13 +11,15 @@ Left out: quantised adapters, and kernels that skip the masked ranks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 class ActiveSlots:
@@ -64,16 +66,22 @@ class SlotTable:
 
     def __init__(self, active: ActiveSlots) -> None:
         self.active = active
-        self.pairs: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.pairs: dict[int, Pair | Callable[[], Pair]] = {}
         self._joined: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
 
-    def set(self, slot: int, pair: tuple[torch.Tensor, torch.Tensor] | None) -> None:
-        """Fill or (None) clear a slot."""
+    def set(self, slot: int, pair: Pair | Callable[[], Pair] | None) -> None:
+        """Fill or (None) clear a slot; a callable is asked at every forward pass, for tensors that are
+        whole only then."""
         self._joined = None
         if pair is None:
             self.pairs.pop(slot, None)
         else:
             self.pairs[slot] = pair
+
+    def pair(self, slot: int) -> Pair:
+        """A and B of a slot that is filled."""
+        held = self.pairs[slot]
+        return held() if callable(held) else held
 
     def _join(self) -> tuple[torch.Tensor, torch.Tensor] | None:
         """A^T [(E,) in, R] and B^T [(E,) R, out] over all present slots; None: nothing to add."""
@@ -93,12 +101,12 @@ class SlotTable:
 
     def _concatenate(self) -> tuple[torch.Tensor, torch.Tensor]:
         active = self.active
-        any_a, any_b = next(iter(self.pairs.values()))
+        any_a, any_b = self.pair(next(iter(self.pairs)))
         downs, ups = [], []
         for slot in active.present:
             rank, scale = active.scales[slot]
             if slot in self.pairs:
-                a, b = self.pairs[slot]
+                a, b = self.pair(slot)
             else:  # not a target of this adapter: its ranks add nothing
                 a = any_a.new_zeros(*any_a.shape[:-2], rank, any_a.shape[-1])
                 b = any_b.new_zeros(*any_b.shape[:-1], rank)
@@ -109,7 +117,10 @@ class SlotTable:
     def live(self) -> bool:
         """Whether an adapter in use is being trained, so that no copy of it may be kept."""
         return any(
-            tensor.requires_grad for s in self.active.present for tensor in self.pairs.get(s, ())
+            tensor.requires_grad
+            for slot in self.active.present
+            if slot in self.pairs
+            for tensor in self.pair(slot)
         )
 
     def add(self, out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,8 @@
 """The policy trainer: an adapter in memory that samples rollouts and takes optimiser steps.
 
 It samples through the engine that also serves and trains the same tensors through the same model
-code, so the probabilities that act are those that learn. Every update rule shares one loss: policy
-gradient with token-level truncated importance weights, and the exact KL to the frozen base over the
-vocabulary as a penalty. Left out: sharding; one process holds the model, in float32.
+code, so the probabilities that act are those that learn. Every update rule shares one loss (loss.py).
+Left out: sharding; one process holds the model, in float32 (fsdp.py shards it).
 """
 
 from __future__ import annotations
@@ -15,7 +14,9 @@ from dataclasses import dataclass
 import torch
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
-from burnish.learner.training.batching import TokenBatch, answer_logprobs, chunks
+from burnish.learner.training.batching import chunks
+from burnish.learner.training.loss import LossWeights, policy_loss
+from burnish.learner.training.protocol import NOTHING, StepReport
 from burnish.learner.training.rollouts import Rollout, Sampler, generate
 from burnish.serving.engine import Request, SamplingParams
 from torch import Tensor
@@ -35,17 +36,17 @@ class TrainerConfig:
     kl_budget: float
     ratio_cap: float = 2.0
 
+    def loss_weights(self, over_budget: bool) -> LossWeights:
+        """Past its KL budget a policy has only the KL penalty, four times as strong, so that it
+        returns within the budget before it learns on."""
+        if over_budget:
+            return LossWeights(0.0, 4 * self.kl_weight, self.ratio_cap)
+        return LossWeights(1.0, self.kl_weight, self.ratio_cap)
 
-@dataclass(frozen=True)
-class StepReport:
-    """What one optimiser step saw. KL and entropy are nats per answer token."""
 
-    answers: int
-    tokens: int
-    kl: float
-    entropy: float
-    ratio: float  # mean truncated importance weight
-    grad_norm: float
+def new_optimiser(tensors: Sequence[Tensor], config: TrainerConfig) -> torch.optim.AdamW:
+    """AdamW as every trainer of ours runs it."""
+    return torch.optim.AdamW(tensors, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 
 class PolicyTrainer:
@@ -67,12 +68,7 @@ class PolicyTrainer:
         self._over_budget = False
         self.adapter = adapter.trainable()
         self._tensors = dict(self.adapter.tensors)
-        self._optimiser = torch.optim.AdamW(
-            list(self._tensors.values()),
-            lr=config.learning_rate,
-            betas=(0.9, 0.99),
-            weight_decay=0.0,
-        )
+        self._optimiser = new_optimiser(list(self._tensors.values()), config)
         if optimiser_state:
             self._load_optimiser_state(optimiser_state)
 
@@ -117,32 +113,21 @@ class PolicyTrainer:
     def step(self, rollouts: Sequence[Rollout]) -> StepReport:
         """One optimiser step on rollouts that carry advantages.
 
-        After a step whose KL exceeded the budget, only the KL penalty has a gradient, four times as
-        strong, so that the policy returns within the budget before it learns on.
+        After a step whose KL exceeded the budget, the policy first returns within it; see
+        `TrainerConfig.loss_weights`.
         """
         rollouts = [rollout for rollout in rollouts if rollout.token_ids]
         total = sum(len(rollout.token_ids) for rollout in rollouts)
         if not total:
-            return StepReport(0, 0, 0.0, 0.0, 1.0, 0.0)
+            return NOTHING
         config, sums = self.config, torch.zeros(3, device=self.model.device)
-        gain_weight, kl_weight = (
-            (0.0, 4 * config.kl_weight) if self._over_budget else (1.0, config.kl_weight)
-        )
+        weights = config.loss_weights(self._over_budget)
         self.model.set_adapter(SLOT, self.adapter)
         self._optimiser.zero_grad(set_to_none=True)
         for chunk in chunks(rollouts):
-            batch = TokenBatch.of(chunk, self.model.device)
-            base = answer_logprobs(self.model, chunk)  # [N, V]
-            policy = answer_logprobs(self.model, chunk, slot=SLOT)
-            chosen = batch.chosen(policy)  # [N]
-            ratio = (chosen.detach() - batch.behaviour).exp().clamp(max=config.ratio_cap)
-            probabilities = policy.exp()
-            kl = (probabilities * (policy - base)).sum(1)  # [N]
-            gain = (ratio * batch.advantage * chosen).sum()
-            ((kl_weight * kl.sum() - gain_weight * gain) / total).backward()
-            with torch.no_grad():
-                entropy = -(probabilities * policy).sum()
-                sums += torch.stack([kl.detach().sum(), entropy, ratio.sum()])
+            loss, of_chunk = policy_loss(self.model, chunk, SLOT, weights)
+            (loss / total).backward()
+            sums += of_chunk
         norm = torch.nn.utils.clip_grad_norm_(list(self._tensors.values()), config.clip_norm)
         self._optimiser.step()
         kl_mean, entropy_mean, ratio_mean = (sums / total).tolist()
