@@ -20,6 +20,7 @@ ALLOWED = {
     "root, to mount a file system": r"a small file system could not be mounted",
     "helm, which only a recent Go builds": r"helm is not installed",
     "Prometheus": r"(promtool|Prometheus) is not installed",
+    "an x86-64 processor": r"needs an x86-64 compiler",
     "a Docker Engine": r"no Docker Engine answers|images of ops/compose.yaml that are not here",
     "an optional extra": r"extra not installed",
     "the clients, which `make test-clients` brings": r"the clients are not installed",

@@ -3,7 +3,7 @@
 The best of this processor's, unless BURNISH_CPU names another (`pytorch`: none, the reference serves).
 Weights are packed for one width, so it is known before the library is. `amx` is avx512 with bfloat16
 weights multiplied in tiles; it has been compiled and, in emulation, tested, but never run on a processor
-that has them. Left out: SVE.
+that has them, so it serves only where it is named. Left out: SVE.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def cpu_lines() -> list[str]:
 
 
 def available() -> list[str]:
-    """The targets that run here, the best first."""
+    """The targets that run here, first the one that serves unasked."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return ["neon"]
     flags = {flag for line in cpu_lines() if line.startswith("flags") for flag in line.split()}
     wide = ["avx512"] if "avx512f" in flags else []
     if wide and {"amx_tile", "amx_bf16"} <= flags and _may_use_tiles():
-        wide = ["amx", *wide]
+        wide.append("amx")
     return [*wide, *(["avx2"] if {"avx2", "fma"} <= flags else []), "sse"]
 
 
@@ -65,12 +65,12 @@ def _may_use_tiles() -> bool:
 
 
 def target_of(chosen: str | None) -> Target | None:
-    """The target of this name, or the best without one; None: PyTorch. ValueError if it cannot run."""
+    """The target of this name, or the first without one; None: PyTorch. ValueError if it cannot run."""
     names = available()
     if chosen == PYTORCH:
         return None
     if chosen == EMULATED:
-        best = TARGETS[next(name for name in names if name != "amx")]
+        best = TARGETS[names[0]]
         return Target(EMULATED, best.width, (*best.flags, "-DBURNISH_TILES=2"))
     if chosen and chosen not in names:
         known = ", ".join([*names, PYTORCH])

@@ -46,11 +46,6 @@ from rich.console import Console
 
 # What holds torch, oneDNN and MKL to the instruction set that our kernels are held to.
 HELD: dict[str, dict[str, str]] = {
-    "avx512": {
-        "ATEN_CPU_CAPABILITY": "avx512",
-        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16",
-        "MKL_ENABLE_INSTRUCTIONS": "AVX512",
-    },
     "avx2": {
         "ATEN_CPU_CAPABILITY": "avx2",
         "ONEDNN_MAX_CPU_ISA": "AVX2",

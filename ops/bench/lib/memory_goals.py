@@ -9,11 +9,8 @@ from burnish.ops.bench.lib.memory_talk import SHARES, with_peer
 from burnish.ops.bench.lib.results import MustShow
 
 AHEAD = 0.05  # of evidence kept, of the best other
-WORLDS = {
-    0.05: 0.938,
-    0.1: 0.993,
-    0.2: 1.0,
-}  # share of the tokens -> score before talk was trained on
+# Share of the tokens -> the score on worlds before talk was trained on.
+WORLDS = {0.05: 0.938, 0.1: 0.993, 0.2: 1.0}
 
 
 def check_goals(figures: dict[str, Any]) -> list[MustShow]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from burnish.kernels.cpu import target
 from burnish.kernels.cpu.library import FLAGS, SOURCES
 from burnish.kernels.cpu.target import EMULATED, PYTORCH, TARGET, TARGETS, available, target_of
 
@@ -67,6 +68,27 @@ def test_tiles_compile_to_the_processors_own_instructions(tmp_path: Path) -> Non
     assembly = made.read_text()
     for instruction in ("ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease"):
         assert instruction in assembly
+
+
+@pytest.mark.parametrize(("flags", "permitted"), [("", True), ("amx_tile amx_bf16", False)])
+def test_without_tiles_or_leave_to_use_them_they_are_refused(
+    flags: str, permitted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_processor_with(f"avx2 fma avx512f {flags}", permitted, monkeypatch)
+    with pytest.raises(ValueError, match="BURNISH_CPU=amx cannot run"):
+        target_of("amx")
+
+
+def test_tiles_serve_only_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_processor_with("avx2 fma avx512f amx_tile amx_bf16", True, monkeypatch)
+    assert target_of(None) == TARGETS["avx512"]
+    assert target_of("amx") == TARGETS["amx"]
+
+
+def a_processor_with(flags: str, permitted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(target, "cpu_lines", lambda: [f"flags : {flags}"])
+    monkeypatch.setattr(target, "_may_use_tiles", lambda: permitted)
 
 
 def test_without_any_the_reference_serves() -> None:
