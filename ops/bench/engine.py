@@ -37,7 +37,7 @@ from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.ops.bench.lib.speed import contest, report
 from burnish.ops.bench.lib.speed.contest import Plan
 from burnish.ops.bench.lib.speed.goals import lines
-from burnish.ops.bench.lib.speed.loads import LLAMA_CPP, LOADS, PARTS, PEERS
+from burnish.ops.bench.lib.speed.loads import HELD_PEERS, LLAMA_CPP, LOADS, PARTS, PEERS
 from burnish.ops.bench.lib.speed.one_stream import measure_stream
 from burnish.ops.bench.lib.speed.roofline import best_of, shares
 from burnish.ops.machine import describe_machine
@@ -68,6 +68,13 @@ def main(
     peers: Annotated[bool, typer.Option(help="Measure llama.cpp and transformers, too.")] = True,
     only: Annotated[str, typer.Option(help="Only contestants whose name has one of these.")] = "",
     model: Annotated[Path | None, typer.Option(help="A real model's folder, over HTTP.")] = None,
+    llama_avx2: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder with a llama-cpp-python built for AVX2 alone (pip install --target), with"
+            " which ours is compared where it is held to AVX2 on a wider machine."
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="CPU threads of each.")] = 2,
     rounds: Annotated[int, typer.Option(help="Timed rounds at least.")] = 2,
     seconds: Annotated[float, typer.Option(help="In which further rounds may begin.")] = 4.0,
@@ -95,9 +102,10 @@ def main(
         env = _environment(scratch, threads)
         for shape in chosen:
             folder = build(shape, scratch / shape) if shape in SHAPES else EMBER
-            for target in [*targets, *([PEERS] if peers and LOADS[shape].contests else [])]:
+            others = [PEERS, *([HELD_PEERS] if llama_avx2 and "avx2" in targets else [])]
+            for target in [*targets, *(others if peers and LOADS[shape].contests else [])]:
                 plan = Plan(shape=shape, folder=str(folder), target=target, **asked)
-                cell = _contest(plan, env)
+                cell = _contest(plan, env, llama_avx2)
                 if machine := cell.pop("machine", None):
                     before = results["machines"].get(target, {})
                     results["machines"][target] = best_of(before, machine)
@@ -146,10 +154,12 @@ def _environment(scratch: Path, threads: int) -> dict[str, str]:
     return {**own, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": str(threads)}
 
 
-def _contest(plan: Plan, env: dict[str, str]) -> dict[str, Any]:
+def _contest(plan: Plan, env: dict[str, str], llama_avx2: Path | None) -> dict[str, Any]:
     """Measure in a process of its own; what it had measured stays, even if it dies."""
     held = {"BURNISH_CPU": plan.target, **HELD.get(plan.target, {})}
-    if plan.target in (PEERS, available()[0]):
+    if plan.target == HELD_PEERS:
+        held = {"PYTHONPATH": str(llama_avx2), **HELD["avx2"]}
+    elif plan.target in (PEERS, available()[0]):
         held = {}  # the best is what everyone takes unasked; forced, it would not be a choice
     with tempfile.TemporaryDirectory() as folder:
         asked, told = Path(folder) / "plan.json", Path(folder) / "told.json"

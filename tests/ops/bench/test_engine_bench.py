@@ -286,6 +286,17 @@ def test_goals_follow_the_instruction_set(target: str, met: bool) -> None:
     assert shown[f"{target}: S, decode at 8, times llama.cpp bf16"][2] is False
 
 
+def test_ours_held_to_avx2_is_compared_with_peers_that_are_held_too() -> None:
+    found = run_of("avx2")
+    held = {"llama.cpp bf16": {"1": {"decode": 1.0}}}
+    found["shapes"]["S"][loads.HELD_PEERS] = {"contestants": held}
+    shown = verdicts(found)
+    assert not any(line.startswith("peers") for line in shown)
+    ours = found["shapes"]["S"]["avx2"]["contestants"]["burnish bfloat16"]["1"]["decode"]
+    assert shown["avx2: S, decode at 1, times llama.cpp bf16"][0] == ours
+    assert shown["avx2: S, decode at 8, times llama.cpp bf16"][0] is not None, "of the other peers"
+
+
 def test_what_was_not_measured_is_shown_as_not_met() -> None:
     shown = verdicts(run_of("avx2"))
     assert shown["avx2: D, training step, times PyTorch's"] == (None, ">= 1.2", False)

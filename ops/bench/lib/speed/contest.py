@@ -25,6 +25,7 @@ from burnish.ops.bench.lib.speed.loads import (
     CANDIDATE,
     CONCURRENT,
     FRESH,
+    HELD_PEERS,
     LLAMA_CPP,
     LOADS,
     PARTS,
@@ -38,7 +39,7 @@ from rich.console import Console
 
 @dataclass(frozen=True)
 class Plan:
-    """What this process measures. `target` is an instruction set, or PEERS for everyone else's."""
+    """What this process measures. `target` is an instruction set; PEERS or HELD_PEERS: everyone else."""
 
     shape: str
     folder: str
@@ -61,6 +62,10 @@ class Plan:
 
     def measures(self, *parts: str) -> bool:
         return bool({*parts} & {*self.parts})
+
+    @property
+    def of_peers(self) -> bool:
+        return self.target in (PEERS, HELD_PEERS)
 
     def chosen(self, name: str) -> bool:
         return any(part in name for part in self.only)
@@ -92,7 +97,7 @@ def contestants(plan: Plan) -> Iterator[tuple[str, Contestant]]:
             {"prompts": measuring.prompts(peer, long)} if plan.measures("prefill") else {}
         )
 
-    if plan.target == PEERS:
+    if plan.of_peers:
         if llama_cpp.installed() and plan.measures("decode", "prefill"):
             for form in map(LLAMA_CPP.__getitem__, plan.weights):
                 measure = partial(speed, long=form == "bf16")
@@ -140,7 +145,7 @@ def run(plan: Plan, out: Path) -> None:
     for name, contestant in contestants(plan):
         if plan.chosen(name):
             keep(rows, name, partial(contestant, folder, plan.threads))
-    if plan.target == PEERS:
+    if plan.of_peers:
         if llama_cpp.installed():
             keep(found, "llama.cpp", llama_cpp.built_for)
         return

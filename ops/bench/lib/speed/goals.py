@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from burnish.ops.bench.lib.results import MustShow
-from burnish.ops.bench.lib.speed.loads import CANDIDATE, CONCURRENT, LLAMA_CPP, LONG, PEERS, SHORT
+from burnish.ops.bench.lib.speed.loads import (
+    CANDIDATE,
+    CONCURRENT,
+    HELD_PEERS,
+    LLAMA_CPP,
+    LONG,
+    PEERS,
+    SHORT,
+)
 
 SHAPES = ("S", "M", "D", "L")
 # Times llama.cpp's tokens a second at 1, 8 and 32, and what else differs by the width of vectors.
@@ -36,7 +44,7 @@ STREAM, READS_GB_S, RESIDENT_MB = 40, 15, 700
 
 def lines(results: dict[str, Any]) -> list[MustShow]:
     """For each instruction set that was measured, and for the model that was served."""
-    targets = {t for cells in results["shapes"].values() for t in cells} - {PEERS}
+    targets = {t for cells in results["shapes"].values() for t in cells} - {PEERS, HELD_PEERS}
     found = []
     for judged in (_Target(results, target) for target in sorted(targets)):
         found += [*judged.decode(), *judged.prompts(), *judged.learner(), *judged.adapters()]
@@ -115,7 +123,10 @@ class _Target:
         return self._figure(shape, self._target, f"burnish {name}", *keys)
 
     def _peer(self, shape: str, name: str, *keys: str) -> float | None:
-        return self._figure(shape, PEERS, name, *keys)
+        """Of the same instruction set, where it was measured."""
+        held = HELD_PEERS if self._target == "avx2" else PEERS
+        found = self._figure(shape, held, name, *keys)
+        return self._figure(shape, PEERS, name, *keys) if found is None else found
 
     def _figure(self, shape: str, target: str, *keys: str) -> float | None:
         return _get(self._results["shapes"], shape, target, "contestants", *keys)

@@ -8,6 +8,7 @@ CONCURRENT = (1, 8, 32)
 PROMPT, NEW = 128, 64  # tokens of an answer's prompt, and of the answer
 SHORT, LONG = 512, 4096  # tokens of the prompts whose prefill is timed
 PEERS = "peers"  # beside the instruction sets: everyone who is not ours
+HELD_PEERS = "peers, avx2"  # the same on a wider machine, held to AVX2
 CANDIDATE = "candidate"  # a contestant that serves only the learner's load
 LLAMA_CPP = {"bfloat16": "bf16", "int8": "q8_0", "int4": "q4_0"}  # its format beside each of ours
 PARTS = ("machine", "decode", "adapters", "fresh", "prefill", "steps", "training")

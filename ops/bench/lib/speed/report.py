@@ -8,7 +8,15 @@ from typing import Any
 
 from burnish.ops.bench.lib.results import MustShow
 from burnish.ops.bench.lib.shapes import SHAPES
-from burnish.ops.bench.lib.speed.loads import CONCURRENT, FRESH, LOADS, LONG, PEERS, SHORT
+from burnish.ops.bench.lib.speed.loads import (
+    CONCURRENT,
+    FRESH,
+    HELD_PEERS,
+    LOADS,
+    LONG,
+    PEERS,
+    SHORT,
+)
 from burnish.ops.bench.lib.speed.roofline import WEIGHT_BYTES, Work
 from rich.console import Console
 from rich.table import Table
@@ -90,7 +98,7 @@ def plot_speeds(results: dict[str, Any], path: Path) -> None:
             if str(CONCURRENT[0]) not in row or "adapter" in label:
                 continue
             colour = colours.setdefault(label, f"C{len(colours) % 10}")
-            style = "--" if target == PEERS else "-"
+            style = "--" if target in (PEERS, HELD_PEERS) else "-"
             speeds = [row[str(n)]["decode"] for n in CONCURRENT]
             axis.plot(CONCURRENT, speeds, style, marker="o", ms=4, color=colour, label=label)
         axis.set(title=f"model {shape}", xlabel="answers at once", xscale="log", yscale="log")
@@ -132,7 +140,10 @@ def plot_roofline(results: dict[str, Any], path: Path) -> None:
         reaches = f"{machine['read_gb_s']:.0f} GB/s, {machine['gflops']:.0f} GFLOP/s"
         for axis, shape in zip(panels, shapes, strict=True):
             axis.plot(intensity, roof, "k-", lw=1.2)
-            for cells in (target, PEERS):
+            held = (
+                HELD_PEERS if target == "avx2" and HELD_PEERS in results["shapes"][shape] else PEERS
+            )
+            for cells in (target, held):
                 for name, row in _contestants(results, shape, cells).items():
                     if name.rpartition(" ")[2] in WEIGHT_BYTES:
                         _draw(axis, shape, name, row)
