@@ -2,9 +2,9 @@
 
 Random weights of several shapes (lib/shapes.py), each measured on every instruction set that the
 machine runs, then llama.cpp (where llama-cpp-python and gguf are installed, `pip install
-burnish[bench]`) and transformers on the same weights. Decode is the time after every prompt has its
-first token, at 1, 8 and 32 answers at once; for peers that do not report the first token, the time of
-all tokens minus that of one. Fresh answers are the learner's load: several samples per prompt in one
+burnish[bench]`) and transformers on the same weights. Decode is the time after every prompt is read,
+at 1, 8 and 32 answers at once: of ours, from the request to go on to its last token; of peers that do
+not tell, the time of all tokens minus that of one. Fresh answers are the learner's load: several samples per prompt in one
 batch, with a candidate's adapter (peft's for transformers). The best of several rounds counts. Our
 figures include scheduling, sampling, detokenisation and streaming.
 

@@ -143,7 +143,7 @@ def test_llama_cpp_computes_the_same_logits(tiny: tuple[dict[str, Any], Path]) -
 
 
 def told(seconds: float, prefill: float | None = None) -> Timing:
-    return Timing(seconds, prefill, 100, firsts=(0.1, 0.3), gaps=(0.01, 0.03))
+    return Timing(seconds, prefill, 1.0, 100, firsts=(0.1, 0.3), gaps=(0.01, 0.03))
 
 
 def test_rounds_go_on_until_the_time_is_up_and_there_are_enough(
@@ -160,7 +160,7 @@ def test_a_peer_that_tells_its_first_token_is_not_asked_for_it() -> None:
 
     def peer(prompts: np.ndarray, new: int) -> Timing:
         asked.append((prompts.shape, new))
-        return Timing(3.0, 1.0, 200)
+        return Timing(3.0, 1.0, 2.0, 200)
 
     found = Measuring(100, 1, 0).decode(peer, loads.Load(prompt=50, new=10))
     assert found["8"] == {"decode": 100.0, "prefill": 400.0}

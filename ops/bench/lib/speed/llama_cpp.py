@@ -48,7 +48,8 @@ def llama_cpp(weights: str) -> Callable[[Path, int], Any]:
                     for n in range(new - 1):
                         asked = [(5 + n, length + n, r, True) for r in range(rows)]
                         _decode(ll, context, batch, asked)
-                    return Timing(time.perf_counter() - began, first, rows * (new - 1))
+                    seconds = time.perf_counter() - began
+                    return Timing(seconds, first, seconds - first, rows * (new - 1))
 
             yield run
 

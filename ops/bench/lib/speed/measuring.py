@@ -43,12 +43,12 @@ class Measuring:
             peer(self._prompts(rows, WARM_TOKENS), WARM_TOKENS)
             done = self._repeat(peer, rows, load.prompt, load.new)
             if done[0].prefill is None:
-                # The peer does not tell when the first token came.
+                # The peer does not tell when it had read the prompts.
                 first = min(t.seconds for t in self._repeat(peer, rows, load.prompt, 1))
                 rest = (min(t.seconds for t in done) - first) / (rows * (load.new - 1))
             else:
                 first = min(t.prefill for t in done if t.prefill is not None)
-                rest = min((t.seconds - (t.prefill or 0)) / t.decoded for t in done)
+                rest = min(t.decoding / t.decoded for t in done)
             found[str(rows)] = {
                 "decode": round(1 / rest, 1),
                 "prefill": round(rows * load.prompt / first, 1),

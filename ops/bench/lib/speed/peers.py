@@ -16,12 +16,13 @@ import torch
 
 
 class Timing(NamedTuple):
-    """Total seconds; where measured, seconds until every prompt had its first token (`prefill`), the
-    number of tokens after that (`decoded`), and what each stream saw: seconds to its first token
-    (`firsts`) and between what then arrived (`gaps`)."""
+    """Total seconds; where measured apart, seconds until every prompt was read (`prefill`) and of those
+    after it (`decoding`), in which `decoded` tokens were written; and what each stream saw: seconds to
+    its first token (`firsts`) and between what then arrived (`gaps`)."""
 
     seconds: float
     prefill: float | None = None
+    decoding: float = 0.0
     decoded: int = 0
     firsts: tuple[float, ...] = ()
     gaps: tuple[float, ...] = ()
