@@ -21,6 +21,7 @@ BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on
 TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
+JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
 BEAT_KEY = "burnish:beat"  # a hash: a task's name in beat's schedule -> when it was last sent
 INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, seconds since 1970
 
@@ -29,5 +30,6 @@ INTAKE_QUEUE = "intake"
 UPDATE_QUEUE = "update"
 INTAKE_TASK = "burnish.learner.intake"
 UPDATE_TASK = "burnish.learner.update"
+JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
 RETENTION_TASK = "burnish.learner.retention"

@@ -24,6 +24,7 @@ from burnish.feedback.contract import (
     COMPACTOR_TASK,
     INTAKE_QUEUE,
     INTAKE_TASK,
+    JOBS_TASK,
     RETENTION_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
@@ -31,7 +32,7 @@ from burnish.feedback.contract import (
 from burnish.feedback.redis_clients import broker_of
 from burnish.feedback.telemetry.logs import format_logs
 from burnish.learner.broker import PatientAMQP
-from burnish.learner.settings import LearnerSettings
+from burnish.learner.settings import LONG_REST_SECONDS, LearnerSettings
 from celery import Celery
 from celery.signals import (
     after_setup_logger,
@@ -43,8 +44,7 @@ from celery.signals import (
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
 RETENTION_EVERY = 600.0  # seconds
-# Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
-LONG_REST_SECONDS = 600
+JOBS_EVERY = 10.0  # seconds
 
 
 def make_app(settings: LearnerSettings) -> Celery:
@@ -124,6 +124,7 @@ def make_app(settings: LearnerSettings) -> Celery:
                 for policy in settings.policies
             },
             **({"retention": _retention()} if settings.retention_days else {}),
+            **({"jobs": _jobs()} if settings.updates_run_in != "worker" else {}),
         },
     )
     return made
@@ -134,6 +135,14 @@ def _retention() -> dict[str, Any]:
         "task": RETENTION_TASK,
         "schedule": RETENTION_EVERY,
         "options": {"expires": RETENTION_EVERY, "queue": UPDATE_QUEUE},
+    }
+
+
+def _jobs() -> dict[str, Any]:
+    return {
+        "task": JOBS_TASK,
+        "schedule": JOBS_EVERY,
+        "options": {"expires": JOBS_EVERY, "queue": UPDATE_QUEUE},
     }
 
 
@@ -175,6 +184,13 @@ def update(policy: str = "default") -> str | None:
     from burnish.learner import work
 
     return work.update(policy)
+
+
+@app.task(name=JOBS_TASK)
+def jobs() -> str | None:
+    from burnish.learner import work
+
+    return work.look_after_jobs()
 
 
 @app.task(name=COMPACTOR_TASK)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings, Url
 from burnish.feedback.trust import TrustPolicy
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 # Values that were renamed, by field; accepted with a warning for one version.
@@ -20,6 +20,9 @@ RENAMED_VALUES = {
     "rule": {"heads": "reward_model"},
     "reward_model": {"process": "gaussian_process", "heads": "ensemble"},
 }
+
+# Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
+LONG_REST_SECONDS = 600
 
 
 class LearnerSettings(StreamSettings):
@@ -66,6 +69,28 @@ class LearnerSettings(StreamSettings):
     min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"
+    )
+    update_job: Literal["worker", "process", "slurm", "kubernetes"] | None = Field(
+        default=None,
+        description="where an update runs: in the Celery worker, which it occupies, or as a job: a process"
+        " beside the worker, in SLURM, in Kubernetes (default: a process, or the worker where updates"
+        " follow one another within ten minutes)",
+    )
+    update_ranks: int = Field(
+        default=1,
+        ge=1,
+        description="processes that train together, of one job on one machine; base and adapter are"
+        " sharded over them (FSDP2)",
+    )
+    update_hours: float = Field(
+        default=24.0, gt=0, description="hours after which a job is ended as hung"
+    )
+    slurm_options: str = Field(
+        default="", description="of sbatch: `--partition=gpu --gres=gpu:4 --time=4:00:00`"
+    )
+    kubernetes_job: Path | None = Field(
+        default=None,
+        description="manifest of the Job that updates become in Kubernetes (the chart brings one)",
     )
     threads: int = Field(default=1, ge=1, description="CPU threads a tick may use")
 
@@ -145,6 +170,24 @@ class LearnerSettings(StreamSettings):
             stacklevel=2,
         )
         return new
+
+    @property
+    def updates_run_in(self) -> str:
+        """BURNISH_UPDATE_JOB, or its default."""
+        often = self.update_every < LONG_REST_SECONDS
+        return self.update_job or ("worker" if often else "process")
+
+    @model_validator(mode="after")
+    def _check_job(self) -> LearnerSettings:
+        if self.update_ranks > 1 and self.updates_run_in == "worker":
+            raise ValueError(
+                f"BURNISH_UPDATE_RANKS={self.update_ranks} needs a job: set BURNISH_UPDATE_JOB=process"
+            )
+        if self.update_job == "kubernetes" and self.kubernetes_job is None:
+            raise ValueError(
+                "BURNISH_UPDATE_JOB=kubernetes needs BURNISH_KUBERNETES_JOB, the manifest of its Job"
+            )
+        return self
 
     @property
     def database(self) -> str:

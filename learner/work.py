@@ -28,7 +28,9 @@ from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
 
 if TYPE_CHECKING:
+    from burnish.learner.jobs.updates import UpdateJobs
     from burnish.learner.update.tick import Learner
+    from burnish.serving.registry import PolicyRegistry
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +106,25 @@ def intake() -> str | None:
 
 
 def update(policy: str = "default") -> str | None:
-    """One update of one policy; returns the tick's sentence."""
+    """One update of one policy, here or as a job; returns what was done."""
+    if settings().updates_run_in != "worker":
+        return update_jobs().begin(policy)
+    began = time.monotonic()
+    did = tick(policy)
+    if did is not None and time.monotonic() - began > settings().update_every:
+        # It overran its interval, and beat's tick found the lease held: do not wait for the next.
+        expires = settings().update_every
+        app: Any = current_app  # a proxy
+        app.send_task(UPDATE_TASK, [policy], queue=UPDATE_QUEUE, expires=expires)
+    return did
+
+
+def tick(policy: str) -> str | None:
+    """One update of one policy in this process; returns the tick's sentence."""
     began = time.monotonic()
     tracing.start(settings(), "burnish-update", settings().data_dir)
     try:
-        tick = learner().tick(policy)
+        made = learner().tick(policy)
     except Exception as error:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of %s failed", policy)
@@ -118,12 +134,13 @@ def update(policy: str = "default") -> str | None:
         raise
     finally:
         tracing.flush()  # the pool may end this process without a word
-    if tick is not None and time.monotonic() - began > settings().update_every:
-        # It overran its interval, and beat's tick found the lease held: do not wait for the next.
-        expires = settings().update_every
-        app: Any = current_app  # a proxy
-        app.send_task(UPDATE_TASK, [policy], queue=UPDATE_QUEUE, expires=expires)
-    return tick.did if tick else None
+    return made.did if made else None
+
+
+def look_after_jobs() -> None:
+    """Ask after the jobs of all policies: what failed is told and begun again."""
+    for policy in settings().policies:
+        update_jobs().look_after(policy)
 
 
 def compactor() -> str | None:
@@ -155,6 +172,31 @@ def retention() -> str | None:
             break
     log.info("erased %d interactions and judgements older than %g days", erased, days)
     return f"erased {erased} interactions and judgements older than {days:g} days"
+
+
+@cache
+def update_jobs() -> UpdateJobs:
+    from burnish.learner.jobs.runners import new_runner
+    from burnish.learner.jobs.updates import UpdateJobs
+    from burnish.learner.update.attempts import nothing_to_do
+
+    def why_not(policy: str) -> str | None:
+        with database().read() as session:
+            return nothing_to_do(session, policy, registry().champion_version(policy), settings())
+
+    return UpdateJobs(new_runner(settings()), client(), settings(), why_not)
+
+
+@cache
+def registry() -> PolicyRegistry:
+    from burnish.serving.registry import PolicyRegistry, signing_keys
+
+    return PolicyRegistry(
+        settings().registry,
+        settings().mlflow_artifacts,
+        who="learner",
+        keys=signing_keys(settings().data_dir),
+    )
 
 
 @cache

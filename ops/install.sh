@@ -69,6 +69,7 @@ servers() {
   # Debian keeps PostgreSQL's server programs off the PATH.
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || wanted+=(postgresql)
   command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wanted+=(nginx)
+  command -v slurmctld >/dev/null || [ -x /usr/sbin/slurmctld ] || wanted+=(slurm-wlm)
   # The chart's tests: continuous integration must not skip them where it need not.
   [ "${CI:-}" = true ] && command -v go >/dev/null && { build_helm || say "helm could not be built"; }
   [ ${#wanted[@]} = 0 ] && return

@@ -15,7 +15,7 @@ from burnish.learner.database import LearnerError
 from burnish.learner.reward.experience import Experience
 from burnish.learner.tasks import TaskSource
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.trainer import PolicyTrainer
+from burnish.learner.training.sampling import PolicySampler
 from torch import Tensor
 
 MIN_SCALE = 0.05  # of advantages, when they are normalised
@@ -61,12 +61,12 @@ class UpdateRule(Protocol):
 
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None: ...
 
-    def prepare(self, trainer: PolicyTrainer, data: TrainingData, seed: int) -> Mapping[str, float]:
+    def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
         """Fit what the rule needs before the first step; returns figures about the fit. Raises
         NothingToLearn."""
         ...
 
-    def batch(self, trainer: PolicyTrainer, step: int, seed: int) -> StepBatch | None:
+    def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch | None:
         """What to learn from in this step; None ends the update.
 
         Random numbers follow from `seed` and `step` alone. The batch depends besides on the

@@ -24,7 +24,7 @@ from burnish.learner.rules.base import (
 from burnish.learner.rules.rehearsal import Rehearsal
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.trainer import PolicyTrainer
+from burnish.learner.training.sampling import PolicySampler
 
 MAX_STALENESS = 8  # versions
 EPOCHS = 2  # over the log in one update
@@ -39,7 +39,7 @@ class PolicyGradientRule:
         self._log: list[Experience] = []
         self._order: list[int] = []
 
-    def prepare(self, trainer: PolicyTrainer, data: TrainingData, seed: int) -> Mapping[str, float]:
+    def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
         self._log = [
             e
             for e in data.experience
@@ -56,7 +56,7 @@ class PolicyGradientRule:
         ]
         return {"baseline": self._baseline, "log": float(len(self._log))}
 
-    def batch(self, trainer: PolicyTrainer, step: int, seed: int) -> StepBatch | None:
+    def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch | None:
         config = self.config
         half = max(1, config.rollouts // 2)
         picked = [self._log[i] for i in self._order[step * half : (step + 1) * half]]
@@ -69,10 +69,10 @@ class PolicyGradientRule:
         ]
         rng = Random(f"{seed}/{step}")
         tasks = self._rehearsal.draw(
-            rng, max(1, half // config.samples_per_prompt), trainer.model, config.max_tokens
+            rng, max(1, half // config.samples_per_prompt), policy.model, config.max_tokens
         )
-        groups = trainer.sample(
-            [task_prompt(trainer.model, task) for task in tasks],
+        groups = policy.sample(
+            [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),

@@ -32,7 +32,7 @@ from burnish.learner.rules.base import (
 from burnish.learner.rules.rehearsal import Rehearsal
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.trainer import PolicyTrainer
+from burnish.learner.training.sampling import PolicySampler
 
 OPTIMISM = 0.7  # standard deviations of the reward model added to its mean
 UNIT = 0.07  # difference in P(liked) that makes an advantage of one
@@ -46,7 +46,7 @@ class RewardModelRule:
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._prompts: Sequence[tuple[int, ...]] = ()
 
-    def prepare(self, trainer: PolicyTrainer, data: TrainingData, seed: int) -> Mapping[str, float]:
+    def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
         rewards = torch.tensor([e.reward for e in data.experience])
         if rewards.min() == rewards.max():
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
@@ -64,19 +64,19 @@ class RewardModelRule:
         )
         return {"reward_auroc": fit.auroc, "reward_samples": float(fit.samples)}
 
-    def batch(self, trainer: PolicyTrainer, step: int, seed: int) -> StepBatch:
+    def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
         task_count = max(1, round(config.rehearsal * groups))
-        tasks = self._rehearsal.draw(rng, task_count, trainer.model, config.max_tokens)
+        tasks = self._rehearsal.draw(rng, task_count, policy.model, config.max_tokens)
         prompts = [rng.choice(self._prompts) for _ in range(groups - len(tasks))]
-        sampled = trainer.sample(
-            prompts + [task_prompt(trainer.model, task) for task in tasks],
+        sampled = policy.sample(
+            prompts + [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        scored, figures = self._score(trainer, sampled[: len(prompts)])
+        scored, figures = self._score(policy, sampled[: len(prompts)])
         graded, skill = self._rehearsal.grade(tasks, sampled[len(prompts) :])
         rehearsed = with_normalised_advantages(graded)
         return StepBatch(
@@ -89,12 +89,12 @@ class RewardModelRule:
         return {**fitted, "rehearsal": self._rehearsal.state_dict()}
 
     def _score(
-        self, trainer: PolicyTrainer, groups: Sequence[Sequence[Rollout]]
+        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[Rollout], dict[str, float]]:
         """The best and the worst of each group by the optimistic reward, and figures of all."""
         assert self._model is not None, "prepare comes first"
         rollouts = [rollout for group in groups for rollout in group]
-        mean, deviation = self._model.score(base_features(trainer.model, rollouts))
+        mean, deviation = self._model.score(base_features(policy.model, rollouts))
         rewards = iter((mean + OPTIMISM * deviation).tolist())
         kept = [
             rollout

@@ -1,8 +1,8 @@
 """Checkpoints of an update: one folder each, complete or absent.
 
 A folder holds the adapter in peft's format (what serving loads, byte for byte what is registered),
-the optimiser's state and the update rule's tensors as safetensors, and a JSON file with the
-training progress and the rest of the rule's state. Nothing is pickled. Old folders are pruned by
+the optimiser's state (optimiser.py) and the update rule's tensors as safetensors, and a JSON file with
+the training progress and the rest of the rule's state. Nothing is pickled. Old folders are pruned by
 count. Left out: a random state; random numbers follow from the seed and the step's number.
 """
 
@@ -11,19 +11,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from burnish.kernels.lora import AdapterWeights, load_adapter, save_adapter
 from burnish.learner.database import LearnerError
+from burnish.learner.training.optimiser import read_state
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 # The names inside a folder, as older versions wrote them too.
-PROGRESS, OPTIMISER, RULE = "progress.json", "optimiser.safetensors", "heads.safetensors"
+PROGRESS, RULE = "progress.json", "heads.safetensors"
 
 
 class CheckpointError(LearnerError):
@@ -70,7 +71,7 @@ def save(
     folder: Path,
     progress: TrainingProgress,
     adapter: AdapterWeights,
-    optimiser: Mapping[str, Tensor],
+    save_optimiser: Callable[[Path], None],
     rule_state: Mapping[str, Any],
     base_model: str,
 ) -> None:
@@ -82,8 +83,8 @@ def save(
     save_adapter(adapter, draft / "adapter", base_model)
     tensors = {name: value for name, value in rule_state.items() if isinstance(value, Tensor)}
     rest = {name: value for name, value in rule_state.items() if name not in tensors}
-    save_file(_plain(optimiser), draft / OPTIMISER)
-    save_file(_plain(tensors), draft / RULE)
+    save_optimiser(draft)
+    save_file({n: t.detach().contiguous() for n, t in tensors.items()}, draft / RULE)
     (draft / PROGRESS).write_text(json.dumps({**asdict(progress), "rule": rest}, indent=1))
     for path in sorted(draft.rglob("*")):
         _sync(path)
@@ -111,7 +112,7 @@ def load(folder: Path) -> Checkpoint | None:
             folder=folder,
             progress=TrainingProgress(**fields),
             adapter=load_adapter(folder / "adapter"),
-            optimiser=load_file(folder / OPTIMISER),
+            optimiser=read_state(folder),
             rule_state={**load_file(folder / RULE), **rest},
         )
     except (OSError, TypeError, ValueError, AttributeError, SafetensorError) as error:
@@ -131,10 +132,6 @@ def prune(folder: Path, keep: int, spare: frozenset[str]) -> None:
 
 def _retired(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.retired")
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _sync(path: Path) -> None:

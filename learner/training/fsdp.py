@@ -2,18 +2,15 @@
 
 Each rank holds 1/n of every layer and of the optimiser's state, gathers a layer while it computes, and
 takes its share of each batch. The loss is divided by the tokens of the whole batch and gradients are
-summed over ranks, so n ranks take the step that one process would. Ranks are started by torchrun, which
-starts all of them again when one has died; they go on from the last sharded checkpoint.
+summed over ranks, so n ranks take the step that one process would.
 
-Runs in PyTorch: the native CPU kernels want whole weights. Left out: sampling, and sharded reading of
-the base; every rank reads the folder before it keeps its share.
+Runs in PyTorch: the native CPU kernels want whole weights. Left out: who calls the ranks (ranks.py), and
+sharded reading of the base; every rank reads the folder before it keeps its share.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,29 +19,28 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import chunks
 from burnish.learner.training.loss import LossWeights, policy_loss
+from burnish.learner.training.optimiser import new_optimiser, state_of, take_up, write_state
 from burnish.learner.training.protocol import NOTHING, StepReport
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.trainer import SLOT, TrainerConfig, new_optimiser
+from burnish.learner.training.trainer import SLOT, TrainerConfig
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.rendezvous import rendezvous
-from torch.distributed.tensor import DTensor
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class ShardedTrainer:
-    """A `Trainer` on all ranks of the default process group. `model` is loaded with `native=False`, on
-    the CPU, and belongs to the trainer from then on."""
+    """A `Trainer` whose every call all ranks of the default process group make, with the same batch.
+
+    `model` is loaded with `native=False`, on the CPU, and belongs to the trainer from then on.
+    """
 
     def __init__(
         self,
         model: LoadedModel,
         adapter: AdapterWeights,
         config: TrainerConfig,
+        optimiser_state: Mapping[str, Tensor] | None = None,
         device_type: str = "cpu",
     ) -> None:
         if model.native is not None:
@@ -52,12 +48,13 @@ class ShardedTrainer:
         self.model, self.config = model, config
         self.rank, self.ranks = dist.get_rank(), dist.get_world_size()
         self._spec = adapter.spec
-        self._steps = 0
-        self._over_budget = False
         model.model.requires_grad_(False)
         self._places = model.set_parameters(SLOT, adapter)
         shard(model.model, init_device_mesh(device_type, (self.ranks,)))
-        self._optimiser = new_optimiser(list(self._tensors().values()), config)
+        tensors = self._tensors()
+        self._optimiser = new_optimiser(list(tensors.values()), config.learning_rate)
+        shares = _shares(optimiser_state or {}, tensors)
+        self._over_budget = take_up(self._optimiser, tensors, shares)
 
     @property
     def adapter(self) -> AdapterWeights:
@@ -83,68 +80,19 @@ class ShardedTrainer:
         tensors = list(self._tensors().values())
         norm = whole(torch.nn.utils.clip_grad_norm_(tensors, self.config.clip_norm))
         self._optimiser.step()
-        self._steps += 1
         kl, entropy, ratio = (sums / total).tolist()
         self._over_budget = kl > self.config.kl_budget
         return StepReport(len(rollouts), total, kl, entropy, ratio, float(norm))
 
-    def optimiser_state(self) -> dict[str, Tensor]:
-        """AdamW's step count and moments, gathered on every rank, as `<key>.<parameter>`."""
-        state = self._optimiser.state
-        return {
-            f"{key}.{name}": whole(torch.as_tensor(value)).clone()
-            for name, tensor in self._tensors().items()
-            for key, value in state[tensor].items()
-        }
+    def save_optimiser(self, folder: Path) -> None:
+        """Write this rank's share, to a folder that all ranks see."""
+        state = state_of(self._optimiser, self._tensors(), self._over_budget)
+        shares = {key: local(value) for key, value in state.items()}
+        write_state(folder, shares, self.rank, self.ranks)
+        dist.barrier()
 
     def close(self) -> None:
         """The model stays sharded; it is of no use to others."""
-
-    # -- checkpoints -----------------------------------------------------------------------
-
-    def save(self, folder: Path) -> None:
-        """Write a sharded checkpoint, each rank its share; `folder` holds the old one or the new one."""
-        draft = folder.with_name(f".{folder.name}.draft")
-        if self.rank == 0:
-            shutil.rmtree(draft, ignore_errors=True)
-        dist.barrier()
-        save(self._state(), checkpoint_id=draft)
-        if self.rank == 0:
-            retired = folder.with_name(f".{folder.name}.retired")
-            shutil.rmtree(retired, ignore_errors=True)
-            if folder.exists():
-                folder.rename(retired)
-            draft.rename(folder)
-            shutil.rmtree(retired, ignore_errors=True)
-        dist.barrier()
-
-    def load(self, folder: Path) -> int:
-        """Take up a sharded checkpoint, by however many ranks it was written; returns the steps taken
-        before it, 0 where there is none."""
-        retired = folder.with_name(f".{folder.name}.retired")  # between the two renames of `save`
-        found = next((path for path in (folder, retired) if path.exists()), None)
-        if found is None:
-            return 0
-        state = self._state()
-        load(state, checkpoint_id=found)
-        self._steps = int(state["steps"])
-        self._over_budget = bool(state["over_budget"])
-        for name, tensor in self._tensors().items():
-            moments = {key: state[f"{key}.{name}"] for key in MOMENTS}
-            self._optimiser.state[tensor] = {"step": torch.tensor(float(self._steps)), **moments}
-        return self._steps
-
-    def _state(self) -> dict[str, Tensor]:
-        """What a checkpoint holds: this rank's shares, which `load` fills in place."""
-        tensors = self._tensors()
-        state: dict[str, Tensor] = {f"adapter.{n}": t.detach() for n, t in tensors.items()}
-        for name, tensor in tensors.items():
-            held = self._optimiser.state.get(tensor, {})
-            for key in MOMENTS:
-                state[f"{key}.{name}"] = held.get(key, torch.zeros_like(tensor.detach()))
-        state["steps"] = torch.tensor(self._steps)
-        state["over_budget"] = torch.tensor(self._over_budget)
-        return state
 
     # -- shares ----------------------------------------------------------------------------
 
@@ -168,15 +116,6 @@ class ShardedTrainer:
         return own + [(ordered[:1], False)] * (max(map(len, shares)) - len(own))
 
 
-def join_ranks(backend: str = "gloo") -> None:
-    """Join the process group of the ranks that torchrun started (it sets the environment)."""
-    store, rank, ranks = next(rendezvous("env://"))
-    # torchrun keeps its store over restarts, with the addresses of ranks that have died.
-    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    store = dist.PrefixStore(f"start-{start}", store)  # pyright: ignore[reportPrivateImportUsage]
-    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
-
-
 def shard(model: torch.nn.Module, mesh: DeviceMesh) -> None:
     """Shard a transformers model in place: each decoder layer a group, what is left the root's."""
     blocks = {name for name in getattr(model, "_no_split_modules", None) or ()}
@@ -186,6 +125,16 @@ def shard(model: torch.nn.Module, mesh: DeviceMesh) -> None:
     for layer in layers:
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+def _shares(state: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A whole state's numbers, and of its tensors what this rank holds."""
+    return {
+        key: distribute_tensor(value, like.device_mesh, like.placements)
+        if value.ndim and isinstance(like := tensors.get(key.partition(".")[2]), DTensor)
+        else value
+        for key, value in state.items()
+    }
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -1,18 +1,18 @@
 """What a trainer is to those who feed it batches: one optimiser step at a time, and the adapter it makes.
 
-Implementations: `PolicyTrainer` (one process, which samples too) and `ShardedTrainer` (a group of ranks).
-Left out: where rollouts come from.
+Implementations: `PolicyTrainer` (one process), `ShardedTrainer` (one rank of a group) and `RankedTrainer`
+(the group, as its first rank sees it). Left out: where rollouts come from (sampling.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from burnish.kernels.lora import AdapterWeights
 from burnish.learner.training.rollouts import Rollout
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ NOTHING = StepReport(0, 0, 0.0, 0.0, 1.0, 0.0)
 
 
 class Trainer(Protocol):
-    """Of a group of ranks, every rank makes the same calls with the same batch."""
+    """What trains an adapter."""
 
     @property
     def adapter(self) -> AdapterWeights:
@@ -42,8 +42,8 @@ class Trainer(Protocol):
         """One optimiser step on rollouts that carry advantages."""
         ...
 
-    def optimiser_state(self) -> dict[str, Tensor]:
-        """The optimiser's state, whole, as `<key>.<parameter>`."""
+    def save_optimiser(self, folder: Path) -> None:
+        """Write the optimiser's state into the folder of a checkpoint, as checkpoint.py reads it."""
         ...
 
     def close(self) -> None:

@@ -1,29 +1,26 @@
-"""The policy trainer: an adapter in memory that samples rollouts and takes optimiser steps.
+"""The policy trainer: an adapter in memory that takes optimiser steps, in one process.
 
-It samples through the engine that also serves and trains the same tensors through the same model
-code, so the probabilities that act are those that learn. Every update rule shares one loss (loss.py).
-Left out: sharding; one process holds the model, in float32 (fsdp.py shards it).
+Every update rule shares one loss (loss.py). Left out: sharding (fsdp.py) and sampling (sampling.py).
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import chunks
 from burnish.learner.training.loss import LossWeights, policy_loss
+from burnish.learner.training.optimiser import new_optimiser, state_of, take_up, write_state
 from burnish.learner.training.protocol import NOTHING, StepReport
-from burnish.learner.training.rollouts import Rollout, Sampler, generate
-from burnish.serving.engine import Request, SamplingParams
+from burnish.learner.training.rollouts import Rollout
 from torch import Tensor
 
 # The trainer's own slot in the model's adapter tables; the engine numbers its own from one.
 SLOT = 1 << 20
-ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -44,71 +41,22 @@ class TrainerConfig:
         return LossWeights(1.0, self.kl_weight, self.ratio_cap)
 
 
-def new_optimiser(tensors: Sequence[Tensor], config: TrainerConfig) -> torch.optim.AdamW:
-    """AdamW as every trainer of ours runs it."""
-    return torch.optim.AdamW(tensors, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-
-
 class PolicyTrainer:
-    """Adapter, optimiser and the two ways of using them: `sample` and `step`."""
+    """Adapter and optimiser, on a model that others use too."""
 
     def __init__(
         self,
         model: LoadedModel,
-        sampler: Sampler,
         adapter: AdapterWeights,
         config: TrainerConfig,
         optimiser_state: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.model = model
         self.config = config
-        self._sampler = sampler
-        self._published = itertools.count()
-        self._sampling_adapter: str | None = None
-        self._over_budget = False
         self.adapter = adapter.trainable()
         self._tensors = dict(self.adapter.tensors)
-        self._optimiser = new_optimiser(list(self._tensors.values()), config)
-        if optimiser_state:
-            self._load_optimiser_state(optimiser_state)
-
-    # -- sampling --------------------------------------------------------------------------
-
-    def sample(
-        self, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, seed: int
-    ) -> list[list[Rollout]]:
-        """`samples` rollouts of each prompt under the present weights, at temperature 1, in one
-        batch; grouped by prompt."""
-        name = self._publish()
-        requests = [
-            Request(
-                id=f"{name}-{index}-{number}",
-                prompt_ids=prompt,
-                params=SamplingParams(max_tokens=max_tokens, seed=seed + index * samples + number),
-                adapter=name,
-            )
-            for index, prompt in enumerate(prompts)
-            for number in range(samples)
-        ]
-        rollouts = generate(self._sampler, requests)
-        return [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
-
-    def close(self) -> None:
-        """Free the adapter slots of sampler and model."""
-        if self._sampling_adapter is not None:
-            self._sampler.unload_adapter(self._sampling_adapter)
-            self._sampling_adapter = None
-        self.model.set_adapter(SLOT, None)
-
-    def _publish(self) -> str:
-        """Give the sampler the present weights, under a new adapter name."""
-        if self._sampling_adapter is not None:
-            self._sampler.unload_adapter(self._sampling_adapter)
-        self._sampling_adapter = f"trainer/{next(self._published)}"
-        self._sampler.set_adapter_weights(self._sampling_adapter, self.adapter.detached())
-        return self._sampling_adapter
-
-    # -- training --------------------------------------------------------------------------
+        self._optimiser = new_optimiser(list(self._tensors.values()), config.learning_rate)
+        self._over_budget = take_up(self._optimiser, self._tensors, optimiser_state or {})
 
     def step(self, rollouts: Sequence[Rollout]) -> StepReport:
         """One optimiser step on rollouts that carry advantages.
@@ -134,21 +82,9 @@ class PolicyTrainer:
         self._over_budget = kl_mean > config.kl_budget
         return StepReport(len(rollouts), total, kl_mean, entropy_mean, ratio_mean, float(norm))
 
-    def optimiser_state(self) -> dict[str, Tensor]:
-        """AdamW's step count and moments, as `<key>.<parameter>`."""
-        state = self._optimiser.state
-        return {
-            f"{key}.{name}": torch.as_tensor(value).clone()
-            for name, tensor in self._tensors.items()
-            for key, value in state[tensor].items()
-        }
+    def save_optimiser(self, folder: Path) -> None:
+        write_state(folder, state_of(self._optimiser, self._tensors, self._over_budget))
 
-    def _load_optimiser_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, tensor in self._tensors.items():
-            saved = {
-                key: state[f"{key}.{name}"].clone()
-                for key in ADAM_STATE
-                if f"{key}.{name}" in state
-            }
-            if len(saved) == len(ADAM_STATE) and saved["exp_avg"].shape == tensor.shape:
-                self._optimiser.state[tensor] = saved
+    def close(self) -> None:
+        """Free the adapter's slot in the model."""
+        self.model.set_adapter(SLOT, None)

@@ -31,6 +31,8 @@ from sqlalchemy.orm import Session
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # of one attempt
+UNFINISHED = ("training", "registered")
+BASE_VERSION = 1  # of a policy that no registry knows yet
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Attempts:
                 select(AttemptRow)
                 .where(
                     AttemptRow.policy == self._policy,
-                    AttemptRow.state.in_(["training", "registered"]),
+                    AttemptRow.state.in_(UNFINISHED),
                 )
                 .order_by(AttemptRow.started_at.desc())
             )
@@ -103,21 +105,9 @@ class Attempts:
         """A new attempt on top of the champion, if there is enough new feedback."""
         with self._database.write() as session:
             self._lease.fence(session)
-            learnt, tried = _high_water_marks(session, self._policy, champion)
             newest = experience.high_water(session, self._policy)
-            fresh = experience.new_events(session, self._policy, max(learnt, tried), newest)
-            if len(fresh) < settings.min_feedback:
-                return NotEnoughFeedback(
-                    f"{len(fresh)} new judgements since the last update, "
-                    f"{settings.min_feedback} make one worth it"
-                    + _given_up(session, self._policy, champion)
-                )
-            judged = experience.count(session, self._policy, settings.min_experience)
-            if judged < settings.min_experience:
-                return NotEnoughFeedback(
-                    f"{judged} judged answers so far, the first update wants "
-                    f"{settings.min_experience}"
-                )
+            if why := _not_enough(session, self._policy, champion, newest, settings):
+                return NotEnoughFeedback(why)
             row = AttemptRow(
                 id=uuid.uuid4().hex,
                 policy=self._policy,
@@ -211,6 +201,36 @@ class Attempts:
         with self._database.write() as session:
             self._lease.fence(session)
             record(session, tick)
+
+
+def nothing_to_do(
+    session: Session, policy: str, champion: int | None, settings: LearnerSettings
+) -> str | None:
+    """Why an update of the policy would train nothing; None where it would, or take up an attempt."""
+    unfinished = select(AttemptRow.id).where(
+        AttemptRow.policy == policy, AttemptRow.state.in_(UNFINISHED)
+    )
+    if session.scalars(unfinished.limit(1)).first() is not None:
+        return None
+    newest = experience.high_water(session, policy)
+    return _not_enough(session, policy, champion or BASE_VERSION, newest, settings)
+
+
+def _not_enough(
+    session: Session, policy: str, champion: int, newest: int, settings: LearnerSettings
+) -> str | None:
+    """Why the judgements up to `newest` are too few for an attempt on the champion."""
+    learnt, tried = _high_water_marks(session, policy, champion)
+    fresh = experience.new_events(session, policy, max(learnt, tried), newest)
+    if len(fresh) < settings.min_feedback:
+        return (
+            f"{len(fresh)} new judgements since the last update, {settings.min_feedback} make one"
+            f" worth it{_given_up(session, policy, champion)}"
+        )
+    judged = experience.count(session, policy, settings.min_experience)
+    if judged < settings.min_experience:
+        return f"{judged} judged answers so far, the first update wants {settings.min_experience}"
+    return None
 
 
 def _high_water_marks(session: Session, policy: str, champion: int) -> tuple[int, int]:

@@ -11,15 +11,18 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.rules import RULES, StepConfig, TrainingData, UpdateRule
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.training import checkpoint
+from burnish.learner.training import checkpoint, ranks
 from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
+from burnish.learner.training.protocol import Trainer
 from burnish.learner.training.rollouts import Sampler
+from burnish.learner.training.sampling import PolicySampler
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
@@ -41,11 +44,10 @@ def train(
     """
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
-    trainer = PolicyTrainer(
-        model, sampler, start.adapter, trainer_config(settings, model), start.optimiser
-    )
-    try:
-        fit_figures = rule.prepare(trainer, data, progress.seed)
+    with ExitStack() as opened:
+        trainer = opened.enter_context(closing(new_trainer(start, model, settings)))
+        policy = opened.enter_context(closing(PolicySampler(model, sampler, trainer)))
+        fit_figures = rule.prepare(policy, data, progress.seed)
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
@@ -55,7 +57,7 @@ def train(
             if over_budget and step > progress.step:
                 break
             check_lease()
-            batch = rule.batch(trainer, step, progress.seed)
+            batch = rule.batch(policy, step, progress.seed)
             if batch is None:
                 break
             report = trainer.step(batch.rollouts)
@@ -65,7 +67,7 @@ def train(
             if time.monotonic() - saved > settings.checkpoint_seconds:
                 seconds = time.monotonic() - began
                 now = replace(progress, step=step, seconds=seconds, figures=means.values())
-                _save(folder, now, trainer, rule)
+                _save(folder, now, trainer, rule, model)
                 saved = time.monotonic()
         done = replace(
             progress,
@@ -74,12 +76,18 @@ def train(
             done=True,
             figures={**means.values(), **fit_figures, **data.figures},
         )
-        _save(folder, done, trainer, rule)
-    finally:
-        trainer.close()
+        _save(folder, done, trainer, rule, model)
     finished = checkpoint.load(folder)
     assert finished is not None, "it has just been written"
     return finished
+
+
+def new_trainer(start: TrainingStart, model: LoadedModel, settings: LearnerSettings) -> Trainer:
+    """Of the group of ranks that this process is the first of, or of this process alone."""
+    config = trainer_config(settings, model)
+    if ranks.in_group():
+        return ranks.RankedTrainer(model.path, start.adapter, config, start.optimiser)
+    return PolicyTrainer(model, start.adapter, config, start.optimiser)
 
 
 def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
@@ -124,13 +132,17 @@ class RunningMeans:
 
 
 def _save(
-    folder: Path, progress: TrainingProgress, trainer: PolicyTrainer, rule: UpdateRule
+    folder: Path,
+    progress: TrainingProgress,
+    trainer: Trainer,
+    rule: UpdateRule,
+    model: LoadedModel,
 ) -> None:
     checkpoint.save(
         folder,
         progress,
         trainer.adapter,
-        trainer.optimiser_state(),
+        trainer.save_optimiser,
         rule.state_dict(),
-        trainer.model.path.name,
+        model.path.name,
     )

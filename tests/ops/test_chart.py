@@ -26,6 +26,7 @@ FEATURES = (
     "ingress.tlsSecretName=chat-tls",
     "modelVolumeClaim=models",
     "serving.storage.className=fast",
+    "updateJob.enabled=true",
 )
 
 
@@ -80,6 +81,37 @@ def test_helm_finds_nothing_wrong():
 def test_every_object_is_valid_for_the_last_three_versions(kubernetes: str, values: tuple):
     for document in rendered(*values, kubernetes=kubernetes):
         kubernetes_validate.validate(document, kubernetes.rpartition(".")[0], strict=True)
+
+
+def update_job(*values: str) -> dict[str, Any]:
+    """The manifest that the worker hands in, as it reads it."""
+    return yaml.safe_load(of("ConfigMap", *values)["live-burnish-update-job"]["data"]["job.yaml"])
+
+
+@pytest.mark.parametrize("kubernetes", versions())
+def test_the_job_of_an_update_is_valid_once_it_has_a_name(kubernetes: str):
+    made = update_job("updateJob.enabled=true", "modelVolumeClaim=models")
+    made["metadata"]["generateName"] = "burnish-update-default-"
+    kubernetes_validate.validate(made, kubernetes.rpartition(".")[0], strict=True)
+
+
+def test_the_worker_may_hand_in_jobs_and_a_job_has_what_an_update_needs():
+    values = ("updateJob.enabled=true", "updateJob.volumeClaim=shared")
+    worker = pods(*values)["live-burnish-worker"]
+    assert variables(worker)["BURNISH_UPDATE_JOB"]["value"] == "kubernetes"
+    assert worker["serviceAccountName"] in of("ServiceAccount", *values)
+    assert of("RoleBinding", *values)["live-burnish-worker"]["roleRef"]["name"] in of(
+        "Role", *values
+    )
+    pod = update_job(*values)["spec"]["template"]["spec"]
+    own = variables(worker).keys() - {
+        "REMAP_SIGTERM",
+        *(n for n in variables(worker) if "JOB" in n),
+    }
+    assert variables(pod).keys() == own
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "shared"
+    assert "live-burnish-update-job" not in of("ConfigMap")
+    assert pods()["live-burnish-worker"]["automountServiceAccountToken"] is False
 
 
 def test_an_object_that_is_not_valid_is_found():

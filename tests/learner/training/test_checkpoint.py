@@ -10,6 +10,7 @@ import torch
 from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter, save_adapter
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import CheckpointError, TrainingProgress
+from burnish.learner.training.optimiser import write_state
 from safetensors.torch import save_file
 
 PROGRESS = TrainingProgress(
@@ -35,7 +36,10 @@ def adapter(model) -> AdapterWeights:
 
 
 def saved(folder: Path, adapter: AdapterWeights) -> Path:
-    checkpoint.save(folder, PROGRESS, adapter, OPTIMISER, RULE_STATE, "tiny")
+    def save_optimiser(draft: Path) -> None:
+        write_state(draft, OPTIMISER)
+
+    checkpoint.save(folder, PROGRESS, adapter, save_optimiser, RULE_STATE, "tiny")
     return folder
 
 
@@ -47,6 +51,23 @@ def test_a_saved_checkpoint_loads_as_it_was(tmp_path, adapter):
     assert torch.equal(found.optimiser["step.a"], torch.tensor(3.0))
     assert torch.equal(found.rule_state.pop("w1"), torch.ones(2))
     assert found.rule_state == {"rehearsal": {"rates": {"units/1": 0.5}}, "baseline": 0.125}
+
+
+def test_shares_of_several_ranks_load_as_one(tmp_path, adapter):
+    step, moment = torch.tensor(3.0), torch.arange(14.0).reshape(7, 2)
+
+    def save_optimiser(draft: Path) -> None:
+        for rank, rows in enumerate(moment.chunk(3)):
+            write_state(draft, {"step.a": step, "exp_avg.a": rows}, rank, ranks=3)
+
+    checkpoint.save(tmp_path / "u", PROGRESS, adapter, save_optimiser, {}, "tiny")
+    found = checkpoint.load(tmp_path / "u")
+    assert found is not None
+    assert torch.equal(found.optimiser["exp_avg.a"], moment)
+    assert torch.equal(found.optimiser["step.a"], step)
+    next((tmp_path / "u").glob("optimiser-2-of-3*")).unlink()
+    with pytest.raises(CheckpointError, match="optimiser-2-of-3"):
+        checkpoint.load(tmp_path / "u")
 
 
 @pytest.mark.parametrize(

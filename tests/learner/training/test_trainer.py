@@ -1,15 +1,18 @@
 """The policy trainer: which way a step moves, how far, and what it samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
 from burnish.kernels.lora import LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import TokenBatch, answer_logprobs
+from burnish.learner.training.optimiser import read_state
 from burnish.learner.training.rollouts import Rollout
+from burnish.learner.training.sampling import PolicySampler
 from burnish.learner.training.trainer import SLOT, PolicyTrainer, TrainerConfig
 from burnish.serving.engine import LocalEngine
+from torch import Tensor
 
 from tests.learner.training.conftest import random_rollouts
 
@@ -22,10 +25,10 @@ def engine(model: LoadedModel) -> LocalEngine:
 
 
 def new_trainer(
-    model: LoadedModel, engine: LocalEngine, config: TrainerConfig = CONFIG
+    model: LoadedModel, config: TrainerConfig = CONFIG, state: Mapping[str, Tensor] | None = None
 ) -> PolicyTrainer:
     adapter = init_adapter(model.model, LoraSpec(rank=4, alpha=8), seed=0)
-    return PolicyTrainer(model, engine, adapter, config)
+    return PolicyTrainer(model, adapter, config, state)
 
 
 def likelihood(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> float:
@@ -36,7 +39,7 @@ def likelihood(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])
 def test_a_step_moves_answers_by_the_sign_of_their_advantage(model, engine, advantage):
-    trainer = new_trainer(model, engine)
+    trainer = new_trainer(model)
     batch = random_rollouts(advantage=advantage)
     before = likelihood(model, batch)
     for _ in range(5):
@@ -49,7 +52,7 @@ def test_a_step_moves_answers_by_the_sign_of_their_advantage(model, engine, adva
 def test_training_leaves_the_base_as_it_was(model, engine):
     batch = random_rollouts()
     before = likelihood(model, batch)
-    trainer = new_trainer(model, engine)
+    trainer = new_trainer(model)
     for _ in range(3):
         trainer.step(batch)
     trainer.close()
@@ -57,7 +60,7 @@ def test_training_leaves_the_base_as_it_was(model, engine):
 
 
 def test_kl_is_zero_at_first_and_grows(model, engine):
-    trainer = new_trainer(model, engine)
+    trainer = new_trainer(model)
     batch = random_rollouts()
     reports = [trainer.step(batch) for _ in range(4)]
     trainer.close()
@@ -70,7 +73,7 @@ def test_past_its_kl_budget_the_policy_returns(model, engine):
     kls = {}
     for budget in (0.01, 1e9):
         config = TrainerConfig(1e-2, 1.0, kl_weight=1.0, kl_budget=budget)
-        trainer = new_trainer(model, engine, config)
+        trainer = new_trainer(model, config)
         batch = random_rollouts()
         kls[budget] = [trainer.step(batch).kl for _ in range(40)]
         trainer.close()
@@ -78,43 +81,62 @@ def test_past_its_kl_budget_the_policy_returns(model, engine):
 
 
 def test_samples_come_from_the_trained_policy_with_its_probabilities(model, engine):
-    trainer = new_trainer(model, engine)
+    trainer = new_trainer(model)
     for _ in range(3):
         trainer.step(random_rollouts())
-    groups = trainer.sample([(30, 31, 32), (40, 41)], samples=3, max_tokens=6, seed=1)
+    policy = PolicySampler(model, engine, trainer)
+    groups = policy.sample([(30, 31, 32), (40, 41)], samples=3, max_tokens=6, seed=1)
     assert [len(group) for group in groups] == [3, 3]
     report = trainer.step([r.with_advantage(1.0) for group in groups for r in group])
+    policy.close()
     trainer.close()
     assert report.ratio == pytest.approx(1.0, abs=1e-3)
     assert not engine.adapters
 
 
 def test_the_same_seed_draws_the_same_answers(model, engine):
-    trainer = new_trainer(model, engine)
-    draws = [trainer.sample([(30, 31)], samples=4, max_tokens=8, seed=5) for _ in range(2)]
+    trainer = new_trainer(model)
+    policy = PolicySampler(model, engine, trainer)
+    draws = [policy.sample([(30, 31)], samples=4, max_tokens=8, seed=5) for _ in range(2)]
+    policy.close()
     trainer.close()
     assert draws[0] == draws[1]
     assert len({rollout.token_ids for rollout in draws[0][0]}) > 1
 
 
 def test_importance_weights_are_truncated(model, engine):
-    trainer = new_trainer(model, engine)
+    trainer = new_trainer(model)
     report = trainer.step(random_rollouts(logprob=-50.0))
     trainer.close()
     assert report.ratio == pytest.approx(CONFIG.ratio_cap)
 
 
-def test_training_goes_on_from_a_saved_optimiser_state(model, engine):
+def test_training_goes_on_from_a_saved_optimiser_state(model, tmp_path):
     batch = random_rollouts()
-    whole = new_trainer(model, engine)
+    whole = new_trainer(model)
     for _ in range(4):
         whole.step(batch)
-    first = new_trainer(model, engine)
+    first = new_trainer(model)
     for _ in range(2):
         first.step(batch)
-    second = PolicyTrainer(model, engine, first.adapter.detached(), CONFIG, first.optimiser_state())
+    first.save_optimiser(tmp_path)
+    second = PolicyTrainer(model, first.adapter.detached(), CONFIG, read_state(tmp_path))
     for _ in range(2):
         second.step(batch)
     for name, tensor in whole.adapter.tensors.items():
+        torch.testing.assert_close(second.adapter.tensors[name], tensor)
+    second.close()
+
+
+def test_past_its_kl_budget_a_policy_returns_in_another_process_too(model, tmp_path):
+    config = TrainerConfig(1e-2, 1.0, kl_weight=1.0, kl_budget=1e-4)
+    first, batch = new_trainer(model, config), random_rollouts()
+    while first.step(batch).kl <= config.kl_budget:
+        pass
+    first.save_optimiser(tmp_path)
+    second = PolicyTrainer(model, first.adapter.detached(), config, read_state(tmp_path))
+    first.step(batch)
+    second.step(batch)
+    for name, tensor in first.adapter.tensors.items():
         torch.testing.assert_close(second.adapter.tensors[name], tensor)
     second.close()

@@ -104,7 +104,7 @@ def _step_seconds(model: LoadedModel, rows: int) -> float:
 def _training_seconds(model: LoadedModel, answers: int) -> float:
     """The faster of two steps; the first also packs what training needs, and is not counted."""
     spec = LoraSpec(LORA_RANK, 2 * LORA_RANK, targets_of(model.outline))
-    trainer = PolicyTrainer(model, _NoSampler(), init_adapter(model.outline, spec, 0), CONFIG)
+    trainer = PolicyTrainer(model, init_adapter(model.outline, spec, 0), CONFIG)
     rng = np.random.default_rng(0)
     rollouts = [
         Rollout(
@@ -122,16 +122,3 @@ def _training_seconds(model: LoadedModel, answers: int) -> float:
         trainer.step(rollouts)
         took.append(time.perf_counter() - began)
     return min(took)
-
-
-class _NoSampler:
-    """Training steps on given answers draw none."""
-
-    def generate_batch(self, requests: Any) -> Any:
-        raise NotImplementedError
-
-    def set_adapter_weights(self, name: str, weights: Any) -> None:
-        raise NotImplementedError
-
-    def unload_adapter(self, name: str) -> None:
-        raise NotImplementedError

@@ -1,0 +1,57 @@
+"""Sampling from a policy under training: fresh rollouts under the weights that its trainer has now.
+
+It samples through the engine that also serves, on the model that scores and, in one process, trains, so
+the probabilities that act are those that learn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from burnish.kernels.model import LoadedModel
+from burnish.learner.training.protocol import Trainer
+from burnish.learner.training.rollouts import Rollout, Sampler, generate
+from burnish.serving.engine import Request, SamplingParams
+
+
+class PolicySampler:
+    """The policy as update rules see it: its `model`, and answers drawn anew."""
+
+    def __init__(self, model: LoadedModel, sampler: Sampler, trainer: Trainer) -> None:
+        self.model = model
+        self._sampler, self._trainer = sampler, trainer
+        self._published = itertools.count()
+        self._adapter: str | None = None
+
+    def sample(
+        self, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, seed: int
+    ) -> list[list[Rollout]]:
+        """`samples` rollouts of each prompt under the present weights, at temperature 1, in one
+        batch; grouped by prompt."""
+        name = self._publish()
+        requests = [
+            Request(
+                id=f"{name}-{index}-{number}",
+                prompt_ids=prompt,
+                params=SamplingParams(max_tokens=max_tokens, seed=seed + index * samples + number),
+                adapter=name,
+            )
+            for index, prompt in enumerate(prompts)
+            for number in range(samples)
+        ]
+        rollouts = generate(self._sampler, requests)
+        return [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
+
+    def close(self) -> None:
+        """Free the sampler's adapter slot."""
+        if self._adapter is not None:
+            self._sampler.unload_adapter(self._adapter)
+            self._adapter = None
+
+    def _publish(self) -> str:
+        """Give the sampler the present weights, under a new adapter name."""
+        self.close()
+        self._adapter = f"trainer/{next(self._published)}"
+        self._sampler.set_adapter_weights(self._adapter, self._trainer.adapter.detached())
+        return self._adapter
