@@ -35,7 +35,7 @@ def exact(texts: Sequence[str]) -> Check:
 
 
 def number(value: float, tolerance: float = 0.0) -> Check:
-    slack = tolerance + 1e-9 * abs(value)  # 0.1 + 0.2 is 0.3
+    slack = tolerance + 1e-12 * abs(value)  # 0.1 + 0.2 is 0.3
 
     def check(answer: str) -> bool:
         found = numbers_in(answer)
