@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import httpx2 as httpx
 import typer
 from burnish.ops import settings as config
+from burnish.ops.bench.lib import function_profile
 from burnish.ops.bench.lib.fleet_accounts import accounts, same_on_all, stored_votes
 from burnish.ops.bench.lib.fleet_parts import Fleet, Process, run_fleet
 from burnish.ops.bench.lib.fleet_votes import VoteLoad, vote
@@ -213,6 +214,20 @@ async def votes_alone(
     }, load
 
 
+async def profiled_votes(
+    fleet: Fleet, interactions: Sequence[str], seconds: float
+) -> tuple[dict[str, float], VoteLoad]:
+    """Where a replica spends its time on votes, one a request."""
+    with tempfile.TemporaryDirectory() as folder:
+        samples = Path(folder) / "samples"
+        watching = function_profile.start(fleet.replicas[0].process.pid, seconds - 1, samples)
+        load = await vote(
+            [replica.url for replica in fleet.replicas], fleet.key, interactions,
+            in_flight=IN_FLIGHT, seconds=seconds, prefix="profiled",
+        )  # fmt: skip
+        return await asyncio.to_thread(function_profile.told, watching, samples), load
+
+
 # --- all of it -----------------------------------------------------------------------------------
 
 
@@ -249,6 +264,10 @@ async def drive(
             figures.setdefault("votes_alone", []).append(told)
             votes.append(one)
             console.print(told)
+        figures["votes_by_function"], one = await profiled_votes(
+            fleet, load.observed.interactions, votes_s
+        )
+        votes.append(one)
         for name in ("intake-1", "intake-2", "beat"):
             await asyncio.to_thread(fleet.parts[name].start)
     return figures, load, votes

@@ -67,6 +67,11 @@ class Process:
         if self._popen is not None and self._popen.poll() is None:
             os.killpg(self._popen.pid, sig)
 
+    @property
+    def pid(self) -> int:
+        assert self._popen is not None, f"{self.name} was not started"
+        return self._popen.pid
+
     def cpu(self) -> float:
         return 0.0 if self._popen is None else cpu_seconds(self._popen.pid)
 
