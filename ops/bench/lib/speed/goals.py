@@ -64,6 +64,7 @@ class _Target:
             for rows, goal in zip(CONCURRENT, self._goals[shape], strict=False):
                 value = self._times_llama_cpp(shape, "bfloat16", str(rows), "decode")
                 what = f"{shape}, decode at {rows}, times llama.cpp bf16"
+                what += self._of_the_peak(shape, rows)
                 yield self._at_least(what, value, goal)
         for shape in ("D", "L"):
             keys = ("shares", shape, self._target, "burnish bfloat16", "bandwidth")
@@ -74,6 +75,12 @@ class _Target:
                 what = f"{form}, decode at {rows}, times llama.cpp {LLAMA_CPP[form]}"
                 each = {s: self._times_llama_cpp(s, form, str(rows), "decode") for s in SHAPES}
                 yield self._at_least(*_worst(what, each, min), goal)
+
+    def _of_the_peak(self, shape: str, rows: int) -> str:
+        """How much of what the processor can multiply at all the most rows reach already."""
+        keys = ("shares", shape, self._target, "burnish bfloat16", "flops_of_decode")
+        share = _get(self._results, *keys)
+        return f" ({share:.0%} of the FMA peak)" if share and rows == CONCURRENT[-1] else ""
 
     def prompts(self) -> Iterator[MustShow]:
         each = {s: self._times_llama_cpp(s, "bfloat16", "prompts", str(SHORT)) for s in SHAPES}

@@ -19,6 +19,7 @@ PROMPT = (
 
 def measure_stream(model: Path, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
     """Tokens a second after the first of a stream alone, and MB of the serving process after it."""
+    files = [model] if model.is_file() else list(model.glob("*.safetensors"))
     quiet = {**env, "BURNISH_MODEL": str(model.resolve()), "BURNISH_UPDATE_EVERY": "86400"}
     with run_service(folder, env=quiet) as service:
         service.wait_until_idle()
@@ -27,7 +28,7 @@ def measure_stream(model: Path, folder: Path, env: Mapping[str, str]) -> dict[st
         memory = resident_mb(Path(f"/proc/{service.pid('serving')}/status").read_text())
     return {
         "model": model.name,
-        "weights_mb": sum(f.stat().st_size for f in model.glob("*.safetensors")) // 10**6,
+        "weights_mb": sum(f.stat().st_size for f in files) // 10**6,
         "tokens": [one.tokens for one in seen],
         "tokens_per_s": round(max(map(_rate, seen)), 1),
         "first_token_ms": round(min(1e3 * (one.arrivals[0] - one.began) for one in seen), 1),

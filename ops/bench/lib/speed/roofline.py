@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from burnish.ops.bench.lib.shapes import SHAPES
-from burnish.ops.bench.lib.speed.loads import LOADS, SHORT, Load
+from burnish.ops.bench.lib.speed.loads import CONCURRENT, LOADS, SHORT, Load
 
 # Bytes of a weight: int4 has a float32 scale for 32 inputs, llama.cpp's have a float16 one.
 WEIGHT_BYTES = {
@@ -28,6 +28,7 @@ WEIGHT_BYTES = {
 KV_BYTES = 2  # of a number in the cache: bfloat16, or llama.cpp's float16
 READ_BYTES, PRODUCT = 1 << 30, 2048  # read to measure bandwidth; the side of a matrix product
 TRIES = 5
+MOST = max(CONCURRENT)  # rows
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Work:
 
 
 def shares(results: dict[str, Any]) -> dict[str, Any]:
-    """By shape, target and contestant: decode at 1 as a share of the read bandwidth, and a prompt's
-    prefill as a share of the FMA peak. Peers are held to what the best instruction set reaches."""
+    """By shape, target and contestant: decode at 1 as a share of the read bandwidth; decode of the most
+    rows and a prompt's prefill as shares of the FMA peak. Peers are held to what the best instruction set reaches."""
     found: dict[str, Any] = {}
     for shape, cells in results["shapes"].items():
         for target, cell in cells.items():
@@ -105,6 +106,9 @@ def _shares(
     if "1" in row:
         moved = work.bytes_per_step(form, 1, load.context) * row["1"]["decode"]
         share["bandwidth"] = round(moved / machine["read_gb_s"] / 1e9, 3)
+    if str(MOST) in row:
+        done = work.flops_per_step(MOST, load.context) / MOST * row[str(MOST)]["decode"]
+        share["flops_of_decode"] = round(done / machine["gflops"] / 1e9, 3)
     if "prompts" in row:
         done = work.flops_of_prompt(SHORT) / SHORT * row["prompts"][str(SHORT)]
         share["flops"] = round(done / machine["gflops"] / 1e9, 3)
