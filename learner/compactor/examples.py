@@ -13,6 +13,7 @@ from random import Random
 import numpy as np
 from burnish.learner.compactor import reader
 from burnish.learner.compactor.environment import Environment, leave_one_out, shown_steps
+from burnish.learner.compactor.link_worlds import make_links
 from burnish.learner.compactor.talk_worlds import make_talk
 from burnish.learner.compactor.world import WorldQuestion
 from burnish.learner.compactor.world_generator import HORIZON, make_world
@@ -26,8 +27,11 @@ from burnish.memory.compaction import (
     Scorer,
     pick_within_budget,
 )
+from burnish.memory.compaction.features import SHORT_LIST
 
 MIN_SHARE, MAX_SHARE = 0.02, 0.5  # share of the log's tokens that an episode's view may cost
+LONGER, LONGEST = 0.4, 8  # of the worlds are longer than HORIZON; times as long at most
+NARROW, NARROWEST = 0.6, 24  # of the short lists are cut; to so few candidates at least
 Facts = Sequence[reader.ParsedFact]
 
 
@@ -73,8 +77,8 @@ class TrainingExample:
 
 
 @dataclass(frozen=True)
-class TalkExample(TrainingExample):
-    """One question on simulated talk: no reader understands it, so what is kept of the evidence counts."""
+class EvidenceExample(TrainingExample):
+    """One question on text that no reader of ours understands: what is kept of the evidence counts."""
 
     evidence: frozenset[int] = frozenset()  # places among the candidates
 
@@ -89,12 +93,13 @@ class TalkExample(TrainingExample):
         return len(whole & self.evidence) / max(len(self.evidence), 1)
 
 
-def make_talk_examples(
+def make_evidence_examples(
     scorer: Scorer, seed: int, kind: str, questions: int = 12
-) -> Iterator[TalkExample]:
-    """As `make_examples`, of one world of talk (talk_worlds.py)."""
+) -> Iterator[EvidenceExample]:
+    """As `make_examples`, of one world of talk (talk_worlds.py) or of links (link_worlds.py)."""
     rng = Random(f"practice/{kind}/{seed}")
-    environment = Environment(make_talk(seed, kind, questions=questions))
+    world = make_links(seed) if kind == "links" else make_talk(seed, kind, questions=questions)
+    environment, most = Environment(world), _short_list(rng)
     by_step = {
         step.seq: place
         for place, candidate in enumerate(environment.candidates)
@@ -102,7 +107,7 @@ def make_talk_examples(
     }
     for question in environment.world.questions:
         task = environment.task(question, _share(rng))
-        looks = scorer.look(task)
+        looks = scorer.look(task, most)
         # What the floor shows needs no decision.
         evidence = frozenset(by_step[seq] for seq in question.evidence if seq in by_step)
         labels = [
@@ -110,7 +115,7 @@ def make_talk_examples(
             for look in looks
         ]
         tokens = environment.world.tokens
-        yield TalkExample(question, task, looks, labels, {}, tokens, evidence)
+        yield EvidenceExample(question, task, looks, labels, {}, tokens, evidence)
 
 
 def make_examples(
@@ -125,12 +130,12 @@ def make_examples(
     `scorer` makes the looks, so the examples show what it would see.
     """
     rng = Random(f"practice/{split}/{seed}")
-    horizon = horizon or rng.randrange(HORIZON // 3, HORIZON + 1)
+    horizon, most = horizon or _horizon(rng), _short_list(rng)
     environment = Environment(make_world(seed, split, horizon=horizon, questions=questions))
     facts = facts_by_action(environment)
     for question in environment.world.questions:
         task = environment.task(question, _share(rng))
-        looks = scorer.look(task)
+        looks = scorer.look(task, most)
         labels = leave_one_out(environment, question)
         yield TrainingExample(
             question,
@@ -152,6 +157,20 @@ def facts_by_action(environment: Environment) -> dict[tuple[int, Action], Facts]
             if facts:
                 stated[place, action] = facts
     return stated
+
+
+def _horizon(rng: Random) -> int:
+    """Of a world: often longer than what its questions are made for, as real logs are."""
+    if rng.random() < LONGER:
+        return int(HORIZON * np.exp(rng.uniform(0.0, np.log(LONGEST))))
+    return rng.randrange(HORIZON // 3, HORIZON + 1)
+
+
+def _short_list(rng: Random) -> int:
+    """Candidates looked at: often few of a log, as of one that is far longer."""
+    if rng.random() < NARROW:
+        return int(np.exp(rng.uniform(np.log(NARROWEST), np.log(SHORT_LIST))))
+    return SHORT_LIST
 
 
 def _share(rng: Random) -> float:

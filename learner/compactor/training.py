@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from burnish.learner.compactor.examples import (
     TrainingExample,
+    make_evidence_examples,
     make_examples,
-    make_talk_examples,
 )
 from burnish.learner.compactor.network import Network, pad, save
 from burnish.memory.compaction import DROP, KEEP, SHORTEN
@@ -43,11 +43,12 @@ class CompactorTrainingConfig:
     """Hyperparameters of a run; equal ones give equal weights."""
 
     seed: int = 0
-    imitation_rounds: int = 16
-    reward_rounds: int = 8
+    imitation_rounds: int = 32
+    reward_rounds: int = 16
     worlds: int = 24  # per round, with 12 questions each
-    talks: int = 6  # between people, likewise
+    talks: int = 9  # between people, likewise
     chats: int = 6  # of a person with an assistant
+    links: int = 4  # names that stand for one another, in filler
     passes: int = 4  # over a round's episodes
     batch: int = 36
     samples: int = 8  # of each episode
@@ -132,11 +133,17 @@ def _episodes(
 ) -> list[TrainingExample]:
     scorer = network.scorer()
     examples: list[TrainingExample] = []
-    for kind, worlds in (("", config.worlds), ("talk", config.talks), ("assistant", config.chats)):
+    kinds = {
+        "": config.worlds,
+        "talk": config.talks,
+        "assistant": config.chats,
+        "links": config.links,
+    }
+    for kind, worlds in kinds.items():
         first = 1_000_000 * config.seed + round * worlds
         for seed in range(first, first + worlds):
             examples += (
-                make_talk_examples(scorer, seed, kind) if kind else make_examples(scorer, seed)
+                make_evidence_examples(scorer, seed, kind) if kind else make_examples(scorer, seed)
             )
     return examples
 

@@ -19,12 +19,14 @@ from burnish.memory.compaction.relevance import (
     QueryMatch,
     Relevance,
     largest,
+    led_to,
     ranks,
     shifted,
     spread,
 )
 from burnish.memory.search.terms import fold
 
+UNNAMED = 0.3  # of what a link leads to and the query does not name
 SHORT_LIST = 192
 NEWEST = 16  # of the short list at least
 COST_EXPONENT = 0.2  # how far a unit's price counts against it in the short list
@@ -82,24 +84,43 @@ class Features:
     look: int = 0
 
 
-def first_look(task: CompactionTask) -> Features:
-    """The features of a task's short list before any scores. Deterministic."""
+def first_look(task: CompactionTask, most: int = SHORT_LIST) -> Features:
+    """The features of a task's short list before any scores, of `most` candidates. Deterministic."""
     match = QueryMatch.of(task.log, task.query)
-    return _look(task, match, match.coverage**3, np.zeros(len(task.log)), 0)
+    return _look(task, match, match.coverage**3, np.zeros(len(task.log)), 0, most)
 
 
-def next_look(task: CompactionTask, before: Features, scores: np.ndarray) -> Features:
+def next_look(
+    task: CompactionTask, before: Features, scores: np.ndarray, most: int = SHORT_LIST
+) -> Features:
     """Features after the last look was scored, `scores` [n] in 0..1: relevance now spreads from what
     scored high, instead of from all that names a term of the query."""
     seen = np.zeros(len(task.log))
     seen[before.chosen] = scores
-    active = 0.02 * before.match.coverage**3
-    active[before.passage] = np.maximum(active[before.passage], scores)
-    return _look(task, before.match, active, seen, before.look + 1)
+    return _look(task, before.match, _active(before, scores), seen, before.look + 1, most)
+
+
+def followed(last: Features, scores: np.ndarray) -> np.ndarray:
+    """[candidates] how strongly what scored high in the last look leads to each, the more so where the
+    query names it too: the ends of chains for which looks and short list were too short."""
+    match = last.match
+    return match.best(led_to(match, _active(last, scores)) * (UNNAMED + match.coverage))
+
+
+def _active(look: Features, scores: np.ndarray) -> np.ndarray:
+    """[passages] where relevance spreads from, once a look was scored."""
+    active = 0.02 * look.match.coverage**3
+    active[look.passage] = np.maximum(active[look.passage], scores)
+    return active
 
 
 def _look(
-    task: CompactionTask, match: QueryMatch, active: np.ndarray, seen: np.ndarray, look: int
+    task: CompactionTask,
+    match: QueryMatch,
+    active: np.ndarray,
+    seen: np.ndarray,
+    look: int,
+    most: int,
 ) -> Features:
     n = len(task.log)
     if not n:
@@ -109,7 +130,7 @@ def _look(
     price = np.maximum(task.log.short, 1) ** COST_EXPONENT
     wanted = (relevance.units + seen + match.bm25 + 0.3 * match.around) / price
     wanted[max(0, n - NEWEST) :] = np.inf
-    chosen = np.sort(largest(wanted, SHORT_LIST))
+    chosen = np.sort(largest(wanted, most))
     values, passage = _rows(task, match, relevance, chosen)
     last = np.array([np.full(len(chosen), (look > 0) / 2), seen[chosen]], np.float32).T
     return Features(np.concatenate([values, last], axis=1), chosen, passage, match, look)

@@ -133,14 +133,14 @@ def spread(match: QueryMatch, active: np.ndarray) -> Relevance:
     coverage = match.coverage
     hops, reached = [], np.maximum(coverage, active)
     for hop in range(HOPS):
-        led = _led_to(match, active)
+        led = led_to(match, active)
         hops.append(led)
         active = np.maximum(active, led * (0.4 + 0.6 * np.minimum(2 * coverage, 1)) * DECAY)
         reached = np.maximum(reached, np.minimum(coverage + led * DECAY**hop, 1.5))
     return Relevance(hops, reached, match.best(reached))
 
 
-def _led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
+def led_to(match: QueryMatch, active: np.ndarray) -> np.ndarray:
     """[passages] how strongly the most active passages lead to each, by the best term they share."""
     log = match.log
     led = np.zeros(log.n)

@@ -16,8 +16,10 @@ import numpy as np
 from burnish.memory.compaction.features import (
     FEATURE_NAMES,
     N_FEATURES,
+    SHORT_LIST,
     Features,
     first_look,
+    followed,
     next_look,
 )
 from burnish.memory.compaction.policies.base import NUMBER, CompactionTask, fits_in_order
@@ -29,6 +31,7 @@ POLICY = "compactor"  # its name in the registry, where later versions are put
 CHOICES = (Action.DROP, Action.SHORTEN, Action.KEEP)
 DROP, SHORTEN, KEEP = range(3)
 FUSION = 10  # ranks: the larger, the less the first of either ranking count
+LINKS = 2.0  # weight of their ranking
 TAIL = 0.1  # of the tokens the scorer leaves: for the newest
 LOOKS = 2  # relevance spreads anew from what the last look scored high
 SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
@@ -60,12 +63,12 @@ class Scorer:
             )
         return cls({name: w.astype(np.float32) for name, w in weights.items()}, version)
 
-    def look(self, task: CompactionTask) -> list[Features]:
-        """Every look at the task; the last one is what is decided on."""
-        looks = [first_look(task)]
+    def look(self, task: CompactionTask, most: int = SHORT_LIST) -> list[Features]:
+        """Every look at the task, at `most` candidates; the last one is what is decided on."""
+        looks = [first_look(task, most)]
         while len(looks) < LOOKS and len(looks[-1].chosen):
             scores = keep_probability(self.logits(looks[-1].rows))
-            looks.append(next_look(task, looks[-1], scores))
+            looks.append(next_look(task, looks[-1], scores, most))
         return looks
 
     @property
@@ -126,8 +129,8 @@ def choose(
     task: CompactionTask, features: Features, logits: np.ndarray, order_by: np.ndarray | None = None
 ) -> np.ndarray:
     """[candidates] actions as they are numbered. What the scorer wants comes first; the tokens left
-    go to what it and BM25 rank high together, so that a log unlike any trained on is shown no worse
-    than BM25 shows it, and a last part to the newest, in case the next prompt is about these."""
+    go to what it, BM25 and links rank high together, so that a log unlike any trained on is shown no
+    worse than BM25 shows it, and a last part to the newest, in case the next prompt is about these."""
     log = task.log
     score = keep_probability(logits) if order_by is None else order_by
     picked, left = pick_within_budget(task, features, logits.argmax(1), score)
@@ -146,16 +149,22 @@ def choose(
 
 
 def _fused(features: Features, score: np.ndarray) -> np.ndarray:
-    """Candidates that the scorer or BM25 ranks at all, best first by both (reciprocal ranks)."""
+    """Candidates that scorer, BM25 or links rank at all, best first by all of them (reciprocal ranks,
+    Cormack et al. 2009)."""
     bm25 = features.match.bm25
+    scores = np.zeros(len(bm25))
+    scores[features.chosen] = score
     fused = np.zeros(len(bm25))
-    matching = np.flatnonzero(bm25 > 0)
-    by_bm25 = matching[np.lexsort((-matching, -bm25[matching]))]
-    by_score = features.chosen[np.lexsort((-features.chosen, -score))]
-    for order in (by_score, by_bm25):
-        fused[order] += 1 / (FUSION + np.arange(len(order)))
-    ranked = np.flatnonzero(fused > 0)
-    return ranked[np.lexsort((-ranked, -fused[ranked]))]
+    for values, weight in ((scores, 1.0), (bm25, 1.0), (followed(features, score), LINKS)):
+        order = _best_first(values)
+        fused[order] += weight / (FUSION + np.arange(len(order)))
+    return _best_first(fused)
+
+
+def _best_first(values: np.ndarray) -> np.ndarray:
+    """Places of what is above 0, the largest first, of equal ones the newest."""
+    places = np.flatnonzero(values > 0)
+    return places[np.lexsort((-places, -values[places]))]
 
 
 def _relu(values: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from burnish.learner.compactor.environment import Environment
 from burnish.learner.compactor.evaluation import evidence_kept
-from burnish.learner.compactor.examples import make_talk_examples
+from burnish.learner.compactor.examples import make_evidence_examples
 from burnish.learner.compactor.network import Network
 from burnish.learner.compactor.talk_topic import TalkWords
 from burnish.learner.compactor.talk_worlds import KINDS, WORDS, make_talk
@@ -68,7 +68,7 @@ def test_a_seed_gives_the_same_talk() -> None:
 
 
 def test_all_of_the_evidence_earns_all_of_the_credit() -> None:
-    for example in make_talk_examples(Network(16).scorer(), 2, "talk", questions=4):
+    for example in make_evidence_examples(Network(16).scorer(), 2, "talk", questions=4):
         whole = dict.fromkeys(example.evidence, Action.KEEP)
         assert example.credit(whole) == 1
         assert example.credit({}) == 0
