@@ -23,6 +23,7 @@ from torch import Tensor
 
 # The trainer's own slot in the model's adapter tables; the engine numbers its own from one.
 SLOT = 1 << 20
+BETAS = (0.9, 0.99)  # of AdamW
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 
 
@@ -46,7 +47,7 @@ class TrainerConfig:
 
 def new_optimiser(tensors: Sequence[Tensor], config: TrainerConfig) -> torch.optim.AdamW:
     """AdamW as every trainer of ours runs it."""
-    return torch.optim.AdamW(tensors, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    return torch.optim.AdamW(tensors, lr=config.learning_rate, betas=BETAS, weight_decay=0.0)
 
 
 class PolicyTrainer:
