@@ -1,7 +1,8 @@
 """Passwords stay out of what people read: logs, errors, status.
 
-A secret of ours is the password of a URL in the settings, or an API key: whatever is logged or
-printed goes through `masked`. Left out: secrets in other forms, which no code of ours formats.
+A secret of ours is the password of a URL in the settings, or an API key, one that we give or that of
+the training service: whatever is logged or printed goes through `masked`. Left out: secrets in other
+forms, which no code of ours formats.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from types import TracebackType
 # user:password@ behind ://, to the last @ of the word: passwords are not always encoded.
 _URL_PASSWORD = re.compile(r"(://[^\s:@/'\"]*:)[^\s'\"]+(?=@)")
 _API_KEY = re.compile(r"\b(bk-[0-9a-f]{7})[0-9a-f]{33}\b")
+_TINKER_KEY = re.compile(r"\b(tml-)[\w.~+/=-]{8,}")  # how keys of that service begin
 
 
 def masked(text: str) -> str:
     """`text` with *** for the passwords of its URLs, and for the end of API keys."""
-    return _API_KEY.sub(r"\1***", _URL_PASSWORD.sub(r"\1***", text))
+    for secret in (_URL_PASSWORD, _API_KEY, _TINKER_KEY):
+        text = secret.sub(r"\1***", text)
+    return text
 
 
 class MaskedFormatter(logging.Formatter):

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -195,6 +196,17 @@ def save_adapter(weights: AdapterWeights, folder: Path | str, base_model: str) -
 
 def load_adapter(folder: Path | str) -> AdapterWeights:
     """Read a peft LoRA folder; AdapterError names what is missing or not supported."""
+    config, tensors = read_adapter(folder)
+    modules = config.get("target_modules") or []
+    if isinstance(modules, str):
+        raise AdapterError(f"{folder}: target_modules must be a list, not a pattern")
+    targets = (*sorted(modules), *(config.get("target_parameters") or ()))
+    spec = LoraSpec(config["r"], config["lora_alpha"], targets, bool(config.get("use_rslora")))
+    return AdapterWeights(spec, tensors)
+
+
+def read_adapter(folder: Path | str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """The config and the tensors of a peft LoRA folder as they stand, if nothing in it is refused."""
     folder = Path(folder)
     try:
         config = json.loads((folder / CONFIG).read_text())
@@ -215,9 +227,4 @@ def load_adapter(folder: Path | str) -> AdapterWeights:
     for key, used in refused.items():
         if used:
             raise AdapterError(f"{folder}: adapters with {key} are not supported")
-    modules = config.get("target_modules") or []
-    if isinstance(modules, str):
-        raise AdapterError(f"{folder}: target_modules must be a list, not a pattern")
-    targets = (*sorted(modules), *(config.get("target_parameters") or ()))
-    spec = LoraSpec(config["r"], config["lora_alpha"], targets, bool(config.get("use_rslora")))
-    return AdapterWeights(spec, tensors)
+    return config, tensors

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings, Url
 from burnish.feedback.trust import TrustPolicy
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 # Values that were renamed, by field; accepted with a warning for one version.
@@ -141,6 +141,14 @@ class LearnerSettings(StreamSettings):
     lora_rank: int = Field(default=16, ge=1, description="rank of the adapter")
     lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha: the scale is alpha / rank")
     keep_checkpoints: int = Field(default=8, ge=2, description="checkpoints kept, the latest first")
+
+    tinker_url: Url | None = Field(
+        default=None, description="a service that speaks the Tinker API (default: Tinker's own)"
+    )
+    tinker_key: SecretStr | None = Field(default=None, description="API key of that service")
+    tinker_model: str | None = Field(
+        default=None, description="name of BURNISH_MODEL at that service, say `Qwen/Qwen3-8B`"
+    )
 
     promotes: Literal["champion", "challenger", "nothing"] = Field(
         default="champion", description="alias given to a version that passed the gate"

@@ -16,12 +16,13 @@ from torch import Tensor
 
 WHOLE = "optimiser.safetensors"
 SHARE = "optimiser-{rank}-of-{ranks}.safetensors"
+BETAS = (0.9, 0.99)
 ADAM_STATE = ("step", "exp_avg", "exp_avg_sq")
 OVER_BUDGET = "over_budget"  # whether the last step's KL was: the next one only returns from there
 
 
 def new_optimiser(tensors: Sequence[Tensor], learning_rate: float) -> torch.optim.AdamW:
-    return torch.optim.AdamW(tensors, lr=learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    return torch.optim.AdamW(tensors, lr=learning_rate, betas=BETAS, weight_decay=0.0)
 
 
 def state_of(

@@ -1,7 +1,8 @@
 """What a trainer is to those who feed it batches: one optimiser step at a time, and the adapter it makes.
 
-Implementations: `PolicyTrainer` (one process), `ShardedTrainer` (one rank of a group) and `RankedTrainer`
-(the group, as its first rank sees it). Left out: where rollouts come from (sampling.py).
+Implementations: `PolicyTrainer` (one process), `ShardedTrainer` (one rank of a group), `RankedTrainer` (the
+group, as its first rank sees it) and `TinkerTrainer` (a service off the box). Left out: where rollouts come
+from (sampling.py).
 """
 
 from __future__ import annotations

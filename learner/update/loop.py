@@ -8,6 +8,7 @@ state; the checkpoint holds both.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
 from burnish.learner.training.protocol import Trainer
 from burnish.learner.training.rollouts import Sampler
 from burnish.learner.training.sampling import PolicySampler
+from burnish.learner.training.tinker import TinkerTrainer, open_connection
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
@@ -83,8 +85,14 @@ def train(
 
 
 def new_trainer(start: TrainingStart, model: LoadedModel, settings: LearnerSettings) -> Trainer:
-    """Of the group of ranks that this process is the first of, or of this process alone."""
+    """At a Tinker service, of the group of ranks that this process is the first of, or of this process
+    alone."""
     config = trainer_config(settings, model)
+    if settings.tinker_model is not None:
+        connection = open_connection(settings)
+        return TinkerTrainer(
+            model, start.adapter, config, connection, start.optimiser, settings.seed
+        )
     if ranks.in_group():
         return ranks.RankedTrainer(model.path, start.adapter, config, start.optimiser)
     return PolicyTrainer(model, start.adapter, config, start.optimiser)
@@ -124,6 +132,8 @@ class RunningMeans:
 
     def add(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
+            if math.isnan(value):  # a trainer elsewhere does not know everything
+                continue
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] += 1
 

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
         ("http://one:8080/v1", "http://one:8080/v1"),
         ("http://one:8080/v1 ann@example.com", "http://one:8080/v1 ann@example.com"),
         ("key bk-0123456" + 33 * "a" + ".", "key bk-0123456***."),
+        ("X-API-Key: 'tml-aB3_dE5-fG7hI9'", "X-API-Key: 'tml-***'"),
+        ("an html-fragment of <tml-x>", "an html-fragment of <tml-x>"),
     ],
 )  # fmt: skip
 def test_passwords_and_keys_are_masked(text: str, expected: str) -> None:

@@ -92,6 +92,7 @@ def processes(tmp_path: Path, tiny_model: Path) -> Iterator[Processes]:
         "BURNISH_SECRET": secret("ids"),
         "BURNISH_SIGNING_KEY": secret("signing"),
         "BURNISH_MLFLOW_PASSWORD": secret("page"),
+        "BURNISH_TINKER_KEY": f"tml-{secret('tinker')}",
         "MLFLOW_TRACKING_PASSWORD": secret("tracking"),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     }
