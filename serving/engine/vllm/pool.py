@@ -140,19 +140,17 @@ class Pool:
         One that goes away meanwhile gets it when it is back. Raises BadAdapter if one refuses it, and
         Unreachable if none answers.
         """
-        asked = [server for server in self.servers if server.up] or self.servers
+        with self._lock:
+            self._live[name] = folder  # from now on, so that no look at a server passes it over
+            asked = [server for server in self.servers if server.up] or self.servers
         problems = self._each(asked, lambda server: self._load_on(server, name, folder))
         refusals = {s: e for s, e in problems.items() if not isinstance(e, ServerLost)}
         for server, error in problems.items():
             if server not in refusals:
                 self.failed(server, error)
-        if refusals:
+        if refusals or len(problems) == len(asked):
             self.unload(name)
-            raise self.gave_up(refusals)
-        if len(problems) == len(asked):
-            raise self._none_left(problems)
-        with self._lock:
-            self._live[name] = folder
+            raise self.gave_up(refusals) if refusals else self._none_left(problems)
 
     def unload(self, name: str) -> None:
         """Make every server drop the adapter; one that does not answer is told later. Blocks.

@@ -5,10 +5,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from burnish.serving.engine import EngineError
 from burnish.serving.engine.vllm import Patience, Unreachable, VllmEngine
 
 from tests.serving.conftest import closed_port
-from tests.serving.engine.test_contract import ask
+from tests.serving.engine.test_contract import answer, ask
 
 from .conftest import Pool, Server, Start, served, up
 
@@ -60,6 +61,19 @@ def test_a_server_of_shorter_context_stays_away_and_says_why(
     engine.pool.look_at_all()
     assert up(engine) == [True, False]
     assert "--max-model-len is 100" in (engine.stats().servers[1].problem or "")
+
+
+async def test_a_server_that_failed_a_request_is_looked_at_at_once(
+    start: Start, pool: Pool
+) -> None:
+    engine = pool([start(fails_after=0)])  # healthy, and looked at by itself in an hour
+    await engine.start()
+    with pytest.raises(EngineError, match="500"):
+        await answer(engine, ask(1))
+    async with asyncio.timeout(20):
+        while up(engine) != [True]:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    await engine.stop()
 
 
 async def test_while_it_runs_servers_are_watched(

@@ -7,7 +7,7 @@ import pytest
 from burnish.serving.engine import Completion, EngineError, QueueFull
 from burnish.serving.engine.vllm import Patience
 
-from tests.serving.engine.test_contract import answer, ask
+from tests.serving.engine.test_contract import answer, ask, collect
 
 from .conftest import NEVER, Pool, Server, Start, first_delta, served, up
 
@@ -138,11 +138,11 @@ async def test_requests_of_a_server_that_fell_silent_are_sent_to_another(
         await asyncio.sleep(0)
     for at in (1.0, 8.0):
         now[0] = at
-        await asyncio.to_thread(engine.pool.look_at_all)
+        await asyncio.to_thread(engine.pool.look, engine.pool.servers[0])
     assert up(engine) == [False, True]
     assert served(pair) == [0, 0]  # it may still answer
     now[0] = 16.5
-    await asyncio.to_thread(engine.pool.look_at_all)
+    await asyncio.to_thread(engine.pool.look, engine.pool.servers[0])
     assert (await waiting).finish_reason == "length"
     assert served(pair) == [0, 1]
     await engine.stop()
@@ -164,3 +164,32 @@ async def test_a_stream_that_goes_on_is_kept_though_looks_fail(start: Start, poo
         got += [delta async for delta in stream]
     assert len(Completion.join(got).token_ids) == 40
     await engine.stop()
+
+
+def test_where_none_is_up_all_are_tried(pair: list[Server], pool: Pool) -> None:
+    engine = pool(pair)
+    for server in pair:
+        server.healthy = False
+    engine.pool.look_at_all()
+    assert up(engine) == [False, False]
+    engine.generate_batch([ask(at) for at in range(2)])
+    assert served(pair) == [1, 1]
+
+
+async def test_a_request_that_waits_long_is_kept_though_a_look_fails(
+    start: Start, pool: Pool
+) -> None:
+    slow, other = start(pace_s=60.0), start()
+    now = [0.0]
+    engine = pool([slow, other], clock=lambda: now[0])
+    await engine.start()
+    waiting = asyncio.create_task(collect(engine, ask(1)))
+    while not slow.engine.running:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    slow.healthy, now[0] = False, 100.0
+    await asyncio.to_thread(engine.pool.look_at_all)
+    await answer(engine, ask(2))
+    assert [server.failures_total for server in engine.stats().servers] == [0, 0]
+    assert served([slow, other]) == [1, 1]
+    await engine.stop(drain=False)
+    assert (await waiting)[-1].finish_reason == "cancelled"
