@@ -4,9 +4,9 @@ The model folder is read for its tokenizer and hash only; text is detokenized he
 as in our own engine. A server knows an adapter as `name-hash`: vLLM keeps its cache by name, and a
 name that says which weights it means can never find another's.
 
-A request whose server fails before it delivered anything is asked of another; once it has, the failure is
-the answer's. Its seed is drawn before, so it is the same request. One that two servers failed
-that may have begun on it is not sent to a third: it may be what they failed by.
+A request that got nothing from a server that failed is sent to another, with the same seed; an answer that had
+begun ends with the failure. After two servers that may have begun on it and failed there is no third: the
+request itself may be what they fail by.
 
 vLLM's log-probabilities are those of the raw distribution (its default `--logprobs-mode`). Those of
 the distribution drawn from follow where nothing changes it, and are left empty elsewhere.
