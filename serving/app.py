@@ -62,13 +62,13 @@ _ALWAYS_OPEN = ("/healthz", "/readyz", "/metrics", "/version")
 
 
 def load_engine(settings: ServingSettings) -> Engine:
-    """The engine on the configured model. Raises ValueError on a folder that is no model, and on a
-    server that does not answer."""
+    """The engine on the configured model. Raises ValueError on a folder that is no model, and where
+    no server answers."""
     if settings.engine_url is not None:
         from burnish.serving.engine.vllm import VllmEngine
 
         return VllmEngine(
-            settings.engine_url,
+            settings.engine_urls,
             settings.model,
             key=settings.engine_key,
             max_requests=settings.max_running + settings.max_queue,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from burnish.feedback.settings import Url
+from burnish.feedback.settings import Url, readable_url
 from burnish.kernels.formats import Cache, Weights
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -53,11 +53,12 @@ class ServingSettings(BaseSettings):
         default=("default",),
         description="policies served; the first is what clients should ask for",
     )
-    engine_url: Url | None = Field(
+    engine_url: str | None = Field(
         default=None,
-        description="a vLLM server that runs BURNISH_MODEL (default: the engine in this process)",
+        description="vLLM servers that run BURNISH_MODEL, separated by commas (default: the engine in"
+        " this process)",
     )
-    engine_key: str | None = Field(default=None, description="API key of that server")
+    engine_key: str | None = Field(default=None, description="API key of these servers")
     weights: Weights = Field(
         default="auto",
         description="format in which serving keeps weights: auto (the smallest that is lossless),"
@@ -137,6 +138,17 @@ class ServingSettings(BaseSettings):
         default=0, ge=0, description="of one API key at once; then 429. 0: no limit"
     )
 
+    @field_validator("engine_url")
+    @classmethod
+    def _is_addresses(cls, given: str | None) -> str | None:
+        urls = _split(given)
+        for url in urls:
+            if not readable_url(url).startswith(("http://", "https://")):
+                raise ValueError("every address is a URL, as http://HOST:PORT")
+        if len(set(urls)) < len(urls):
+            raise ValueError("an address is named twice")
+        return given
+
     @field_validator("weights", "kv_cache")
     @classmethod
     def _is_ours_to_choose(cls, given: str, info: ValidationInfo) -> str:
@@ -145,7 +157,15 @@ class ServingSettings(BaseSettings):
         return given
 
     @property
+    def engine_urls(self) -> tuple[str, ...]:
+        return _split(self.engine_url)
+
+    @property
     def registry_uri(self) -> str:
         if self.mlflow_uri:
             return self.mlflow_uri
         return f"sqlite:///{(self.data_dir / 'mlflow' / 'mlflow.db').resolve()}"
+
+
+def _split(addresses: str | None) -> tuple[str, ...]:
+    return tuple(one.strip().rstrip("/") for one in addresses.split(",")) if addresses else ()

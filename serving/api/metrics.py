@@ -69,6 +69,12 @@ class Metrics:
             "burnish_policy_swaps", "Versions swapped in since start.", ("policy",), **own
         )
         self.engine = Gauge("burnish_engine", "The engine at a glance.", ("what",), **own)
+        self.engine_server = Gauge(
+            "burnish_engine_server",
+            "A vLLM server at a glance, by address; counts are of what was asked of it from here.",
+            ("server", "what"),
+            **own,
+        )
         self.spool_events = Gauge("burnish_spool_events", "Events that wait for the stream.", **own)
         self.spool_bytes = Gauge("burnish_spool_bytes", "Their size.", **own)
         self.spool_limit = Gauge(

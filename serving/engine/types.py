@@ -225,6 +225,19 @@ class Completion:
 
 
 @dataclass(frozen=True)
+class ServerStats:
+    """One of the servers that a remote engine asks; counters are of what this process asked of it."""
+
+    address: str
+    problem: str | None  # why it is not up, or what it does not do
+    up: int  # 0 or 1
+    running: int
+    requests_total: int
+    tokens_total: int
+    failures_total: int
+
+
+@dataclass(frozen=True)
 class EngineStats:
     """Counters and gauges of an engine; cheap to read."""
 
@@ -242,6 +255,7 @@ class EngineStats:
     adapters: tuple[str, ...]
     drafted_total: int = 0  # draft tokens proposed
     accepted_total: int = 0  # draft tokens accepted
+    servers: tuple[ServerStats, ...] = ()  # of a remote engine
 
 
 class Engine(Protocol):

@@ -4,8 +4,9 @@ Whether the service lives, is ready, and which model it has anybody may ask. Whe
 what is going on in it takes the scope "admin": the figures of all tenants are nobody else's.
 Healthy means that no vital part has ended (vitals.py): the process is of use. Ready means that an
 answer can be given, and recorded while there is room. A stream, Redis or registry that is away leaves
-the service ready and "degraded": the spool holds what the stream cannot take. So does a disk that runs
-short: answers are given, and counted as unrecorded once it is full.
+the service ready and "degraded": the spool holds what the stream cannot take. So does a vLLM server that
+is away while another is not, and a disk that runs short: answers are given, and counted as unrecorded
+once it is full.
 """
 
 from __future__ import annotations
@@ -94,6 +95,9 @@ async def _blocking(service: Service) -> list[str]:
         if state is None or state.champion is None:
             why = state.problem if state else None
             problems.append(f"policy {name}: no version is loaded ({why or 'starting'})")
+    servers = service.engine.stats().servers
+    if servers and not any(server.up for server in servers):
+        problems.append("engine: no vLLM server answers")
     try:
         await service.spool.append_many([])  # an empty commit goes the whole way but the fsync
     except DiskFull:
@@ -113,6 +117,10 @@ async def _degraded(service: Service) -> list[str]:
         problems.append(f"spool: {service.spool.last_error}")
     if service.forwarder.last_error:
         problems.append(f"stream: {service.forwarder.last_error}")
+    for server in service.engine.stats().servers:
+        if server.problem:
+            what = "does not do all it should" if server.up else "is away"
+            problems.append(f"engine: vLLM server {server.address} {what}: {server.problem}")
     problems += service.not_shared
     states = service.policies.status()
     problems += [f"policy {s.policy}: {s.problem}" for s in states if s.problem and s.champion]
@@ -162,6 +170,10 @@ def _figures(service: Service) -> bytes:
     for what, value in asdict(service.engine.stats()).items():
         if isinstance(value, int):
             shown.engine.labels(what).set(value)
+    for server in service.engine.stats().servers:
+        for what, value in asdict(server).items():
+            if isinstance(value, int):
+                shown.engine_server.labels(server.address, what).set(value)
     shown.spool_events.set(service.spool.waiting())
     shown.spool_bytes.set(service.spool.waiting_bytes())
     shown.stream_up.set(0 if service.forwarder.last_error else 1)

@@ -1,8 +1,12 @@
-"""`VllmEngine`: the engine protocol over a vLLM server.
+"""`VllmEngine`: the engine protocol over vLLM servers, one or several.
 
 The model folder is read for its tokenizer and hash only; text is detokenized here, by the same rules
-as in our own engine. The server knows an adapter as `name-hash`: vLLM keeps its cache by name, and a
+as in our own engine. A server knows an adapter as `name-hash`: vLLM keeps its cache by name, and a
 name that says which weights it means can never find another's.
+
+A request that got nothing from a server that failed is sent to another, with the same seed; an answer that had
+begun ends with the failure. After two servers that may have begun on it and failed there is no third: the
+request itself may be what they fail by.
 
 vLLM's log-probabilities are those of the raw distribution (its default `--logprobs-mode`). Those of
 the distribution drawn from follow where nothing changes it, and are left empty elsewhere.
@@ -16,10 +20,12 @@ import asyncio
 import hashlib
 import logging
 import threading
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as SequenceOf
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import httpx2 as httpx
 from burnish.kernels.folder import frame_tokens, open_folder
@@ -34,24 +40,37 @@ from burnish.serving.engine.types import (
     Request,
     UnknownAdapter,
 )
-from burnish.serving.engine.vllm.client import BadAdapter, VllmClient
+from burnish.serving.engine.vllm.client import connections
+from burnish.serving.engine.vllm.errors import BadAdapter, ServerLost
+from burnish.serving.engine.vllm.pool import Pool
 from burnish.serving.engine.vllm.protocol import completion_body, delta_of
+from burnish.serving.engine.vllm.routing import Prompt
+from burnish.serving.engine.vllm.server import Patience, Server
 
 log = logging.getLogger(__name__)
 
 
-class VllmEngine:
-    """Serves what a vLLM server at `url` serves; `folder` is the same model as files."""
+ENOUGH = 2  # servers that may have begun on a request and failed
 
-    vital: threading.Thread | None = None  # the server is a process of its own
+
+class VllmEngine:
+    """Serves what the vLLM servers at `urls` serve; `folder` is the same model as files."""
+
     weights: str | None = None
     kv_cache: str | None = None
     lossless = True  # as far as is known here
 
     def __init__(
-        self, url: str, folder: Path | str, *, key: str | None = None, max_requests: int = 288
+        self,
+        urls: str | SequenceOf[str],
+        folder: Path | str,
+        *,
+        key: str | None = None,
+        max_requests: int = 288,
+        patience: Patience = Patience(),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises ModelError for the folder and Unreachable for the server."""
+        """Raises ModelError for the folder, and Unreachable if none of the servers answers."""
         opened = open_folder(folder)
         self.tokenizer = opened.tokenizer
         self.model_sha256 = opened.sha256
@@ -59,15 +78,23 @@ class VllmEngine:
         self._vocabulary = Vocabulary(
             self.tokenizer, frame_tokens(self.tokenizer, opened.end_token_ids)
         )
-        self._client = VllmClient(url, key)
-        self._base, self.max_model_len = self._client.served_model()
+        self._key = key
+        self.pool = Pool([urls] if isinstance(urls, str) else urls, key, patience, clock)
+        self.max_model_len = self.pool.max_model_len
         self._http: httpx.AsyncClient | None = None
         self._lock = threading.Lock()  # guards all of the following
-        self._resident: dict[str, tuple[str, Path]] = {}  # adapter -> the server's name, folder
+        self._resident: dict[str, str] = {}  # adapter -> the servers' name of it
         self._retired: dict[str, str] = {}  # adapters to unload after their last request
         self._users: dict[str, int] = {}  # adapter -> running requests
         self._accepting = True
         self._running = self._tokens = self._prompt_tokens = self._requests = self._errors = 0
+
+    @property
+    def vital(self) -> threading.Thread | None:
+        """The servers are processes of their own; what looks after them is not."""
+        watchers = self.pool.watchers
+        ended = (thread for thread in watchers if not thread.is_alive())
+        return next(ended, watchers[0] if watchers else None)
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -90,7 +117,7 @@ class VllmEngine:
             return Completion.join([delta async for delta in deltas])
 
         async def all_answers() -> list[Completion]:
-            async with self._client.connection() as http:
+            async with connections(self._key) as http:
                 return await asyncio.gather(*(one(http, request) for request in requests))
 
         return asyncio.run(all_answers())
@@ -99,12 +126,51 @@ class VllmEngine:
         self, http: httpx.AsyncClient, request: Request, enforce_limit: bool
     ) -> AsyncGenerator[Delta, None]:
         body = completion_body(request, self.max_model_len)
-        model = self._begin(request, enforce_limit)
+        adapter = self._begin(request, enforce_limit)
         loop = asyncio.get_running_loop()
         deadline = None if request.deadline_s is None else loop.time() + request.deadline_s
+        prompt = Prompt.of(request.prompt_ids, adapter)
+        tried: dict[Server, EngineError] = {}
+        begun = False
+        try:
+            while True:
+                with self.pool.lend(prompt, adapter, tried) as server:
+                    asked = {**body, "model": adapter or server.model}
+                    try:
+                        deltas = self._answer(http, server, request, asked, adapter, deadline)
+                        async with aclosing(deltas):
+                            async for delta in deltas:
+                                begun = True
+                                yield delta
+                        return
+                    except (ServerLost, QueueFull, BadAdapter, UnknownAdapter) as error:
+                        tried[server] = error
+                        if isinstance(error, ServerLost):
+                            self.pool.failed(server, error)
+                        if begun:
+                            raise
+                lost = [e for e in tried.values() if isinstance(e, ServerLost) and e.taken]
+                if len(lost) >= ENOUGH:
+                    raise self.pool.gave_up(tried)
+        except ServerLost:
+            self._count_error()
+            raise
+        finally:
+            await self._end(request)
+
+    async def _answer(
+        self,
+        http: httpx.AsyncClient,
+        server: Server,
+        request: Request,
+        body: dict[str, Any],
+        adapter: str | None,
+        deadline: float | None,
+    ) -> AsyncGenerator[Delta, None]:
+        """What one server answers. Raises ServerLost."""
         detokenizer = IncrementalDetokenizer(self._vocabulary, request.params.stop)
-        events = self._client.completion(
-            http, {**body, "model": model}, deadline, lambda: self._reload(model)
+        events = server.client.completion(
+            http, body, deadline, lambda: self.pool.reload(server, adapter)
         )
         try:
             async with aclosing(events):
@@ -112,26 +178,23 @@ class VllmEngine:
                     delta = delta_of(event, request.params, detokenizer)
                     if delta is None:
                         continue
+                    self.pool.count_tokens(server, len(delta.token_ids))
                     with self._lock:
                         self._tokens += len(delta.token_ids)
                     yield delta
                     if delta.finish_reason is not None:
                         return
         except TimeoutError:
-            reason = "cancelled" if self._client.aborting else "deadline"
+            reason = "cancelled" if server.client.aborting else "deadline"
             yield Delta(detokenizer.flush(), finish_reason=reason)
         except EngineError:
             raise
-        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
-            # The connection, or events that are not what vLLM documents.
-            with self._lock:
-                self._errors += 1
+        except (ValueError, LookupError, TypeError) as error:  # not what vLLM documents
+            self._count_error()
             raise EngineError(f"vLLM: {type(error).__name__}: {error}") from error
-        finally:
-            await self._end(request)
 
-    def _begin(self, request: Request, enforce_limit: bool) -> str:
-        """Count a request in; the server's name of the model it asks for."""
+    def _begin(self, request: Request, enforce_limit: bool) -> str | None:
+        """Count a request in; the servers' name of its adapter."""
         name = request.adapter
         with self._lock:
             if not self._accepting:
@@ -144,9 +207,13 @@ class VllmEngine:
             self._requests += 1
             self._prompt_tokens += len(request.prompt_ids)
             if name is None:
-                return self._base
+                return None
             self._users[name] = self._users.get(name, 0) + 1
-            return self._resident[name][0]
+            return self._resident[name]
+
+    def _count_error(self) -> None:
+        with self._lock:
+            self._errors += 1
 
     async def _end(self, request: Request) -> None:
         name, unused = request.adapter, None
@@ -162,7 +229,7 @@ class VllmEngine:
     def _unload_or_log(self, remote: str) -> None:
         """The answer was given: that the server keeps an adapter too long is no failure of it."""
         try:
-            self._client.unload_adapter(remote)
+            self.pool.unload(remote)
         except EngineError as error:
             log.warning("%s", error)
 
@@ -175,7 +242,10 @@ class VllmEngine:
             return tuple(self._resident)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Make the server load the adapter in `folder`, unless `name` is resident. BadAdapter."""
+        """Make all servers load the adapter in `folder`, unless `name` is resident.
+
+        Raises BadAdapter if one refuses it, and Unreachable if none answers.
+        """
         if name in self.adapters:
             return
         digest = hashlib.sha256()
@@ -185,53 +255,47 @@ class VllmEngine:
         except OSError as error:
             raise BadAdapter(f"cannot read the adapter in {folder}: {error}") from error
         remote = f"{name}-{digest.hexdigest()[:12]}"
-        self._client.load_adapter(remote, folder)
+        self.pool.load(remote, folder)
         with self._lock:
-            self._resident[name] = (remote, folder)
+            self._resident[name] = remote
             self._retired.pop(name, None)
 
     def unload_adapter(self, name: str) -> None:
-        """Refuse new requests for `name`; the server drops it after its last answer."""
+        """Refuse new requests for `name`; the servers drop it after its last answer."""
         with self._lock:
             if name not in self._resident:
                 raise UnknownAdapter(f"no adapter {name!r} is resident")
-            remote, _ = self._resident.pop(name)
+            remote = self._resident.pop(name)
             if self._users.get(name):
                 self._retired[name] = remote
                 return
-        self._client.unload_adapter(remote)
-
-    def _reload(self, remote: str) -> bool:
-        """Load a resident adapter again: the server has restarted and lost it. False for none."""
-        with self._lock:
-            known = next((pair for pair in self._resident.values() if pair[0] == remote), None)
-        if known is None:
-            return False
-        self._client.load_adapter(*known)
-        return True
+        self.pool.unload(remote)
 
     # -- start and stop ------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the connections. Idempotent."""
+        """Open the connections, and look after the servers. Idempotent."""
         if self._http is None:
-            self._http = self._client.connection()
-            self._accepting, self._client.aborting = True, False
+            self._http = connections(self._key)
+            self._accepting = True
+            self.pool.resume()
+            self.pool.watch()
 
     async def stop(self, drain: bool = True) -> None:
         """Take no more requests; let the running ones finish, or end them as cancelled."""
         with self._lock:
             self._accepting = False
         if not drain:
-            self._client.abort()
+            self.pool.abort()
         while self._running:  # noqa: ASYNC110 - also of other threads' loops
             await asyncio.sleep(0.01)
+        self.pool.unwatch()
         if self._http is not None:
             await self._http.aclose()
             self._http = None
 
     def stats(self) -> EngineStats:
-        """What passed through here; the server's own cache and queue are not reported."""
+        """What passed through here; the servers' own caches and queues are not reported."""
         with self._lock:
             return EngineStats(
                 waiting=0,
@@ -246,4 +310,5 @@ class VllmEngine:
                 reused_total=0,
                 preempted_total=0,
                 adapters=tuple(self._resident),
+                servers=self.pool.stats(),
             )

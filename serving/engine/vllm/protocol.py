@@ -15,7 +15,6 @@ from burnish.serving.engine.types import (
     BadGrammar,
     Delta,
     EngineError,
-    EngineStopped,
     PromptTooLong,
     QueueFull,
     Request,
@@ -23,6 +22,7 @@ from burnish.serving.engine.types import (
     UnknownAdapter,
     Unsupported,
 )
+from burnish.serving.engine.vllm.errors import ServerLost, ServerStopped
 
 FINISHES = {"stop": "stop", "length": "length", "abort": "cancelled"}
 
@@ -162,9 +162,10 @@ def refusal(status: int, message: str, body: dict[str, Any]) -> EngineError:
     if status == 429:
         return QueueFull(f"vLLM: {message}")
     if status == 503:
-        return EngineStopped(f"vLLM: {message}")
+        return ServerStopped(f"vLLM: {message}")
     if status == 400 and "structured_outputs" in body:
         return BadGrammar(f"vLLM: {message}")
     if status == 400 and "maximum context length" in message:
         return PromptTooLong(f"vLLM: {message}")
-    return EngineError(f"vLLM answered {status}: {message}")
+    kind = ServerLost if status >= 500 else EngineError
+    return kind(f"vLLM answered {status}: {message}")

@@ -1,5 +1,6 @@
 """Engines over a tiny random model, and adapters that visibly change its answers."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -17,6 +18,14 @@ Ask = Callable[..., Request]
 def loaded(tiny_model: Path) -> LoadedModel:
     """The model of engines that load no adapters."""
     return load_model(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def real_urls() -> tuple[list[str], Path]:
+    urls, folder = (os.environ.get(f"BURNISH_TEST_VLLM_{name}") for name in ("URL", "MODEL"))
+    if not urls or not folder:
+        pytest.skip("BURNISH_TEST_VLLM_URL and BURNISH_TEST_VLLM_MODEL name no vLLM server")
+    return urls.split(","), Path(folder)
 
 
 @pytest.fixture

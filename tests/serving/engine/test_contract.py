@@ -1,8 +1,8 @@
 """What every engine behind the protocol keeps: ours, vLLM's and the stub.
 
-Four of them: our own, the stub, vLLM's client against a stand-in that follows the documented API, and the
-client against the real server that BURNISH_TEST_VLLM_URL names, which serves the model in the folder
-BURNISH_TEST_VLLM_MODEL, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and
+Five of them: our own, the stub, vLLM's client against a stand-in that follows the documented API and
+against two of them, and the client against the real servers that BURNISH_TEST_VLLM_URL names, one or
+several with commas between, which serve the model in the folder BURNISH_TEST_VLLM_MODEL, with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora and
 --structured-outputs-config '{"backend": "guidance", "disable_any_whitespace": true}'.
 """
 
@@ -37,7 +37,7 @@ from burnish.serving.engine import (
 from burnish.serving.engine.vllm import VllmEngine
 
 from .conftest import random_adapter
-from .vllm_standin import Standin
+from .vllm.standin import Standin
 
 SCHEMA = {
     "type": "object",
@@ -49,45 +49,49 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Under:
-    """An engine under test; `server` is what stands behind it, where we can look."""
+    """An engine under test; `servers` are what stands behind it, where we can look."""
 
     engine: Any
     model: LoadedModel  # the same model, for adapters that fit
-    server: LocalEngine | StubEngine | None
+    servers: tuple[LocalEngine | StubEngine, ...] = ()
 
 
 @pytest.fixture(scope="module")
-def real_url() -> tuple[str, Path]:
-    url, folder = (os.environ.get(f"BURNISH_TEST_VLLM_{name}") for name in ("URL", "MODEL"))
-    if not url or not folder:
-        pytest.skip("BURNISH_TEST_VLLM_URL and BURNISH_TEST_VLLM_MODEL name no vLLM server")
-    return url, Path(folder)
-
-
-@pytest.fixture(scope="module")
-def behind(tiny_model: Path) -> Iterator[Standin]:
+def behind(tiny_model: Path) -> Iterator[Standin[LocalEngine]]:
     server = Standin(LocalEngine(tiny_model, max_running=8))
     server.start()
     yield server
     server.stop()
 
 
-@pytest.fixture(params=["local", "stub", "vllm stand-in", "vllm"])
+@pytest.fixture(scope="module")
+def beside(tiny_model: Path) -> Iterator[Standin[LocalEngine]]:
+    server = Standin(LocalEngine(tiny_model, max_running=8))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["local", "stub", "vllm stand-in", "vllm stand-ins", "vllm"])
 async def under(request: pytest.FixtureRequest, tiny_model: Path) -> AsyncIterator[Under]:
     if request.param == "local":
         engine: Any = LocalEngine(tiny_model, max_running=8)
-        found = Under(engine, engine.model, engine)
+        found = Under(engine, engine.model, (engine,))
     elif request.param == "stub":
         engine = StubEngine(pace_s=0.001, max_model_len=512)
-        found = Under(engine, request.getfixturevalue("loaded"), engine)
+        found = Under(engine, request.getfixturevalue("loaded"), (engine,))
     elif request.param == "vllm stand-in":
         behind = request.getfixturevalue("behind")
         engine = VllmEngine(behind.url, tiny_model, key=behind.key)
-        found = Under(engine, behind.engine.model, behind.engine)
+        found = Under(engine, behind.engine.model, (behind.engine,))
+    elif request.param == "vllm stand-ins":
+        pair = [request.getfixturevalue(name) for name in ("behind", "beside")]
+        engine = VllmEngine([one.url for one in pair], tiny_model, key=pair[0].key)
+        found = Under(engine, pair[0].engine.model, tuple(one.engine for one in pair))
     else:
-        url, folder = request.getfixturevalue("real_url")
-        engine = VllmEngine(url, folder, key=os.environ.get("BURNISH_TEST_VLLM_KEY"))
-        found = Under(engine, load_model(folder), None)
+        urls, folder = request.getfixturevalue("real_urls")
+        engine = VllmEngine(urls, folder, key=os.environ.get("BURNISH_TEST_VLLM_KEY"))
+        found = Under(engine, load_model(folder))
     await engine.start()
     yield found
     await engine.stop(drain=False)
@@ -112,7 +116,7 @@ async def answer(engine: Engine, request: Request) -> Completion:
 
 async def idle(under: Under) -> None:
     async with asyncio.timeout(30):
-        while any(e.stats().running for e in (under.engine, under.server) if e is not None):  # noqa: ASYNC110
+        while any(e.stats().running for e in (under.engine, *under.servers)):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -183,7 +187,7 @@ async def test_a_grammar_is_kept_to(under: Under) -> None:
 async def test_a_lark_grammar_is_kept_to(under: Under) -> None:
     if isinstance(under.engine, StubEngine):
         return  # refuses every grammar, see above
-    if under.server is None:
+    if not under.servers:
         pytest.skip("a server on another grammar backend than guidance reads no Lark")
     held = ask(1, grammar='start: "yes" | /[0-9]{3}/', ignore_eos=False)
     assert re.fullmatch(r"yes|[0-9]{3}", (await answer(under.engine, held)).text)
@@ -194,8 +198,8 @@ async def test_closing_a_stream_frees_the_server(under: Under) -> None:
     await anext(stream)
     await stream.aclose()
     await idle(under)
-    if under.server is not None:
-        assert under.server.stats().free_blocks == under.server.stats().total_blocks
+    for server in under.servers:
+        assert server.stats().free_blocks == server.stats().total_blocks
 
 
 async def test_a_deadline_ends_an_answer_with_what_there_is(under: Under) -> None:
@@ -239,8 +243,8 @@ async def test_an_unloaded_version_lives_until_its_last_answer(
         await collect(under.engine, request)
     rest = [delta async for delta in stream]
     assert Completion.join(begun + rest).token_ids == expected.token_ids
-    if under.server is not None:
-        assert under.server.adapters == ()
+    for server in under.servers:
+        assert server.adapters == ()
 
 
 async def test_what_cannot_be_is_refused_by_kind(under: Under, tmp_path: Path) -> None:

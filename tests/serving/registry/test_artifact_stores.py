@@ -1,5 +1,5 @@
-"""Adapters come from whatever store MLflow is given, and are verified: a shared folder, S3. (MLflow's own
-artifact proxy is one of the backends of test_contract.py.)"""
+"""Adapters come from whatever store MLflow is given, and are verified: a shared folder, S3, Google
+Cloud Storage. (MLflow's own artifact proxy is one of the backends of test_contract.py.)"""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from burnish.serving.registry import HashMismatch, PolicyRegistry, RegistryError
 
 from tests.conftest import free_port
 
+from .gcs_standin import GcsStandin
+
 ADAPTER = "adapter_model.safetensors"
 
 
@@ -25,7 +27,20 @@ class Store:
     close: Callable[[], None]  # nobody reaches it any more
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture
+def gcs(monkeypatch: pytest.MonkeyPatch) -> Iterator[GcsStandin]:
+    pytest.importorskip("google.cloud.storage", reason="an optional extra not installed: gcs")
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    server = GcsStandin("adapters")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", server.url)
+    monkeypatch.setattr(DEFAULT_RETRY, "_timeout", 0.5)  # two minutes
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "s3", "gcs"])
 def store(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Store]:
@@ -40,6 +55,15 @@ def store(
             folder.rename(tmp_path / "elsewhere")
 
         yield Store(folder.as_uri(), tamper, close)
+        return
+    if request.param == "gcs":
+        blobs: GcsStandin = request.getfixturevalue("gcs")
+
+        def tamper_blob() -> None:
+            (name,) = (name for name in blobs.objects if name.endswith(ADAPTER))
+            blobs.objects[name] = b"evil"
+
+        yield Store("gs://adapters/policies", tamper_blob, blobs.stop)
         return
     boto3 = pytest.importorskip("boto3", reason="an optional extra not installed: s3")
     from moto.server import ThreadedMotoServer
@@ -116,3 +140,23 @@ def test_a_store_that_is_away_is_one_clear_error(
         registry.fetch(made, tmp_path / "a")
     assert "\n" not in str(caught.value)
     assert "fetching 'default' 2" in str(caught.value)
+
+
+def test_weights_of_many_chunks_go_to_google_and_come_back_whole(
+    gcs: GcsStandin,
+    registry_uri: str,
+    make_adapter: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Above 8 MiB its client uploads in chunks, and below it in one request."""
+    for which in ("UPLOAD", "DOWNLOAD"):
+        monkeypatch.setenv(f"MLFLOW_GCS_{which}_CHUNK_SIZE", str(4 * 2**20))
+    weights = bytes(range(256)) * (9 * 2**20 // 256)
+    registry = PolicyRegistry(registry_uri, "gs://adapters/policies", keys=signing_keys(tmp_path))
+    registry.ensure_base("default", "/models/ember", "b" * 64)
+    made = registry.register("default", make_adapter(weights=weights), parent=1, lineage={})
+    assert gcs.chunks == 3
+    folder = registry.fetch(made, tmp_path / "a")
+    assert folder is not None
+    assert (folder / ADAPTER).read_bytes() == weights + b"adapter"

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from burnish.kernels.lora import save_adapter
 from burnish.serving.app import load_engine
-from burnish.serving.engine import EngineError, LocalEngine, QueueFull, Unsupported
+from burnish.serving.engine import EngineError, LocalEngine, QueueFull, StubEngine, Unsupported
 from burnish.serving.engine.vllm import Unreachable, VllmEngine
 from burnish.serving.settings import ServingSettings
 
 from tests.serving.conftest import Running
+from tests.serving.engine.conftest import random_adapter
+from tests.serving.engine.test_contract import answer, ask, collect
 
-from .conftest import random_adapter
-from .test_contract import answer, ask, collect
-from .vllm_standin import Standin
+from .standin import Standin
 
 
 @pytest.fixture(scope="module")
-def behind(tiny_model: Path) -> Iterator[Standin]:
+def behind(tiny_model: Path) -> Iterator[Standin[LocalEngine]]:
     server = Standin(LocalEngine(tiny_model, max_running=8))
     server.start()
     yield server
@@ -29,16 +29,18 @@ def behind(tiny_model: Path) -> Iterator[Standin]:
 
 
 @pytest.fixture
-def remote(behind: Standin, tiny_model: Path) -> VllmEngine:
+def remote(behind: Standin[LocalEngine], tiny_model: Path) -> VllmEngine:
     return VllmEngine(behind.url, tiny_model, key=behind.key)
 
 
-def test_it_is_the_model_of_the_folder(remote: VllmEngine, behind: Standin) -> None:
+def test_it_is_the_model_of_the_folder(remote: VllmEngine, behind: Standin[LocalEngine]) -> None:
     assert remote.model_sha256 == behind.engine.model_sha256
     assert remote.max_model_len == behind.engine.max_model_len
 
 
-def test_it_says_what_the_engine_behind_it_says(remote: VllmEngine, behind: Standin) -> None:
+def test_it_says_what_the_engine_behind_it_says(
+    remote: VllmEngine, behind: Standin[LocalEngine]
+) -> None:
     """Numbers, text and all: nothing is lost on the way."""
     requests = [
         ask(1, logprobs=5),
@@ -53,7 +55,9 @@ def test_it_says_what_the_engine_behind_it_says(remote: VllmEngine, behind: Stan
         assert replace(here, processed_logprobs=()) == replace(there, processed_logprobs=())
 
 
-def test_bent_distributions_are_not_guessed(remote: VllmEngine, behind: Standin) -> None:
+def test_bent_distributions_are_not_guessed(
+    remote: VllmEngine, behind: Standin[LocalEngine]
+) -> None:
     (here,), (there,) = (e.generate_batch([ask(1, top_p=0.5)]) for e in (remote, behind.engine))
     assert here.logprobs == there.logprobs
     assert here.processed_logprobs == ()
@@ -66,7 +70,7 @@ def test_what_it_cannot_do_is_refused_by_name(remote: VllmEngine) -> None:
 
 
 def test_other_weights_have_another_name_over_there(
-    remote: VllmEngine, behind: Standin, tiny_model: Path, tmp_path: Path
+    remote: VllmEngine, behind: Standin[LocalEngine], tiny_model: Path, tmp_path: Path
 ) -> None:
     """Two services that both have a default@2 must not answer with each other's."""
     other = VllmEngine(behind.url, tiny_model, key=behind.key)
@@ -82,7 +86,7 @@ def test_other_weights_have_another_name_over_there(
 
 
 async def test_a_server_that_started_anew_gets_its_adapters_again(
-    remote: VllmEngine, behind: Standin, tmp_path: Path
+    remote: VllmEngine, behind: Standin[LocalEngine], tmp_path: Path
 ) -> None:
     await remote.start()
     remote.load_adapter("p@2", save_adapter(random_adapter(behind.engine.model, 2), tmp_path, ""))
@@ -94,7 +98,9 @@ async def test_a_server_that_started_anew_gets_its_adapters_again(
     await remote.stop()
 
 
-async def test_more_than_may_be_under_way_are_refused(behind: Standin, tiny_model: Path) -> None:
+async def test_more_than_may_be_under_way_are_refused(
+    behind: Standin[LocalEngine], tiny_model: Path
+) -> None:
     engine = VllmEngine(behind.url, tiny_model, key=behind.key, max_requests=2)
     await engine.start()
     running = [asyncio.create_task(collect(engine, ask(at, max_tokens=80))) for at in range(2)]
@@ -120,7 +126,7 @@ async def test_a_server_that_dies_is_an_engine_error(tiny_model: Path) -> None:
 def test_the_service_answers_through_it(
     serve: Callable[..., Running],
     settings: ServingSettings,
-    behind: Standin,
+    behind: Standin[LocalEngine],
     tiny_model: Path,
 ) -> None:
     where = {"model": tiny_model, "engine_url": behind.url, "engine_key": behind.key}
@@ -136,7 +142,9 @@ def test_the_service_answers_through_it(
     assert service.http("GET", "/metrics").status_code == 200
 
 
-def test_nobody_there_and_a_wrong_key_are_told_at_once(behind: Standin, tiny_model: Path) -> None:
+def test_nobody_there_and_a_wrong_key_are_told_at_once(
+    behind: Standin[LocalEngine], tiny_model: Path
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -162,13 +170,14 @@ async def test_an_event_that_cannot_be_read_fails_its_request(
 
 
 def test_adapters_of_a_server_that_is_gone_are_an_engine_error(
-    remote: VllmEngine, tmp_path: Path
+    tiny_model: Path, tmp_path: Path
 ) -> None:
     for file in ("adapter_config.json", "adapter_model.safetensors"):
         (tmp_path / file).write_text("{}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        remote._client._options["base_url"] = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    server = Standin(StubEngine())
+    server.start()
+    engine = VllmEngine(server.url, tiny_model, key=server.key)
+    server.stop()
     with pytest.raises(EngineError, match="no vLLM server answers"):
-        remote.load_adapter("p@2", tmp_path)
-    assert remote.adapters == ()
+        engine.load_adapter("p@2", tmp_path)
+    assert engine.adapters == ()

@@ -12,14 +12,16 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import uvicorn
 from burnish.serving.engine import (
     LocalEngine,
     PromptTooLong,
+    QueueFull,
     Request,
     SamplingParams,
+    StubEngine,
     json_grammar,
 )
 from fastapi import FastAPI
@@ -30,6 +32,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 BASE = "tiny"
 INT64 = 2**63
+E = TypeVar("E", LocalEngine, StubEngine)
 
 
 class Edge(BaseModel):
@@ -79,7 +82,9 @@ def failure(status: int, message: str, kind: str = "BadRequestError") -> JSONRes
     return JSONResponse({"error": error}, status)
 
 
-def standin(engine: LocalEngine, key: str) -> FastAPI:
+def standin(behind: Standin[Any]) -> FastAPI:
+    engine = behind.engine
+
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         await engine.start()
@@ -90,13 +95,24 @@ def standin(engine: LocalEngine, key: str) -> FastAPI:
 
     @app.middleware("http")
     async def _key(request: HttpRequest, go_on: Any) -> Response:
-        if request.headers.get("authorization") != f"Bearer {key}":
+        while behind.frozen:  # noqa: ASYNC110 - thawed by another thread
+            await asyncio.sleep(0.002)
+        secret = request.url.path.startswith("/v1")
+        if secret and request.headers.get("authorization") != f"Bearer {behind.key}":
             return JSONResponse({"error": "Unauthorized"}, 401)
         return await go_on(request)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: HttpRequest, error: RequestValidationError) -> JSONResponse:
         return failure(400, str(error.errors()))
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response(status_code=200 if behind.healthy else 503)
+
+    @app.get("/load")
+    async def load_metrics() -> dict[str, int]:
+        return {"server_load": behind.load}
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -137,6 +153,8 @@ def standin(engine: LocalEngine, key: str) -> FastAPI:
             return failure(400, f"This model's maximum context length is exceeded: {error}")
         except ValueError as error:
             return failure(400, str(error))
+        except QueueFull as error:
+            return failure(429, str(error))
         return StreamingResponse(_events(body, first, deltas), media_type="text/event-stream")
 
     return app
@@ -203,27 +221,48 @@ async def _events(body: Completion, first: Any, deltas: Any) -> AsyncIterator[st
         await deltas.aclose()
 
 
-class Standin:
-    """The server on a free port of this machine, in a thread of its own."""
+class Standin(Generic[E]):
+    """The server on a port of this machine, in a thread of its own.
 
-    def __init__(self, engine: LocalEngine, key: str = "key") -> None:
-        self.engine, self.key = engine, key
-        config = uvicorn.Config(standin(engine, key), port=0, log_level="warning")
+    The attributes may be changed while it runs. `frozen`: it accepts requests and says nothing.
+    """
+
+    def __init__(self, engine: E, key: str = "key", port: int = 0) -> None:
+        self.engine, self.key, self.port = engine, key, port
+        self.frozen, self.healthy = False, True
+        self.load = 0  # what it reports as its requests
+        config = uvicorn.Config(standin(self), port=port, log_level="critical")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
 
     @property
+    def runs(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
     def url(self) -> str:
-        host, port = self._server.servers[0].sockets[0].getsockname()
-        return f"http://{host}:{port}"
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             self._thread.join(0.01)
         assert self._server.started, "the stand-in did not start"
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
 
     def stop(self) -> None:
+        self.frozen = False
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
+
+    def kill(self) -> None:
+        """Reset its connections, and end without another word."""
+
+        def reset() -> None:
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()  # type: ignore[union-attr]
+
+        self._server.force_exit = True
+        self._server.servers[0].get_loop().call_soon_threadsafe(reset)
+        self.stop()
