@@ -72,6 +72,13 @@ class ServingSettings(BaseSettings):
     max_running: int = Field(default=32, ge=1, description="requests in one batch")
     max_queue: int = Field(default=256, ge=1, description="requests waiting; then 429")
     threads: int = Field(default=0, ge=0, description="for torch; 0: as many as torch thinks")
+    canary_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="share of end users whom a policy's challenger answers, the same on every replica;"
+        " requests that name no user stay with the champion",
+    )
     poll_s: float = Field(default=0.5, gt=0, description="seconds between looks at the aliases")
     pinned_versions: int = Field(
         default=8, ge=1, description="versions kept resident beside champion and previous"

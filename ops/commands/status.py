@@ -68,9 +68,9 @@ def resident_memory(pid: int) -> str:
 
 def versions(policies: Any) -> Table:
     """One row per policy: the version that answers, and the one a rollback would restore."""
-    table = Table("policy", "champion", "previous", "swaps", "", box=None)
+    table = Table("policy", "champion", "challenger", "previous", "swaps", "", box=None)
     for policy in policies["data"]:
-        numbers = (policy[key] for key in ("champion", "previous", "swaps"))
+        numbers = (policy[key] for key in ("champion", "challenger", "previous", "swaps"))
         problem = f"[red]{escape(policy['problem'])}[/red]" if policy["problem"] else ""
         table.add_row(policy["name"], *("" if n is None else str(n) for n in numbers), problem)
     return table

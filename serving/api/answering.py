@@ -103,10 +103,11 @@ def released_on_failure(lease: VersionLease) -> Iterator[None]:
         raise
 
 
-async def lease_of(service: Service, model: str) -> VersionLease:
-    """The version that answers for `model`, held. Raises ApiError."""
+async def lease_of(service: Service, model: str, who: Principal, user: str | None) -> VersionLease:
+    """The version that answers an end user's request for `model`, held. Raises ApiError."""
+    person = None if user is None else f"{who.tenant}/{user}"
     try:
-        return await service.policies.acquire(model)
+        return await service.policies.acquire(model, person)
     except UnknownModel as error:
         message = f"The model '{model}' does not exist. GET /v1/models lists what does."
         raise ApiError(404, message, param="model", code="model_not_found") from error
@@ -122,7 +123,7 @@ async def start_chat(
 ) -> Generation:
     """Start to generate the answers to a conversation; they are the caller's to close. `how` is
     what `chat_request` takes. Raises ApiError."""
-    lease = await lease_of(service, body.model)
+    lease = await lease_of(service, body.model, who, body.end_user)
     with released_on_failure(lease):
         request, in_reasoning = await chat_request(service, body, who, **how)
     tools = request.tools is not None

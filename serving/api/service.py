@@ -96,6 +96,7 @@ class Service:
             cache=data / "adapters",
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
+            canary_share=settings.canary_share,
             trail=Trail(settings.redis_url),
         )
         compactor = LiveCompactor(

@@ -4,8 +4,9 @@ A poll reads each policy's champion alias. A new champion is fetched, verified a
 the old one, then swapped in; requests that began on the old version hold a `VersionLease` on it and
 finish there. Adapters stay resident while leased, while champion or previous, and as the most
 recently pinned ones. Whatever fails (registry unreachable, wrong hash, broken adapter), the version
-loaded last is still served, and `problem` says why.
-Left out: canary traffic (a challenger can be requested by its version).
+loaded last is still served, and `problem` says why. With a `canary_share` the challenger alias is followed
+in the same way, and answers that share of end users (canary.py).
+Left out: what comes of a canary.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.serving.engine import Engine, EngineError
+from burnish.serving.live import canary
 from burnish.serving.live.adapters import Adapters, ServedVersion
 from burnish.serving.live.errors import UnknownModel, VersionUnavailable
 from burnish.serving.live.leases import Leases, VersionLease
@@ -52,6 +54,7 @@ class LivePolicies:
         cache: Path,
         poll_s: float = 0.5,
         pinned: int = 8,
+        canary_share: float = 0.0,
         trail: Trail | None = None,
     ):
         self._engine = engine
@@ -61,6 +64,7 @@ class LivePolicies:
         self._adapters = Adapters(engine, registry, cache)
         self._poll_s = poll_s
         self._pinned_cap = pinned
+        self._canary_share = canary_share
         self._trail = trail
         self._policies: dict[str, ServedPolicy] = {}
         self._leases = Leases(self._sweep_soon)
@@ -77,8 +81,9 @@ class LivePolicies:
 
     # Requests
 
-    async def acquire(self, model: str) -> VersionLease:
-        """The version `model` names: a policy's champion, or `policy@version`, loaded if need be.
+    async def acquire(self, model: str, user: str | None = None) -> VersionLease:
+        """The version `model` names: the one that a policy answers this end user with, or
+        `policy@version`, loaded if need be. `user` is told apart from those of other tenants.
 
         Raises UnknownModel, VersionUnavailable.
         """
@@ -91,13 +96,20 @@ class LivePolicies:
                 raise VersionUnavailable(
                     served.problem or self.problem or "no version is loaded yet"
                 )
-            return self._leases.grant(served.champion)
+            return self._leases.grant(self._arm(served, user) or served.champion)
         if not number.isdecimal() or str(int(number)) != number:
             raise UnknownModel(model)
         resident = self._resident(policy, int(number))
         if resident is not None:
             return self._leases.grant(resident)
         return await self._acquire_pinned(policy, int(number))
+
+    def _arm(self, served: ServedPolicy, user: str | None) -> ServedVersion | None:
+        """The challenger, where this user is in its canary."""
+        challenger = served.challenger
+        if challenger is None or not canary.is_in(challenger.ref, user, self._canary_share):
+            return None
+        return challenger
 
     def models(self) -> list[ServedVersion]:
         """The champion of each policy."""
@@ -166,7 +178,10 @@ class LivePolicies:
             # take the champion itself for the previous version.
             async with self._polling:
                 for name in await self._names_to_poll():
-                    await self._poll_one(name, self._policies.setdefault(name, ServedPolicy()))
+                    served = self._policies.setdefault(name, ServedPolicy())
+                    await self._poll_one(name, served)
+                    if self._canary_share:
+                        await self._poll_challenger(name, served)
             if self.problem:
                 log.info("the registry is back")
             self.problem = None
@@ -237,6 +252,28 @@ class LivePolicies:
         if tracing.is_on():
             await asyncio.to_thread(self._trace_swap, version, began)
 
+    async def _poll_challenger(self, name: str, served: ServedPolicy) -> None:
+        """Have the challenger answer its share, if there is one that can be served."""
+        wanted = await asyncio.to_thread(self._registry.challenger_version, name)
+        if served.champion is not None and wanted == served.champion.version:
+            wanted = None  # promoted, and its alias left behind
+        if wanted == (served.challenger.version if served.challenger else None):
+            return
+        if wanted is not None and served.broken.get(wanted, 0.0) > time.monotonic():
+            return
+        served.challenger = None
+        self._sweep_soon()
+        if wanted is None:
+            return
+        try:
+            version = await asyncio.to_thread(self._registry.get, name, wanted)
+            served.challenger = await self._load(version)
+        except (RegistryError, VersionUnavailable) as error:
+            served.broken[wanted] = time.monotonic() + _RETRY_S
+            log.error("%s: challenger %d cannot be served: %s", name, wanted, error)
+            return
+        log.info("%s: version %d answers %g of the users", name, wanted, self._canary_share)
+
     def _trace_swap(self, version: PolicyVersion, began: float) -> None:
         """The last span of each vote that the version has learnt from: it is served."""
         if self._trail is None:
@@ -304,7 +341,10 @@ class LivePolicies:
 
     def _all_resident(self) -> set[ServedVersion]:
         kept = {
-            s for served in self._policies.values() for s in (served.champion, served.previous) if s
+            version
+            for served in self._policies.values()
+            for version in (served.champion, served.previous, served.challenger)
+            if version
         }
         return kept | set(self._pinned.values())
 

@@ -14,6 +14,7 @@ class PolicyStatus:
 
     policy: str
     champion: int | None
+    challenger: int | None
     previous: int | None
     resident: tuple[int, ...]
     problem: str | None
@@ -27,6 +28,7 @@ class ServedPolicy:
 
     champion: ServedVersion | None = None
     previous: ServedVersion | None = None
+    challenger: ServedVersion | None = None  # answers the users of its canary
     before: int | None = None  # the version that served before the champion, also before a restart
     problem: str | None = None  # why the champion alias is not what is served
     swapped_at: float | None = None
@@ -48,6 +50,7 @@ class ServedPolicy:
         return PolicyStatus(
             policy=name,
             champion=self.champion.version if self.champion else None,
+            challenger=self.challenger.version if self.challenger else None,
             previous=self.before,
             resident=resident,
             problem=self.problem or registry_problem,

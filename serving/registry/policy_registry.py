@@ -181,6 +181,10 @@ class PolicyRegistry:
         """Only its number: one indexed read, cheap enough to poll."""
         return self._store.alias(policy, CHAMPION)
 
+    def challenger_version(self, policy: str) -> int | None:
+        """Of the version that is tried on a share of users; likewise."""
+        return self._store.alias(policy, CHALLENGER)
+
     def get(self, policy: str, version: int) -> PolicyVersion:
         """Raises UnknownVersion."""
         return self._read(self._store.version(policy, version), self._store.aliases(policy))

@@ -50,7 +50,7 @@ def router(auth: Auth) -> APIRouter:
         generations: list[Generation] = []
         with ExitStack() as begun:  # none is left running where a later prompt is refused
             for prompt in body.prompts:
-                lease = await lease_of(service, body.model)
+                lease = await lease_of(service, body.model, who, body.user)
                 with released_on_failure(lease):
                     asked = await completion_request(service, body, prompt, who)
                 generation = Generation(service.engine, asked, lease, [None] * asked.n)

@@ -134,6 +134,7 @@ def _live(state: PolicyStatus) -> dict[str, Any]:
         "name": state.policy,
         "object": "policy",
         "champion": state.champion,
+        "challenger": state.challenger,
         "previous": state.previous,
         "resident": list(state.resident),
         "problem": state.problem,
