@@ -32,6 +32,7 @@ CHOICES = (Action.DROP, Action.SHORTEN, Action.KEEP)
 DROP, SHORTEN, KEEP = range(3)
 FUSION = 10  # ranks: the larger, the less the first of either ranking count
 LINKS = 4.0  # weight of their ranking
+LINKED = 512  # candidates of it: in a long log nearly all are led to somehow
 TAIL = 0.1  # of the tokens the scorer leaves: for the newest
 LOOKS = 2  # relevance spreads anew from what the last look scored high
 SHIPPED = Path(str(files("burnish.memory.compaction") / "compactor.safetensors"))
@@ -155,8 +156,8 @@ def _fused(features: Features, score: np.ndarray) -> np.ndarray:
     scores = np.zeros(len(bm25))
     scores[features.chosen] = score
     fused = np.zeros(len(bm25))
-    for values, weight in ((scores, 1.0), (bm25, 1.0), (followed(features, score), LINKS)):
-        order = _best_first(values)
+    links = _best_first(followed(features, score))[:LINKED]
+    for order, weight in ((_best_first(scores), 1.0), (_best_first(bm25), 1.0), (links, LINKS)):
         fused[order] += weight / (FUSION + np.arange(len(order)))
     return _best_first(fused)
 
