@@ -22,6 +22,7 @@ TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
+COMPACTOR = "compactor"  # memory's, among the policies that are updated
 BEAT_KEY = "burnish:beat"  # a hash: a task's name in beat's schedule -> when it was last sent
 INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, seconds since 1970
 

@@ -45,6 +45,7 @@ from celery.signals import (
 GRACE_SECONDS = 1800
 RETENTION_EVERY = 600.0  # seconds
 JOBS_EVERY = 10.0  # seconds
+JOB_TASKS_PER_CHILD = 1000
 
 
 def make_app(settings: LearnerSettings) -> Celery:
@@ -94,8 +95,7 @@ def make_app(settings: LearnerSettings) -> Celery:
         # A spawned child imports torch first; on a busy machine that outlasts the default 4 s, and
         # the pool would kill and respawn it for ever.
         worker_proc_alive_timeout=120.0,
-        # What a tick loads takes a few seconds to load and up to gigabytes to keep.
-        worker_max_tasks_per_child=1 if settings.update_every >= LONG_REST_SECONDS else None,
+        worker_max_tasks_per_child=_tasks_per_child(settings),
         worker_soft_shutdown_timeout=5.0,
         worker_enable_soft_shutdown_on_idle=False,
         worker_hijack_root_logger=False,
@@ -128,6 +128,14 @@ def make_app(settings: LearnerSettings) -> Celery:
         },
     )
     return made
+
+
+def _tasks_per_child(settings: LearnerSettings) -> int | None:
+    """What a tick loads takes a few seconds to load and up to gigabytes to keep; what only looks after jobs
+    keeps next to nothing, and a new process every ten seconds would cost more."""
+    if settings.updates_run_in != "worker":
+        return JOB_TASKS_PER_CHILD
+    return 1 if settings.update_every >= LONG_REST_SECONDS else None
 
 
 def _retention() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an update's job runs: one tick of one policy, on one rank or several.
+"""What an update's job runs: one tick of one policy, or of memory's compactor, on one rank or several.
 
     python -m burnish.learner.update_job POLICY
     torchrun --nproc-per-node=4 -m burnish.learner.update_job POLICY
@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 
+from burnish.feedback.contract import COMPACTOR
 from burnish.feedback.telemetry.logs import format_logs
 from burnish.learner import work
 from burnish.learner.training import ranks
@@ -34,7 +35,8 @@ def main(policy: str) -> None:
 
 
 def run(policy: str) -> None:
-    log.info("%s", work.tick(policy) or f"another process updates {policy}")
+    did = work.compactor_tick() if policy == COMPACTOR else work.tick(policy)
+    log.info("%s", did or f"nothing to do for {policy}, or another process does it")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import redis
-from burnish.feedback.contract import INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
+from burnish.feedback.contract import COMPACTOR, INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
 from burnish.feedback.masking import masked
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
@@ -139,12 +139,20 @@ def tick(policy: str) -> str | None:
 
 def look_after_jobs() -> None:
     """Ask after the jobs of all policies: what failed is told and begun again."""
+    compactor_jobs().look_after(COMPACTOR)
     for policy in settings().policies:
         update_jobs().look_after(policy)
 
 
 def compactor() -> str | None:
-    """One update of the memory's compaction policy; returns the tick's sentence."""
+    """One update of the memory's compaction policy, here or as a job; returns what was done."""
+    if settings().updates_run_in != "worker":
+        return compactor_jobs().begin(COMPACTOR)
+    return compactor_tick()
+
+
+def compactor_tick() -> str | None:
+    """The same in this process; returns the tick's sentence."""
     from burnish.learner.compactor import online
 
     try:
@@ -185,6 +193,15 @@ def update_jobs() -> UpdateJobs:
             return nothing_to_do(session, policy, registry().champion_version(policy), settings())
 
     return UpdateJobs(new_runner(settings()), client(), settings(), why_not)
+
+
+@cache
+def compactor_jobs() -> UpdateJobs:
+    """A process of this machine wherever updates run: it takes a minute, and no accelerator."""
+    from burnish.learner.jobs.runners import local_runner
+    from burnish.learner.jobs.updates import UpdateJobs
+
+    return UpdateJobs(local_runner(settings()), client(), settings(), lambda policy: None)
 
 
 @cache

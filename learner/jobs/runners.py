@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from burnish.learner.jobs.kubernetes import KubernetesRunner
 from burnish.learner.jobs.process import ProcessRunner
 from burnish.learner.jobs.protocol import JobRunner
@@ -11,12 +13,20 @@ from burnish.learner.settings import LearnerSettings
 
 def new_runner(settings: LearnerSettings) -> JobRunner:
     """Raises JobError where it cannot be reached at all."""
-    folder = settings.data_dir / "jobs"
     match settings.updates_run_in:
         case "slurm":
-            return SlurmRunner(folder, settings.slurm_options)
+            return SlurmRunner(_folder(settings), settings.slurm_options)
         case "kubernetes":
             assert settings.kubernetes_job is not None, "the settings check it"
             return KubernetesRunner(settings.kubernetes_job)
         case _:
-            return ProcessRunner(folder)
+            return local_runner(settings)
+
+
+def local_runner(settings: LearnerSettings) -> JobRunner:
+    return ProcessRunner(_folder(settings))
+
+
+def _folder(settings: LearnerSettings) -> Path:
+    """Of logs."""
+    return settings.data_dir / "jobs"

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import redis
-from burnish.feedback.contract import JOB_PREFIX
+from burnish.feedback.contract import COMPACTOR, JOB_PREFIX
 from burnish.feedback.masking import masked
 from burnish.learner.jobs.protocol import PYTHON, Job, JobError, JobRunner, JobState, Phase
 from burnish.learner.settings import LearnerSettings
@@ -122,7 +122,7 @@ class UpdateJobs:
 
 def update_command(settings: LearnerSettings, policy: str) -> list[str]:
     """What a job runs: the update, on BURNISH_UPDATE_RANKS ranks."""
-    if settings.update_ranks == 1:
+    if settings.update_ranks == 1 or policy == COMPACTOR:
         return [PYTHON, "-m", MODULE, policy]
     torchrun = [PYTHON, "-m", "torch.distributed.run", "--standalone"]
     torchrun += [f"--nproc-per-node={settings.update_ranks}", f"--max-restarts={RESTARTS}"]

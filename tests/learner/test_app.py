@@ -40,10 +40,15 @@ def test_a_hanging_tick_is_killed_before_it_is_delivered_again(tmp_path: Path, s
     assert seconds < conf.task_time_limit < visible_again
 
 
-@pytest.mark.parametrize(("every", "ticks"), [(20.0, None), (5400.0, 1)])
-def test_nothing_stays_loaded_through_a_long_rest(tmp_path: Path, every: float, ticks: int | None):
-    conf = make_app(LearnerSettings(data_dir=tmp_path, update_every=every)).conf
+@pytest.mark.parametrize(
+    ("every", "where", "ticks"),
+    [(20.0, None, None), (5400.0, "worker", 1), (5400.0, None, 1000), (20.0, "process", 1000)],
+)
+def test_nothing_stays_loaded_through_a_long_rest(tmp_path: Path, every, where, ticks):
+    settings = LearnerSettings(data_dir=tmp_path, update_every=every, update_job=where)
+    conf = make_app(settings).conf
     assert conf.worker_max_tasks_per_child == ticks
+    assert ("jobs" in conf.beat_schedule) == (ticks == 1000), "what looks after them"
 
 
 def test_ticks_expire_before_the_next_is_due(tmp_path: Path):

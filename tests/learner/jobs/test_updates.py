@@ -1,6 +1,8 @@
 """An update as a job: begun when there is something to learn, one at a time, begun again where it failed."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from burnish.learner.jobs.updates import UpdateJobs
 from burnish.learner.lease import Lease
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.update.attempts import Attempt, Attempts, nothing_to_do
+from burnish.learner.update.tick import Learner
 
 from tests.learner.conftest import latest_ticks
 from tests.learner.update.conftest import SMALL, add_judged, lineage
@@ -203,27 +206,56 @@ def test_what_would_train_nothing_is_known_before_a_job_begins(learner_with, red
     assert why_not(2) is None, "an attempt that a killed job left is taken up"
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_a_job_on_real_parts_makes_a_version(
-    learner_with, redis_client, redis_url, tiny_model: Path, tmp_path, monkeypatch, ranks
-):
-    learner = learner_with(update_job="process", update_ranks=ranks)
-    add_judged(learner.database, range(1, 13))
-    settings = learner.settings
-    given = {**SMALL, "redis_url": redis_url, "model": tiny_model, "data_dir": settings.data_dir}
-    for name, value in {**given, "update_ranks": ranks}.items():
+@pytest.fixture
+def environment(learner_with, redis_url, tiny_model: Path, monkeypatch) -> Learner:
+    """A learner's settings in the environment, for the processes of jobs."""
+    learner = learner_with(update_job="process")
+    given = {**SMALL, "redis_url": redis_url, "model": tiny_model, "update_job": "process"}
+    for name, value in {**given, "data_dir": learner.settings.data_dir}.items():
         monkeypatch.setenv(f"BURNISH_{name.upper()}", str(value))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return learner
+
+
+def in_a_worker(call: str) -> str:
+    """What a call of the worker's says, in a process that ends after it."""
+    code = f"from burnish.learner import work; print(work.{call})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.timeout(300)
+def test_a_job_outlives_the_process_that_began_it(environment: Learner, redis_client):
+    add_judged(environment.database, range(1, 13))
+    assert in_a_worker("update()").startswith("began job burnish-update-default/")
+    assert in_a_worker("update()") == "None", "it runs"
+    eventually(lambda: latest_ticks(redis_client), seconds=240)
+    assert latest_ticks(redis_client)[0]["counts"]["version"] == 2
+    eventually(lambda: not redis_client.exists("burnish:lease:update:default"), seconds=30)
+    eventually(
+        lambda: in_a_worker("look_after_jobs()") and not redis_client.exists(JOB_PREFIX + "default")
+    )
+    assert in_a_worker("update()") == "trained nothing"
+    assert "0 new judgements" in latest_ticks(redis_client)[0]["why_not"]
+
+
+@pytest.mark.timeout(300)
+def test_a_job_of_two_ranks_makes_a_version(environment: Learner, redis_client, tmp_path):
+    add_judged(environment.database, range(1, 13))
     runner = ProcessRunner(tmp_path / "jobs")
-    jobs = UpdateJobs(runner, redis_client, settings, lambda policy: None)
-    jobs.begin("default")
+    settings = environment.settings.model_copy(update={"update_ranks": 2})
+    UpdateJobs(runner, redis_client, settings, lambda policy: None).begin("default")
     job = json.loads(redis_client.get(JOB_PREFIX + "default"))["id"]
     eventually(lambda: runner.state(job).ended, seconds=240)
     log = (tmp_path / "jobs" / "burnish-update-default.log").read_text()
     assert runner.state(job) == DONE, log[-4000:]
     tick = latest_ticks(redis_client)[0]
     assert (tick["counts"]["version"], tick["counts"]["steps"]) == (2, 2), log[-4000:]
-    assert len(lineage(learner.database)[2]) == 12
+    assert len(lineage(environment.database)[2]) == 12
     files = sorted(p.name for p in settings.checkpoints.rglob("optimiser*"))
-    assert len(files) == ranks, files
+    assert len(files) == 2, files
+
+
+def test_the_compactor_takes_one_process_whatever_a_policy_takes(jobs_with, runner):
+    jobs_with(update_ranks=4).begin("compactor")
+    assert runner.submitted[0].command[1:] == ["-m", "burnish.learner.update_job", "compactor"]
