@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from burnish.learner.database import Database
 from burnish.learner.intake.erasure import expire
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
+from burnish.learner.jobs import JobError
 from burnish.learner.lease import Lease
 from burnish.learner.metrics import Metrics, positions
 from burnish.learner.settings import LearnerSettings
@@ -108,7 +110,7 @@ def intake() -> str | None:
 def update(policy: str = "default") -> str | None:
     """One update of one policy, here or as a job; returns what was done."""
     if settings().updates_run_in != "worker":
-        return update_jobs().begin(policy)
+        return _begin(policy, update_jobs)
     began = time.monotonic()
     did = tick(policy)
     if did is not None and time.monotonic() - began > settings().update_every:
@@ -139,16 +141,30 @@ def tick(policy: str) -> str | None:
 
 def look_after_jobs() -> None:
     """Ask after the jobs of all policies: what failed is told and begun again."""
-    compactor_jobs().look_after(COMPACTOR)
-    for policy in settings().policies:
-        update_jobs().look_after(policy)
+    jobs = {COMPACTOR: compactor_jobs, **dict.fromkeys(settings().policies, update_jobs)}
+    for policy, of_policy in jobs.items():
+        try:
+            of_policy().look_after(policy)
+        except JobError as error:
+            log.error("the update of %s cannot be asked after: %s", policy, masked(str(error)))
 
 
 def compactor() -> str | None:
     """One update of the memory's compaction policy, here or as a job; returns what was done."""
     if settings().updates_run_in != "worker":
-        return compactor_jobs().begin(COMPACTOR)
+        return _begin(COMPACTOR, compactor_jobs)
     return compactor_tick()
+
+
+def _begin(policy: str, jobs: Callable[[], UpdateJobs]) -> str | None:
+    """Begin a job; where that cannot be, people must read why nothing trained."""
+    try:
+        return jobs().begin(policy)
+    except JobError as error:
+        why = masked(str(error))
+        log.error("no job for %s: %s", policy, why)
+        publish(client(), Tick("update", policy, "failed", why))
+        return None
 
 
 def compactor_tick() -> str | None:

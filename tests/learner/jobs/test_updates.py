@@ -256,6 +256,18 @@ def test_a_job_of_two_ranks_makes_a_version(environment: Learner, redis_client, 
     assert len(files) == 2, files
 
 
+def test_a_cluster_that_is_not_there_is_one_line_for_people(
+    environment: Learner, redis_client, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("BURNISH_UPDATE_JOB", "slurm")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    add_judged(environment.database, range(1, 13))
+    assert in_a_worker("update()") == "None"
+    (tick,) = latest_ticks(redis_client)
+    assert tick["why_not"] == "BURNISH_UPDATE_JOB=slurm needs sbatch, which this machine has not"
+    assert in_a_worker("look_after_jobs()") == "None"
+
+
 def test_the_compactor_takes_one_process_whatever_a_policy_takes(jobs_with, runner):
     jobs_with(update_ranks=4).begin("compactor")
     assert runner.submitted[0].command[1:] == ["-m", "burnish.learner.update_job", "compactor"]
