@@ -101,7 +101,7 @@ def test_redis_comes_back_with_times_to_live_and_without_leases(
 def test_redis_that_takes_too_long_is_given_up_and_its_writers_go_on(
     redis_client: redis.Redis, tmp_path: Path
 ):
-    redis_client.set("text", "a")
+    redis_client.mset({"text": "a", **{f"key-{n}": "x" for n in range(5000)}})
     with pytest.raises(ServiceError, match="more than can be read"):
         redis_keys.dump(redis_client, tmp_path / "redis.sqlite", seconds=0.001)
     redis_client.set("text", "b")
