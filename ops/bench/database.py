@@ -34,7 +34,7 @@ from burnish.learner.lease import Lease
 from burnish.learner.metrics import Metrics
 from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.tables import InteractionRow
+from burnish.learner.tables import InteractionRow, VersionEventRow
 from burnish.learner.tasks import TaskSource
 from burnish.learner.update.attempts import Attempt, Attempts
 from burnish.learner.update.data import load_training_data
@@ -45,7 +45,7 @@ from burnish.ops.bench.lib.postgres import Postgres, installed, kept_postgres
 from burnish.ops.bench.lib.private_redis import private_redis
 from burnish.ops.bench.lib.results import FOLDER, MustShow, merged, print_figures, write_results
 from prometheus_client import generate_latest
-from sqlalchemy import select, text
+from sqlalchemy import delete, select, text
 
 LOADING = {  # nothing of it has to survive a power failure
     "fsync": "off", "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "8GB",
@@ -90,6 +90,10 @@ class Paths:
         with self.database.read() as session:
             (_, _, _), (tenant, user, theirs) = users = filled.busiest_users(session)
         busiest = users[0]
+        self.forget_attempts()
+        with self.database.write() as session:  # an earlier run's lineage
+            newer = (VersionEventRow.policy == POLICY, VersionEventRow.version > CHAMPION)
+            session.execute(delete(VersionEventRow).where(*newer))
         figures = {
             "update_begin": self.timed(self.begin),
             "update_load": self.timed(self.load),
@@ -151,7 +155,11 @@ class Paths:
             if not isinstance(begun, Attempt):
                 raise RuntimeError(begun.reason)
             attempts.events(begun)
-        with self.database.write() as session:  # the next round is to find as much
+        self.forget_attempts()
+
+    def forget_attempts(self) -> None:
+        """The next round, or run, is to find as much as this one."""
+        with self.database.write() as session:
             session.execute(text("DELETE FROM attempt WHERE id <> 'bench'"))
 
     def load(self) -> None:
