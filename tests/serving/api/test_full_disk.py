@@ -16,6 +16,7 @@ from tests.serving.conftest import Running
 from tests.waiting import eventually
 
 MB = 10**6
+LOW_MB = 36  # full below 9: what the spool's reserve of 8 gives up must not look like room for others
 STEP = {"events": [{"role": "user", "content": "my cat is called Miso"}]}
 
 
@@ -27,8 +28,7 @@ def on_small_disk(
     redis_url: str,
     redis_client: redis.Redis,
 ) -> Running:
-    # Full below 9 MB: what the spool's reserve gives up must not look like room for others.
-    where = {"data_dir": small_disk.folder, "redis_url": redis_url, "disk_low_mb": 36}
+    where = {"data_dir": small_disk.folder, "redis_url": redis_url, "disk_low_mb": LOW_MB}
     return serve(settings.model_copy(update=where), StubEngine("Hello there."))
 
 
@@ -90,7 +90,7 @@ def test_chat_goes_on_and_the_rest_is_refused_until_there_is_space(
 def test_a_full_disk_is_named_where_redis_ended_of_it(
     serve: Callable[..., Running], settings: ServingSettings, small_disk: SmallDisk
 ) -> None:
-    where = {"data_dir": small_disk.folder, "disk_low_mb": 36}  # full below 9: the spool's reserve, given up, is no room for others
+    where = {"data_dir": small_disk.folder, "disk_low_mb": LOW_MB}
     running = serve(settings.model_copy(update=where), StubEngine("Hello there."))
     small_disk.fill()
     answer = running.http("GET", "/v1/memory/records")
