@@ -16,7 +16,7 @@ from tests.serving.conftest import Running
 from tests.waiting import eventually
 
 MB = 10**6
-LOW_MB = 36  # full below 9: what the spool's reserve of 8 gives up must not look like room for others
+LOW_MB = 36  # full below 9: the spool's reserve of 8, given up, must not look like room
 STEP = {"events": [{"role": "user", "content": "my cat is called Miso"}]}
 
 
