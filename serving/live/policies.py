@@ -259,11 +259,10 @@ class LivePolicies:
             wanted = None  # promoted, and its alias left behind
         if wanted == (served.challenger.version if served.challenger else None):
             return
-        if wanted is not None and served.broken.get(wanted, 0.0) > time.monotonic():
-            return
-        served.challenger = None
-        self._sweep_soon()
-        if wanted is None:
+        if served.challenger is not None:
+            served.challenger = None
+            self._sweep_soon()
+        if wanted is None or served.broken.get(wanted, 0.0) > time.monotonic():
             return
         try:
             version = await asyncio.to_thread(self._registry.get, name, wanted)

@@ -108,3 +108,7 @@ def test_a_challenger_that_cannot_be_served_harms_nobody(start, registry, caplog
     eventually(lambda: "challenger 3 cannot be served" in caplog.text)
     assert set(arms(live).values()) == {"default@1"}
     assert state(live)["champion"] == 1
+    registry.set_alias("default", "challenger", 2)
+    eventually(lambda: state(live)["challenger"] == 2)
+    registry.set_alias("default", "challenger", 3)
+    eventually(lambda: state(live)["challenger"] is None)
