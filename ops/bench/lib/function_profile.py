@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 SAMPLES_A_SECOND = 250
-MOST = 40  # functions that are told
+MOST = 120  # functions that are told
 
 
 def start(pid: int, seconds: float, into: Path) -> subprocess.Popen[bytes] | None:
