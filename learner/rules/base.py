@@ -46,6 +46,7 @@ class StepConfig:
     max_tokens: int = 64
     rehearsal: float = 0.5  # share of the prompts that are verifiable tasks
     reward_model: str = "gaussian_process"
+    beta: float = 0.1  # of preference losses: how closely they hold to the base
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prompts of verifiable tasks: a task's chat through the model's chat template, as token ids."""
+"""Chats as token ids: a task's prompt through the model's chat template, an answer that people wrote."""
 
 from __future__ import annotations
 
@@ -54,6 +54,14 @@ def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
             f"the model's chat template refuses {task.family}: {' '.join(str(error).split())}"
         ) from error
     return tuple(ids)
+
+
+def answer_tokens(model: HasTokenizer, text: str, end: int | None = None) -> list[int]:
+    """The tokens of an answer that was written and not sampled, and the one that ends a turn: `end`, or
+    the tokenizer's own."""
+    tokens = model.tokenizer.encode(text, add_special_tokens=False)
+    end = model.tokenizer.eos_token_id if end is None else end
+    return tokens if end is None else [*tokens, end]
 
 
 def fits(model: LoadedModel, task: Chat, max_tokens: int) -> bool:

@@ -109,6 +109,7 @@ def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
         rehearsal=settings.rehearsal,
         reward_model=settings.reward_model,
+        beta=settings.preference_beta,
     )
 
 
