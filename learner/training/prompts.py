@@ -43,7 +43,7 @@ def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
         return tuple(model.tokenizer.encode(_plain_text(task.messages)))
     try:
         ids = model.tokenizer.apply_chat_template(
-            [_for_template(message) for message in task.messages],
+            [for_template(message) for message in task.messages],
             tools=list(task.tools) if task.tools else None,
             add_generation_prompt=True,
             enable_thinking=False,
@@ -92,7 +92,7 @@ def _plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
     return "".join([*lines, "Assistant:"])
 
 
-def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
+def for_template(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as chat templates expect it: with a content, and a call's arguments as an object."""
     plain = {**message, "content": message.get("content") or ""}
     if message.get("tool_calls"):
