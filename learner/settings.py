@@ -44,9 +44,14 @@ class LearnerSettings(StreamSettings):
         " `auto`: the model's own, else `general`",
     )
 
-    rule: Literal["reward_model", "pg"] = Field(
+    rule: Literal["reward_model", "pg", "kto", "dpo", "grpo"] = Field(
         default="reward_model",
-        description="update rule: a reward model over fresh answers, or plain policy gradient",
+        description="update rule: `reward_model`, over fresh answers; or, to compare with, `pg` (plain"
+        " policy gradient), `kto` (liked and disliked answers), `dpo` (corrections, and pairs of answers"
+        " to one prompt), `grpo` (verifiable tasks alone)",
+    )
+    preference_beta: float = Field(
+        default=0.1, gt=0, description="beta of `kto` and `dpo`: how closely they hold to the base"
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")

@@ -4,17 +4,17 @@ One judgement per answer is too noisy for a gradient of its own; a small model o
 hidden states pools them. Each step asks logged prompts again. A prompt's group holds rollouts of the policy
 and a few of the base, so that what the policy has unlearnt can come back; what people said an answer should
 have been is in it too. Of each group the best and the worst by the reward model are trained on, with
-advantages that sum to zero; they carry most of its signal at half the cost. Scores lean towards one draw of
-the reward model per step (Thompson sampling): where the judgements leave it open which answer is better,
-draws disagree from step to step, and the policy stays diverse enough to find out.
+advantages that sum to zero; they carry most of its signal at half the cost.
 
 Preference counts as far as the reward model foretells people who were left out of its fit: where it
 guesses, nothing is learnt from them. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
-Left out: comments as a signal of their own.
+Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
+step only blurred the gradient here); comments as a signal of their own.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -40,7 +40,6 @@ from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
-EXPLORATION = 0.5  # share of a draw in the score, the rest is the mean
 FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
 MAX_ADVANTAGE = 3.0
 
@@ -51,6 +50,7 @@ class RewardModelRule:
         self._parent = RewardModel.load(state)
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._fitted: FittedReward | None = None
+        self._corrections: dict[tuple[int, ...], list[Rollout]] = defaultdict(list)
         self._weight = 0.0  # of preference, in [0, 1]
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
@@ -59,7 +59,9 @@ class RewardModelRule:
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
-        self._prompts, self._corrections = PromptPool(data.prompts), data.corrections
+        self._prompts = PromptPool(data.prompts)
+        for pair in data.corrections:
+            self._corrections[pair.chosen.prompt_ids].append(pair.chosen)
         self._rehearsal.source = data.tasks
         self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         self._fitted = learn(data.evidence, self._parent, seed=seed)
@@ -86,7 +88,7 @@ class RewardModelRule:
         others = self._others(policy, prompts, rng.getrandbits(31))
         candidates = [[*mine, *theirs] for mine, theirs in zip(own, others, strict=False)]
         mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
-        liked, told = self._preferred(policy, candidates, step)
+        liked, told = self._preferred(policy, candidates)
         rehearsed = self._rehearsed(policy, mixed)
         figures = {
             **told,
@@ -118,23 +120,23 @@ class RewardModelRule:
             base=True,
         )
         return [
-            [*sampled, *self._corrections.get(prompt, ())]
+            [*sampled, *self._corrections[prompt]]
             for prompt, sampled in zip(prompts, of_base, strict=True)
         ]
 
     def _preferred(
-        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]], step: int
+        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[Rollout], dict[str, float]]:
-        """The best and the worst of each group by a score that leans towards one draw, and figures."""
+        """The best and the worst of each group by the reward model, and figures of all."""
         groups = [[r for r in group if r.token_ids and not r.truncated] for group in groups]
         rollouts = [rollout for group in groups for rollout in group]
         if not rollouts:
             return [], {}
-        features = _features(policy, rollouts)
-        mean = self._model.mean(features)
-        draw = self._model.draw(features, step % self._model.draws)
-        scores = iter((mean + EXPLORATION * (draw - mean)).tolist())
-        pairs = [r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])]
+        mean = self._model.mean(_features(policy, rollouts))
+        scores = iter(mean.tolist())
+        pairs = [
+            r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])
+        ]
         advantages = normalised([rollout.advantage for rollout in pairs])
         chosen = [
             # What is better than all that the policy says now is learnt however unlikely it has become.
@@ -144,23 +146,14 @@ class RewardModelRule:
         imitated = sum(rollout.imitated for rollout in chosen)
         return chosen, {"liked": float(mean.mean()), "imitated": float(imitated)}
 
-    def _rehearsed(
-        self, policy: PolicySampler, mixed: Sequence[MixedGroup]
-    ) -> list[Rollout]:
-        """A right and a wrong rollout of each group that are liked alike, so that they teach nothing
-        about taste."""
+    def _rehearsed(self, policy: PolicySampler, mixed: Sequence[MixedGroup]) -> list[Rollout]:
+        """A right and a wrong rollout of each group that are liked alike."""
         rollouts = [rollout for group in mixed for rollout in (*group.right, *group.wrong)]
         if not rollouts:
             return []
-        scores = iter(self._model.mean(_features(policy, rollouts)).tolist())
-        chosen: list[Rollout] = []
-        for group in mixed:
-            right = [(next(scores), rollout) for rollout in group.right]
-            wrong = [(next(scores), rollout) for rollout in group.wrong]
-            pairs = [(abs(a - b), good, bad) for a, good in right for b, bad in wrong]
-            _, good, bad = min(pairs, key=lambda pair: pair[0])
-            chosen += [good.with_advantage(group.weight), bad.with_advantage(-group.weight)]
-        return chosen
+        liked = self._model.mean(_features(policy, rollouts)).tolist()
+        liking = dict(zip(map(id, rollouts), liked, strict=True))
+        return [r for group in mixed for r in group.pair(lambda rollout: liking[id(rollout)])]
 
 
 def _features(policy: PolicySampler, rollouts: Sequence[Rollout]) -> Tensor:

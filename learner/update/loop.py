@@ -29,6 +29,7 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
+FROM_BASE = 2  # budgets of an update that begins at the base, since its way is longer
 SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
@@ -48,15 +49,18 @@ def train(
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
     with ExitStack() as opened:
-        trainer = opened.enter_context(closing(new_trainer(start, model, settings, len(data.experience))))
+        trainer = opened.enter_context(
+            closing(new_trainer(start, model, settings, len(data.experience)))
+        )
         policy = opened.enter_context(closing(PolicySampler(model, sampler, trainer)))
         fit_figures = rule.prepare(policy, data, progress.seed)
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
-        while step < settings.update_steps:
+        longer = FROM_BASE if progress.since_base == 0 else 1
+        while step < longer * settings.update_steps:
             step_began = time.monotonic()
-            over_budget = step_began - began + slowest > settings.training_seconds
+            over_budget = step_began - began + slowest > longer * settings.training_seconds
             if over_budget and step > progress.step:
                 break
             check_lease()
@@ -110,6 +114,7 @@ def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
         rollouts=settings.answers_per_step,
         samples_per_prompt=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
+        beta=settings.preference_beta,
     )
 
 
