@@ -29,7 +29,7 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
-FROM_BASE = 2  # budgets of an update that begins at the base, since its way is longer
+REBUILDING = 2  # budgets of an update that begins anew at the base, since its way is longer
 SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
@@ -57,7 +57,7 @@ def train(
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
-        longer = FROM_BASE if progress.since_base == 0 else 1
+        longer = 1 if progress.since_base else REBUILDING
         while step < longer * settings.update_steps:
             step_began = time.monotonic()
             over_budget = step_began - began + slowest > longer * settings.training_seconds

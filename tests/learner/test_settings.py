@@ -11,8 +11,6 @@ from pydantic import ValidationError
     ("variable", "old", "new"),
     [
         ("BURNISH_RULE", "heads", "reward_model"),
-        ("BURNISH_REWARD_MODEL", "process", "gaussian_process"),
-        ("BURNISH_REWARD_MODEL", "heads", "ensemble"),
     ],
 )
 def test_a_renamed_value_is_accepted_with_a_warning(monkeypatch, variable, old, new):

@@ -46,7 +46,7 @@ def test_the_latest_come_last_and_the_too_stale_not_at_all(database: Database):
 def test_prompts_are_asked_once_newest_first(database: Database):
     put(database, interaction(1), interaction(2), interaction(3, prompt_ids=[9]))
     with database.read() as session:
-        assert prompts(session, "default", 10) == [(9,), (1, 2, 3)]
+        assert [p.token_ids for p in prompts(session, "default", 10)] == [(9,), (1, 2, 3)]
 
 
 def test_what_is_new_is_numbered_as_it_begins_to_count(database: Database):

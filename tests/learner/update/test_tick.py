@@ -160,9 +160,9 @@ def test_after_a_rollback_training_starts_from_the_version_that_serves(learner_w
 def test_policies_learn_apart(learner_with):
     learner = learner_with()
     add_judged(learner.database, range(1, 13), "default")
-    add_judged(learner.database, range(21, 33), "shop")
+    add_judged(learner.database, range(21, 45), "shop")
     learner.tick("default")
-    assert learner.tick("shop").counts["judgements"] == 12
+    assert learner.tick("shop").counts["judgements"] == 24
     assert learner.registry.champion("shop").version == 2
 
 
