@@ -1,83 +1,131 @@
-"""Rehearsal: verifiable tasks in every step, so that optimising for feedback keeps the skills.
+"""Rehearsal: verifiable tasks beside the judgements, so that what people like costs no skill.
 
-A group of rollouts that are all right or all wrong has no gradient, so each (family, level) keeps a
-running success rate and is drawn the more often the closer that is to one half; harder levels come
-up by themselves as easier ones are solved.
+It is a constraint, not a second goal. Each family has a multiplier that grows while the policy solves
+less of it than the base does, and shrinks while it solves more (dual ascent); only families with one are
+trained on, so rehearsal never pulls against people's taste where no skill is at stake.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import CheckFailed, Task, TaskSource
-from burnish.learner.training.prompts import fitting
+from burnish.learner.training.prompts import fitting, task_prompt
 from burnish.learner.training.rollouts import Rollout
+from burnish.learner.training.sampling import PolicySampler
 
-DECAY = 0.9  # of the running success rate, per group
+SLACK = 0.02  # of skill, that a family may lose before it is rehearsed
+DUAL_RATE = 0.15  # of the multipliers, per group and unit of skill lost
+PROBE = 0.1  # weight at which a family without multiplier is asked, to see that it is kept
+BASE_TASKS = 32  # of each family and level that the base answers once
 
 
 class Rehearsal:
-    """Draws tasks of `source` by how much they still teach, and grades the answers to them."""
+    """Draws tasks of `source` where skill is at stake, and grades the answers to them."""
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self.source = TaskSource()
-        self.rates: dict[str, float] = dict((state or {}).get("rates", {}))
+        self.base: dict[str, float] = dict((state or {}).get("base", {}))
+        self.multipliers: dict[str, float] = dict((state or {}).get("multipliers", {}))
 
     def state_dict(self) -> dict[str, Any]:
-        """The success rates by `family/level`, as JSON."""
-        return {"rates": {key: round(rate, 4) for key, rate in self.rates.items()}}
+        """What the base solves, and the multipliers, by `family/level`, as JSON."""
+        return {
+            "base": self.base,
+            "multipliers": {key: round(value, 4) for key, value in self.multipliers.items()},
+        }
+
+    @property
+    def burden(self) -> float:
+        """The mean multiplier of all families, in [0, 1]."""
+        return sum(self.multipliers.values()) / max(1, len(self.source.pools))
+
+    def measure_base(self, policy: PolicySampler, max_tokens: int, seed: int) -> None:
+        """See what the base solves of each family and level that is new here."""
+        rng = Random(f"{seed}/base")
+        tasks = [
+            task
+            for family, level in self.source.pools
+            if _key(family, level) not in self.base
+            for task in self._fitting(rng, family, level, BASE_TASKS, policy.model, max_tokens)
+        ]
+        if not tasks:
+            return
+        answers = policy.sample(
+            [task_prompt(policy.model, task) for task in tasks],
+            samples=1,
+            max_tokens=max_tokens,
+            seed=rng.getrandbits(31),
+            base=True,
+        )
+        right: dict[str, list[bool]] = defaultdict(list)
+        for task, (answer,) in zip(tasks, answers, strict=True):
+            verdict = self._verdict(task, answer)
+            if verdict is not None:
+                right[_key(task.family, task.level)].append(verdict)
+        self.base |= {key: round(sum(v) / len(v), 4) for key, v in right.items()}
 
     def draw(self, rng: Random, count: int, model: LoadedModel, max_tokens: int) -> list[Task]:
-        """At most `count` training tasks, families and levels weighted by how much they still teach.
+        """At most `count` training tasks, families and levels weighted by their multipliers.
 
         Those whose prompt leaves less than `max_tokens` for an answer are drawn again.
         """
-        pools = self.source.pools
+        pools = [pool for pool in self.source.pools if 0 < self.base.get(_key(*pool), 0)]
         drawn: list[Task] = []
         while pools and len(drawn) < count:
-            family, level = rng.choices(pools, [self._weight(*pool) for pool in pools])[0]
-            tasks = self.source.draw(rng, family, "train", level)
-            task = next(fitting(model, self.source, tasks, max_tokens), None)
-            if task is None:
-                pools.remove((family, level))
+            weights = [PROBE + self.multipliers.get(_key(*pool), 0.0) for pool in pools]
+            family, level = rng.choices(pools, weights)[0]
+            found = self._fitting(rng, family, level, 1, model, max_tokens)
+            if found:
+                drawn += found
             else:
-                drawn.append(task)
+                pools.remove((family, level))
         return drawn
 
     def grade(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]
-    ) -> tuple[list[Rollout], float]:
-        """A right and a wrong rollout of each group that has both, and the share right of all.
-
-        The pair stands for its group and carries the group's whole weight, which is largest when
-        half of it is right. A group whose checker fails is dropped.
-        """
-        kept: list[Rollout] = []
-        verdicts: list[float] = []
+    ) -> tuple[list[tuple[Task, list[Rollout], list[Rollout]]], float]:
+        """Of each group that has both, the right rollouts and the wrong ones; and the share right of
+        all. Moves the multipliers. A group whose checker fails is dropped."""
+        mixed, verdicts = [], []
         for task, group in zip(tasks, groups, strict=True):
-            try:
-                right = [float(task.is_correct(rollout.text)) for rollout in group]
-            except CheckFailed as error:
-                self.source.note(str(error))
+            right = [self._verdict(task, rollout) for rollout in group]
+            if None in right:
                 continue
-            verdicts.extend(right)
-            self._record(task, sum(right) / len(right))
-            weight = sum(right) * (len(right) - sum(right)) / (len(right) - 1)
-            if weight:
-                kept.append(group[right.index(1.0)].with_advantage(weight))
-                kept.append(group[right.index(0.0)].with_advantage(-weight))
-        return kept, sum(verdicts) / len(verdicts) if verdicts else 0.0
+            verdicts += right
+            self._account(task, sum(map(bool, right)) / len(right))
+            good = [r for r, verdict in zip(group, right, strict=True) if verdict and r.token_ids]
+            bad = [r for r, verdict in zip(group, right, strict=True) if not verdict and r.token_ids]
+            if good and bad and self.multiplier(task) > 0:
+                mixed.append((task, good, bad))
+        return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else 0.0
 
-    def _weight(self, family: str, level: int) -> float:
-        # The chance that a group has right and wrong ones grows with p(1 - p); the constant keeps
-        # every pool in use.
-        rate = self.rates.get(f"{family}/{level}", 0.7 if level == 1 else 0.5)
-        return 0.1 + 4 * rate * (1 - rate) if rate > 0.02 else 0.05
+    def multiplier(self, task: Task) -> float:
+        return self.multipliers.get(_key(task.family, task.level), 0.0)
 
-    def _record(self, task: Task, rate: float) -> None:
-        key = f"{task.family}/{task.level}"
-        old = self.rates.get(key)
-        self.rates[key] = rate if old is None else DECAY * old + (1 - DECAY) * rate
+    def _account(self, task: Task, rate: float) -> None:
+        key = _key(task.family, task.level)
+        lost = self.base.get(key, 0.0) - SLACK - rate
+        self.multipliers[key] = min(1.0, max(0.0, self.multiplier(task) + DUAL_RATE * lost))
+
+    def _verdict(self, task: Task, rollout: Rollout) -> bool | None:
+        try:
+            return task.is_correct(rollout.text)
+        except CheckFailed as error:
+            self.source.note(str(error))
+            return None
+
+    def _fitting(
+        self, rng: Random, family: str, level: int, count: int, model: LoadedModel, max_tokens: int
+    ) -> list[Task]:
+        tasks = self.source.draw(rng, family, "train", level)
+        found = fitting(model, self.source, tasks, max_tokens)
+        return [task for task, _ in zip(found, range(count), strict=False)]
+
+
+def _key(family: str, level: int) -> str:
+    return f"{family}/{level}"

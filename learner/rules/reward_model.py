@@ -1,48 +1,39 @@
-"""The default rule: fit a reward model to the judgements, then learn from fresh rollouts it scores.
-
-One judgement per answer is too noisy for a gradient of its own; a small model on the frozen base's
-hidden states pools them. Each step samples logged prompts anew, a group of rollouts each, and ranks
-every group by an optimistic reward: the model's mean plus part of its standard deviation (an upper
-confidence bound). That favours answers few people have judged; they are served, judged, and wrong
-first estimates are corrected, where a greedy rule would keep to whatever early noise preferred.
-Rewards are not normalised, so while the model knows little the policy moves little. Only the best
-and the worst of each group are trained on: they carry most of its signal at half the cost. The rest
-of the step is rehearsal. Needs about a third of the votes of the plain policy gradient.
-
-Left out: corrections and comments as targets of their own.
-"""
-
-from __future__ import annotations
-
+import os
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 import torch
-from burnish.learner.reward import reward_model
-from burnish.learner.reward.features import base_features
+from burnish.learner.reward.fitting import FittedReward, fit
+from burnish.learner.reward.evidence import fit_hyperparameters
+from burnish.learner.reward.quality import foretold
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.kernel import Hyperparameters
 from burnish.learner.rules.base import (
     NothingToLearn,
     StepBatch,
     StepConfig,
     TrainingData,
-    best_and_worst,
-    with_normalised_advantages,
 )
 from burnish.learner.rules.rehearsal import Rehearsal
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
 
-OPTIMISM = 0.7  # standard deviations of the reward model added to its mean
-UNIT = 0.07  # difference in P(liked) that makes an advantage of one
-MAX_ADVANTAGE = 3.0
+X = lambda k, d: type(d)(os.environ.get(k, d))
+EXPLORE = X("X_EXPLORE", 0.5)
+PER_STEP = X("X_PERSTEP", 0)
+NOISE = X("X_NOISE", 6.0)
+SHARE = X("X_SHARE", 0.2)
+MODE = X("X_MODE", "pair")
+WEIGHT = X("X_WEIGHT", 1.0)
+UNIT = X("X_UNIT", 0.0)
 
 
 class RewardModelRule:
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None:
         self.config = config
-        self._model = reward_model.load(config.reward_model, state)
+        self._reward: FittedReward | None = None
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._prompts: Sequence[tuple[int, ...]] = ()
 
@@ -53,22 +44,18 @@ class RewardModelRule:
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
         self._prompts, self._rehearsal.source = data.prompts, data.tasks
-        size = data.features.shape[1]
-        if self._model is None or self._model.size != size:
-            self._model = reward_model.make(self.config.reward_model, size, seed)
-        fit = self._model.fit(
-            data.features,
-            (rewards + 1) / 2,
-            torch.tensor([e.weight for e in data.experience]),
-            generator=torch.Generator().manual_seed(seed),
-        )
-        return {"reward_auroc": fit.auroc, "reward_samples": float(fit.samples)}
+        self._rehearsal.measure_base(policy, self.config.max_tokens, 0)
+        ages = torch.arange(len(rewards) - 1, -1, -1).float()
+        weights = torch.tensor([e.weight for e in data.experience])
+        self._reward = fit(data.features, (rewards + 1) / 2, weights, ages, Hyperparameters(noise=NOISE), seed=seed)
+        q = foretold(self._reward, [e.user for e in data.experience])
+        return {"reward_auroc": q.auroc, "reward_lower": q.lower, "reward_samples": float(len(rewards))}
 
     def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
-        task_count = max(1, round(config.rehearsal * groups))
-        tasks = self._rehearsal.draw(rng, task_count, policy.model, config.max_tokens)
+        share = SHARE + (0.5 - SHARE) * min(1.0, 4 * self._rehearsal.burden)
+        tasks = self._rehearsal.draw(rng, max(1, round(share * groups)), policy.model, config.max_tokens)
         prompts = [rng.choice(self._prompts) for _ in range(groups - len(tasks))]
         sampled = policy.sample(
             prompts + [task_prompt(policy.model, task) for task in tasks],
@@ -76,34 +63,45 @@ class RewardModelRule:
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        scored, figures = self._score(policy, sampled[: len(prompts)])
-        graded, skill = self._rehearsal.grade(tasks, sampled[len(prompts) :])
-        rehearsed = with_normalised_advantages(graded)
-        return StepBatch(
-            scored + rehearsed,
-            {**figures, "skill": skill, "rehearsed": float(len(rehearsed))},
-        )
+        mixed, skill = self._rehearsal.grade(tasks, sampled[len(prompts) :])
+        asked = [r for g in sampled[: len(prompts)] for r in g]
+        graded = [r for _, good, bad in mixed for r in (*good, *bad)]
+        scores, figures = self._score(policy, asked + graded, step)
+        liked = iter(scores[: len(asked)])
+        pref = []
+        for g in sampled[: len(prompts)]:
+            s = [next(liked) for _ in g]
+            idx = sorted((i for i in range(len(g)) if g[i].token_ids), key=lambda i: s[i])
+            if len(idx) < 2:
+                continue
+            d = (s[idx[-1]] - s[idx[0]]) / 2
+            if MODE == "pair":
+                pref += [(g[idx[0]], -d), (g[idx[-1]], d)]
+            else:
+                m = sum(s) / len(s)
+                pref += [(g[i], s[i] - m) for i in idx]
+        rms = (sum(a * a for _, a in pref) / max(1, len(pref))) ** 0.5 if not UNIT else UNIT
+        out = [r.with_advantage(max(-3., min(3., WEIGHT * a / max(rms, 1e-6)))) for r, a in pref]
+        rest = iter(scores[len(asked) :])
+        pairs = 0
+        for task, good, bad in mixed:
+            sg, sb = [next(rest) for _ in good], [next(rest) for _ in bad]
+            _, i, j = min((abs(a - b), i, j) for i, a in enumerate(sg) for j, b in enumerate(sb))
+            lam = self._rehearsal.multiplier(task)
+            out += [good[i].with_advantage(lam), bad[j].with_advantage(-lam)]
+            pairs += 1
+        return StepBatch(out, {**figures, "skill": skill, "rehearsed": float(2 * pairs), "burden": self._rehearsal.burden, "prefrms": rms})
 
     def state_dict(self) -> dict[str, Any]:
-        fitted = self._model.state_dict() if self._model is not None else {}
+        fitted = self._reward.model.state_dict() if self._reward is not None else {}
         return {**fitted, "rehearsal": self._rehearsal.state_dict()}
 
-    def _score(
-        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]
-    ) -> tuple[list[Rollout], dict[str, float]]:
-        """The best and the worst of each group by the optimistic reward, and figures of all."""
-        assert self._model is not None, "prepare comes first"
-        rollouts = [rollout for group in groups for rollout in group]
-        mean, deviation = self._model.score(base_features(policy.model, rollouts))
-        rewards = iter((mean + OPTIMISM * deviation).tolist())
-        kept = [
-            rollout
-            for group in groups
-            for rollout in best_and_worst(group, [next(rewards) for _ in group])
-        ]
-        scored = [rollout.with_advantage(_scaled(rollout.advantage)) for rollout in kept]
-        return scored, {"liked": float(mean.mean()), "doubt": float(deviation.mean())}
-
-
-def _scaled(advantage: float) -> float:
-    return max(-MAX_ADVANTAGE, min(MAX_ADVANTAGE, advantage / UNIT))
+    def _score(self, policy, rollouts, step):
+        features = base_features(policy.model, [(r.prompt_ids, r.token_ids or (0,)) for r in rollouts])
+        model = self._reward.model
+        mean = model.mean(features)
+        score = mean
+        if EXPLORE:
+            k = step % model.draws if PER_STEP else 0
+            score = mean + EXPLORE * (model.draw(features, k) - mean)
+        return score.tolist(), {"liked": float(mean.mean())}

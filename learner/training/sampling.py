@@ -25,14 +25,20 @@ class PolicySampler:
         self._adapter: str | None = None
 
     def sample(
-        self, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, seed: int
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        *,
+        samples: int,
+        max_tokens: int,
+        seed: int,
+        base: bool = False,
     ) -> list[list[Rollout]]:
-        """`samples` rollouts of each prompt under the present weights, at temperature 1, in one
-        batch; grouped by prompt."""
-        name = self._publish()
+        """`samples` rollouts of each prompt under the present weights, or the base's, at temperature 1,
+        in one batch; grouped by prompt."""
+        name = None if base else self._publish()
         requests = [
             Request(
-                id=f"{name}-{index}-{number}",
+                id=f"{name or 'base'}-{index}-{number}",
                 prompt_ids=prompt,
                 params=SamplingParams(max_tokens=max_tokens, seed=seed + index * samples + number),
                 adapter=name,

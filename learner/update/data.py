@@ -7,7 +7,8 @@ from typing import Any
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
-from burnish.learner.reward import experience, reward_model
+from burnish.learner.reward import experience
+from burnish.serving.reward.reward_model import RewardModel
 from burnish.learner.reward.features import features_of
 from burnish.learner.rules import NothingToLearn, TrainingData
 from burnish.learner.settings import LearnerSettings
@@ -54,7 +55,7 @@ def load_training_data(
     if not judged:
         raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
     features = features_of(database, model, judged)
-    expected = expected_rewards(settings.reward_model, rule_state, features)
+    expected = expected_rewards(rule_state, features)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
@@ -72,10 +73,10 @@ def load_training_data(
 
 
 def expected_rewards(
-    kind: str, rule_state: Mapping[str, Any], features: Tensor
+    rule_state: Mapping[str, Any], features: Tensor
 ) -> list[float] | None:
     """The rewards in [-1, 1] that the parent's reward model predicts; None while there is none."""
-    model = reward_model.load(kind, rule_state)
+    model = RewardModel.load(rule_state)
     if model is None or model.size != features.shape[1]:
         return None
     return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
