@@ -81,5 +81,5 @@ class Bounds:
     seconds: float
 
 
-TICK = Bounds(answers=1024, seconds=2.0)
-ASKED = Bounds(answers=3072, seconds=90.0)
+TICK = Bounds(answers=1536, seconds=2.0)
+ASKED = Bounds(answers=4096, seconds=90.0)

@@ -1,15 +1,15 @@
 """What a reward model makes of the votes: can it tell likes from dislikes, does it foresee too much.
 
 A fit is costly, so there are `Bounds`: at most so many answers to a fit, the latest ones, and no new fit
-when the time is likely to run out. Features are those that updates have stored; an answer that has none
-is left out and counted. Left out besides: the doubt about the fit itself, in the intervals.
+when the time is likely to run out. It is the learner's reward model with its default hyperparameters.
+Features are those that updates have stored; an answer that has none is left out and counted.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from burnish.learner.report.statistics import (
     folds,
 )
 from burnish.learner.report.versions import FLOOR
-from burnish.learner.reward import reward_model
+from burnish.learner.reward.fitting import FittedReward, fit
+from burnish.serving.reward.kernel import Hyperparameters
 
 FOLDS = 5
 VERSIONS = 3  # the latest ones with enough votes, for which a fit of their own is made
@@ -35,53 +36,59 @@ class NoTime(Exception):
 
 
 class Fits:
-    """Fits reward models of one kind, as long as there is time by `clock`, in seconds."""
+    """Fits reward models to votes on answers that have features, as long as there is time by `clock`, in
+    seconds."""
 
     def __init__(
-        self,
-        data: ReportData,
-        kind: str,
-        bounds: Bounds,
-        clock: Callable[[], float] = time.monotonic,
+        self, data: ReportData, bounds: Bounds, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._features, self._kind, self._bounds = data.features, kind, bounds
+        self._features, self._bounds = data.features, bounds
         self._clock, self._began, self._slowest = clock, clock(), 0.0
 
-    @property
-    def answers(self) -> int:
-        return self._bounds.answers
+    def latest(self, votes: Iterable[Vote]) -> dict[Key, list[Vote]]:
+        """The answers that were judged last, as many as a fit takes, oldest first, with their votes."""
+        judged: dict[Key, list[Vote]] = {}
+        for vote in sorted(votes, key=lambda vote: (vote.time, vote.answer)):
+            judged.setdefault(vote.answer, []).append(vote)
+        order = sorted(judged, key=lambda key: judged[key][-1].time)
+        return {key: judged[key] for key in order[-self._bounds.answers :]}
 
-    def foresee(self, votes: Iterable[Vote], keys: Sequence[Key]) -> list[float]:
-        """P(liked) of these answers by a model fitted to those votes. All of them have features.
+    def foresee(self, judged: dict[Key, list[Vote]], keys: Sequence[Key]) -> list[float]:
+        """P(liked) of answers by a fit to those `judged`. Raises NoTime."""
+        return self._fit(judged).model.mean(self._tensor(keys)).tolist()
 
-        Raises NoTime.
-        """
+    def left_out(self, judged: dict[Key, list[Vote]], groups: Sequence[int]) -> list[float]:
+        """P(liked) of each answer by a fit without the answers of its group. Raises NoTime."""
+        return self._fit(judged).left_out(groups).tolist()
+
+    def _fit(self, judged: dict[Key, list[Vote]]) -> FittedReward:
         began = self._clock()
         if began - self._began + self._slowest > self._bounds.seconds:
             raise NoTime
-        judged = _latest(_by_answer(votes), self.answers)
-        features = self._tensor(list(judged))
-        weights = torch.tensor([sum(v.trust * v.share for v in of) for of in judged.values()])
+        of_answers = list(judged.values())
+        weights = torch.tensor([sum(v.trust * v.share for v in votes) for votes in of_answers])
         likes = torch.tensor(
-            [sum(v.trust * v.share * v.value for v in of) for of in judged.values()]
+            [sum(v.trust * v.share * v.value for v in votes) for votes in of_answers]
         )
-        model = reward_model.make(self._kind, features.shape[1], 0)
-        generator = torch.Generator().manual_seed(0)
-        model.fit(features, likes / weights, weights.clamp(max=1.0), generator=generator)
-        foreseen = model.mean(self._tensor(keys))
+        fitted = fit(
+            self._tensor(list(judged)),
+            likes / weights,
+            weights.clamp(max=1.0),
+            torch.arange(len(judged)).flip(0).float(),
+            Hyperparameters(),
+        )
         self._slowest = max(self._slowest, self._clock() - began)
-        return foreseen.tolist()
+        return fitted
 
     def _tensor(self, keys: Sequence[Key]) -> torch.Tensor:
         return torch.from_numpy(np.stack([self._features[key] for key in keys])).float()
 
 
 def discriminate(data: ReportData, fits: Fits) -> Discrimination:
-    """The AUROC on votes of people to whom the model was not fitted, nor to any vote on an answer that
-    they judged."""
-    with_features = [vote for vote in data.votes if vote.answer in data.features]
-    judged = _latest(_by_answer(with_features), fits.answers)
-    votes = [vote for of in judged.values() for vote in of]
+    """The AUROC on votes of people to whom the model was not fitted. Of an answer that several people
+    judged only the last vote takes part: so neither a person nor an answer is on both sides."""
+    judged = fits.latest(vote for vote in data.votes if vote.answer in data.features)
+    votes = [of_answer[-1] for of_answer in judged.values()]
     people = Counter(vote.rater for vote in votes)
     found = Discrimination(
         liked=sum(vote.value > 0.5 for vote in votes),
@@ -93,19 +100,28 @@ def discriminate(data: ReportData, fits: Fits) -> Discrimination:
         return _without(found, f"too few votes: it takes {FLOOR} of each kind")
     if len(people) < 2:
         return _without(found, "all votes are of one person")
-    wins, done = PairWins(), 0
-    for held_out in folds(people, FOLDS):
-        try:
-            done += _try(votes, held_out, fits, wins)
-        except NoTime:
-            break
-    if wins.auroc is None:
-        return _without(
-            found, "there was no time" if not done else "nobody held out both liked and disliked"
+    held_out = folds(people, FOLDS)
+    fold_of = {person: number for number, fold in enumerate(held_out) for person in fold}
+    groups = [fold_of[vote.rater] for vote in votes]
+    try:
+        scores = fits.left_out({vote.answer: [vote] for vote in votes}, groups)
+    except NoTime:
+        return _without(found, "there was no time")
+    wins = PairWins()
+    for number in range(len(held_out)):
+        inside = [index for index, group in enumerate(groups) if group == number]
+        wins.add(
+            [scores[index] for index in inside],
+            [votes[index].value for index in inside],
+            [votes[index].rater for index in inside],
+            [votes[index].share for index in inside],
         )
+    if wins.auroc is None:
+        return _without(found, "nobody was held out who liked one answer and not another")
     interval = wins.interval() if len(people) >= FEWEST_PEOPLE else None
     low, high = interval or (None, None)
-    return found.model_copy(update={"auroc": wins.auroc, "low": low, "high": high, "folds": done})
+    measured = {"auroc": wins.auroc, "low": low, "high": high, "folds": len(held_out)}
+    return found.model_copy(update=measured)
 
 
 def foresee(data: ReportData, version: VersionFigures, fits: Fits) -> VersionFigures:
@@ -119,14 +135,14 @@ def foresee(data: ReportData, version: VersionFigures, fits: Fits) -> VersionFig
     known = [vote for vote in data.votes if vote.answer in data.features]
     theirs = [vote for vote in known if vote.version == version.version]
     earlier = [vote for vote in known if began is not None and vote.time < began]
-    fitted_to = _latest(_by_answer(earlier), fits.answers)
-    earlier = [vote for of in fitted_to.values() for vote in of]
+    fitted_to = fits.latest(earlier)
+    earlier = [vote for of_answer in fitted_to.values() for vote in of_answer]
     if len(theirs) < FLOOR:
         return version.model_copy(update={"unforeseen": "too few of its votes have features yet"})
     if len(earlier) < FLOOR:
         return version.model_copy(update={"unforeseen": "too few votes before it"})
     keys = list(dict.fromkeys(vote.answer for vote in (*theirs, *earlier)))
-    foreseen = dict(zip(keys, fits.foresee(earlier, keys), strict=True))
+    foreseen = dict(zip(keys, fits.foresee(fitted_to, keys), strict=True))
     gaps, fitted = (
         Weighted(
             [foreseen[vote.answer] - vote.value for vote in votes],
@@ -155,37 +171,6 @@ def foresee(data: ReportData, version: VersionFigures, fits: Fits) -> VersionFig
 def to_foresee(versions: Sequence[VersionFigures]) -> list[VersionFigures]:
     """The latest versions with enough votes, the latest first."""
     return [version for version in reversed(versions) if version.enough][:VERSIONS]
-
-
-def _try(votes: Sequence[Vote], held_out: Collection[str], fits: Fits, wins: PairWins) -> int:
-    """Fit to the others, and score the votes of those held out; 1 where that could be done."""
-    theirs = [vote for vote in votes if vote.rater in held_out]
-    touched = {vote.answer for vote in theirs}
-    others = [vote for vote in votes if vote.answer not in touched]
-    if not others:
-        return 0
-    keys = list(dict.fromkeys(vote.answer for vote in theirs))
-    scores = dict(zip(keys, fits.foresee(others, keys), strict=True))
-    wins.add(
-        [scores[vote.answer] for vote in theirs],
-        [vote.value for vote in theirs],
-        [vote.rater for vote in theirs],
-        [vote.share for vote in theirs],
-    )
-    return 1
-
-
-def _by_answer(votes: Iterable[Vote]) -> dict[Key, list[Vote]]:
-    grouped: dict[Key, list[Vote]] = {}
-    for vote in votes:
-        grouped.setdefault(vote.answer, []).append(vote)
-    return grouped
-
-
-def _latest(judged: dict[Key, list[Vote]], count: int) -> dict[Key, list[Vote]]:
-    """The answers that were judged last, oldest first."""
-    order = sorted(judged, key=lambda key: (max(vote.time for vote in judged[key]), key))
-    return {key: judged[key] for key in order[-count:]}
 
 
 def _without(found: Discrimination, why: str) -> Discrimination:

@@ -13,15 +13,13 @@ from burnish.learner.report.versions import survey
 from burnish.learner.report.words import findings, verdict
 
 
-def make(
-    data: ReportData, *, kind: str, bounds: Bounds | None, earlier: Report | None = None
-) -> Report:
-    """The report. `kind` of reward model; without `bounds` none is fitted."""
+def make(data: ReportData, *, bounds: Bounds | None, earlier: Report | None = None) -> Report:
+    """The report; without `bounds` no reward model is fitted."""
     report = survey(data)
     if earlier is not None:
         report = _with_fits_of(earlier, report)
     if bounds is not None:
-        report = _with_fits(data, report, kind, bounds)
+        report = _with_fits(data, report, bounds)
     return said(report)
 
 
@@ -31,11 +29,11 @@ def said(report: Report) -> Report:
     return report.model_copy(update={"findings": findings(report), "advice": advise(report)})
 
 
-def _with_fits(data: ReportData, report: Report, kind: str, bounds: Bounds) -> Report:
+def _with_fits(data: ReportData, report: Report, bounds: Bounds) -> Report:
     # torch: only where something is fitted
     from burnish.learner.report.fits import Fits, NoTime, discriminate, foresee, to_foresee
 
-    fits = Fits(data, kind, bounds)
+    fits = Fits(data, bounds)
     found = discriminate(data, fits)
     changed: dict[int, VersionFigures] = {}
     for version in to_foresee(report.versions):

@@ -42,7 +42,7 @@ def publish_report(
             session, policy, at=time.time(), limit=settings.history, trust=settings.trust
         )
     bounds = TICK if refit else None
-    return _put(client, make(data, kind=settings.reward_model, bounds=bounds, earlier=earlier))
+    return _put(client, make(data, bounds=bounds, earlier=earlier))
 
 
 def last_report(client: redis.Redis, policy: str) -> Report | None:

@@ -57,7 +57,7 @@ def from_database(settings: UpSettings, policy: str) -> Report | None:
         return None
     finally:
         database.close()
-    return make(data, kind=learner.reward_model, bounds=ASKED)
+    return make(data, bounds=ASKED)
 
 
 def from_service(settings: UpSettings, policy: str) -> Report:

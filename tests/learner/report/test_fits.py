@@ -1,6 +1,5 @@
 """What a reward model finds in votes whose truth is known, and what it may look at."""
 
-from collections import defaultdict
 
 import pytest
 from burnish.learner.report.data import Bounds, ReportData
@@ -11,20 +10,23 @@ from burnish.learner.report.versions import FLOOR, version_figures
 from tests.learner.report.rows import judged, key, vote, voted
 
 ENOUGH = Bounds(answers=2000, seconds=600.0)
-KIND = "gaussian_process"
 
 
 class Watched(Fits):
     """Remembers what was fitted to, and of what it was asked."""
 
     def __init__(self, data: ReportData, bounds: Bounds = ENOUGH) -> None:
-        super().__init__(data, KIND, bounds)
+        super().__init__(data, bounds)
         self.seen: list[tuple] = []
 
-    def foresee(self, votes, keys):
-        votes = list(votes)
+    def foresee(self, judged, keys):
+        votes = [vote for of_answer in judged.values() for vote in of_answer]
         self.seen.append((votes, list(keys)))
-        return super().foresee(votes, keys)
+        return super().foresee(judged, keys)
+
+    def left_out(self, judged, groups):
+        self.seen.append((judged, groups))
+        return super().left_out(judged, groups)
 
 
 def version_of(data: ReportData, version: int) -> VersionFigures:
@@ -32,7 +34,7 @@ def version_of(data: ReportData, version: int) -> VersionFigures:
 
 
 def test_a_shared_taste_is_found():
-    found = discriminate(data := judged({1: 300}, taste=0.3), Fits(data, KIND, ENOUGH))
+    found = discriminate(data := judged({1: 300}, taste=0.3), Fits(data, ENOUGH))
     assert found.low is not None
     assert found.low > 0.6
     assert not found.is_guessing
@@ -40,7 +42,7 @@ def test_a_shared_taste_is_found():
 
 
 def test_noise_is_told_from_it():
-    found = discriminate(data := judged({1: 300}, taste=0.0, seed=3), Fits(data, KIND, ENOUGH))
+    found = discriminate(data := judged({1: 300}, taste=0.0, seed=3), Fits(data, ENOUGH))
     assert found.is_guessing
     assert found.high is not None
     assert found.high < 0.65
@@ -48,26 +50,26 @@ def test_noise_is_told_from_it():
 
 def test_noise_is_seldom_taken_for_a_taste():
     logs = [judged({1: 200}, taste=0.0, seed=seed, people=30) for seed in range(20)]
-    told = [discriminate(data, Fits(data, KIND, ENOUGH)).is_guessing for data in logs]
+    told = [discriminate(data, Fits(data, ENOUGH)).is_guessing for data in logs]
     assert sum(told) >= 18, "an interval at 95 % misses one side once in forty"
 
 
 def test_no_person_and_no_answer_is_on_both_sides_of_a_fit():
     data = judged({1: 120}, taste=0.2)
     twice = [
-        vote(v.answer, 1 - v.value, rater="local/user/second", time=v.time) for v in data.votes[:40]
+        vote(v.answer, 1 - v.value, rater="local/user/second", time=v.time + 1e4)
+        for v in data.votes[:40]
     ]
     data = ReportData(**{**vars(data), "votes": [*data.votes, *twice]})
     watched = Watched(data)
-    discriminate(data, watched)
-    assert len(watched.seen) == 5
-    raters = defaultdict(set)
-    for given in data.votes:
-        raters[given.answer].add(given.rater)
-    for fitted, asked in watched.seen:
-        assert not {v.answer for v in fitted} & set(asked)
-        held_out = {v.rater for v in data.votes} - {v.rater for v in fitted}
-        assert all(raters[answer] & held_out for answer in asked)
+    found = discriminate(data, watched)
+    ((fitted, groups),) = watched.seen
+    assert all(len(votes) == 1 for votes in fitted.values()), "one vote on each answer, the last"
+    group_of = {}
+    for (given,), group in zip(fitted.values(), groups, strict=True):
+        assert group_of.setdefault(given.rater, group) == group
+    assert set(groups) == {0, 1, 2, 3, 4}
+    assert found.liked + found.disliked == 120
 
 
 @pytest.mark.parametrize(
@@ -80,14 +82,14 @@ def test_no_person_and_no_answer_is_on_both_sides_of_a_fit():
     ids=["few", "one person", "no features"],
 )
 def test_what_cannot_be_measured_says_why(data: ReportData, why: str):
-    found = discriminate(data, Fits(data, KIND, ENOUGH))
+    found = discriminate(data, Fits(data, ENOUGH))
     assert (found.auroc, found.why_not) == (None, why)
     assert found.without_features == len({v.answer for v in data.votes} - set(data.features))
 
 
 def test_few_people_get_no_interval():
     data = judged({1: 200}, taste=0.3, people=5)
-    found = discriminate(data, Fits(data, KIND, ENOUGH))
+    found = discriminate(data, Fits(data, ENOUGH))
     assert found.auroc is not None
     assert (found.low, found.is_guessing) == (None, False)
 
@@ -116,8 +118,7 @@ def test_a_vote_that_came_late_on_an_early_answer_is_not_from_before():
 def test_a_version_that_pleases_the_model_and_not_the_people_is_found():
     data = judged({1: 300, 2: 150, 3: 150}, taste=0.2, shown={3: 0.9}, believed={3: 0.4})
     made = {
-        v.version: foresee(data, v, Fits(data, KIND, ENOUGH))
-        for v in to_foresee(version_figures(data))
+        v.version: foresee(data, v, Fits(data, ENOUGH)) for v in to_foresee(version_figures(data))
     }
     assert made[3].foreseen is not None
     assert made[3].foreseen.above
@@ -129,7 +130,7 @@ def test_a_version_that_pleases_the_model_and_not_the_people_is_found():
 
 def test_a_version_that_pleases_both_is_not():
     data = judged({1: 300, 2: 150}, taste=0.2, shown={2: 0.9})
-    found = foresee(data, version_of(data, 2), Fits(data, KIND, ENOUGH)).foreseen
+    found = foresee(data, version_of(data, 2), Fits(data, ENOUGH)).foreseen
     assert found is not None
     assert not found.above
     assert found.foreseen > 0.55
@@ -152,10 +153,15 @@ def test_a_fit_takes_the_latest_answers_up_to_the_bound():
 
 def test_no_fit_begins_that_would_outlast_the_time():
     data = judged({1: 200, 2: 60}, taste=0.3)
-    times = iter([0.0, 0.0, 1.0, 1.1, 2.0, 2.1, 2.1])  # made; begin and end of two fits; two begins
-    short = Fits(data, KIND, Bounds(answers=2000, seconds=3.0), clock=lambda: next(times))
-    found = discriminate(data, short)
-    assert found.folds == 2, "the third would have ended at 3.1"
-    assert found.auroc is not None
+    times = iter([0.0, 0.0, 1.6, 1.6])  # made; begin and end of a fit; the next begins
+    short = Fits(data, Bounds(answers=2000, seconds=3.0), clock=lambda: next(times))
+    assert discriminate(data, short).auroc is not None
     with pytest.raises(NoTime):
         foresee(data, version_of(data, 2), short)
+
+
+def test_without_time_for_any_fit_that_is_said():
+    data = judged({1: 200}, taste=0.3)
+    times = iter([0.0, 9.0])
+    late = Fits(data, Bounds(answers=2000, seconds=3.0), clock=lambda: next(times))
+    assert discriminate(data, late).why_not == "there was no time"

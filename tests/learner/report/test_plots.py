@@ -21,7 +21,7 @@ FULL = judged(
 
 @pytest.mark.parametrize("data", [FULL, ReportData(policy="shop", at=0.0)], ids=["full", "empty"])
 def test_both_pictures_are_drawn(data: ReportData, tmp_path: Path):
-    report = make(data, kind="gaussian_process", bounds=Bounds(500, 60.0))
+    report = make(data, bounds=Bounds(500, 60.0))
     drawn = draw(report, tmp_path / "new" / "folder")
     assert [path.name for path in drawn] == ["liked.png", "versions.png"]
     for path in drawn:

@@ -13,7 +13,7 @@ ENOUGH = Bounds(answers=2000, seconds=600.0)
 
 
 def report_on(data: ReportData) -> Report:
-    return make(data, kind="gaussian_process", bounds=ENOUGH)
+    return make(data, bounds=ENOUGH)
 
 
 def said(report: Report) -> str:

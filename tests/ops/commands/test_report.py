@@ -21,9 +21,7 @@ from typer.testing import CliRunner
 from tests.learner.conftest import interaction, thumbs
 from tests.learner.report.rows import update, voted
 
-REPORT = make(
-    voted({1: (209, 380), 7: (262, 410)}, updates=[update(7)]), kind="ensemble", bounds=None
-)
+REPORT = make(voted({1: (209, 380), 7: (262, 410)}, updates=[update(7)]), bounds=None)
 
 
 @pytest.fixture
@@ -111,7 +109,7 @@ def test_where_there_is_no_report_the_reason_is_told(data_dir: Path, service: st
 
 
 def test_many_versions_are_left_out_of_the_table():
-    report = make(voted({v: (1, 2) for v in range(1, 31)}), kind="ensemble", bounds=None)
+    report = make(voted({v: (1, 2) for v in range(1, 31)}), bounds=None)
     table = command.versions(report)
     assert table.row_count == command.SHOWN
     assert "18 versions between are left out" in str(table.caption)
