@@ -29,9 +29,7 @@ def features_of(database: Database, model: LoadedModel, answers: Sequence[Judged
     known = _stored(database, _base_key(model), keys)
     missing = [a for a in answers if (a.interaction_id, a.choice) not in known]
     if missing:
-        computed = base_features(
-            model, [(a.prompt_ids, a.token_ids) for a in missing]
-        )
+        computed = base_features(model, [(a.prompt_ids, a.token_ids) for a in missing])
         fresh = {
             (a.interaction_id, a.choice): vector.half()
             for a, vector in zip(missing, computed, strict=True)

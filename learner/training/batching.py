@@ -24,6 +24,7 @@ class TokenBatch:
     token_ids: Tensor
     advantage: Tensor
     behaviour: Tensor
+    imitated: Tensor
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], device: torch.device) -> TokenBatch:
@@ -32,6 +33,7 @@ class TokenBatch:
             token_ids=put([token for rollout in rollouts for token in rollout.token_ids]),
             advantage=put([rollout.advantage for rollout in rollouts for _ in rollout.token_ids]),
             behaviour=put([logprob for rollout in rollouts for logprob in rollout.logprobs]),
+            imitated=put([rollout.imitated for rollout in rollouts for _ in rollout.token_ids]),
         )
 
     def chosen(self, logprobs: Tensor) -> Tensor:
@@ -44,6 +46,21 @@ def answer_logprobs(model: LoadedModel, rollouts: Sequence[Rollout], slot: int =
     sequences = [rollout.sequence for rollout in rollouts]
     starts = [len(rollout.prompt_ids) for rollout in rollouts]
     return model.read(sequences, starts, slot=slot).log_softmax(-1)
+
+
+@torch.no_grad()
+def token_logprobs(
+    model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0
+) -> list[tuple[float, ...]]:
+    """The log-probability of each answer token, of the base or of the adapter in `slot`, in the order of
+    the rollouts."""
+    found: dict[Rollout, tuple[float, ...]] = {}
+    for chunk in chunks(rollouts):
+        batch = TokenBatch.of(chunk, model.device)
+        chosen = batch.chosen(answer_logprobs(model, chunk, slot))
+        parts = chosen.split([len(rollout.token_ids) for rollout in chunk])
+        found.update((r, tuple(part.tolist())) for r, part in zip(chunk, parts, strict=True))
+    return [found[rollout] for rollout in rollouts]
 
 
 def chunks(rollouts: Sequence[Rollout], budget: int = CHUNK_TOKENS) -> Iterator[list[Rollout]]:

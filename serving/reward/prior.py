@@ -22,12 +22,12 @@ class RandomFeatures:
     """Functions whose random sums have the kernel as covariance, the same for one `seed` and width."""
 
     of: Hyperparameters
-    width: int  # H
+    width: int  # of the answers' points
     seed: int = 0
 
     def weights(self, generator: torch.Generator, draws: int) -> Tensor:
         """Of so many functions drawn from the prior: [F, draws]."""
-        count = FEATURES + 2 * (FEATURES // 3) + 2 * self.width
+        count = FEATURES + 2 * (FEATURES // 3) + self.width
         return torch.randn(count, draws, generator=generator)
 
     def __call__(self, points: Points) -> Tensor:

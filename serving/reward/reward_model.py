@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -23,15 +22,14 @@ from torch import Tensor
 class RewardModel:
     """P(a person likes this answer), over features of `size` numbers (features.py).
 
-    `features` [N, 3H] in float16 and `ages` [N] are of the judgements; `weights` [N] make the mean of
-    them, `draw_weights` [N, D] and `prior_weights` [F, D] make D draws. `amplitude`: standard
-    deviation of P(liked) where nobody has judged.
+    `judged` are the N judgements; `weights` [N] make the mean of them, `draw_weights` [N, D] and
+    `prior_weights` [F, D] make D draws. `amplitude`: standard deviation of P(liked) where nobody has
+    judged.
     """
 
     hyperparameters: Hyperparameters
     coordinates: Coordinates
-    features: Tensor
-    ages: Tensor
+    judged: Points
     prior: float
     amplitude: float
     weights: Tensor
@@ -40,7 +38,7 @@ class RewardModel:
 
     @property
     def size(self) -> int:
-        return self.features.shape[1]
+        return self.coordinates.size
 
     @property
     def draws(self) -> int:
@@ -52,17 +50,14 @@ class RewardModel:
 
     def draw(self, features: Tensor, number: int) -> Tensor:
         """P(liked) by draw `number` of `draws`, [N]; not bounded to [0, 1]."""
-        random = RandomFeatures(self.hyperparameters, self.size // 3)(self.coordinates(features))
-        by_prior = random @ self.prior_weights[:, number]
-        return self.prior + by_prior + self.likeness(features) @ self.draw_weights[:, number]
+        points = self.coordinates(features)
+        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
+        by_votes = kernel(points, self.judged, self.hyperparameters) @ self.draw_weights[:, number]
+        return self.prior + random @ self.prior_weights[:, number] + by_votes
 
     def support(self, features: Tensor) -> Tensor:
         """How near the nearest judged answer is, [N]: 1 for one that was judged, 0 where nothing was."""
         return self.likeness(features).amax(1).clamp(0, 1)
-
-    @cached_property
-    def judged(self) -> Points:
-        return self.coordinates(self.features, self.ages)
 
     def likeness(self, features: Tensor) -> Tensor:
         return kernel(self.coordinates(features), self.judged, self.hyperparameters)
@@ -71,8 +66,9 @@ class RewardModel:
         """What `load` needs, as tensors by name."""
         return {
             "hyperparameters": self.hyperparameters.tensor(),
-            "features": self.features,
-            "ages": self.ages,
+            "prompts": self.judged.prompts,
+            "answers": self.judged.answers,
+            "ages": self.judged.ages,
             "scale": torch.tensor([self.prior, self.amplitude], dtype=torch.float64),
             "weights": self.weights,
             "draw_weights": self.draw_weights,
@@ -89,8 +85,7 @@ class RewardModel:
         return cls(
             hyperparameters=Hyperparameters.of(state["hyperparameters"]),
             coordinates=Coordinates(state),
-            features=state["features"],
-            ages=state["ages"],
+            judged=Points(state["prompts"], state["answers"], state["ages"]),
             prior=prior,
             amplitude=amplitude,
             weights=state["weights"],

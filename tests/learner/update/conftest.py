@@ -39,8 +39,9 @@ def small_settings(data_dir: Path, redis_url: str, model: Path, **changes) -> Le
 
 
 def add_judged(database: Database, numbers: range, policy: str = "default") -> None:
-    """Random answers of two or eight tokens; the short ones are liked."""
+    """Random answers of two or eight tokens, two to each prompt; the short ones are liked."""
     rng = Random(numbers.start)
+    prompts = {n // 2: [rng.randrange(30, 200) for _ in range(6)] for n in numbers}
     with database.write() as session:
         events = []
         for number in numbers:
@@ -48,7 +49,7 @@ def add_judged(database: Database, numbers: range, policy: str = "default") -> N
             ids = [rng.randrange(30, 200) for _ in range(length)]
             answer = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": ids}
             answer |= {"logprobs": [-4.0] * length, "processed_logprobs": [-4.0] * length}
-            prompt = [rng.randrange(30, 200) for _ in range(6)]
+            prompt = prompts[number // 2]
             events.append(
                 interaction(number, prompt_ids=prompt, completions=[answer], policy=policy)
             )
