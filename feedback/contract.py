@@ -19,6 +19,7 @@ TRAIL_PREFIX = "burnish:trail:"  # and an event's id: the last span of its trace
 LEDGER_PREFIX = "burnish:ledger:"  # and {tenant}: standing judgements that replicas share
 BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on all replicas
 TICKS_KEY = "burnish:ticks"
+REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
