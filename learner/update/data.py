@@ -47,13 +47,16 @@ def load_training_data(
     vocabulary = model.model.get_input_embeddings().num_embeddings
     judged = [e for e in judged if max(*e.prompt_ids, *e.token_ids) < vocabulary]
     prompts = [prompt for prompt in prompts if max(prompt) < vocabulary]
+    max_answer = 2 * settings.max_answer_tokens
+    known = len(judged)
     judged = [
-        e
-        for e in judged
-        if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= 2 * settings.max_answer_tokens
+        e for e in judged if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= max_answer
     ]
     if not judged:
-        raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
+        raise NothingToLearn(
+            f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
+            f" and {max_answer} of answer"
+        )
     features = features_of(database, model, judged)
     expected = expected_rewards(rule_state, features)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
@@ -65,6 +68,7 @@ def load_training_data(
         prompts=[prompt for prompt in prompts if len(prompt) <= max_prompt],
         tasks=tasks,
         figures={
+            "too_long": float(known - len(judged)),
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),

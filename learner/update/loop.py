@@ -55,7 +55,7 @@ def train(
         step, slowest = progress.step, 0.0
         while step < settings.update_steps:
             step_began = time.monotonic()
-            over_budget = step_began - began + slowest > settings.update_seconds
+            over_budget = step_began - began + slowest > settings.training_seconds
             if over_budget and step > progress.step:
                 break
             check_lease()
