@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +30,13 @@ from burnish.ops.bench.lib.everyday_prompts import Prompt, load_prompts
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
 from burnish.ops.bench.lib.people import People, draw_people
 from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
-from burnish.ops.bench.lib.real_exam import SEED, Exam, headroom
+from burnish.ops.bench.lib.real_exam import SEED, Exam, flattened, headroom
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
 from burnish.ops.bench.lib.results import FOLDER, write_results
 from rich.console import Console
 
+# Four updates within the two hours, and tasks enough to see a point of skill.
+DEFAULTS = {"tasks": "general", "update_every": 1200.0, "gate_tasks_per_family": 40}
 ANSWER_TOKENS = 160  # what the product lets an answer have
 BEST_OF = 16
 RATES = (1e-4, 3e-4, 1e-3)  # learning rates that the baselines are tuned over
@@ -62,11 +64,12 @@ def main(
         settings = LearnerSettings(
             model=models.resolve(Path(model)),
             seed=seed,
-            **{"data_dir": Path(scratch), "tasks": "general", **changes},
+            data_dir=Path(scratch),
+            **{**DEFAULTS, **changes},
         )
         torch.set_num_threads(settings.threads)
         loop = LearningLoop(settings)
-        figures = measure(loop, votes, updates, prompts, samples, seed, baselines)
+        figures = measure(loop, Plan(votes, updates, prompts, samples, seed, baselines))
     figures = {"model": model, "settings": changes, **figures}
     goals = check_goals(figures)
     print_tables(figures, goals)
@@ -74,21 +77,26 @@ def main(
     print(plot(figures, out / "real.png"))
 
 
-def measure(
-    loop: LearningLoop,
-    votes: int,
-    updates: int,
-    heldout: int,
-    samples: int,
-    seed: int,
-    baselines: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Plan:
+    """The run's size; `main` says what each is."""
+
+    votes: int
+    updates: int
+    prompts: int
+    samples: int
+    seed: int
+    baselines: bool
+
+
+def measure(loop: LearningLoop, plan: Plan) -> dict[str, Any]:
     """All figures, by name. Seconds are of the wall, `cpu_seconds` of this process, both without the
     baselines."""
+    _ = loop.learner.engine  # loads the model, whose time is not counted
     began, cpu = time.monotonic(), time.process_time()
     log("the base's answers to held-out prompts")
     base = loop.answer(
-        load_prompts("heldout")[:heldout],
+        load_prompts("heldout")[: plan.prompts],
         samples=BEST_OF,
         max_tokens=ANSWER_TOKENS,
         seed=SEED,
@@ -97,29 +105,24 @@ def measure(
     by_topic: dict[str, list[list[Answer]]] = defaultdict(list)
     for given in base:
         by_topic[given[0].prompt.family].append(given)
-    people = draw_people(
-        {
-            topic: [a.text for given in answers for a in given]
-            for topic, answers in by_topic.items()
-        },
-        seed=seed,
-    )
-    exam = Exam(base, people)
+    texts = {topic: [a.text for a in flattened(given)] for topic, given in by_topic.items()}
+    people = draw_people(texts, seed=plan.seed)
+    exam = Exam(loop, people, base, ANSWER_TOKENS)
     figures: dict[str, Any] = {
         "base": base_figures(base, exam, time.process_time() - cpu),
         "headroom": headroom(by_topic),
         "updates": [],
     }
-    rng = random.Random(f"real:{seed}")
-    for number in range(1, updates + 1):
-        wanted = votes * number // updates - len(loop.votes)
-        figures["updates"].append(update(loop, people, exam, wanted, samples, rng))
+    rng = random.Random(f"real:{plan.seed}")
+    for number in range(1, plan.updates + 1):
+        wanted = plan.votes * number // plan.updates - len(loop.votes)
+        figures["updates"].append(update(loop, people, exam, wanted, plan.samples, rng))
         figures["seconds"] = round(time.monotonic() - began, 1)
         figures["cpu_seconds"] = round(time.process_time() - cpu, 1)
-    if baselines:
-        loop.keep_log(cast_votes(loop, people, votes, rng, adapter=None))
+    if plan.baselines:
+        loop.keep_log(cast_votes(loop, people, plan.votes, rng, adapter=None))
         figures["baselines"] = {
-            method: best_baseline(loop, exam, method, samples) for method in METHODS
+            method: best_baseline(loop, exam, method, plan.samples) for method in METHODS
         }
     return figures
 
@@ -127,7 +130,7 @@ def measure(
 def base_figures(
     base: Sequence[Sequence[Answer]], exam: Exam, cpu_seconds: float
 ) -> dict[str, float]:
-    answers = [answer for given in base for answer in given]
+    answers = flattened(base)
     return {
         "liked": float(exam.base.mean()),
         "best_of_16_liked": float(exam.oracle.mean()),
@@ -157,13 +160,7 @@ def update(
     report = loop.examine(trained.adapter)
     seconds["gate"] = clock.lap()
     log("the exam")
-    result = exam.take(
-        loop,
-        loop.adapter or "",
-        samples=samples,
-        max_tokens=ANSWER_TOKENS,
-        rule_state=trained.rule_state,
-    )
+    result = exam.take(loop.adapter or "", samples, trained.rule_state)
     seconds["exam"] = clock.lap()
     found = {
         "votes": len(loop.votes),
@@ -196,7 +193,7 @@ def best_baseline(loop: LearningLoop, exam: Exam, method: Method, samples: int) 
         )
         seconds = clock.lap()
         learner.engine.load_adapter(name, adapter)
-        result = exam.take(loop, name, samples=samples, max_tokens=ANSWER_TOKENS)
+        result = exam.take(name, samples)
         learner.engine.unload_adapter(name)
         gate = gate_figures(loop.examine(load_adapter(adapter)))
         log(f"{name}: {result.way:+.0%} of the way, skill {gate['skill']:.3f}")

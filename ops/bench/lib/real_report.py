@@ -48,14 +48,15 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
 
 def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
     """Print what each update came to, and the goals."""
-    out = Console(width=140)
+    out = Console(width=150)
     base = figures["base"]
     title = (
         f"base {base['liked']:.3f}, best of 16 {base['best_of_16_liked']:.3f},"
         f" {base['tokens']:.0f} tokens an answer"
     )
     table = Table(
-        "votes", "steps", "liked", "way", "95 %", "best of n", "skill", "KL", "tokens", "AUROC", "gate",
+        "votes", "steps", "liked", "way", "95 %", "best of n", "base, best of 16", "skill", "KL",
+        "tokens", "AUROC", "gate",
         title=title,
     )  # fmt: skip
     for row in figures["updates"]:
@@ -68,6 +69,7 @@ def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
             f"{row['way']:+.0%}",
             f"{low:+.0%} to {high:+.0%}",
             best,
+            "" if row["reward_way"] is None else f"{row['reward_way']:+.0%}",
             f"{row['gate']['skill']:.3f} / {row['gate']['base_skill']:.3f}",
             f"{row['kl']:.3f}",
             f"{row['tokens']:.0f}",
@@ -76,8 +78,8 @@ def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
         )
     for name, row in figures.get("baselines", {}).items():
         table.add_row(
-            name, "", f"{row['liked']:.3f}", f"{row['way']:+.0%}", "", "", "", f"{row['kl']:.3f}",
-            f"{row['tokens']:.0f}", "", "",
+            name.upper(), "", f"{row['liked']:.3f}", f"{row['way']:+.0%}", "", "", "",
+            f"{row['gate']['skill']:.3f}", f"{row['kl']:.3f}", f"{row['tokens']:.0f}", "", "",
         )  # fmt: skip
     out.print(table)
     table = Table("what", "measured", "goal", "", title="promises")

@@ -1,11 +1,15 @@
 """The benchmark on a real model, on a tiny one: from votes to figures, and which goals are missed."""
 
+import json
 import random
 from pathlib import Path
 
 import pytest
+from burnish.kernels.lora import save_adapter
 from burnish.learner.settings import LearnerSettings
+from burnish.learner.update.start import fresh_adapter
 from burnish.ops.bench import real
+from burnish.ops.bench.lib import real_baselines
 from burnish.ops.bench.lib.everyday_prompts import load_prompts
 from burnish.ops.bench.lib.learning_loop import LearningLoop, Vote
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
@@ -28,15 +32,14 @@ def loop(tiny_model: Path, tmp_path: Path) -> LearningLoop:
 def test_votes_become_versions_and_figures(loop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(real, "ANSWER_TOKENS", 12)
     monkeypatch.setattr(real, "BEST_OF", 4)
-    figures = real.measure(
-        loop, votes=24, updates=2, heldout=10, samples=2, seed=0, baselines=False
-    )
+    plan = real.Plan(votes=24, updates=2, prompts=10, samples=2, seed=0, baselines=False)
+    figures = real.measure(loop, plan)
     assert figures["base"]["liked"] == pytest.approx(0.5, abs=1e-3)
     assert figures["base"]["best_of_16_liked"] > 0.5
     assert [row["votes"] for row in figures["updates"]] == [12, 24]
     assert [row["steps"] for row in figures["updates"]] == [1, 1]
     for row in figures["updates"]:
-        assert row["best_liked"] is not None
+        assert None not in (row["best_way"], row["reward_way"])
         assert row["training"]["reward_samples"] == row["votes"]
         assert row["kl"] >= 0
     goals = check_goals(figures)
@@ -66,6 +69,42 @@ def test_answers_of_a_seed_are_always_the_same(loop):
     )
     assert one == two
     assert [a.prompt for given in one for a in given] == [p for p in prompts for _ in range(2)]
+
+
+def test_baselines_train_on_as_many_votes_of_the_base_and_the_best_rate_counts(
+    loop, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(real, "ANSWER_TOKENS", 12)
+    monkeypatch.setattr(real, "BEST_OF", 4)
+    logs: list[tuple[str, list[dict], float]] = []
+
+    def train(method: str, model: Path, log: Path, out: Path, rate: float) -> Path:
+        rows = [json.loads(line) for line in log.read_text().splitlines()]
+        logs.append((method, rows, rate))
+        adapter = fresh_adapter(loop.learner.model, loop.settings)
+        for tensor in adapter.tensors.values():
+            tensor.normal_(std=rate * 100)
+        save_adapter(adapter, out, str(model))
+        return out
+
+    monkeypatch.setattr(real, "train_baseline", train)
+    plan = real.Plan(votes=40, updates=1, prompts=10, samples=2, seed=0, baselines=True)
+    found = real.measure(loop, plan)["baselines"]
+    assert [(method, rate) for method, _, rate in logs] == [
+        (method, rate) for method in ("kto", "dpo") for rate in real.RATES
+    ]
+    for method, rows, _ in logs:
+        assert {row.get("version") or row["chosen_version"] for row in rows} == {1}
+        assert len(rows) == 40 or method == "dpo"
+    for best in found.values():
+        assert best["way"] == max(run["way"] for run in best["runs"])
+        assert len({run["way"] for run in best["runs"]}) > 1
+
+
+def test_a_baseline_that_fails_says_why(monkeypatch, tmp_path):
+    monkeypatch.setattr(real_baselines, "TRAINER", "no_such_module")
+    with pytest.raises(real_baselines.BaselineFailed, match="no_such_module"):
+        real_baselines.train_baseline("kto", tmp_path, tmp_path / "log", tmp_path / "out", 1e-3)
 
 
 GOOD = {
