@@ -23,6 +23,9 @@ RENAMED_VALUES = {
 # Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
 LONG_REST_SECONDS = 600
 
+# Of the time between two updates, what training may take; the rest is for fitting, gate and rest.
+TRAINING_SHARE = 0.75
+
 
 class LearnerSettings(StreamSettings):
     """`redis_url`, `kafka_bootstrap` and `data_dir` come from the stream's settings."""
@@ -94,14 +97,11 @@ class LearnerSettings(StreamSettings):
     )
     threads: int = Field(default=1, ge=1, description="CPU threads a tick may use")
 
-    update_share: float = Field(
-        default=0.2, gt=0, le=1, description="share of the time between updates that one may train"
-    )
     update_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="time budget of the training steps (default: BURNISH_UPDATE_SHARE of"
-        " BURNISH_UPDATE_EVERY, and a minute at least)",
+        description="time budget of the training steps (default: three quarters of"
+        " BURNISH_UPDATE_EVERY)",
     )
     update_steps: int = Field(default=96, ge=1, description="most training steps in one tick")
     rebuild_every: int = Field(
@@ -115,7 +115,11 @@ class LearnerSettings(StreamSettings):
     )
     answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
     samples_per_prompt: int = Field(default=4, ge=2, description="fresh answers to one prompt")
-    max_answer_tokens: int = Field(default=96, ge=1, description="longest fresh answer")
+    max_answer_tokens: int = Field(
+        default=512,
+        ge=1,
+        description="longest fresh answer; judged ones of twice the length are not learnt from",
+    )
     max_prompt_tokens: int = Field(
         default=512, ge=1, description="longer prompts are not learnt from"
     )
@@ -195,7 +199,7 @@ class LearnerSettings(StreamSettings):
     @property
     def training_seconds(self) -> float:
         """BURNISH_UPDATE_SECONDS, or its default."""
-        return self.update_seconds or max(60.0, self.update_share * self.update_every)
+        return self.update_seconds or TRAINING_SHARE * self.update_every
 
     @property
     def updates_run_in(self) -> str:

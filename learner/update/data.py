@@ -56,13 +56,16 @@ def load_training_data(
         for prompt in prompts
         if len(prompt.token_ids) <= max_prompt and max(prompt.token_ids) < vocabulary
     ]
+    max_answer = 2 * settings.max_answer_tokens
+    known = len(judged)
     judged = [
-        e
-        for e in judged
-        if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= 2 * settings.max_answer_tokens
+        e for e in judged if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= max_answer
     ]
     if not judged:
-        raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
+        raise NothingToLearn(
+            f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
+            f" and {max_answer} of answer"
+        )
     features = features_of(database, model, judged)
     expected = expected_rewards(rule_state, features)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
@@ -76,6 +79,7 @@ def load_training_data(
         corrections=pairs,
         tasks=tasks,
         figures={
+            "too_long": float(known - len(judged)),
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),

@@ -34,6 +34,7 @@ from burnish.learner.training.rollouts import Rollout, generate
 from burnish.learner.update.data import evidence_of
 from burnish.learner.update.loop import train
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
+from burnish.ops.settings import DEMO_UPDATE_EVERY
 from burnish.ops.simulate.population import Population, draw_population
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
 from burnish.serving.reward.features import base_features
@@ -45,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = load_model(options.model)
     overrides = {key: json.loads(value) for key, value in (pair.split("=") for pair in options.set)}
     settings = LearnerSettings(
-        model=options.model, threads=options.threads, rule=options.rule, **overrides
+        model=options.model,
+        threads=options.threads,
+        rule=options.rule,
+        **{"update_every": DEMO_UPDATE_EVERY, **overrides},
     )
     engine = LocalEngine(model, max_running=128, num_blocks=128 * 24)
     people = draw_population(families=list(FAMILIES), styles=STYLES, seed=options.seed)
