@@ -52,13 +52,22 @@ class RewardModel:
 
     def draw(self, features: Tensor, number: int) -> Tensor:
         """P(liked) by draw `number` of `draws`, [N]; not bounded to [0, 1]."""
-        random = RandomFeatures(self.hyperparameters, self.size // 3)(self.coordinates(features))
-        by_prior = random @ self.prior_weights[:, number]
-        return self.prior + by_prior + self.likeness(features) @ self.draw_weights[:, number]
+        return self.draw_and_support(features, number)[0]
 
     def support(self, features: Tensor) -> Tensor:
         """How near the nearest judged answer is, [N]: 1 for one that was judged, 0 where nothing was."""
-        return self.likeness(features).amax(1).clamp(0, 1)
+        return _nearest(self.likeness(features))
+
+    def draw_and_support(self, features: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Both, for less than each by itself."""
+        by_prior = self.random(self.coordinates(features)) @ self.prior_weights[:, number]
+        likeness = self.likeness(features)
+        drawn = self.prior + by_prior + likeness @ self.draw_weights[:, number]
+        return drawn, _nearest(likeness)
+
+    @cached_property
+    def random(self) -> RandomFeatures:
+        return RandomFeatures(self.hyperparameters, self.size // 3)
 
     @cached_property
     def judged(self) -> Points:
@@ -97,3 +106,7 @@ class RewardModel:
             draw_weights=state["draw_weights"],
             prior_weights=state["prior_weights"],
         )
+
+
+def _nearest(likeness: Tensor) -> Tensor:
+    return likeness.amax(1).clamp(0, 1)
