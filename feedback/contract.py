@@ -18,6 +18,7 @@ FENCE_PREFIX = "burnish:fence:"
 TRAIL_PREFIX = "burnish:trail:"  # and an event's id: the last span of its trace
 LEDGER_PREFIX = "burnish:ledger:"  # and {tenant}: standing judgements that replicas share
 BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on all replicas
+REWARD_PREFIX = "burnish:reward:"  # and the policy, a hash: its reward model as published, signed
 TICKS_KEY = "burnish:ticks"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
@@ -29,8 +30,10 @@ INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, se
 # Celery's queues, and the tasks by the name they are sent under.
 INTAKE_QUEUE = "intake"
 UPDATE_QUEUE = "update"
+REWARD_QUEUE = "reward"
 INTAKE_TASK = "burnish.learner.intake"
 UPDATE_TASK = "burnish.learner.update"
+REWARD_TASK = "burnish.learner.reward"
 JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
 RETENTION_TASK = "burnish.learner.retention"

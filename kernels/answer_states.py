@@ -16,7 +16,11 @@ from burnish.kernels.model import LoadedModel
 
 
 def answer_states(
-    model: LoadedModel, prompt: Sequence[int], answers: Sequence[Sequence[int]], layers: int, most: int
+    model: LoadedModel,
+    prompt: Sequence[int],
+    answers: Sequence[Sequence[int]],
+    layers: int,
+    most: int,
 ) -> Iterator[torch.Tensor]:
     """The hidden states of the prompt's tokens, then of each answer's, after that many layers of the base:
     [n, H] at a time, of at most `most` tokens where the native library reads."""

@@ -68,7 +68,7 @@ class LocalEngine:
         self.weights: str | None = self.model.weights
         self.kv_cache: str | None = self.model.kv_cache
         self.lossless = self.model.lossless
-        self.depth: int | None = self.model.config.get_text_config().num_hidden_layers
+        self.depth: int | None = self.model.config.num_hidden_layers
         self._core = EngineCore(
             self.model,
             max_running=max_running,
@@ -167,7 +167,7 @@ class LocalEngine:
         self, prompt: SequenceOf[int], answers: SequenceOf[SequenceOf[int]], layers: int
     ) -> list[Tensor]:
         """See `Engine`. Computed between steps, in pieces that take about as long as a step."""
-        most = self._core.prefill_chunk * self.depth // layers
+        most = self._core.prefill_chunk * self.model.config.num_hidden_layers // layers
         pieces = answer_states(self.model, prompt, answers, layers, most)
         found: list[Tensor] = []
         while (piece := await self._between_steps(lambda: next(pieces, None))) is not None:
