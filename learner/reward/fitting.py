@@ -10,6 +10,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
+from burnish.learner.reward.evidence import Evidence
+from burnish.learner.reward.marginal_likelihood import aged, amplitude, fit_hyperparameters
 from burnish.serving.reward.kernel import Coordinates, Hyperparameters, kernel, variance
 from burnish.serving.reward.prior import RandomFeatures
 from burnish.serving.reward.reward_model import RewardModel
@@ -28,11 +30,10 @@ class FittedReward:
     cholesky: Tensor
 
     def deviation(self, features: Tensor) -> Tensor:
-        """Posterior standard deviation of P(liked), [N]."""
+        """Posterior standard deviation of P(liked), [M]."""
         model = self.model
-        solved = torch.linalg.solve_triangular(
-            self.cholesky, model.likeness(features).T, upper=False
-        )
+        likeness = model.likeness(features).T
+        solved = torch.linalg.solve_triangular(self.cholesky, likeness, upper=False)
         whole = variance(model.coordinates(features), model.hyperparameters)
         return model.amplitude * (whole - solved.square().sum(0)).clamp_min(0).sqrt()
 
@@ -49,45 +50,43 @@ class FittedReward:
         for rows in of_group.values():
             index = torch.tensor(rows)
             block = inverse[index[:, None], index[None, :]]
-            error = torch.linalg.solve(block, self.model.weights[index])
-            foretold[index] = self.targets[index] - error
+            foretold[index] = self.targets[index] - torch.linalg.solve(
+                block, self.model.weights[index]
+            )
         return foretold
 
 
+def learn(evidence: Evidence, before: RewardModel | None = None, *, seed: int = 0) -> FittedReward:
+    """Fit hyperparameters, starting from those of the model `before`, then the model."""
+    start = before.hyperparameters if before else Hyperparameters()
+    found = fit_hyperparameters(evidence, start)
+    return fit(evidence, aged(evidence, found), found, seed=seed)
+
+
 def fit(
-    features: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    ages: Tensor,
-    hyperparameters: Hyperparameters,
-    *,
-    seed: int = 0,
+    evidence: Evidence, ages: Tensor, hyperparameters: Hyperparameters, *, seed: int = 0
 ) -> FittedReward:
-    """Fit to targets [N] in [0, 1] with weights [N], given so many votes ago [N], of answers with
-    features [N, 3H]."""
-    features = features.half()  # as they are saved: the same predictions before and after
-    coordinates = Coordinates.fit(features.float())
-    points = coordinates(features, ages)
+    """Fit with given hyperparameters to judgements given so many judgements ago, [N]."""
+    targets, weights, prior = evidence.targets, evidence.weights, evidence.mean
+    coordinates = Coordinates.fit(evidence.features)
+    points = coordinates(evidence.features, ages)
     noise = hyperparameters.noise / weights.clamp_min(1e-3)
     cholesky = torch.linalg.cholesky(kernel(points, points, hyperparameters) + noise.diag())
-    prior = float((targets * weights).sum() / weights.sum().clamp_min(1e-6))
-    solved = torch.cholesky_solve((targets - prior)[:, None], cholesky)[:, 0]
-    amplitude = float(((targets - prior) @ solved / len(targets)).clamp_min(1e-12).sqrt())
+    unit = float(amplitude(targets - prior, weights, hyperparameters))
     # Matheron's rule: a draw of the prior, and the part of the votes that it does not explain.
     generator = torch.Generator().manual_seed(seed)
-    random = RandomFeatures(hyperparameters, features.shape[1] // 3)
-    prior_weights = amplitude * random.weights(generator, DRAWS)
-    errors = amplitude * noise.sqrt()[:, None] * torch.randn(len(targets), DRAWS, generator=generator)
+    random = RandomFeatures(hyperparameters, points.answers.shape[1])
+    prior_weights = unit * random.weights(generator, DRAWS)
+    errors = unit * noise.sqrt()[:, None] * torch.randn(len(targets), DRAWS, generator=generator)
     unexplained = (targets - prior)[:, None] - random(points) @ prior_weights - errors
     return FittedReward(
         RewardModel(
             hyperparameters=hyperparameters,
             coordinates=coordinates,
-            features=features,
-            ages=ages,
+            judged=points,
             prior=prior,
-            amplitude=amplitude,
-            weights=solved,
+            amplitude=unit,
+            weights=torch.cholesky_solve((targets - prior)[:, None], cholesky)[:, 0],
             draw_weights=torch.cholesky_solve(unexplained, cholesky),
             prior_weights=prior_weights,
         ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -20,8 +21,18 @@ from burnish.learner.training.sampling import PolicySampler
 
 SLACK = 0.02  # of skill, that a family may lose before it is rehearsed
 DUAL_RATE = 0.15  # of the multipliers, per group and unit of skill lost
+LEAST, MOST = 0.2, 0.5  # share of a step's groups that are tasks
 PROBE = 0.1  # weight at which a family without multiplier is asked, to see that it is kept
 BASE_TASKS = 32  # of each family and level that the base answers once
+
+
+@dataclass(frozen=True)
+class MixedGroup:
+    """Rollouts of one task that has right and wrong ones; `weight`: its family's multiplier."""
+
+    right: list[Rollout]
+    wrong: list[Rollout]
+    weight: float
 
 
 class Rehearsal:
@@ -69,12 +80,14 @@ class Rehearsal:
                 right[_key(task.family, task.level)].append(verdict)
         self.base |= {key: round(sum(v) / len(v), 4) for key, v in right.items()}
 
-    def draw(self, rng: Random, count: int, model: LoadedModel, max_tokens: int) -> list[Task]:
-        """At most `count` training tasks, families and levels weighted by their multipliers.
+    def draw(self, rng: Random, groups: int, model: LoadedModel, max_tokens: int) -> list[Task]:
+        """The training tasks of a step of so many groups: a fifth of them to see that skills are kept,
+        up to a half where they are not; families and levels weighted by their multipliers.
 
         Those whose prompt leaves less than `max_tokens` for an answer are drawn again.
         """
         pools = [pool for pool in self.source.pools if 0 < self.base.get(_key(*pool), 0)]
+        count = max(1, round(groups * (LEAST + (MOST - LEAST) * min(1.0, 4 * self.burden))))
         drawn: list[Task] = []
         while pools and len(drawn) < count:
             weights = [PROBE + self.multipliers.get(_key(*pool), 0.0) for pool in pools]
@@ -88,10 +101,11 @@ class Rehearsal:
 
     def grade(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]
-    ) -> tuple[list[tuple[Task, list[Rollout], list[Rollout]]], float]:
-        """Of each group that has both, the right rollouts and the wrong ones; and the share right of
-        all. Moves the multipliers. A group whose checker fails is dropped."""
-        mixed, verdicts = [], []
+    ) -> tuple[list[MixedGroup], float]:
+        """The groups that have right and wrong rollouts and a multiplier, and the share right of all.
+        Moves the multipliers. A group whose checker fails is dropped."""
+        mixed: list[MixedGroup] = []
+        verdicts: list[bool | None] = []
         for task, group in zip(tasks, groups, strict=True):
             right = [self._verdict(task, rollout) for rollout in group]
             if None in right:
@@ -101,7 +115,7 @@ class Rehearsal:
             good = [r for r, verdict in zip(group, right, strict=True) if verdict and r.token_ids]
             bad = [r for r, verdict in zip(group, right, strict=True) if not verdict and r.token_ids]
             if good and bad and self.multiplier(task) > 0:
-                mixed.append((task, good, bad))
+                mixed.append(MixedGroup(good, bad, self.multiplier(task)))
         return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else 0.0
 
     def multiplier(self, task: Task) -> float:

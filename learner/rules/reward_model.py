@@ -1,107 +1,171 @@
-import os
+"""The default rule: fit a reward model to the judgements, then learn from fresh rollouts it scores.
+
+One judgement per answer is too noisy for a gradient of its own; a small model on the frozen base's
+hidden states pools them. Each step asks logged prompts again. A prompt's group holds rollouts of the policy
+and a few of the base, so that what the policy has unlearnt can come back; what people said an answer should
+have been is in it too. Of each group the best and the worst by the reward model are trained on, with
+advantages that sum to zero; they carry most of its signal at half the cost. Scores lean towards one draw of
+the reward model per step (Thompson sampling): where the judgements leave it open which answer is better,
+draws disagree from step to step, and the policy stays diverse enough to find out.
+
+Preference counts as far as the reward model foretells people who were left out of its fit: where it
+guesses, nothing is learnt from them. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+Left out: comments as a signal of their own.
+"""
+
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-import torch
-from burnish.learner.reward.fitting import FittedReward, fit
-from burnish.learner.reward.evidence import fit_hyperparameters
+from burnish.learner.reward.fitting import FittedReward, learn
 from burnish.learner.reward.quality import foretold
-from burnish.serving.reward.features import base_features
-from burnish.serving.reward.kernel import Hyperparameters
 from burnish.learner.rules.base import (
     NothingToLearn,
     StepBatch,
     StepConfig,
     TrainingData,
+    best_and_worst,
+    normalised,
 )
-from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.rules.prompt_pool import PromptPool
+from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.reward_model import RewardModel
+from torch import Tensor
 
-X = lambda k, d: type(d)(os.environ.get(k, d))
-EXPLORE = X("X_EXPLORE", 0.5)
-PER_STEP = X("X_PERSTEP", 0)
-NOISE = X("X_NOISE", 6.0)
-SHARE = X("X_SHARE", 0.2)
-MODE = X("X_MODE", "pair")
-WEIGHT = X("X_WEIGHT", 1.0)
-UNIT = X("X_UNIT", 0.0)
+BASE_SAMPLES = 2  # of the base, in each group
+EXPLORATION = 0.5  # share of a draw in the score, the rest is the mean
+FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
+MAX_ADVANTAGE = 3.0
 
 
 class RewardModelRule:
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None:
         self.config = config
-        self._reward: FittedReward | None = None
+        self._parent = RewardModel.load(state)
         self._rehearsal = Rehearsal(state.get("rehearsal"))
-        self._prompts: Sequence[tuple[int, ...]] = ()
+        self._fitted: FittedReward | None = None
+        self._weight = 0.0  # of preference, in [0, 1]
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
-        rewards = torch.tensor([e.reward for e in data.experience])
-        if rewards.min() == rewards.max():
+        rewards = [e.reward for e in data.experience]
+        if min(rewards) == max(rewards):
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
-        self._prompts, self._rehearsal.source = data.prompts, data.tasks
-        self._rehearsal.measure_base(policy, self.config.max_tokens, 0)
-        ages = torch.arange(len(rewards) - 1, -1, -1).float()
-        weights = torch.tensor([e.weight for e in data.experience])
-        self._reward = fit(data.features, (rewards + 1) / 2, weights, ages, Hyperparameters(noise=NOISE), seed=seed)
-        q = foretold(self._reward, [e.user for e in data.experience])
-        return {"reward_auroc": q.auroc, "reward_lower": q.lower, "reward_samples": float(len(rewards))}
+        self._prompts, self._corrections = PromptPool(data.prompts), data.corrections
+        self._rehearsal.source = data.tasks
+        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
+        self._fitted = learn(data.evidence, self._parent, seed=seed)
+        quality = foretold(self._fitted, data.evidence.raters)
+        self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
+        return {
+            "reward_auroc": quality.auroc,
+            "reward_auroc_lower": quality.lower,
+            "reward_samples": float(len(data.evidence.targets)),
+            "preference_weight": self._weight,
+        }
 
     def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
-        share = SHARE + (0.5 - SHARE) * min(1.0, 4 * self._rehearsal.burden)
-        tasks = self._rehearsal.draw(rng, max(1, round(share * groups)), policy.model, config.max_tokens)
-        prompts = [rng.choice(self._prompts) for _ in range(groups - len(tasks))]
-        sampled = policy.sample(
+        tasks = self._rehearsal.draw(rng, groups, policy.model, config.max_tokens)
+        prompts = self._prompts.draw(rng, groups - len(tasks))
+        own = policy.sample(
             prompts + [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        mixed, skill = self._rehearsal.grade(tasks, sampled[len(prompts) :])
-        asked = [r for g in sampled[: len(prompts)] for r in g]
-        graded = [r for _, good, bad in mixed for r in (*good, *bad)]
-        scores, figures = self._score(policy, asked + graded, step)
-        liked = iter(scores[: len(asked)])
-        pref = []
-        for g in sampled[: len(prompts)]:
-            s = [next(liked) for _ in g]
-            idx = sorted((i for i in range(len(g)) if g[i].token_ids), key=lambda i: s[i])
-            if len(idx) < 2:
-                continue
-            d = (s[idx[-1]] - s[idx[0]]) / 2
-            if MODE == "pair":
-                pref += [(g[idx[0]], -d), (g[idx[-1]], d)]
-            else:
-                m = sum(s) / len(s)
-                pref += [(g[i], s[i] - m) for i in idx]
-        rms = (sum(a * a for _, a in pref) / max(1, len(pref))) ** 0.5 if not UNIT else UNIT
-        out = [r.with_advantage(max(-3., min(3., WEIGHT * a / max(rms, 1e-6)))) for r, a in pref]
-        rest = iter(scores[len(asked) :])
-        pairs = 0
-        for task, good, bad in mixed:
-            sg, sb = [next(rest) for _ in good], [next(rest) for _ in bad]
-            _, i, j = min((abs(a - b), i, j) for i, a in enumerate(sg) for j, b in enumerate(sb))
-            lam = self._rehearsal.multiplier(task)
-            out += [good[i].with_advantage(lam), bad[j].with_advantage(-lam)]
-            pairs += 1
-        return StepBatch(out, {**figures, "skill": skill, "rehearsed": float(2 * pairs), "burden": self._rehearsal.burden, "prefrms": rms})
+        others = self._others(policy, prompts, rng.getrandbits(31))
+        candidates = [[*mine, *theirs] for mine, theirs in zip(own, others, strict=False)]
+        mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
+        liked, told = self._preferred(policy, candidates, step)
+        rehearsed = self._rehearsed(policy, mixed)
+        figures = {
+            **told,
+            "skill": skill,
+            "rehearsed": float(len(rehearsed)),
+            "burden": self._rehearsal.burden,
+        }
+        return StepBatch(liked + rehearsed, figures)
 
     def state_dict(self) -> dict[str, Any]:
-        fitted = self._reward.model.state_dict() if self._reward is not None else {}
+        fitted = self._fitted.model.state_dict() if self._fitted is not None else {}
         return {**fitted, "rehearsal": self._rehearsal.state_dict()}
 
-    def _score(self, policy, rollouts, step):
-        features = base_features(policy.model, [(r.prompt_ids, r.token_ids or (0,)) for r in rollouts])
-        model = self._reward.model
-        mean = model.mean(features)
-        score = mean
-        if EXPLORE:
-            k = step % model.draws if PER_STEP else 0
-            score = mean + EXPLORE * (model.draw(features, k) - mean)
-        return score.tolist(), {"liked": float(mean.mean())}
+    @property
+    def _model(self) -> RewardModel:
+        assert self._fitted is not None, "prepare comes first"
+        return self._fitted.model
+
+    def _others(
+        self, policy: PolicySampler, prompts: Sequence[tuple[int, ...]], seed: int
+    ) -> list[list[Rollout]]:
+        """For each prompt answers that are not the policy's own: some of the base's, and what people
+        said that it should have been."""
+        of_base = policy.sample(
+            prompts,
+            samples=BASE_SAMPLES,
+            max_tokens=self.config.max_tokens,
+            seed=seed,
+            base=True,
+        )
+        return [
+            [*sampled, *self._corrections.get(prompt, ())]
+            for prompt, sampled in zip(prompts, of_base, strict=True)
+        ]
+
+    def _preferred(
+        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]], step: int
+    ) -> tuple[list[Rollout], dict[str, float]]:
+        """The best and the worst of each group by a score that leans towards one draw, and figures."""
+        groups = [[r for r in group if r.token_ids and not r.truncated] for group in groups]
+        rollouts = [rollout for group in groups for rollout in group]
+        if not rollouts:
+            return [], {}
+        features = _features(policy, rollouts)
+        mean = self._model.mean(features)
+        draw = self._model.draw(features, step % self._model.draws)
+        scores = iter((mean + EXPLORATION * (draw - mean)).tolist())
+        pairs = [r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])]
+        advantages = normalised([rollout.advantage for rollout in pairs])
+        chosen = [
+            # What is better than all that the policy says now is learnt however unlikely it has become.
+            replace(r, advantage=self._weight * _bounded(a), imitated=r.imitated and a > 0)
+            for r, a in zip(pairs, advantages, strict=True)
+        ]
+        imitated = sum(rollout.imitated for rollout in chosen)
+        return chosen, {"liked": float(mean.mean()), "imitated": float(imitated)}
+
+    def _rehearsed(
+        self, policy: PolicySampler, mixed: Sequence[MixedGroup]
+    ) -> list[Rollout]:
+        """A right and a wrong rollout of each group that are liked alike, so that they teach nothing
+        about taste."""
+        rollouts = [rollout for group in mixed for rollout in (*group.right, *group.wrong)]
+        if not rollouts:
+            return []
+        scores = iter(self._model.mean(_features(policy, rollouts)).tolist())
+        chosen: list[Rollout] = []
+        for group in mixed:
+            right = [(next(scores), rollout) for rollout in group.right]
+            wrong = [(next(scores), rollout) for rollout in group.wrong]
+            pairs = [(abs(a - b), good, bad) for a, good in right for b, bad in wrong]
+            _, good, bad = min(pairs, key=lambda pair: pair[0])
+            chosen += [good.with_advantage(group.weight), bad.with_advantage(-group.weight)]
+        return chosen
+
+
+def _features(policy: PolicySampler, rollouts: Sequence[Rollout]) -> Tensor:
+    return base_features(policy.model, [(r.prompt_ids, r.token_ids) for r in rollouts])
+
+
+def _bounded(advantage: float) -> float:
+    return max(-MAX_ADVANTAGE, min(MAX_ADVANTAGE, advantage))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.protocol import Trainer
@@ -47,6 +48,8 @@ class PolicySampler:
             for number in range(samples)
         ]
         rollouts = generate(self._sampler, requests)
+        if base:  # the base cannot forget, so what it says better is worth learning again
+            rollouts = [replace(rollout, imitated=True) for rollout in rollouts]
         return [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
 
     def close(self) -> None:

@@ -14,6 +14,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+AXES = 16  # of prompts, and of answers
+ROWS = 2048  # that axes are fitted to
 NEIGHBOUR_SCALE = 0.15  # of the prompts whose answers set the unit of the answers' distance
 
 
@@ -21,13 +23,11 @@ NEIGHBOUR_SCALE = 0.15  # of the prompts whose answers set the unit of the answe
 class Hyperparameters:
     """Of the kernel and of the votes' noise; the defaults are for few votes, one in five wrong."""
 
-    prompt: float = 0.8  # scale of the cosine distance between prompts
-    answer: float = (
-        1.0  # length scale of answers, in typical distances between answers to one prompt
-    )
+    prompt: float = 0.3  # scale of the cosine distance between prompts
+    answer: float = 1.0  # length scale of answers, in typical distances between answers to one prompt
     alone: float = 0.05  # weight of the prompt kernel and of the answer kernel by themselves
     linear: float = 0.01  # weight of the linear part
-    noise: float = 6.0  # variance of a vote, in units of the kernel's own
+    noise: float = 3.0  # variance of a vote, in units of the kernel's own
     fading: float = 1e-5  # rate at which likeness fades, per vote between two judgements
 
     def tensor(self) -> Tensor:
@@ -40,8 +40,8 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Points:
-    """Judged or new answers as the kernel sees them: prompts [N, H] on the unit sphere, answers [N, 2H]
-    in typical distances, and how many votes ago [N] they were judged, 0 for now."""
+    """Judged or new answers as the kernel sees them: prompts [N, AXES] on the unit sphere, answers
+    [N, AXES] in typical distances, and how many votes ago [N] they were judged, 0 for now."""
 
     prompts: Tensor
     answers: Tensor
@@ -52,28 +52,39 @@ class Points:
 
 
 class Coordinates:
-    """Features [N, 3H] as `Points`: prompts standardised and put on the unit sphere, answers divided by the
-    typical distance between answers to one kind of prompt."""
+    """Features [N, 3H] as `Points`, in the few directions in which they differ most.
 
-    NAMES = ("centre", "spread", "answer_centre", "answer_unit")
+    Prompts: principal components of their features, halfway to equal spread, on the unit sphere. Answers:
+    principal components of what sets them apart from other answers to such prompts, halfway to equal
+    spread, in typical distances; so that what an answer is about does not drown how it is put.
+    """
+
+    NAMES = ("centre", "spread", "prompt_axes", "answer_centre", "answer_axes")
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = {name: tensors[name] for name in self.NAMES}
 
     @classmethod
     def fit(cls, features: Tensor) -> Self:
-        prompts, answers = _split(features)
+        features = features.float()
+        rows = torch.linspace(0, len(features) - 1, min(len(features), ROWS)).round().long()
+        prompts, answers = _split(features[rows])
         centre, spread = prompts.mean(0), prompts.std(0, correction=0).clamp_min(1e-3)
-        sphere = _on_sphere(prompts, centre, spread)
+        standard = (prompts - centre) / spread
+        prompt_axes = _axes(standard)
+        sphere = _on_sphere(standard @ prompt_axes)
         near = cosine_kernel(sphere, sphere, NEIGHBOUR_SCALE).fill_diagonal_(0)
         usual = near @ answers / near.sum(1, keepdim=True).clamp_min(1e-30)
-        unit = (answers - usual).square().sum(1).mean().sqrt().clamp_min(1e-3)
+        deviations = answers - usual
+        answer_axes = _axes(deviations)
+        distance = (deviations @ answer_axes).square().sum(1).mean().sqrt().clamp_min(1e-6)
         return cls(
             {
                 "centre": centre,
                 "spread": spread,
+                "prompt_axes": prompt_axes,
                 "answer_centre": answers.mean(0),
-                "answer_unit": unit.reshape(1),
+                "answer_axes": answer_axes / distance,
             }
         )
 
@@ -82,10 +93,15 @@ class Coordinates:
         prompts, answers = _split(features.float())
         of = self.tensors
         return Points(
-            _on_sphere(prompts, of["centre"], of["spread"]),
-            (answers - of["answer_centre"]) / of["answer_unit"],
+            _on_sphere((prompts - of["centre"]) / of["spread"] @ of["prompt_axes"]),
+            (answers - of["answer_centre"]) @ of["answer_axes"],
             torch.zeros(len(features)) if ages is None else ages.float(),
         )
+
+    @property
+    def size(self) -> int:
+        """3H."""
+        return 3 * len(self.tensors["centre"])
 
 
 def kernel(a: Points, b: Points, of: Hyperparameters) -> Tensor:
@@ -111,6 +127,14 @@ def _split(features: Tensor) -> tuple[Tensor, Tensor]:
     return features[:, :size], features[:, size:]
 
 
-def _on_sphere(prompts: Tensor, centre: Tensor, spread: Tensor) -> Tensor:
-    rows = (prompts - centre) / spread
+def _axes(rows: Tensor) -> Tensor:
+    """Principal axes [d, AXES] of rows [N, d] with a mean of about zero, each divided by the square root
+    of its spread."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the randomised decomposition
+        _, spreads, axes = torch.svd_lowrank(rows, q=min(AXES, *rows.shape), niter=4)
+    return axes * (spreads / spreads[0].clamp_min(1e-12)).clamp_min(1e-3) ** -0.5
+
+
+def _on_sphere(rows: Tensor) -> Tensor:
     return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-6)

@@ -9,38 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Self
 
 import torch
 from burnish.serving.reward.kernel import Hyperparameters, Points
 from torch import Tensor
 
-FEATURES = 768  # of the product
-FEW = FEATURES // 3  # of either kernel alone
-
-
-@dataclass(frozen=True)
-class Waves:
-    """Random waves over points of d numbers and time, each with a mean square of one."""
-
-    frequencies: Tensor  # [d, W]
-    in_time: Tensor  # [1, W]
-    phases: Tensor  # [W]
-
-    @classmethod
-    def drawn(cls, size: int, count: int, fading: float, generator: torch.Generator) -> Self:
-        return cls(
-            torch.randn(size, count, generator=generator),
-            # Fading by exp(-|t|) is the Fourier transform of a Cauchy density.
-            torch.empty(1, count).cauchy_(0, 1, generator=generator) * fading,
-            2 * math.pi * torch.rand(count, generator=generator),
-        )
-
-    def __call__(self, points: Tensor, ages: Tensor) -> Tensor:
-        """[N, W] at points [N, d] of ages [N]."""
-        angles = points @ self.frequencies + ages[:, None] @ self.in_time + self.phases
-        return math.sqrt(2) * angles.cos()
+FEATURES = 768  # of the product; a third as many of either kernel alone
 
 
 @dataclass(frozen=True)
@@ -48,38 +22,39 @@ class RandomFeatures:
     """Functions whose random sums have the kernel as covariance, the same for one `seed` and width."""
 
     of: Hyperparameters
-    width: int  # H
+    width: int  # of the answers' points
     seed: int = 0
 
     def weights(self, generator: torch.Generator, draws: int) -> Tensor:
         """Of so many functions drawn from the prior: [F, draws]."""
-        count = FEATURES + 2 * FEW + 2 * self.width
+        count = FEATURES + 2 * (FEATURES // 3) + self.width
         return torch.randn(count, draws, generator=generator)
-
-    @cached_property
-    def waves(self) -> tuple[Waves, Waves, Waves, Waves]:
-        """Over prompts and answers, prompts, answers, and time alone."""
-        generator = torch.Generator().manual_seed(self.seed)
-        sizes = ((3, FEATURES), (1, FEW), (2, FEW), (0, 2 * self.width))
-        both, of_prompt, of_answer, of_time = (
-            Waves.drawn(times * self.width, count, self.of.fading, generator)
-            for times, count in sizes
-        )
-        return both, of_prompt, of_answer, of_time
 
     def __call__(self, points: Points) -> Tensor:
         """The features [N, F] of answers."""
+        generator = torch.Generator().manual_seed(self.seed)
         prompts = points.prompts / math.sqrt(self.of.prompt)
         answers = points.answers / self.of.answer
+        both = torch.cat([prompts, answers], 1)
+        few = FEATURES // 3
+        alone = math.sqrt(self.of.alone / few)
         linear = points.answers * math.sqrt(self.of.linear)
-        both, of_prompt, of_answer, of_time = self.waves
-        alone = math.sqrt(self.of.alone / FEW)
         return torch.cat(
             [
-                both(torch.cat([prompts, answers], 1), points.ages) * math.sqrt(1 / FEATURES),
-                of_prompt(prompts, points.ages) * alone,
-                of_answer(answers, points.ages) * alone,
-                of_time(linear[:, :0], points.ages) * linear,
+                self._waves(both, points.ages, FEATURES, generator) * math.sqrt(1 / FEATURES),
+                self._waves(prompts, points.ages, few, generator) * alone,
+                self._waves(answers, points.ages, few, generator) * alone,
+                self._waves(linear[:, :0], points.ages, linear.shape[1], generator) * linear,
             ],
             1,
         )
+
+    def _waves(
+        self, points: Tensor, ages: Tensor, count: int, generator: torch.Generator
+    ) -> Tensor:
+        """Waves [N, count] over points [N, d] and time, each with a mean square of one."""
+        frequencies = torch.randn(points.shape[1], count, generator=generator)
+        # Fading by exp(-|t|) is the Fourier transform of a Cauchy density.
+        in_time = torch.empty(1, count).cauchy_(0, 1, generator=generator) * self.of.fading
+        phases = 2 * math.pi * torch.rand(count, generator=generator)
+        return math.sqrt(2) * (points @ frequencies + ages[:, None] @ in_time + phases).cos()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -23,15 +22,14 @@ from torch import Tensor
 class RewardModel:
     """P(a person likes this answer), over features of `size` numbers (features.py).
 
-    `features` [N, 3H] in float16 and `ages` [N] are of the judgements; `weights` [N] make the mean of
-    them, `draw_weights` [N, D] and `prior_weights` [F, D] make D draws. `amplitude`: standard
-    deviation of P(liked) where nobody has judged.
+    `judged` are the N judgements; `weights` [N] make the mean of them, `draw_weights` [N, D] and
+    `prior_weights` [F, D] make D draws. `amplitude`: standard deviation of P(liked) where nobody has
+    judged.
     """
 
     hyperparameters: Hyperparameters
     coordinates: Coordinates
-    features: Tensor
-    ages: Tensor
+    judged: Points
     prior: float
     amplitude: float
     weights: Tensor
@@ -40,7 +38,7 @@ class RewardModel:
 
     @property
     def size(self) -> int:
-        return self.features.shape[1]
+        return self.coordinates.size
 
     @property
     def draws(self) -> int:
@@ -59,19 +57,13 @@ class RewardModel:
         return _nearest(self.likeness(features))
 
     def draw_and_support(self, features: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Both, for less than each by itself."""
-        by_prior = self.random(self.coordinates(features)) @ self.prior_weights[:, number]
-        likeness = self.likeness(features)
-        drawn = self.prior + by_prior + likeness @ self.draw_weights[:, number]
+        """Both, for hardly more than one of them."""
+        points = self.coordinates(features)
+        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
+        likeness = kernel(points, self.judged, self.hyperparameters)
+        by_votes = likeness @ self.draw_weights[:, number]
+        drawn = self.prior + random @ self.prior_weights[:, number] + by_votes
         return drawn, _nearest(likeness)
-
-    @cached_property
-    def random(self) -> RandomFeatures:
-        return RandomFeatures(self.hyperparameters, self.size // 3)
-
-    @cached_property
-    def judged(self) -> Points:
-        return self.coordinates(self.features, self.ages)
 
     def likeness(self, features: Tensor) -> Tensor:
         return kernel(self.coordinates(features), self.judged, self.hyperparameters)
@@ -80,8 +72,9 @@ class RewardModel:
         """What `load` needs, as tensors by name."""
         return {
             "hyperparameters": self.hyperparameters.tensor(),
-            "features": self.features,
-            "ages": self.ages,
+            "prompts": self.judged.prompts,
+            "answers": self.judged.answers,
+            "ages": self.judged.ages,
             "scale": torch.tensor([self.prior, self.amplitude], dtype=torch.float64),
             "weights": self.weights,
             "draw_weights": self.draw_weights,
@@ -98,8 +91,7 @@ class RewardModel:
         return cls(
             hyperparameters=Hyperparameters.of(state["hyperparameters"]),
             coordinates=Coordinates(state),
-            features=state["features"],
-            ages=state["ages"],
+            judged=Points(state["prompts"], state["answers"], state["ages"]),
             prior=prior,
             amplitude=amplitude,
             weights=state["weights"],
