@@ -8,12 +8,12 @@ from typing import Any
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.reward import experience
-from burnish.serving.reward.reward_model import RewardModel
-from burnish.learner.reward.features import features_of
-from burnish.learner.rules import NothingToLearn, TrainingData
+from burnish.learner.rules import TrainingData
+from burnish.learner.rules.prompt_pool import LoggedPrompt
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import TaskSource
-from torch import Tensor
+from burnish.learner.update.judged import in_vocabulary, load_judged
+from burnish.serving.reward.reward_model import RewardModel
 
 PROMPTS = 2048  # latest logged prompts to sample from
 
@@ -33,50 +33,24 @@ def load_training_data(
     `rule_state` may hold the parent's reward model, whose predictions help to weigh votes. Raises
     NothingToLearn.
     """
-    with database.read() as session:
-        judged = experience.load(
-            session,
-            policy,
-            champion=champion,
-            limit=settings.history,
-            max_staleness=settings.max_staleness,
-        )
-        prompts = experience.prompts(session, policy, PROMPTS)
-    max_prompt = settings.max_prompt_tokens
-    # Answers of another tokenizer, from before the base was changed, say nothing to this one.
-    vocabulary = model.model.get_input_embeddings().num_embeddings
-    judged = [e for e in judged if max(*e.prompt_ids, *e.token_ids) < vocabulary]
-    prompts = [prompt for prompt in prompts if max(prompt) < vocabulary]
-    judged = [
-        e
-        for e in judged
-        if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= 2 * settings.max_answer_tokens
-    ]
-    if not judged:
-        raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
-    features = features_of(database, model, judged)
-    expected = expected_rewards(rule_state, features)
-    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
-    if not trusted.experience:
-        raise NothingToLearn("every judgement is in quarantine")
-    return TrainingData(
-        experience=trusted.experience,
-        features=features[trusted.indices],
-        prompts=[prompt for prompt in prompts if len(prompt) <= max_prompt],
-        tasks=tasks,
-        figures={
-            "quarantined": float(trusted.quarantined),
-            "capped": float(trusted.capped),
-            "disbelieved": float(trusted.distrusted),
-        },
+    judged = load_judged(
+        database,
+        model,
+        settings,
+        policy=policy,
+        champion=champion,
+        before=RewardModel.load(rule_state),
     )
-
-
-def expected_rewards(
-    rule_state: Mapping[str, Any], features: Tensor
-) -> list[float] | None:
-    """The rewards in [-1, 1] that the parent's reward model predicts; None while there is none."""
-    model = RewardModel.load(rule_state)
-    if model is None or model.size != features.shape[1]:
-        return None
-    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
+    with database.read() as session:
+        prompts = experience.prompts(session, policy, PROMPTS)
+    return TrainingData(
+        experience=judged.experience,
+        evidence=judged.evidence,
+        prompts=[
+            LoggedPrompt(prompt)
+            for prompt in prompts
+            if in_vocabulary(model, prompt) and len(prompt) <= settings.max_prompt_tokens
+        ],
+        tasks=tasks,
+        figures=judged.figures,
+    )

@@ -48,7 +48,9 @@ def train(
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
     with ExitStack() as opened:
-        trainer = opened.enter_context(closing(new_trainer(start, model, settings, len(data.experience))))
+        trainer = opened.enter_context(
+            closing(new_trainer(start, model, settings, len(data.experience)))
+        )
         policy = opened.enter_context(closing(PolicySampler(model, sampler, trainer)))
         fit_figures = rule.prepare(policy, data, progress.seed)
         means = RunningMeans(progress.figures, progress.step)

@@ -141,7 +141,7 @@ class Chooser:
             scores, support = model.draw_and_support(features, draw)
             return scores.tolist(), support.tolist()
 
-        found = await off_loop(_MICROSECONDS * len(model.features), ask)
+        found = await off_loop(_MICROSECONDS * len(model.weights), ask)
         told = list(scored)
         for place, score, support in zip(given, *found, strict=True):
             if not math.isfinite(score):

@@ -24,7 +24,9 @@ class Hyperparameters:
     """Of the kernel and of the votes' noise; the defaults are for few votes, one in five wrong."""
 
     prompt: float = 0.3  # scale of the cosine distance between prompts
-    answer: float = 1.0  # length scale of answers, in typical distances between answers to one prompt
+    answer: float = (
+        1.0  # length scale of answers, in typical distances between answers to one prompt
+    )
     alone: float = 0.05  # weight of the prompt kernel and of the answer kernel by themselves
     linear: float = 0.01  # weight of the linear part
     noise: float = 3.0  # variance of a vote, in units of the kernel's own

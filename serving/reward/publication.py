@@ -86,21 +86,27 @@ def sha256_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def verified(
-    policy: str, base_sha256: str, published: Mapping[str, bytes | None], keyring: Keyring
-) -> tuple[Notice, RewardModel]:
-    """The notice and the model of a hash's two fields. Raises RewardError unless our learner signed both
-    for this policy and base."""
-    text, content = published.get(NOTICE), published.get(MODEL)
-    if text is None or content is None:
-        raise RewardError("a part of it is missing")
+def noticed(policy: str, base_sha256: str, text: bytes, keyring: Keyring) -> Notice:
+    """The notice. Raises RewardError unless our learner signed it for this policy and base."""
     notice = Notice.read(text)
     if not notice.is_signed(keyring) or notice.policy != policy:
         raise RewardError(f"it is not signed by this service's learner for {policy!r}")
-    if notice.sha256 != sha256_of(content):
-        raise RewardError("its bytes are not those that were signed")
     if notice.base_sha256 != base_sha256:
         raise RewardError("it belongs to another base model than the one loaded")
+    return notice
+
+
+def verified(
+    policy: str, base_sha256: str, published: Mapping[str, bytes | None], keyring: Keyring
+) -> tuple[Notice, RewardModel]:
+    """The notice and the model of a hash's two fields. Raises RewardError, as `noticed` does, and unless
+    the model is what was signed."""
+    text, content = published.get(NOTICE), published.get(MODEL)
+    if text is None or content is None:
+        raise RewardError("a part of it is missing")
+    notice = noticed(policy, base_sha256, text, keyring)
+    if notice.sha256 != sha256_of(content):
+        raise RewardError("its bytes are not those that were signed")
     try:
         model = _unpacked(content)
     except (SafetensorError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -128,3 +134,8 @@ def replace_published(client: Any, notice: Notice, content: bytes, *, before: by
 def publish(client: Any, notice: Notice, content: bytes) -> None:
     """Publish, whatever was published before. Raises RedisError."""
     client.hset(key_of(notice.policy), mapping={NOTICE: notice.text, MODEL: content})
+
+
+def withdraw(client: Any, policy: str) -> None:
+    """Publish nothing of a policy any more. Raises RedisError."""
+    client.delete(key_of(policy))

@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 import torch
+from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.fitting import fit
 from burnish.serving.engine import StubEngine
 from burnish.serving.registry import signing_keys
@@ -41,8 +42,9 @@ def fitted(
     features: torch.Tensor, liked: Sequence[float], of: Hyperparameters = CERTAIN
 ) -> RewardModel:
     """To judgements of these answers; by default without much doubt left."""
-    targets, weights = torch.tensor(liked), torch.ones(len(liked))
-    return fit(features, targets, weights, torch.zeros(len(liked)), of).model
+    count = len(liked)
+    evidence = Evidence(features, torch.tensor(liked), torch.ones(count), ["ada"] * count)
+    return fit(evidence, torch.zeros(count), of).model
 
 
 def notice_of(model: RewardModel, data_dir: Path, **changes: Any) -> Notice:
@@ -51,7 +53,7 @@ def notice_of(model: RewardModel, data_dir: Path, **changes: Any) -> Notice:
         "policy": "default",
         "base_sha256": "0" * 64,
         "sha256": sha256_of(pack(model)),
-        "votes": len(model.features),
+        "votes": len(model.weights),
         "known": "1",
         "time": time.time(),
         "seconds": 0.1,

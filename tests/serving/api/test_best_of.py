@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 import pytest
+from burnish.feedback.events import BestOf
 from burnish.serving.api.best_of import NO_MODEL, NO_STATES, NONE_COUNTS
 from burnish.serving.engine import Delta, EngineError, QueueFull, Request, StubEngine
 from burnish.serving.live import ServedReward
@@ -50,6 +51,19 @@ def with_model(running: Running) -> Running:
     return running
 
 
+def told(running: Running) -> list[BestOf]:
+    """How the recorded answers were chosen."""
+    found = [event.best_of for event in running.recorded()]
+    assert None not in found
+    return [one for one in found if one is not None]
+
+
+def reward_of(running: Running) -> ServedReward:
+    found = running.service.rewards.of("default")
+    assert found is not None
+    return found
+
+
 def test_the_candidate_that_people_like_is_given(judged: Running) -> None:
     answer = judged.say(extra_body={"best_of": 4})
     assert answer.choices[0].message.content == SAID[1]
@@ -61,20 +75,20 @@ def test_the_candidate_that_people_like_is_given(judged: Running) -> None:
 def test_the_record_says_how_it_was_chosen(judged: Running) -> None:
     judged.say(seed=3, extra_body={"best_of": 4})
     judged.say(seed=3, extra_body={"best_of": 4})
-    [event, again] = judged.recorded()
-    [completion], told = event.completions, event.best_of
+    [completion] = judged.recorded()[0].completions
     assert (completion.index, completion.text) == (0, SAID[1])
-    assert (told.candidates, told.chosen, told.reason) == (4, [1], None)
-    assert told.reward_sha256 == judged.service.rewards.of("default").notice.sha256
-    assert 0 <= told.draw < judged.service.rewards.of("default").model.draws
-    assert max(told.scores) == told.scores[1]
-    assert again.best_of == told, "the draw follows from the seed"
+    first, again = told(judged)
+    assert (first.candidates, first.chosen, first.reason) == (4, [1], None)
+    assert first.reward_sha256 == reward_of(judged).notice.sha256
+    assert first.draw in range(reward_of(judged).model.draws)
+    assert first.scores[1] == max(score for score in first.scores if score is not None)
+    assert again == first, "the draw follows from the seed"
 
 
 def test_draws_differ_between_requests_without_a_seed(judged: Running) -> None:
     for _ in range(12):
         judged.say(extra_body={"best_of": 2})
-    assert len({event.best_of.draw for event in judged.recorded()}) > 1
+    assert len({one.draw for one in told(judged)}) > 1
 
 
 def test_candidates_have_seeds_of_their_own(judged: Running) -> None:
@@ -89,6 +103,7 @@ def test_n_answers_are_the_n_best(judged: Running) -> None:
         (1, SAID[3]),
     ]
     [event] = judged.recorded()
+    assert event.best_of is not None
     assert event.best_of.chosen == [1, 3]
     assert [one.text for one in event.completions] == [SAID[1], SAID[3]]
 
@@ -130,16 +145,15 @@ def test_responses_take_it(judged: Running, stream: bool) -> None:
     )
     response = list(asked)[-1].response if stream else asked
     assert response.output_text == SAID[1]
-    assert judged.recorded()[0].best_of.chosen == [1]
+    assert told(judged)[0].chosen == [1]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_messages_take_it(judged: Running, stream: bool) -> None:
     body = {"model": "default", "messages": HI, "max_tokens": 50, "best_of": 4, "stream": stream}
     text = judged.http("POST", "/v1/messages", json=body).text
-    told = json.loads(text)["content"][0]["text"] if not stream else text
-    assert SAID[1] in told
-    assert judged.recorded()[0].best_of.chosen == [1]
+    assert SAID[1] in (text if stream else json.loads(text)["content"][0]["text"])
+    assert told(judged)[0].chosen == [1]
 
 
 def test_a_setting_asks_for_it_where_a_request_says_nothing(
@@ -151,6 +165,7 @@ def test_a_setting_asks_for_it_where_a_request_says_nothing(
     assert running.say(extra_body={"best_of": 1}).choices[0].message.content == SAID[0]
     assert running.say(temperature=0).choices[0].message.content == SAID[0]
     chosen, plain, greedy = running.recorded()
+    assert chosen.best_of is not None
     assert chosen.best_of.chosen == [1]
     assert plain.best_of is greedy.best_of is None
     completion = running.openai.completions.create(model="default", prompt="Hi", n=2)
@@ -160,8 +175,8 @@ def test_a_setting_asks_for_it_where_a_request_says_nothing(
 def test_without_a_reward_model_one_is_sampled_and_the_record_says_so(running: Running) -> None:
     assert running.say(extra_body={"best_of": 4}).choices[0].message.content == SAID[0]
     assert len(running.engine.requests) == 1
-    [event] = running.recorded()
-    assert event.best_of.model_dump(exclude_defaults=True) == {
+    [record] = told(running)
+    assert record.model_dump(exclude_defaults=True) == {
         "candidates": 4,
         "chosen": [0],
         "reason": NO_MODEL,
@@ -171,14 +186,12 @@ def test_without_a_reward_model_one_is_sampled_and_the_record_says_so(running: R
 def test_what_is_cut_off_is_given_last(
     serve: Callable[..., Running], settings: ServingSettings
 ) -> None:
-    # The one that people like is longer than the limit; of the others they like the last best.
-    liked = "Hello there."
-    replies = [liked * 3, "Oh wow!!", "Hi there."]
-    engine = StubEngine(lambda request: replies[place(request)])
-    running = serve(settings, engine)
+    # The first one is longer than the limit; of the others people like the last one better.
+    replies = [SAID[1] * 2, SAID[0], SAID[3]]
+    running = serve(settings, StubEngine(lambda request: replies[place(request)]))
     with_model(running)
-    answer = running.say(max_tokens=len(liked), extra_body={"best_of": 3})
-    assert answer.choices[0].message.content == "Hi there."
+    answer = running.say(max_tokens=len(SAID[3]), extra_body={"best_of": 3})
+    assert answer.choices[0].message.content == SAID[3]
     assert answer.choices[0].finish_reason == "stop"
     cut = running.say(max_tokens=4, extra_body={"best_of": 3})
     assert cut.choices[0].finish_reason == "length"
@@ -191,9 +204,9 @@ def test_where_no_candidate_counts_the_first_is_given(
 
     monkeypatch.setattr(choosing, "MARGIN", -1.0)
     assert judged.say(extra_body={"best_of": 4}).choices[0].message.content == SAID[0]
-    [event] = judged.recorded()
-    assert event.best_of.reason == NONE_COUNTS
-    assert event.best_of.scores == [None] * 4
+    [record] = told(judged)
+    assert record.reason == NONE_COUNTS
+    assert record.scores == [None] * 4
 
 
 class Failing(StubEngine):
@@ -209,7 +222,7 @@ def test_where_candidates_cannot_be_scored_the_first_is_given(
     running = serve(settings, Failing(by_place))
     with_model(running)
     assert running.say(extra_body={"best_of": 4}).choices[0].message.content == SAID[0]
-    assert running.recorded()[0].best_of.reason == "EngineError: no memory"
+    assert told(running)[0].reason == "EngineError: no memory"
 
 
 class Crowded(StubEngine):
@@ -235,7 +248,7 @@ def test_candidates_that_the_engine_has_no_room_for_are_done_without(
     else:
         text = answer.choices[0].message.content
     assert text == SAID[1]
-    assert running.recorded()[0].best_of.candidates == 3
+    assert told(running)[0].candidates == 3
 
 
 class Broken(StubEngine):
@@ -278,10 +291,10 @@ def test_the_key_pays_for_all_candidates_and_metrics_count_them(
 
 
 def test_the_state_of_a_policy_tells_its_reward_model(judged: Running) -> None:
-    told = judged.http("GET", "/v1/policies/default").json()["reward"]
-    assert told["votes"] == 16
-    assert told["sha256"] == judged.service.rewards.of("default").notice.sha256
-    assert 0 <= told["age_seconds"] < 60
+    reward = judged.http("GET", "/v1/policies/default").json()["reward"]
+    assert reward["votes"] == 16
+    assert reward["sha256"] == reward_of(judged).notice.sha256
+    assert 0 <= reward["age_seconds"] < 60
 
 
 @pytest.mark.parametrize(
@@ -329,7 +342,7 @@ def test_an_engine_that_tells_no_hidden_states_refuses_it_and_ignores_the_settin
     with pytest.raises(openai.BadRequestError, match="best_of"):
         running.say(extra_body={"best_of": 4})
     assert running.say().choices[0].message.content == SAID[0]
-    assert running.recorded()[0].best_of.reason == NO_STATES
+    assert told(running)[0].reason == NO_STATES
 
 
 def test_a_client_that_hangs_up_frees_every_candidate(
