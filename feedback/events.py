@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
 from burnish.feedback.judgements import Place, event_id_of, place_of
-from burnish.feedback.ranges import Count, Id, Label, Microseconds, Number, Token
+from burnish.feedback.ranges import Count, Id, Label, Line, Microseconds, Number, Token
 from burnish.feedback.stream.record import StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -108,6 +108,24 @@ class MemoryUsed(BaseModel):
     cursors: list[str] = []
 
 
+class BestOf(BaseModel):
+    """How the answers of an interaction were chosen among candidates that the policy sampled: by their
+    scores under one draw of a reward model."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    candidates: Count
+    """As many as were asked for."""
+    chosen: list[Count] = []
+    """Of each completion, which candidate it was, in the order sampled."""
+    reward_sha256: Label | None = None
+    draw: Count | None = None
+    scores: list[FiniteFloat | None] = []
+    """P(liked) of each candidate; None for one that was not to be chosen for it."""
+    reason: Line | None = None
+    """Why nothing was chosen, and the first were given."""
+
+
 class InteractionEvent(_Event):
     """One prompt and its completions, as served."""
 
@@ -123,6 +141,7 @@ class InteractionEvent(_Event):
     prompt_ids: list[Token]
     completions: list[Completion]
     sampling: dict[str, Any] = {}
+    best_of: BestOf | None = None
     memories: list[str] = []
     memory: MemoryUsed | None = None
     metadata: dict[str, Any] = {}

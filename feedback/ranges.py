@@ -14,12 +14,15 @@ from pydantic import Field, StringConstraints
 T = TypeVar("T")
 
 MAX_CHOICES = 128  # answers to one prompt
+MAX_BEST_OF = 16  # candidates for the answers to one prompt
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 YEAR_1, YEAR_9999 = -62_135_596_800.0, 253_402_300_799.0  # in seconds since 1970
 
 Choice = Annotated[int, Field(ge=0, lt=MAX_CHOICES)]
 """Which of the answers to a prompt."""
+BestOf = Annotated[int, Field(ge=1, le=MAX_BEST_OF)]
+"""How many candidates."""
 Count = Annotated[int, Field(ge=0, le=MAX_INT32)]
 """Of tokens, steps, things to keep."""
 Positive = Annotated[int, Field(ge=1, le=MAX_INT32)]

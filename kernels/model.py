@@ -117,6 +117,11 @@ class LoadedModel:
         return self._native.get("steps")
 
     @property
+    def reader(self) -> NativeStep | None:
+        """The packed model that reads hidden states; None: PyTorch does."""
+        return next(iter(self._native.values()), None)
+
+    @property
     def dtype(self) -> torch.dtype:
         return self._described.dtype
 
@@ -336,10 +341,9 @@ class LoadedModel:
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:
         """Hidden states of each sequence after that many layers of the base, [T, H] each, on the CPU."""
-        packed = next(iter(self._native.values()), None)
-        if packed is not None:
+        if self.reader is not None:
             with self._lock:
-                found = packed.read(sequences, (), layers)
+                found = self.reader.read(sequences, (), layers)
             return list(found.split([len(sequence) for sequence in sequences]))
         found = []
         for sequence in sequences:
@@ -352,6 +356,16 @@ class LoadedModel:
                 )
             found.append(out.hidden_states[layers][0].float().cpu())
         return found
+
+    def read_step(
+        self, batch: ForwardBatch, table: np.ndarray, pages: NativePages, layers: int
+    ) -> torch.Tensor:
+        """The hidden states [T, H] of the `reader`'s step, after that many layers of the base."""
+        assert self.reader is not None
+        state = torch.empty(len(batch.tokens), self.reader.config.hidden_size)
+        with self._lock:
+            self.reader(batch, table, pages, state=state, layers=layers)
+        return state
 
     def _put(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device)

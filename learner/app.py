@@ -1,6 +1,7 @@
 """The learner's Celery app: what runs when, and on what terms.
 
     celery -A burnish.learner.app worker -Q intake      takes events in
+    celery -A burnish.learner.app worker -Q reward      publishes what judgements say, for serving
     celery -A burnish.learner.app worker -Q update      updates policies and the compactor
     celery -A burnish.learner.app beat                  sends the ticks
 
@@ -26,6 +27,8 @@ from burnish.feedback.contract import (
     INTAKE_TASK,
     JOBS_TASK,
     RETENTION_TASK,
+    REWARD_QUEUE,
+    REWARD_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
@@ -83,6 +86,7 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_default_queue=UPDATE_QUEUE,
         task_routes={
             INTAKE_TASK: {"queue": INTAKE_QUEUE},
+            REWARD_TASK: {"queue": REWARD_QUEUE},
             **{
                 task: {"queue": UPDATE_QUEUE}
                 for task in (UPDATE_TASK, COMPACTOR_TASK, RETENTION_TASK)
@@ -123,6 +127,7 @@ def make_app(settings: LearnerSettings) -> Celery:
                 }
                 for policy in settings.policies
             },
+            **(_rewards(settings) if settings.reward_every else {}),
             **({"retention": _retention()} if settings.retention_days else {}),
             **({"jobs": _jobs()} if settings.updates_run_in != "worker" else {}),
         },
@@ -136,6 +141,18 @@ def _tasks_per_child(settings: LearnerSettings) -> int | None:
     if settings.updates_run_in != "worker":
         return JOB_TASKS_PER_CHILD
     return 1 if settings.update_every >= LONG_REST_SECONDS else None
+
+
+def _rewards(settings: LearnerSettings) -> dict[str, Any]:
+    return {
+        f"reward {policy}": {
+            "task": REWARD_TASK,
+            "args": [policy],
+            "schedule": settings.reward_every,
+            "options": {"expires": settings.reward_every, "queue": REWARD_QUEUE},
+        }
+        for policy in settings.policies
+    }
 
 
 def _retention() -> dict[str, Any]:
@@ -185,6 +202,13 @@ def intake() -> str | None:
     from burnish.learner import work
 
     return work.intake()
+
+
+@app.task(name=REWARD_TASK)
+def reward(policy: str = "default") -> str:
+    from burnish.learner import work
+
+    return work.reward(policy)
 
 
 @app.task(name=UPDATE_TASK)

@@ -58,6 +58,12 @@ class LearnerSettings(StreamSettings):
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
+    reward_every: float = Field(
+        default=5.0,
+        ge=0,
+        description="seconds between looks for judgements that the published reward model does not know,"
+        " by which `best_of` chooses; 0: it is published with each version only",
+    )
     unmatched_after: float = Field(
         default=300.0,
         gt=0,

@@ -1,4 +1,5 @@
-"""What the ticks do: take in what arrived, update a policy or the memory's compactor, erase what is old.
+"""What the ticks do: take in what arrived, publish reward models, update a policy or the memory's compactor,
+erase what is old.
 
 Each returns its tick's sentence. app.py says when; connections are opened once per process.
 """
@@ -31,6 +32,7 @@ from celery import current_app
 
 if TYPE_CHECKING:
     from burnish.learner.jobs.updates import UpdateJobs
+    from burnish.learner.update.publishing import RewardPublisher
     from burnish.learner.update.tick import Learner
     from burnish.serving.registry import PolicyRegistry
 
@@ -105,6 +107,13 @@ def intake() -> str | None:
     if tick is not None:
         publish_intake(client(), tick)
     return tick.did if tick else None
+
+
+def reward(policy: str = "default") -> str:
+    """Publish a policy's reward model where judgements are new; returns what was done."""
+    did = reward_publisher().publish(policy)
+    log.info("reward model of %s: %s", policy, did)
+    return did
 
 
 def update(policy: str = "default") -> str | None:
@@ -246,6 +255,13 @@ def registry() -> PolicyRegistry:
         who="learner",
         keys=signing_keys(settings().data_dir),
     )
+
+
+@cache
+def reward_publisher() -> RewardPublisher:
+    from burnish.learner.update.publishing import RewardPublisher  # torch
+
+    return RewardPublisher(settings(), database(), client())
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from burnish.feedback.ranges import MAX_BEST_OF
 from burnish.feedback.settings import Url, readable_url
 from burnish.kernels.formats import Cache, Weights
 from pydantic import Field, ValidationInfo, field_validator
@@ -78,6 +79,13 @@ class ServingSettings(BaseSettings):
         le=0.5,
         description="share of end users whom a policy's challenger answers, the same on every replica;"
         " requests that name no user stay with the champion",
+    )
+    best_of: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_BEST_OF,
+        description="candidates sampled for an answer, of which the reward model of the judgements so"
+        " far chooses one; a request's own `best_of` goes before",
     )
     poll_s: float = Field(default=0.5, gt=0, description="seconds between looks at the aliases")
     pinned_versions: int = Field(

@@ -123,13 +123,17 @@ class RedisServer:
             self._process.wait()
 
 
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server; databases 0 to 15."""
+def _redis_binary() -> str:
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
     if binary is None:
         missing("redis-server is not installed (Debian: redis-server)")
-    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
+    return binary
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server; databases 0 to 15."""
+    server = RedisServer(_redis_binary(), tmp_path_factory.mktemp("redis"))
     server.start()
     yield server.url
     server.stop()
@@ -143,6 +147,15 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     yield client
     client.flushall()
     client.close()
+
+
+@pytest.fixture
+def redis_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server for one test alone, which may kill it."""
+    server = RedisServer(_redis_binary(), tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop()
 
 
 # -- Kafka -----------------------------------------------------------------------------------

@@ -34,10 +34,16 @@ def interaction_row(event: InteractionEvent) -> dict[str, Any]:
         messages=without_nul(event.messages),
         tools=without_nul(event.tools),
         prompt_ids=event.prompt_ids,
-        sampling=without_nul(event.sampling),
+        sampling=without_nul(_sampling(event)),
         memories=event.memories,
         meta=without_nul(_metadata(event)),
     )
+
+
+def _sampling(event: InteractionEvent) -> dict[str, Any]:
+    """The parameters, and how the answers were chosen among candidates: what is given is no plain sample
+    of the policy then."""
+    return event.sampling | ({"best_of": event.best_of.model_dump()} if event.best_of else {})
 
 
 def _metadata(event: InteractionEvent) -> dict[str, Any]:

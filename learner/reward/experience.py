@@ -218,6 +218,19 @@ def high_water(session: Session, policy: str) -> int:
     return session.scalar(query) or 0
 
 
+def known(session: Session, policy: str) -> str:
+    """Names the judgements that count for a policy: another name once any has come, changed or gone."""
+    query = select(func.max(CreditRow.seq), func.count()).where(CreditRow.policy == policy)
+    newest, count = session.execute(query).one()
+    return f"{newest or 0}/{count}"
+
+
+def newest_version(session: Session, policy: str) -> int:
+    """The newest version that a judged answer is of; 0 when there is none."""
+    query = select(func.max(ExperienceRow.version)).where(ExperienceRow.policy == policy)
+    return session.scalar(query) or 0
+
+
 def new_events(session: Session, policy: str, after: int, upto: int) -> list[str]:
     """The judgements that began to count for a policy in (after, upto], in that order."""
     query = (

@@ -17,6 +17,7 @@ from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.tables import FeatureRow
 from burnish.serving.reward.features import base_features
 from sqlalchemy import select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
 from torch import Tensor
 
 Key = tuple[str, int]  # interaction id, choice
@@ -58,13 +59,16 @@ def _stored(database: Database, base: str, keys: Sequence[Key]) -> dict[Key, Ten
 
 
 def _store(database: Database, base: str, vectors: dict[Key, Tensor]) -> None:
+    """Another process may be at it too, and stores the same."""
+    rows = [
+        {
+            "interaction_id": interaction,
+            "choice": choice,
+            "base_sha256": base,
+            "vector": vector.numpy().tobytes(),
+        }
+        for (interaction, choice), vector in vectors.items()
+    ]
     with database.write() as session:
-        for (interaction, choice), vector in vectors.items():
-            session.merge(
-                FeatureRow(
-                    interaction_id=interaction,
-                    choice=choice,
-                    base_sha256=base,
-                    vector=vector.numpy().tobytes(),
-                )
-            )
+        dialect = {"sqlite": sqlite, "postgresql": postgresql}[session.get_bind().dialect.name]
+        session.execute(dialect.insert(FeatureRow).on_conflict_do_nothing(), rows)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import redis
 import torch
+from burnish.feedback.keyring import KeyringFile
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.telemetry.trail import Trail
 from burnish.kernels.loading import load_model
@@ -47,6 +48,7 @@ from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, Tra
 from burnish.learner.update.attempts import MAX_TRIES, Attempt, Attempts, NotEnoughFeedback
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
+from burnish.learner.update.publishing import publish_trained
 from burnish.learner.update.registration import promote, register
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.summary import summarise
@@ -98,12 +100,17 @@ class Learner:
         )
 
     @cached_property
+    def keys(self) -> KeyringFile:
+        """What signs versions and reward models."""
+        return signing_keys(self.settings.data_dir)
+
+    @cached_property
     def registry(self) -> PolicyRegistry:
         return PolicyRegistry(
             self.settings.registry,
             self.settings.mlflow_artifacts,
             who="learner",
-            keys=signing_keys(self.settings.data_dir),
+            keys=self.keys,
         )
 
     @cached_property
@@ -232,6 +239,13 @@ class Update:
             with trace.stage("train") as told:
                 trained = self.train(attempt, champion)
                 told["burnish.steps"] = trained.progress.step
+            publish_trained(
+                self.learner.redis,
+                self.learner.keys.read(),
+                self.policy,
+                trained.progress.base_sha256,
+                trained.rule_state,
+            )
             with trace.stage("gate") as told:
                 report = self.evaluate(trained, champion)
                 told |= {"burnish.gate_passed": report.passed, "burnish.gate_skill": report.skill}

@@ -46,7 +46,7 @@ from rich.console import Console
 from sqlalchemy import select
 
 POLICY = "default"
-TARGETS = ("serving", "intake", "worker", "beat", "redis", "mlflow")
+TARGETS = ("serving", "intake", "reward", "worker", "beat", "redis", "mlflow")
 KILLS = 100
 BEFORE_S, AFTER_S = 2.0, 2.0
 RECOVERY_TIMEOUT_S = 120.0
@@ -167,7 +167,7 @@ def works_again(service: RunningService, target: str, killed_at: float) -> bool:
             return ready.status_code == 200
         if target == "mlflow":
             return http_ok(f"{service.mlflow_url}/health")
-        if target == "worker":
+        if target in ("reward", "worker"):
             return _is_connected(service.pid(target), run_state.read(service.data_dir))
         if target == "redis":
             return ready.json()["status"] == "ok"

@@ -31,7 +31,7 @@ from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, 
 from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout, generate
-from burnish.learner.update.data import evidence_of
+from burnish.learner.update.judged import evidence_of
 from burnish.learner.update.loop import train
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.ops.settings import DEMO_UPDATE_EVERY

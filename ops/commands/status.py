@@ -45,6 +45,14 @@ def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
             soft_wrap=True,
         )
     console.print(versions(policies))
+    for policy in policies["data"]:
+        if reward := policy.get("reward"):
+            console.print(
+                f"{policy['name']}: answers are chosen by {reward['votes']} judged ones, as of"
+                f" {reward['age_seconds']:.0f} s ago, where best_of asks for it",
+                highlight=False,
+                soft_wrap=True,
+            )
     console.print(learner_ticks(learner, ticks))
     return 0
 

@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
+from burnish.feedback.contract import INTAKE_QUEUE, REWARD_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
 from burnish.ops.passwords import KAFKA_USER, kafka_password, redis_password
 from burnish.ops.settings import UpSettings
@@ -118,6 +118,7 @@ def service_specs(plan: LaunchPlan) -> list[ServiceSpec]:
     specs += [
         serving_service(plan),
         intake_service(plan),
+        reward_service(plan),
         worker_service(plan),
         beat_service(plan),
     ]
@@ -227,6 +228,11 @@ def prometheus_service(plan: LaunchPlan, port: int) -> ServiceSpec:
     argv = prometheus.prepare(plan.data_dir / "prometheus", port, targets, plan.settings.api_key)
     ready = f"http://127.0.0.1:{port}/-/ready"
     return ServiceSpec("prometheus", argv, plan.env, ready=lambda: http_ok(ready), nice=5)
+
+
+def reward_service(plan: LaunchPlan) -> ServiceSpec:
+    # Of its own: what people said is to act within seconds, however long an update takes.
+    return _worker("reward", REWARD_QUEUE, plan, ["-P", "solo"], nice=5)
 
 
 def worker_service(plan: LaunchPlan) -> ServiceSpec:

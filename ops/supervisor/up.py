@@ -1,7 +1,7 @@
 """`burnish up`: starts every service in the foreground, supervises them, stops them in order.
 
 Starting order: Redis (and Kafka), the databases, serving, and once that is ready the learner's
-two workers and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
+three workers and beat and MLflow's page, so that the first token does not wait for them. Stopping order:
 serving first (it drains), then beat, workers and MLflow, Kafka, Redis last. A child that exits is
 restarted with back-off; one that refuses its settings stops the whole service. A full disk stops
 nothing: what cannot be written is tried again, and children that ended of it start once space is back.
@@ -34,7 +34,7 @@ from rich.console import Console
 # Dependencies are stopped last; each tuple is stopped concurrently.
 STOP_ORDER = (
     ("serving",),
-    ("beat", "intake", "worker", "mlflow", "prometheus"),
+    ("beat", "intake", "reward", "worker", "mlflow", "prometheus"),
     ("kafka",),
     ("redis",),
 )

@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar, Unpack
 
 from burnish.feedback.errors import EventTooLarge
 from burnish.memory import StoreError
+from burnish.serving.api import best_of
 from burnish.serving.api.answer_parser import AnswerParser, Part
 from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_formatters import message_of
@@ -123,12 +124,15 @@ async def start_chat(
 ) -> Generation:
     """Start to generate the answers to a conversation; they are the caller's to close. `how` is
     what `chat_request` takes. Raises ApiError."""
+    best_of.check(service, body)
     lease = await lease_of(service, body.model, who, body.end_user)
     with released_on_failure(lease):
         request, in_reasoning = await chat_request(service, body, who, **how)
+        chooser = best_of.chooser_of(service, body, request, lease.policy)
     tools = request.tools is not None
-    parsers = [AnswerParser(in_reasoning=in_reasoning, tools=tools) for _ in range(request.n)]
-    return Generation(service.engine, request, lease, list(parsers))
+    count = request.n if chooser is None else chooser.candidates
+    parsers = [AnswerParser(in_reasoning=in_reasoning, tools=tools) for _ in range(count)]
+    return Generation(service.engine, request, lease, list(parsers), chooser)
 
 
 async def answer(
@@ -175,8 +179,10 @@ def _close(service: Service, generation: Generation, formatter: Formatter) -> No
     """Release what it holds, and charge what it has used; nothing if it was refused."""
     generation.close()
     trace_generation(generation, formatter.operation)
-    if any(choice.deltas for choice in generation.choices):
-        service.budgets.spend(generation.request.account, generation.usage()["total_tokens"])
+    if any(choice.deltas for choice in generation.candidates):
+        # Candidates that are not given cost as much as those that are.
+        used = len(generation.request.prompt_ids) + generation.generated_tokens
+        service.budgets.spend(generation.request.account, used)
 
 
 class _EventStream(Response):
@@ -255,11 +261,11 @@ async def _record(
     metrics, usage = service.metrics, generation.usage()
     metrics.interactions.labels(generation.lease.policy, outcome).inc()
     metrics.tokens.labels(generation.lease.policy, "input").inc(usage["prompt_tokens"])
-    metrics.tokens.labels(generation.lease.policy, "output").inc(usage["completion_tokens"])
+    metrics.tokens.labels(generation.lease.policy, "output").inc(generation.generated_tokens)
     metrics.duration.labels(*labels).observe(generation.seconds)
     first = generation.first_token_s or 0.0
     metrics.first_token.labels(*labels).observe(first)
-    longest = max(len(choice.token_ids) for choice in generation.choices)
+    longest = max(len(choice.token_ids) for choice in generation.candidates)
     if longest > 1:
         metrics.per_token.labels(*labels).observe((generation.seconds - first) / (longest - 1))
     if generation.request.session_id is not None and generation.choices[0].parser is not None:

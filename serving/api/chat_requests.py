@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from burnish.feedback.ranges import (
     MAX_CHOICES,
+    BestOf,
     Count,
     Few,
     Label,
@@ -41,7 +42,6 @@ M = TypeVar("M", bound=BaseModel)
 # Known fields that are not supported: the values without effect, and why others are refused.
 _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "audio": ((None,), "This model writes text."),
-    "best_of": ((None, 1), "Ask for n answers and choose."),
     "echo": ((None, False), "A conversation is not repeated."),
     "function_call": ((None,), "Use tool_choice."),
     "functions": ((None, []), "Use tools."),
@@ -336,6 +336,7 @@ class ChatRequest(Generate):
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    best_of: BestOf | None = None  # candidates, of which n are chosen
     close_at_limit: bool = True  # whether JSON is ended where max_tokens would cut it
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     thinking_token_budget: Count | None = None

@@ -1,4 +1,5 @@
-"""One generation: n engine requests run at once, their deltas merged and parsed.
+"""One generation: n engine requests run at once, or more of which n are chosen, their deltas merged and
+parsed.
 
 A `Generation` owns what must be released however it ends, a disconnected client included: the
 engine slots and the lease on the policy version. `close` is not a coroutine, so it
@@ -10,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from burnish.feedback.events import MemoryUsed
+from burnish.feedback.events import BestOf, MemoryUsed
 from burnish.serving.api.answer_parser import AnswerParser, Part, blocks
 from burnish.serving.engine import (
     Delta,
@@ -117,8 +118,25 @@ class Choice:
         return [token for delta in self.deltas for token in delta.token_ids]
 
 
+class Chooser(Protocol):
+    """Chooses the answers that are given among more candidates (best_of.py)."""
+
+    @property
+    def record(self) -> BestOf | None:
+        """How it went; None while nothing was decided."""
+        ...
+
+    async def choose(self, candidates: Sequence[Choice]) -> list[Choice]:
+        """As many as were asked for."""
+        ...
+
+
 class Generation:
-    """Runs a request. Iterate `events`, and call `close` in every case."""
+    """Runs a request. Iterate `events`, and call `close` in every case.
+
+    There are as many `candidates` as `parsers`; where those are more than the request's n, nothing of the
+    answers is told until `chooser` has chosen them. A candidate beyond n that fails is done without.
+    """
 
     def __init__(
         self,
@@ -126,24 +144,29 @@ class Generation:
         request: GenerationRequest,
         lease: VersionLease,
         parsers: list[AnswerParser | None],
+        chooser: Chooser | None = None,
     ):
         self.request = request
         self.lease = lease
-        self.choices = [Choice(i, p, request.thinking) for i, p in enumerate(parsers)]
+        self.candidates = [Choice(i, p, request.thinking) for i, p in enumerate(parsers)]
+        self.choices = self.candidates[: request.n]
+        self._chooser = chooser
         self.started = time.monotonic()
         self.first_token_s: float | None = None
         self.streaming = False  # a streaming response is responsible for closing it
         self._engine = engine
-        self._arrived: dict[int, list[Delta | EngineError]] = {}  # by choice
-        self._ended: set[int] = set()  # choices of which all has arrived
+        self._arrived: dict[int, list[Delta | EngineError]] = {}  # by candidate
+        self._ended: set[int] = set()  # those of which all has arrived
+        self._lost: set[int] = set()  # those that are done without
         self._waiter: asyncio.Future[None] | None = None
-        self._pumps = [self._start_pump(index) for index in range(request.n)]
+        self._pumps = [self._start_pump(index) for index in range(len(parsers))]
 
     async def begin(self, within_s: float | None = None) -> None:
         """Wait for the first delta, but no longer; raises the engine's refusal while a status can
         still be sent."""
         await self._wait(within_s)
-        first = next(iter(self._arrived.values()), [None])[0]
+        told = (items[0] for index, items in self._arrived.items() if index < self.request.n)
+        first = next(told, None)
         if isinstance(first, EngineError):
             raise first
 
@@ -152,15 +175,47 @@ class Generation:
     ) -> AsyncIterator[list[tuple[Choice, Delta, list[Part]]]]:
         """What has come since the last time, until all choices have finished: of each choice one
         delta and the parts to show. Nothing, whenever nothing has come for `idle_s`."""
-        while any(choice.finish is None for choice in self.choices):
+        if self._chooser is None or not self.chooses:
+            async for events in self._arriving(idle_s):
+                yield events
+            return
+        chosen = asyncio.ensure_future(self._choose(self._chooser))
+        try:
+            while not (await asyncio.wait({chosen}, timeout=idle_s))[0]:
+                yield []
+            self.choices = chosen.result()
+        finally:
+            chosen.cancel()
+        yield [(choice, Delta.join(choice.deltas), choice.blocks) for choice in self.choices]
+
+    async def _choose(self, chooser: Chooser) -> list[Choice]:
+        async for _ in self._arriving():
+            pass
+        whole = [choice for choice in self.candidates if choice.finish is not None]
+        choices = await chooser.choose(whole)
+        for index, choice in enumerate(choices):
+            choice.index = index
+        return choices
+
+    async def _arriving(
+        self, idle_s: float | None = None
+    ) -> AsyncIterator[list[tuple[Choice, Delta, list[Part]]]]:
+        """Of all candidates."""
+        while any(
+            choice.finish is None and place not in self._lost
+            for place, choice in enumerate(self.candidates)
+        ):
             await self._wait(idle_s)
             arrived, self._arrived = self._arrived, {}
             error: EngineError | None = None
             events = []
             for index, items in arrived.items():
-                choice = self.choices[index]
+                choice = self.candidates[index]
                 if isinstance(last := items[-1], EngineError):
-                    error = error or last
+                    if index < self.request.n:
+                        error = error or last
+                    else:
+                        self._lost.add(index)
                 if deltas := [item for item in items if isinstance(item, Delta)]:
                     delta = Delta.join(deltas)
                     events.append((choice, delta, choice.add(delta)))
@@ -219,13 +274,28 @@ class Generation:
 
     @property
     def cached_tokens(self) -> int:
-        """Of the prompt, found in the cache when the first choice was computed."""
-        return self.choices[0].deltas[0].cached_tokens if self.choices[0].deltas else 0
+        """Of the prompt, found in the cache when the first candidate was computed."""
+        return self.candidates[0].deltas[0].cached_tokens if self.candidates[0].deltas else 0
 
     @property
     def waits(self) -> bool:
-        """Whether nothing has come yet."""
-        return not self._arrived
+        """Whether there is nothing to tell yet."""
+        return self.chooses or not self._arrived
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there are more candidates than answers."""
+        return len(self.candidates) > self.request.n
+
+    @property
+    def best_of(self) -> BestOf | None:
+        """How the answers were chosen, if it was asked for."""
+        return None if self._chooser is None else self._chooser.record
+
+    @property
+    def generated_tokens(self) -> int:
+        """Of all candidates."""
+        return sum(len(choice.token_ids) for choice in self.candidates)
 
     def usage(self) -> dict[str, Any]:
         prompt = len(self.request.prompt_ids)

@@ -59,6 +59,24 @@ class Metrics:
         self.interactions = Counter(
             "burnish_interactions", "Interactions recorded.", ("policy", "outcome"), **own
         )
+        self.best_of = Counter(
+            "burnish_best_of",
+            "Answers that were to be chosen among candidates: chosen, or the first one given.",
+            ("policy", "outcome"),
+            **own,
+        )
+        self.candidates = Counter(
+            "burnish_candidates", "Candidates sampled to choose answers from.", ("policy",), **own
+        )
+        self.reward_votes = Gauge(
+            "burnish_reward_votes",
+            "Judged answers that the reward model in use was fitted to.",
+            ("policy",),
+            **own,
+        )
+        self.reward_age = Gauge(
+            "burnish_reward_age_seconds", "Since it was published.", ("policy",), **own
+        )
         self.memory_errors = Counter(
             "burnish_memory_append_errors", "Turns that memory did not take.", **own
         )

@@ -45,6 +45,7 @@ def interaction_of(
         prompt_ids=list(request.prompt_ids),
         completions=[_completion(choice) for choice in generation.choices],
         sampling={**asdict(request.params), "n": request.n, **rounded},
+        best_of=generation.best_of,
         memories=list(request.memory.cursors) if request.memory else [],
         memory=request.memory,
         metadata=request.metadata,

@@ -29,7 +29,7 @@ from burnish.serving.api.recorder import Recorder
 from burnish.serving.api.shared_budgets import SharedAccounts
 from burnish.serving.api.vitals import Vitals
 from burnish.serving.engine import Engine
-from burnish.serving.live import LiveCompactor, LivePolicies
+from burnish.serving.live import LiveCompactor, LivePolicies, LiveRewards
 from burnish.serving.registry import PolicyRegistry, signing_keys
 from burnish.serving.settings import ServingSettings
 from fastapi import Request
@@ -48,6 +48,7 @@ class Service:
     disk: DiskSpace
     policies: LivePolicies
     compactor: LiveCompactor
+    rewards: LiveRewards
     spool: Spool
     forwarder: Forwarder
     recorder: Recorder
@@ -102,6 +103,13 @@ class Service:
         compactor = LiveCompactor(
             registry, data / "compactor", poll_s=settings.poll_s, explore=settings.memory_explore
         )
+        rewards = LiveRewards(
+            settings.redis_url,
+            signing_keys(data),
+            engine.model_sha256,
+            policies=settings.policies if engine.depth else (),
+            poll_s=settings.poll_s,
+        )
         redis = connect(settings.redis_url)
         ids = id_keyring(data)
         ids.read()  # makes it now, not under the first request
@@ -134,6 +142,7 @@ class Service:
             "forwarder": forwarder,
             "policies": policies,
             "compactor": compactor,
+            "rewards": rewards,
             "memory": memory.background,
             **({"sharing": spool.sharing} if spool.sharing else {}),
         }
@@ -144,6 +153,7 @@ class Service:
             disk=disk,
             policies=policies,
             compactor=compactor,
+            rewards=rewards,
             spool=spool,
             forwarder=forwarder,
             recorder=Recorder(spool, {} if engine.lossless else formats),
@@ -164,6 +174,7 @@ class Service:
         self.forwarder.start()
         await self.policies.start()
         self.compactor.start()
+        self.rewards.start()
         self.memory.background.start()
         self.vitals.start()
 
@@ -171,6 +182,7 @@ class Service:
         """Finish and record what was accepted; events not yet on the stream are sent at the next start."""
         self.vitals.stop()
         await self.memory.background.stop()
+        await self.rewards.stop()
         await self.compactor.stop()
         await self.policies.stop()
         await self.engine.stop(drain=True)

@@ -106,6 +106,11 @@ class EngineCore:
             sink=sink,
         )
 
+    @property
+    def prefill_chunk(self) -> int:
+        """How many tokens of a prompt take about as long as a decode step."""
+        return self._runner.chunk
+
     def add(self, sequence: Sequence) -> None:
         """Put a new sequence into the queue."""
         with self._guard(sequence):

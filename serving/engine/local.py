@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Sequence as SequenceOf
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import torch
+from burnish.kernels.answer_states import answer_states
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
@@ -33,6 +36,9 @@ from burnish.serving.engine.types import (
     QueueFull,
     Request,
 )
+from torch import Tensor
+
+T = TypeVar("T")
 
 
 class LocalEngine:
@@ -62,6 +68,7 @@ class LocalEngine:
         self.weights: str | None = self.model.weights
         self.kv_cache: str | None = self.model.kv_cache
         self.lossless = self.model.lossless
+        self.depth: int | None = self.model.config.num_hidden_layers
         self._core = EngineCore(
             self.model,
             max_running=max_running,
@@ -155,6 +162,24 @@ class LocalEngine:
                 sequence.slot, sequence.weights_id = self._adapters.pin(sequence.request.adapter)
             self._requests += len(sequences)
             self._loop.put(sequences)
+
+    async def states(
+        self, prompt: SequenceOf[int], answers: SequenceOf[SequenceOf[int]], layers: int
+    ) -> list[Tensor]:
+        """See `Engine`. Computed between steps, in pieces that take about as long as a step."""
+        most = self._core.prefill_chunk * self.model.config.num_hidden_layers // layers
+        pieces = answer_states(self.model, prompt, answers, layers, most)
+        found: list[Tensor] = []
+        while (piece := await self._between_steps(lambda: next(pieces, None))) is not None:
+            found.append(piece)
+        return list(torch.cat(found).split([len(prompt), *map(len, answers)]))
+
+    async def _between_steps(self, call: Callable[[], T]) -> T:
+        """What `call` returns, run between two steps."""
+        returned: list[T] = []
+        done = self._loop.queue(lambda: returned.append(call()))
+        await asyncio.shield(asyncio.wrap_future(done))
+        return returned[0]
 
     # -- adapters ------------------------------------------------------------------------------
 

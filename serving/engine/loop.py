@@ -73,16 +73,20 @@ class EngineLoop:
 
     def between_steps(self, call: Callable[[], None]) -> None:
         """Run `call` between two steps, and wait for it. Raises what it raises, and EngineFailed."""
+        self.queue(call).result()
+
+    def queue(self, call: Callable[[], None]) -> Future[None]:
+        """Have `call` run between two steps. The future is not to be cancelled. Raises EngineFailed."""
+        done: Future[None] = Future()
         with self.lock:
             self._check_alive()
-            done: Future[None] = Future()
             if self.thread is None or threading.current_thread() is self.thread:
                 call()
                 done.set_result(None)
             else:
                 self._calls.append((call, done))
                 self.lock.notify_all()
-        done.result()
+        return done
 
     # -- start and stop ------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@
     assert engine.requests[0].prompt_ids == (72, 105)
 
 It keeps what every engine keeps: seeds, stop strings, limits, deadlines, adapters by name, the errors.
-Tokens are bytes. Given a reply it yields that text, whatever the sampling parameters; without one it
+Tokens are bytes; the hidden states that it tells are vectors drawn for each byte. Given a reply it yields that text, whatever the sampling parameters; without one it
 draws printable ASCII, seeded by request, context and adapter, with the real sampler. Left out:
 grammars (refused without a reply) and end-of-sequence tokens.
 """
@@ -44,6 +44,7 @@ from burnish.serving.engine.types import (
 VOCAB = 256
 LOGPROB = -0.5  # of every token of a given reply, before temperature
 CONTEXT = 3  # tokens that the made-up logits depend on
+DEPTH, WIDTH = 2, 8  # of the made-up hidden states
 
 Token = tuple[int, float, float, TopLogprobs]  # id, raw and processed log-probability, alternatives
 
@@ -88,6 +89,7 @@ class StubEngine:
     weights: str | None = "float32"
     kv_cache: str | None = "float32"
     lossless = True
+    depth: int | None = DEPTH
     vital: threading.Thread | None = None
 
     def __init__(
@@ -145,6 +147,13 @@ class StubEngine:
             self._tokens += len(deltas)
             answers.append(Completion.join(deltas))
         return answers
+
+    async def states(
+        self, prompt: SequenceOf[int], answers: SequenceOf[SequenceOf[int]], layers: int
+    ) -> list[torch.Tensor]:
+        """Of each byte its own vector, whatever stands before it."""
+        vectors = torch.randn(VOCAB, WIDTH, generator=torch.Generator().manual_seed(layers))
+        return [vectors[torch.tensor(tokens)] for tokens in (prompt, *answers)]
 
     def _admit(self, request: Request, limit: bool) -> Iterator[Token]:
         if not self._accepting:

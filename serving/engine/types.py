@@ -20,7 +20,10 @@ import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EngineError(RuntimeError):
@@ -270,6 +273,8 @@ class Engine(Protocol):
     lossless: bool
     """Whether neither rounds what the model's files say, so that all such engines answer alike."""
     max_model_len: int
+    depth: int | None
+    """Layers of the base, whose hidden states it tells; None: it tells none."""
 
     @property
     def vital(self) -> threading.Thread | None:
@@ -278,6 +283,13 @@ class Engine(Protocol):
 
     def generate(self, request: Request) -> AsyncIterator[Delta]:
         """An async generator of deltas; closing it frees the request's slot at once."""
+        ...
+
+    async def states(
+        self, prompt: Sequence[int], answers: Sequence[Sequence[int]], layers: int
+    ) -> list[Tensor]:
+        """Hidden states [T, H] of a prompt, then of each answer to it, after that many layers of the base.
+        None of them is empty. Raises Unsupported where `depth` is None."""
         ...
 
     def load_adapter(self, name: str, folder: Path) -> None:

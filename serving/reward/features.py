@@ -11,17 +11,26 @@ from torch import Tensor
 PromptAndAnswer = tuple[Sequence[int], Sequence[int]]  # token ids
 
 
-def base_features(model: LoadedModel, answers: Sequence[PromptAndAnswer]) -> Tensor:
-    """Features [N, 3H] of answers with their prompts, in the order given: the mean over the prompt's
-    tokens, the mean over the answer's, and the answer's last token.
+def layers_read(depth: int) -> int:
+    """The layers of a base of that depth after which its hidden states are read: half of them, where they
+    tell most about an answer's style."""
+    return max(1, depth // 2)
 
-    They are read at half the model's depth, where hidden states tell most about an answer's style. The
-    prompts and answers must not be empty.
-    """
-    layers = max(1, model.config.num_hidden_layers // 2)
+
+def base_features(model: LoadedModel, answers: Sequence[PromptAndAnswer]) -> Tensor:
+    """Features [N, 3H] of answers with their prompts, in the order given. The prompts and answers must not
+    be empty."""
     sequences = [(*prompt, *answer) for prompt, answer in answers]
-    rows = []
-    for (prompt, _), states in zip(answers, model.states(sequences, layers), strict=True):
-        asked, said = states[: len(prompt)], states[len(prompt) :]
-        rows.append(torch.cat([asked.mean(0), said.mean(0), said[-1]]))
-    return torch.stack(rows)
+    read = model.states(sequences, layers_read(model.config.num_hidden_layers))
+    return torch.stack(
+        [
+            pooled(states[: len(prompt)], states[len(prompt) :])
+            for (prompt, _), states in zip(answers, read, strict=True)
+        ]
+    )
+
+
+def pooled(asked: Tensor, said: Tensor) -> Tensor:
+    """The features [3H] of hidden states [T, H] of a prompt and of an answer: the mean over the prompt's
+    tokens, the mean over the answer's, and the answer's last token."""
+    return torch.cat([asked.mean(0), said.mean(0), said[-1]])

@@ -50,14 +50,20 @@ class RewardModel:
 
     def draw(self, features: Tensor, number: int) -> Tensor:
         """P(liked) by draw `number` of `draws`, [N]; not bounded to [0, 1]."""
-        points = self.coordinates(features)
-        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
-        by_votes = kernel(points, self.judged, self.hyperparameters) @ self.draw_weights[:, number]
-        return self.prior + random @ self.prior_weights[:, number] + by_votes
+        return self.draw_and_support(features, number)[0]
 
     def support(self, features: Tensor) -> Tensor:
         """How near the nearest judged answer is, [N]: 1 for one that was judged, 0 where nothing was."""
-        return self.likeness(features).amax(1).clamp(0, 1)
+        return _nearest(self.likeness(features))
+
+    def draw_and_support(self, features: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        """Both, for hardly more than one of them."""
+        points = self.coordinates(features)
+        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
+        likeness = kernel(points, self.judged, self.hyperparameters)
+        by_votes = likeness @ self.draw_weights[:, number]
+        drawn = self.prior + random @ self.prior_weights[:, number] + by_votes
+        return drawn, _nearest(likeness)
 
     def likeness(self, features: Tensor) -> Tensor:
         return kernel(self.coordinates(features), self.judged, self.hyperparameters)
@@ -92,3 +98,7 @@ class RewardModel:
             draw_weights=state["draw_weights"],
             prior_weights=state["prior_weights"],
         )
+
+
+def _nearest(likeness: Tensor) -> Tensor:
+    return likeness.amax(1).clamp(0, 1)

@@ -1,7 +1,6 @@
 """Databases, streams and events for the learner's tests."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +13,6 @@ from burnish.feedback.events import Completion, FeedbackEvent, InteractionEvent,
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.database import Database
 from burnish.learner.lease import Lease
-
-from tests.conftest import RedisServer, missing
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -51,18 +48,6 @@ def stream(redis_url: str, redis_client: redis.Redis) -> Iterator[RedisStream]:
     made = RedisStream(redis_url)
     yield made
     made.close()
-
-
-@pytest.fixture
-def redis_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server for one test alone, which may kill it."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    if binary is None:
-        missing("redis-server is not installed (Debian: redis-server)")
-    server = RedisServer(binary, tmp_path_factory.mktemp("redis"))
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

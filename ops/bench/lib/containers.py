@@ -16,7 +16,7 @@ from burnish.ops.settings import free_port
 
 COMPOSE = Path(__file__).parents[2] / "compose.yaml"
 STORES = ("redis", "postgres", "kafka")
-OURS = ("serving", "intake", "worker", "beat", "mlflow")
+OURS = ("serving", "intake", "reward", "worker", "beat", "mlflow")
 
 
 class ContainerError(RuntimeError):

@@ -1,7 +1,7 @@
 """The parts of a fleet on one machine, each of which a benchmark may kill and start again.
 
 Two replicas of serving behind nginx, three Kafka brokers, a Redis Cluster of three nodes and a Redis for
-Celery's queues, PostgreSQL, two intake workers, an updater and beat. All listen on free ports of 127.0.0.1;
+Celery's queues, PostgreSQL, two intake workers, a publisher of rewards, an updater and beat. All listen on free ports of 127.0.0.1;
 a part that starts again has its port and its data.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psycopg
 import redis
-from burnish.feedback.contract import INTAKE_QUEUE, UPDATE_QUEUE
+from burnish.feedback.contract import INTAKE_QUEUE, REWARD_QUEUE, UPDATE_QUEUE
 from burnish.ops import settings as config
 from burnish.ops.bench.lib.postgres import Postgres, installed, run_postgres
 from burnish.ops.bench.lib.service import BenchError, cpu_seconds
@@ -344,6 +344,7 @@ def _learner(folder: Path, env: Mapping[str, str]) -> list[Process]:
     return [
         worker("intake-1", INTAKE_QUEUE, "-P", "solo"),
         worker("intake-2", INTAKE_QUEUE, "-P", "solo"),
+        worker("reward", REWARD_QUEUE, "-P", "solo"),
         worker("updater", UPDATE_QUEUE, "-c", "1"),
         Process("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], folder, own),
     ]

@@ -23,7 +23,7 @@ from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
-from burnish.learner.update.start import TrainingStart, fresh_adapter
+from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.tick import Learner
 from burnish.ops.bench.lib.everyday_prompts import Prompt
 from burnish.serving.engine import Request, SamplingParams
@@ -132,7 +132,7 @@ class LearningLoop:
             seed=settings.seed + self.version,
         )
         start = (
-            TrainingStart.child(self.trained, progress)
+            next_start(self.trained, progress, learner.model, settings)
             if self.trained
             else TrainingStart(fresh_adapter(learner.model, settings), progress)
         )

@@ -21,7 +21,7 @@ from burnish.ops.supervisor.services import http_ok
 
 TIMEOUT_S = 300.0
 IDLE_WINDOW_S, IDLE_SHARE = 2.0, 0.1  # idle: below this share of one core over the window
-LATE_CHILDREN = ("intake", "worker", "beat")  # started once serving is ready
+LATE_CHILDREN = ("intake", "reward", "worker", "beat")  # started once serving is ready
 
 
 class BenchError(RuntimeError):

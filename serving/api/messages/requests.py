@@ -10,7 +10,18 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from burnish.feedback.ranges import Count, Few, Label, Many, Name, Paragraph, Positive, Text, Word
+from burnish.feedback.ranges import (
+    BestOf,
+    Count,
+    Few,
+    Label,
+    Many,
+    Name,
+    Paragraph,
+    Positive,
+    Text,
+    Word,
+)
 from burnish.serving.api.chat_requests import (
     CacheControl,
     ChatRequest,
@@ -204,6 +215,7 @@ class MessagesRequest(Edge):
     max_tokens: Positive
     system: Text | Many[TextBlock] | None = None
     session_id: Name | None = None  # ours: a session of memory that the answer may draw on
+    best_of: BestOf | None = None  # ours: candidates, of which one is chosen
     stream: bool = False
     stop_sequences: Few[Label] = []
     temperature: float = Field(default=1.0, ge=0, le=1)
@@ -279,6 +291,7 @@ class MessagesRequest(Edge):
             thinking_token_budget=self.thinking and self.thinking.budget_tokens,
             user=self.metadata and self.metadata.user_id,
             session_id=self.session_id,
+            best_of=self.best_of,
             continue_final_message=continues,
             add_generation_prompt=not continues,
         )

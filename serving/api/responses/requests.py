@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from burnish.feedback.ranges import (
+    BestOf,
     Few,
     Label,
     Line,
@@ -125,6 +126,7 @@ class ResponseRequest(Hints):
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
     top_logprobs: int = Field(default=0, ge=0, le=20)
     truncation: Literal["auto", "disabled"] = "disabled"
+    best_of: BestOf | None = None  # ours: candidates, of which one is chosen
     user: Label | None = None
     metadata: dict[Word, Line] = Field(default={}, max_length=64)
 
@@ -207,6 +209,7 @@ class ResponseRequest(Hints):
             safety_identifier=self.safety_identifier,
             metadata=self.metadata,
             session_id=session,
+            best_of=self.best_of,
         )
 
     def _tools(self) -> tuple[list[dict[str, Any]], Any]:

@@ -124,6 +124,7 @@ async def _degraded(service: Service) -> list[str]:
     problems += service.not_shared
     states = service.policies.status()
     problems += [f"policy {s.policy}: {s.problem}" for s in states if s.problem and s.champion]
+    problems += service.rewards.problems
     redis: Any = service.redis
     try:
         await redis.ping()
@@ -177,7 +178,12 @@ def _figures(service: Service) -> bytes:
     shown.spool_events.set(service.spool.waiting())
     shown.spool_bytes.set(service.spool.waiting_bytes())
     shown.stream_up.set(0 if service.forwarder.last_error else 1)
+    for gauge in (shown.reward_votes, shown.reward_age):
+        gauge.clear()  # a model may have been withdrawn
     for state in service.policies.status():
         shown.version.labels(state.policy).set(state.champion or 0)
         shown.swaps.labels(state.policy).set(state.swaps)
+        if reward := service.rewards.of(state.policy):
+            shown.reward_votes.labels(state.policy).set(reward.notice.votes)
+            shown.reward_age.labels(state.policy).set(reward.age_s)
     return shown.render()

@@ -41,8 +41,9 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("")
     async def policies(request: Request, _: Principal = reader) -> dict[str, Any]:
-        live = service_of(request).policies.status()
-        return {"object": "list", "data": [_live(state) for state in live]}
+        service = service_of(request)
+        live = [_live(service, state) for state in service.policies.status()]
+        return {"object": "list", "data": live}
 
     @api.get("/{name}")
     async def policy(request: Request, name: Label, _: Principal = reader) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def router(auth: Auth) -> APIRouter:
         versions = await _registry_call(service.registry.versions, name)
         history = await _registry_call(service.registry.history, name)
         return {
-            **_live(state),
+            **_live(service, state),
             "versions": [_version(version, brief=True) for version in versions],
             "history": [asdict(move) for move in history],
         }
@@ -80,7 +81,7 @@ def router(auth: Auth) -> APIRouter:
             await _registry_call(service.policies.begin_anew, name)
         await _registry_call(lambda: service.registry.promote(name, body.version, who=actor))
         await service.policies.poll()
-        return _live(_state(service, name))
+        return _live(service, _state(service, name))
 
     @api.post("/{name}/rollback")
     async def rollback(request: Request, name: Label, who: Principal = mover) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def router(auth: Auth) -> APIRouter:
         served = service.policies.served(name)
         await _registry_call(lambda: service.registry.rollback(name, who=actor, served=served))
         await service.policies.poll()
-        return _live(_state(service, name))
+        return _live(service, _state(service, name))
 
     return api
 
@@ -129,7 +130,9 @@ def _own(lineage: dict[str, Any], tenant: str) -> dict[str, Any]:
     }
 
 
-def _live(state: PolicyStatus) -> dict[str, Any]:
+def _live(service: Service, state: PolicyStatus) -> dict[str, Any]:
+    """`reward`: the reward model that chooses among candidates, None while there is none."""
+    reward = service.rewards.of(state.policy)
     return {
         "name": state.policy,
         "object": "policy",
@@ -140,6 +143,13 @@ def _live(state: PolicyStatus) -> dict[str, Any]:
         "problem": state.problem,
         "swapped_at": state.swapped_at,
         "swaps": state.swaps,
+        "reward": None
+        if reward is None
+        else {
+            "sha256": reward.notice.sha256,
+            "votes": reward.notice.votes,
+            "age_seconds": round(reward.age_s, 1),
+        },
     }
 
 

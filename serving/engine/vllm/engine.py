@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as SequenceOf
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2 as httpx
 from burnish.kernels.folder import frame_tokens, open_folder
@@ -39,6 +39,7 @@ from burnish.serving.engine.types import (
     QueueFull,
     Request,
     UnknownAdapter,
+    Unsupported,
 )
 from burnish.serving.engine.vllm.client import connections
 from burnish.serving.engine.vllm.errors import BadAdapter, ServerLost
@@ -59,6 +60,7 @@ class VllmEngine:
     weights: str | None = None
     kv_cache: str | None = None
     lossless = True  # as far as is known here
+    depth: int | None = None
 
     def __init__(
         self,
@@ -232,6 +234,12 @@ class VllmEngine:
             self.pool.unload(remote)
         except EngineError as error:
             log.warning("%s", error)
+
+    async def states(
+        self, prompt: SequenceOf[int], answers: SequenceOf[SequenceOf[int]], layers: int
+    ) -> NoReturn:
+        """A server tells no hidden states."""
+        raise Unsupported("states", "vLLM tells no hidden states")
 
     # -- adapters ------------------------------------------------------------------------------
 

@@ -1,0 +1,117 @@
+"""The judged answers of a policy as evidence for a reward model: weighed by trust, with their features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from burnish.kernels.model import LoadedModel
+from burnish.learner.database import Database
+from burnish.learner.reward import experience
+from burnish.learner.reward.evidence import Evidence
+from burnish.learner.reward.experience import Experience
+from burnish.learner.reward.features import features_of
+from burnish.learner.rules import NothingToLearn
+from burnish.learner.rules.corrections import Pair, corrections
+from burnish.learner.settings import LearnerSettings
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.reward_model import RewardModel
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JudgedAnswers:
+    """What judgements say, corrections above what they correct, and figures about whom to believe."""
+
+    experience: Sequence[Experience]
+    corrections: Sequence[Pair]
+    evidence: Evidence
+    figures: Mapping[str, float]
+
+
+def load_judged(
+    database: Database,
+    model: LoadedModel,
+    settings: LearnerSettings,
+    *,
+    policy: str,
+    champion: int,
+    before: RewardModel | None,
+) -> JudgedAnswers:
+    """The judged answers of a policy, as of its `champion` version.
+
+    The predictions of the reward model `before` help to weigh votes. Raises NothingToLearn.
+    """
+    with database.read() as session:
+        judged = experience.load(
+            session,
+            policy,
+            champion=champion,
+            limit=settings.history,
+            max_staleness=settings.max_staleness,
+        )
+    max_prompt, max_answer = settings.max_prompt_tokens, 2 * settings.max_answer_tokens
+    judged = [e for e in judged if in_vocabulary(model, (*e.prompt_ids, *e.token_ids))]
+    known = len(judged)
+    judged = [
+        e for e in judged if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= max_answer
+    ]
+    if not judged:
+        raise NothingToLearn(
+            f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
+            f" and {max_answer} of answer"
+        )
+    features = features_of(database, model, judged)
+    expected = expected_rewards(before, features)
+    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
+    if not trusted.experience:
+        raise NothingToLearn("every judgement is in quarantine")
+    pairs = list(corrections(trusted.experience, model, max_answer))
+    return JudgedAnswers(
+        experience=trusted.experience,
+        corrections=pairs,
+        evidence=evidence_of(model, trusted.experience, features[trusted.indices], pairs),
+        figures={
+            "too_long": float(known - len(judged)),
+            "quarantined": float(trusted.quarantined),
+            "capped": float(trusted.capped),
+            "disbelieved": float(trusted.distrusted),
+            "corrections": float(len(pairs)),
+        },
+    )
+
+
+def evidence_of(
+    model: LoadedModel, judged: Sequence[Experience], features: Tensor, pairs: Sequence[Pair]
+) -> Evidence:
+    """What a reward model is fitted to: judged answers with their features [N, 3H], and corrections, which
+    are liked."""
+    targets = [(item.reward + 1) / 2 for item in judged] + [1.0] * len(pairs)
+    weights = [item.weight for item in judged] + [pair.weight for pair in pairs]
+    raters = [item.user for item in judged] + [pair.rater for pair in pairs]
+    times = [item.judged_at for item in judged] + [pair.judged_at for pair in pairs]
+    if pairs:
+        written = [(pair.chosen.prompt_ids, pair.chosen.token_ids) for pair in pairs]
+        features = torch.cat([features, base_features(model, written)])
+    order = sorted(range(len(times)), key=times.__getitem__)
+    return Evidence(
+        features[order],
+        torch.tensor(targets)[order],
+        torch.tensor(weights)[order],
+        # Those without a name are each their own.
+        [raters[row] if raters[row] is not None else row for row in order],
+    )
+
+
+def in_vocabulary(model: LoadedModel, tokens: Sequence[int]) -> bool:
+    """Whether the model knows them: those of another tokenizer, from before the base was changed, say
+    nothing to this one."""
+    return max(tokens) < model.config.vocab_size
+
+
+def expected_rewards(model: RewardModel | None, features: Tensor) -> list[float] | None:
+    """The rewards in [-1, 1] that a reward model predicts; None without one."""
+    if model is None or model.size != features.shape[1]:
+        return None
+    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
