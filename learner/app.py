@@ -53,7 +53,7 @@ def make_app(settings: LearnerSettings) -> Celery:
     broker, transport = broker_of(settings.broker)
     made = Celery("burnish.learner", broker=broker, amqp=PatientAMQP)
     # Redis hands a task out again after the visibility timeout; a tick is done, or killed, before.
-    longest = GRACE_SECONDS + 4 * settings.update_seconds
+    longest = GRACE_SECONDS + 4 * settings.training_seconds
     made.conf.update(
         burnish_redis_url=settings.redis_url,  # for beat, which keeps its times there
         broker_transport_options={

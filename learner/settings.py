@@ -18,7 +18,6 @@ from pydantic_settings import SettingsConfigDict
 # Values that were renamed, by field; accepted with a warning for one version.
 RENAMED_VALUES = {
     "rule": {"heads": "reward_model"},
-    "reward_model": {"process": "gaussian_process", "heads": "ensemble"},
 }
 
 # Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
@@ -53,10 +52,6 @@ class LearnerSettings(StreamSettings):
     )
     preference_beta: float = Field(
         default=0.1, gt=0, description="beta of `kto` and `dpo`: how closely they hold to the base"
-    )
-    reward_model: Literal["gaussian_process", "ensemble"] = Field(
-        default="gaussian_process",
-        description="what scores fresh answers: a Gaussian process, or five networks",
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
@@ -99,17 +94,26 @@ class LearnerSettings(StreamSettings):
     )
     threads: int = Field(default=1, ge=1, description="CPU threads a tick may use")
 
-    update_seconds: float = Field(
-        default=15.0, gt=0, description="time budget of the training steps"
+    update_share: float = Field(
+        default=0.2, gt=0, le=1, description="share of the time between updates that one may train"
     )
-    update_steps: int = Field(default=64, ge=1, description="most training steps in one tick")
+    update_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="time budget of the training steps (default: BURNISH_UPDATE_SHARE of"
+        " BURNISH_UPDATE_EVERY, and a minute at least)",
+    )
+    update_steps: int = Field(default=96, ge=1, description="most training steps in one tick")
+    rebuild_every: int = Field(
+        default=4,
+        ge=0,
+        description="updates after which one starts anew from the base, with twice the steps, so that"
+        " nothing stays in the weights that no judgement stands for (0: never)",
+    )
     checkpoint_seconds: float = Field(
         default=10.0, gt=0, description="seconds between checkpoints inside a tick"
     )
     answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
-    rehearsal: float = Field(
-        default=0.45, gt=0, lt=1, description="share of a step's prompts that are verifiable tasks"
-    )
     samples_per_prompt: int = Field(default=4, ge=2, description="fresh answers to one prompt")
     max_answer_tokens: int = Field(default=96, ge=1, description="longest fresh answer")
     max_prompt_tokens: int = Field(
@@ -137,11 +141,15 @@ class LearnerSettings(StreamSettings):
         default=None, gt=0, description="of the adapter (default: 0.256 / the model's width)"
     )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
-    kl_weight: float = Field(default=0.25, ge=0, description="weight of KL to the base, per token")
-    kl_budget: float = Field(
+    kl_weight: float = Field(
         default=0.25,
+        ge=0,
+        description="weight of KL to the base at a thousand judgements; it falls with the root of their number",
+    )
+    kl_budget: float = Field(
+        default=4.0,
         gt=0,
-        description="KL to the base, nats per token, past which only the penalty acts",
+        description="KL to the base, nats per answer, past which only the penalty acts",
     )
     lora_rank: int = Field(default=16, ge=1, description="rank of the adapter")
     lora_alpha: int = Field(default=32, ge=1, description="LoRA alpha: the scale is alpha / rank")
@@ -169,7 +177,7 @@ class LearnerSettings(StreamSettings):
     )
     seed: int = Field(default=0, description="of the learner's random numbers")
 
-    @field_validator("rule", "reward_model", mode="before")
+    @field_validator("rule", mode="before")
     @classmethod
     def _accept_renamed_value(cls, value: Any, info: ValidationInfo) -> Any:
         field = info.field_name or ""
@@ -183,6 +191,11 @@ class LearnerSettings(StreamSettings):
             stacklevel=2,
         )
         return new
+
+    @property
+    def training_seconds(self) -> float:
+        """BURNISH_UPDATE_SECONDS, or its default."""
+        return self.update_seconds or max(60.0, self.update_share * self.update_every)
 
     @property
     def updates_run_in(self) -> str:

@@ -54,6 +54,15 @@ class Experience(JudgedAnswer):
 
 
 @dataclass(frozen=True)
+class LoggedPrompt:
+    """A prompt as it was asked, and by whom; `user` None for nobody named."""
+
+    token_ids: tuple[int, ...]
+    tenant: str = ""
+    user: str | None = None
+
+
+@dataclass(frozen=True)
 class TrustedExperience:
     """The answers whose judgements count, where they stood among those given, and how many
     judgements were held back; `distrusted` answers have none left that counts."""
@@ -177,15 +186,19 @@ def corrections_of(
     )
 
 
-def prompts(session: Session, policy: str, limit: int) -> list[tuple[int, ...]]:
+def prompts(session: Session, policy: str, limit: int) -> list[LoggedPrompt]:
     """The prompts most lately asked, judged or not, newest first and each once."""
     query = (
-        select(InteractionRow.prompt_ids)
+        select(InteractionRow.prompt_ids, InteractionRow.tenant, InteractionRow.user)
         .where(InteractionRow.policy == policy)
         .order_by(InteractionRow.time.desc())
         .limit(limit)
     )
-    return list(dict.fromkeys(tuple(ids) for ids in session.scalars(query) if ids))
+    found: dict[tuple[int, ...], LoggedPrompt] = {}
+    for ids, tenant, user in session.execute(query):
+        if ids:
+            found.setdefault(tuple(ids), LoggedPrompt(tuple(ids), tenant, user))
+    return list(found.values())
 
 
 def count(session: Session, policy: str, limit: int | None = None) -> int:

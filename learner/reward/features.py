@@ -15,26 +15,11 @@ from burnish.learner.database import Database
 from burnish.learner.intake.joining import slices
 from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.tables import FeatureRow
-from burnish.learner.training.rollouts import Rollout
+from burnish.serving.reward.features import base_features
 from sqlalchemy import select, tuple_
 from torch import Tensor
 
 Key = tuple[str, int]  # interaction id, choice
-
-
-def base_features(model: LoadedModel, rollouts: Sequence[Rollout]) -> Tensor:
-    """Features [N, 3H] of answers, in the order given: the mean over the prompt's tokens, the mean
-    over the answer's, and the answer's last token.
-
-    They are read at half the model's depth, where hidden states tell most about an answer's style.
-    """
-    layers = max(1, model.config.num_hidden_layers // 2)
-    sequences = [rollout.sequence for rollout in rollouts]
-    rows = []
-    for rollout, states in zip(rollouts, model.states(sequences, layers), strict=True):
-        prompt, answer = states[: len(rollout.prompt_ids)], states[len(rollout.prompt_ids) :]
-        rows.append(torch.cat([prompt.mean(0), answer.mean(0), answer[-1]]))
-    return torch.stack(rows)
 
 
 def features_of(database: Database, model: LoadedModel, answers: Sequence[JudgedAnswer]) -> Tensor:
@@ -44,9 +29,7 @@ def features_of(database: Database, model: LoadedModel, answers: Sequence[Judged
     known = _stored(database, _base_key(model), keys)
     missing = [a for a in answers if (a.interaction_id, a.choice) not in known]
     if missing:
-        computed = base_features(
-            model, [Rollout(a.prompt_ids, a.token_ids, a.logprobs) for a in missing]
-        )
+        computed = base_features(model, [(a.prompt_ids, a.token_ids) for a in missing])
         fresh = {
             (a.interaction_id, a.choice): vector.half()
             for a, vector in zip(missing, computed, strict=True)

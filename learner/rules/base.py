@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from burnish.learner.database import LearnerError
-from burnish.learner.reward.experience import Experience
+from burnish.learner.reward.evidence import Evidence
+from burnish.learner.reward.experience import Experience, LoggedPrompt
+from burnish.learner.rules.corrections import Pair
 from burnish.learner.tasks import TaskSource
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
-from torch import Tensor
 
-MIN_SCALE = 0.05  # of advantages, when they are normalised
+MIN_SCALE = 1e-3  # of advantages, when they are normalised
 
 
 class NothingToLearn(LearnerError):
@@ -27,25 +28,24 @@ class NothingToLearn(LearnerError):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an update learns from: N judged answers with their features [N, 3H] (reward/features.py),
-    logged prompts to sample from, and tasks to rehearse."""
+    """What an update learns from: judged answers, what of them and of corrections a reward model is fitted
+    to, logged prompts to ask again, corrections above what they correct, and tasks to rehearse."""
 
     experience: Sequence[Experience]
-    features: Tensor
-    prompts: Sequence[tuple[int, ...]]
+    evidence: Evidence
+    prompts: Sequence[LoggedPrompt]
+    corrections: Sequence[Pair] = ()
     tasks: TaskSource = field(default_factory=TaskSource)
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StepConfig:
-    """How many rollouts one step samples, of what length, and which reward model scores them."""
+    """How many rollouts one step samples, and of what length."""
 
     rollouts: int = 96
     samples_per_prompt: int = 4
     max_tokens: int = 64
-    rehearsal: float = 0.5  # share of the prompts that are verifiable tasks
-    reward_model: str = "gaussian_process"
     beta: float = 0.1  # of preference losses: how closely they hold to the base
 
 
@@ -80,23 +80,15 @@ class UpdateRule(Protocol):
         ...
 
 
-def leave_one_out(rewards: Sequence[float]) -> list[float]:
-    """Leave-one-out advantages (RLOO): each reward minus the mean of the others in its group."""
-    if len(rewards) < 2:
-        return [0.0] * len(rewards)
-    total, others = sum(rewards), len(rewards) - 1
-    return [reward - (total - reward) / others for reward in rewards]
-
-
 def best_and_worst(group: Sequence[Rollout], rewards: Sequence[float]) -> list[Rollout]:
-    """The worst and the best of a group, with their leave-one-out advantages; none if all rewards
-    are equal or fewer than two rollouts have tokens."""
-    advantages = leave_one_out(rewards)
+    """The worst and the best of a group, each half their difference from the middle, so that the two
+    sum to zero; none if all rewards are equal."""
     ranked = sorted(range(len(group)), key=lambda i: rewards[i])
-    ranked = [i for i in ranked if group[i].token_ids]
     if len(ranked) < 2 or rewards[ranked[0]] == rewards[ranked[-1]]:
         return []
-    return [group[i].with_advantage(advantages[i]) for i in (ranked[0], ranked[-1])]
+    worst, best = ranked[0], ranked[-1]
+    half = (rewards[best] - rewards[worst]) / 2
+    return [group[worst].with_advantage(-half), group[best].with_advantage(half)]
 
 
 def normalised(advantages: Sequence[float]) -> list[float]:
@@ -106,9 +98,3 @@ def normalised(advantages: Sequence[float]) -> list[float]:
         return []
     scale = max((sum(a * a for a in advantages) / len(advantages)) ** 0.5, MIN_SCALE)
     return [a / scale for a in advantages]
-
-
-def with_normalised_advantages(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts, their advantages `normalised` over all of them."""
-    advantages = normalised([rollout.advantage for rollout in rollouts])
-    return [r.with_advantage(a) for r, a in zip(rollouts, advantages, strict=True)]

@@ -9,37 +9,24 @@ with the worst, the next with the next, each answer once.
 w is the weight of the less trusted half. `LABEL_SMOOTHING` is the share of pairs taken to be the wrong
 way round (conservative DPO, Mitchell 2023); at zero it is the paper's loss.
 
-Corrections are written in the model's tokens and end as the answer that they correct does. One that spells
-special tokens is left out: nobody may teach the model to begin or to end a turn. See sequence_loss.py for
-the trainer's own KL penalty, which stays.
+See sequence_loss.py for the trainer's own KL penalty, which stays.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from burnish.kernels.model import LoadedModel
 from burnish.learner.reward.experience import Experience
 from burnish.learner.rules.base import NothingToLearn, StepBatch, StepConfig, TrainingData
+from burnish.learner.rules.corrections import Pair
 from burnish.learner.rules.kto import sigmoid
 from burnish.learner.rules.sequence_loss import descending, read_in_batches, scored
-from burnish.learner.training.prompts import answer_tokens
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
 
 LABEL_SMOOTHING = 0.0
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two answers to one prompt; `weight` in (0, 1]."""
-
-    chosen: Rollout
-    rejected: Rollout
-    weight: float
 
 
 def dpo_slopes(
@@ -62,7 +49,7 @@ class DPORule:
         self._batches: list[list[Pair]] = []
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
-        corrected = list(corrections(data.experience, policy.model, 2 * self.config.max_tokens))
+        corrected = list(data.corrections)
         judged = list(liked_and_disliked(data.experience))
         if not corrected + judged:
             raise NothingToLearn(
@@ -92,27 +79,6 @@ class DPORule:
 
     def state_dict(self) -> dict[str, Any]:
         return {}
-
-
-def corrections(
-    experience: Sequence[Experience], model: LoadedModel, max_tokens: int
-) -> Iterator[Pair]:
-    """Each correction of at most `max_tokens` against what it corrects, where the two differ."""
-    special = frozenset(model.tokenizer.all_special_ids)
-    for item in experience:
-        last = item.token_ids[-1]
-        end = last if last in model.eos_token_ids else None
-        for correction in item.corrections:
-            tokens = tuple(answer_tokens(model, correction.text, end))
-            room = min(max_tokens, model.max_model_len - len(item.prompt_ids))
-            if not correction.text.strip() or len(tokens) > room or tokens == item.token_ids:
-                continue
-            if special.isdisjoint(tokens[:-1]):
-                yield Pair(
-                    Rollout(item.prompt_ids, tokens, ()),
-                    Rollout(item.prompt_ids, item.token_ids, item.logprobs),
-                    correction.weight,
-                )
 
 
 def liked_and_disliked(experience: Sequence[Experience]) -> Iterator[Pair]:

@@ -19,9 +19,9 @@ from random import Random
 from typing import Any
 
 from burnish.learner.rules.base import NothingToLearn, StepBatch, StepConfig, TrainingData
-from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.rules.rehearsal import draw_tasks
 from burnish.learner.rules.sequence_loss import descending
-from burnish.learner.tasks import CheckFailed, Task
+from burnish.learner.tasks import CheckFailed, Task, TaskSource
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
@@ -36,10 +36,10 @@ def group_advantages(rewards: Sequence[float]) -> list[float]:
 class GRPORule:
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None:
         self.config = config
-        self._tasks = Rehearsal()  # without its success rates it draws evenly
+        self._tasks = TaskSource()
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
-        self._tasks.source = data.tasks
+        self._tasks = data.tasks
         if not data.tasks.pools:
             raise NothingToLearn("there is no verifiable task to learn from")
         return {}
@@ -47,7 +47,10 @@ class GRPORule:
     def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         count = max(1, config.rollouts // config.samples_per_prompt)
-        tasks = self._tasks.draw(rng, count, policy.model, config.max_tokens)
+        pools = self._tasks.pools
+        tasks = draw_tasks(
+            self._tasks, rng, pools, [1.0] * len(pools), count, policy.model, config.max_tokens
+        )
         groups = policy.sample(
             [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
@@ -73,5 +76,5 @@ class GRPORule:
         try:
             return [float(task.is_correct(rollout.text)) for rollout in group]
         except CheckFailed as error:
-            self._tasks.source.note(str(error))
+            self._tasks.note(str(error))
             return []

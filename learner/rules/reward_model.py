@@ -1,109 +1,164 @@
 """The default rule: fit a reward model to the judgements, then learn from fresh rollouts it scores.
 
 One judgement per answer is too noisy for a gradient of its own; a small model on the frozen base's
-hidden states pools them. Each step samples logged prompts anew, a group of rollouts each, and ranks
-every group by an optimistic reward: the model's mean plus part of its standard deviation (an upper
-confidence bound). That favours answers few people have judged; they are served, judged, and wrong
-first estimates are corrected, where a greedy rule would keep to whatever early noise preferred.
-Rewards are not normalised, so while the model knows little the policy moves little. Only the best
-and the worst of each group are trained on: they carry most of its signal at half the cost. The rest
-of the step is rehearsal. Needs about a third of the votes of the plain policy gradient.
+hidden states pools them. Each step asks logged prompts again. A prompt's group holds rollouts of the policy
+and a few of the base, so that what the policy has unlearnt can come back; what people said an answer should
+have been is in it too. Of each group the best and the worst by the reward model are trained on, with
+advantages that sum to zero; they carry most of its signal at half the cost.
 
-Left out: corrections and comments as targets of their own.
+Preference counts as far as the reward model foretells people who were left out of its fit: where it
+guesses, nothing is learnt from them. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
+step only blurred the gradient here); comments as a signal of their own.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-import torch
-from burnish.learner.reward import reward_model
-from burnish.learner.reward.features import base_features
+from burnish.learner.reward.fitting import FittedReward, learn
+from burnish.learner.reward.quality import foretold
 from burnish.learner.rules.base import (
     NothingToLearn,
     StepBatch,
     StepConfig,
     TrainingData,
     best_and_worst,
-    with_normalised_advantages,
+    normalised,
 )
-from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.rules.prompt_pool import PromptPool
+from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.reward_model import RewardModel
+from torch import Tensor
 
-OPTIMISM = 0.7  # standard deviations of the reward model added to its mean
-UNIT = 0.07  # difference in P(liked) that makes an advantage of one
+BASE_SAMPLES = 2  # of the base, in each group
+FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
 MAX_ADVANTAGE = 3.0
 
 
 class RewardModelRule:
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None:
         self.config = config
-        self._model = reward_model.load(config.reward_model, state)
+        self._parent = RewardModel.load(state)
         self._rehearsal = Rehearsal(state.get("rehearsal"))
-        self._prompts: Sequence[tuple[int, ...]] = ()
+        self._fitted: FittedReward | None = None
+        self._corrections: dict[tuple[int, ...], list[Rollout]] = defaultdict(list)
+        self._weight = 0.0  # of preference, in [0, 1]
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
-        rewards = torch.tensor([e.reward for e in data.experience])
-        if rewards.min() == rewards.max():
+        rewards = [e.reward for e in data.experience]
+        if min(rewards) == max(rewards):
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
-        self._prompts, self._rehearsal.source = data.prompts, data.tasks
-        size = data.features.shape[1]
-        if self._model is None or self._model.size != size:
-            self._model = reward_model.make(self.config.reward_model, size, seed)
-        fit = self._model.fit(
-            data.features,
-            (rewards + 1) / 2,
-            torch.tensor([e.weight for e in data.experience]),
-            generator=torch.Generator().manual_seed(seed),
-        )
-        return {"reward_auroc": fit.auroc, "reward_samples": float(fit.samples)}
+        self._prompts = PromptPool(data.prompts)
+        for pair in data.corrections:
+            self._corrections[pair.chosen.prompt_ids].append(pair.chosen)
+        self._rehearsal.source = data.tasks
+        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
+        self._fitted = learn(data.evidence, self._parent, seed=seed)
+        quality = foretold(self._fitted, data.evidence.raters)
+        self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
+        return {
+            "reward_auroc": quality.auroc,
+            "reward_auroc_lower": quality.lower,
+            "reward_samples": float(len(data.evidence.targets)),
+            "preference_weight": self._weight,
+        }
 
     def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
-        task_count = max(1, round(config.rehearsal * groups))
-        tasks = self._rehearsal.draw(rng, task_count, policy.model, config.max_tokens)
-        prompts = [rng.choice(self._prompts) for _ in range(groups - len(tasks))]
-        sampled = policy.sample(
+        tasks = self._rehearsal.draw(rng, groups, policy.model, config.max_tokens)
+        prompts = self._prompts.draw(rng, groups - len(tasks))
+        own = policy.sample(
             prompts + [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        scored, figures = self._score(policy, sampled[: len(prompts)])
-        graded, skill = self._rehearsal.grade(tasks, sampled[len(prompts) :])
-        rehearsed = with_normalised_advantages(graded)
-        return StepBatch(
-            scored + rehearsed,
-            {**figures, "skill": skill, "rehearsed": float(len(rehearsed))},
-        )
+        others = self._others(policy, prompts, rng.getrandbits(31))
+        candidates = [[*mine, *theirs] for mine, theirs in zip(own, others, strict=False)]
+        mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
+        liked, told = self._preferred(policy, candidates)
+        rehearsed = self._rehearsed(policy, mixed)
+        figures = {
+            **told,
+            "skill": skill,
+            "rehearsed": float(len(rehearsed)),
+            "burden": self._rehearsal.burden,
+        }
+        return StepBatch(liked + rehearsed, figures)
 
     def state_dict(self) -> dict[str, Any]:
-        fitted = self._model.state_dict() if self._model is not None else {}
+        fitted = self._fitted.model.state_dict() if self._fitted is not None else {}
         return {**fitted, "rehearsal": self._rehearsal.state_dict()}
 
-    def _score(
+    @property
+    def _model(self) -> RewardModel:
+        assert self._fitted is not None, "prepare comes first"
+        return self._fitted.model
+
+    def _others(
+        self, policy: PolicySampler, prompts: Sequence[tuple[int, ...]], seed: int
+    ) -> list[list[Rollout]]:
+        """For each prompt answers that are not the policy's own: some of the base's, and what people
+        said that it should have been."""
+        of_base = policy.sample(
+            prompts,
+            samples=BASE_SAMPLES,
+            max_tokens=self.config.max_tokens,
+            seed=seed,
+            base=True,
+        )
+        return [
+            [*sampled, *self._corrections[prompt]]
+            for prompt, sampled in zip(prompts, of_base, strict=True)
+        ]
+
+    def _preferred(
         self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[Rollout], dict[str, float]]:
-        """The best and the worst of each group by the optimistic reward, and figures of all."""
-        assert self._model is not None, "prepare comes first"
+        """The best and the worst of each group by the reward model, and figures of all."""
+        groups = [[r for r in group if r.token_ids and not r.truncated] for group in groups]
         rollouts = [rollout for group in groups for rollout in group]
-        mean, deviation = self._model.score(base_features(policy.model, rollouts))
-        rewards = iter((mean + OPTIMISM * deviation).tolist())
-        kept = [
-            rollout
-            for group in groups
-            for rollout in best_and_worst(group, [next(rewards) for _ in group])
+        if not rollouts:
+            return [], {}
+        mean = self._model.mean(_features(policy, rollouts))
+        scores = iter(mean.tolist())
+        pairs = [
+            r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])
         ]
-        scored = [rollout.with_advantage(_scaled(rollout.advantage)) for rollout in kept]
-        return scored, {"liked": float(mean.mean()), "doubt": float(deviation.mean())}
+        advantages = normalised([rollout.advantage for rollout in pairs])
+        chosen = [
+            # What is better than all that the policy says now is learnt however unlikely it has become.
+            replace(r, advantage=self._weight * _bounded(a), imitated=r.imitated and a > 0)
+            for r, a in zip(pairs, advantages, strict=True)
+        ]
+        imitated = sum(rollout.imitated for rollout in chosen)
+        return chosen, {"liked": float(mean.mean()), "imitated": float(imitated)}
+
+    def _rehearsed(self, policy: PolicySampler, mixed: Sequence[MixedGroup]) -> list[Rollout]:
+        """A right and a wrong rollout of each group that are liked alike."""
+        rollouts = [rollout for group in mixed for rollout in (*group.right, *group.wrong)]
+        if not rollouts:
+            return []
+        liked = self._model.mean(_features(policy, rollouts)).tolist()
+        liking = dict(zip(map(id, rollouts), liked, strict=True))
+        return [r for group in mixed for r in group.pair(lambda rollout: liking[id(rollout)])]
 
 
-def _scaled(advantage: float) -> float:
-    return max(-MAX_ADVANTAGE, min(MAX_ADVANTAGE, advantage / UNIT))
+def _features(policy: PolicySampler, rollouts: Sequence[Rollout]) -> Tensor:
+    return base_features(policy.model, [(r.prompt_ids, r.token_ids) for r in rollouts])
+
+
+def _bounded(advantage: float) -> float:
+    return max(-MAX_ADVANTAGE, min(MAX_ADVANTAGE, advantage))

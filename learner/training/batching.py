@@ -24,6 +24,7 @@ class TokenBatch:
     token_ids: Tensor
     advantage: Tensor
     behaviour: Tensor
+    imitated: Tensor
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], device: torch.device) -> TokenBatch:
@@ -32,6 +33,7 @@ class TokenBatch:
             token_ids=put([token for rollout in rollouts for token in rollout.token_ids]),
             advantage=put([rollout.advantage for rollout in rollouts for _ in rollout.token_ids]),
             behaviour=put([logprob for rollout in rollouts for logprob in rollout.logprobs]),
+            imitated=put([rollout.imitated for rollout in rollouts for _ in rollout.token_ids]),
         )
 
     def chosen(self, logprobs: Tensor) -> Tensor:

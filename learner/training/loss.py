@@ -36,6 +36,7 @@ def policy_loss(
     policy = answer_logprobs(model, chunk, slot=slot)
     chosen = batch.chosen(policy)  # [N]
     ratio = (chosen.detach() - batch.behaviour).exp().clamp(max=weights.ratio_cap)
+    ratio = ratio.where(~batch.imitated, 1.0)
     probabilities = policy.exp()
     kl = (probabilities * (policy - base)).sum(1)  # [N]
     gain = (ratio * batch.advantage * chosen).sum()

@@ -22,13 +22,19 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Rollout:
-    """A prompt and one answer to it. `logprobs` are the behaviour policy's, one per answer token."""
+    """A prompt and one answer to it. `logprobs` are the behaviour policy's, one per answer token.
+
+    `imitated`: learnt from at full weight, however unlikely it has become under the policy;
+    `truncated`: cut at the length limit, so that nobody can say what it would have been.
+    """
 
     prompt_ids: tuple[int, ...]
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     advantage: float = 0.0
     text: str = ""
+    imitated: bool = False
+    truncated: bool = False
 
     @classmethod
     def of(cls, request: Request, completion: Completion) -> Rollout:
@@ -37,6 +43,7 @@ class Rollout:
             completion.token_ids,
             completion.logprobs,
             text=completion.text,
+            truncated=completion.finish_reason == "length",
         )
 
     @property

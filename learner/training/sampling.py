@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import token_logprobs
@@ -30,14 +31,20 @@ class PolicySampler:
         self._adapter: str | None = None
 
     def sample(
-        self, prompts: Sequence[tuple[int, ...]], *, samples: int, max_tokens: int, seed: int
+        self,
+        prompts: Sequence[tuple[int, ...]],
+        *,
+        samples: int,
+        max_tokens: int,
+        seed: int,
+        base: bool = False,
     ) -> list[list[Rollout]]:
-        """`samples` rollouts of each prompt under the present weights, at temperature 1, in one
-        batch; grouped by prompt."""
-        name = self._publish()
+        """`samples` rollouts of each prompt under the present weights, or the base's, at temperature 1,
+        in one batch; grouped by prompt."""
+        name = None if base else self._publish()
         requests = [
             Request(
-                id=f"{name}-{index}-{number}",
+                id=f"{name or 'base'}-{index}-{number}",
                 prompt_ids=prompt,
                 params=SamplingParams(max_tokens=max_tokens, seed=seed + index * samples + number),
                 adapter=name,
@@ -46,6 +53,8 @@ class PolicySampler:
             for number in range(samples)
         ]
         rollouts = generate(self._sampler, requests)
+        if base:  # the base cannot forget, so what it says better is worth learning again
+            rollouts = [replace(rollout, imitated=True) for rollout in rollouts]
         return [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
 
     def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:

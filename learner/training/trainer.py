@@ -25,7 +25,8 @@ SLOT = 1 << 20
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Of the optimiser and the loss. KL in nats per token; `ratio_cap` truncates importance weights."""
+    """Of the optimiser and the loss. The KL budget is in nats per answer; `ratio_cap` truncates importance
+    weights."""
 
     learning_rate: float
     clip_norm: float
@@ -79,8 +80,9 @@ class PolicyTrainer:
         norm = torch.nn.utils.clip_grad_norm_(list(self._tensors.values()), config.clip_norm)
         self._optimiser.step()
         kl_mean, entropy_mean, ratio_mean = (sums / total).tolist()
-        self._over_budget = kl_mean > config.kl_budget
-        return StepReport(len(rollouts), total, kl_mean, entropy_mean, ratio_mean, float(norm))
+        report = StepReport(len(rollouts), total, kl_mean, entropy_mean, ratio_mean, float(norm))
+        self._over_budget = report.kl_per_answer > config.kl_budget
+        return report
 
     def save_optimiser(self, folder: Path) -> None:
         write_state(folder, state_of(self._optimiser, self._tensors, self._over_budget))

@@ -29,6 +29,8 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
+FROM_BASE = 2  # budgets of an update that begins at the base, since its way is longer
+SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
 def train(
@@ -47,15 +49,18 @@ def train(
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
     with ExitStack() as opened:
-        trainer = opened.enter_context(closing(new_trainer(start, model, settings)))
+        trainer = opened.enter_context(
+            closing(new_trainer(start, model, settings, len(data.experience)))
+        )
         policy = opened.enter_context(closing(PolicySampler(model, sampler, trainer)))
         fit_figures = rule.prepare(policy, data, progress.seed)
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
-        while step < settings.update_steps:
+        longer = FROM_BASE if progress.since_base == 0 else 1
+        while step < longer * settings.update_steps:
             step_began = time.monotonic()
-            over_budget = step_began - began + slowest > settings.update_seconds
+            over_budget = step_began - began + slowest > longer * settings.training_seconds
             if over_budget and step > progress.step:
                 break
             check_lease()
@@ -84,10 +89,12 @@ def train(
     return finished
 
 
-def new_trainer(start: TrainingStart, model: LoadedModel, settings: LearnerSettings) -> Trainer:
+def new_trainer(
+    start: TrainingStart, model: LoadedModel, settings: LearnerSettings, votes: int
+) -> Trainer:
     """At a Tinker service, of the group of ranks that this process is the first of, or of this process
     alone."""
-    config = trainer_config(settings, model)
+    config = trainer_config(settings, model, votes)
     if settings.tinker_model is not None:
         connection = open_connection(settings)
         return TinkerTrainer(
@@ -107,19 +114,17 @@ def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
         rollouts=settings.answers_per_step,
         samples_per_prompt=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
-        rehearsal=settings.rehearsal,
-        reward_model=settings.reward_model,
         beta=settings.preference_beta,
     )
 
 
-def trainer_config(settings: LearnerSettings, model: LoadedModel) -> TrainerConfig:
+def trainer_config(settings: LearnerSettings, model: LoadedModel, votes: int) -> TrainerConfig:
     """The wider a model, the lower its learning rate (as in muP, Yang et al. 2022), from ember's 1e-3."""
     width = model.config.get_text_config().hidden_size
     return TrainerConfig(
         learning_rate=settings.learning_rate or RATE_TIMES_WIDTH / width,
         clip_norm=settings.clip_norm,
-        kl_weight=settings.kl_weight,
+        kl_weight=settings.kl_weight * min(2.0, (SURE_VOTES / max(votes, 1)) ** 0.5),
         kl_budget=settings.kl_budget,
     )
 

@@ -15,14 +15,15 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
-from burnish.learner.reward.experience import Experience
-from burnish.learner.reward.features import base_features
+from burnish.learner.gate.suite import mean
+from burnish.learner.reward.experience import Experience, LoggedPrompt
 from burnish.learner.rules import RULES, TrainingData
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import open_source
@@ -30,10 +31,12 @@ from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, 
 from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout, generate
+from burnish.learner.update.data import evidence_of
 from burnish.learner.update.loop import train
-from burnish.learner.update.start import TrainingStart, fresh_adapter
+from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.ops.simulate.population import Population, draw_population
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
+from burnish.serving.reward.features import base_features
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +52,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         Bench(model, engine, settings, people, options, Path(scratch)).run()
     return 0
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What a version answered to the held-out tasks: families, whether right, and in which style."""
+
+    families: Sequence[str]
+    right: Sequence[bool]
+    styles: Sequence[str | None]
+    people: Population
+
+    @property
+    def skill(self) -> float:
+        return sum(self.right) / len(self.right)
+
+    @property
+    def expected(self) -> float:
+        """The expected rate of thumbs up."""
+        rows = zip(self.families, self.right, self.styles, strict=True)
+        return sum(self.people.expected(*row) for row in rows) / len(self.right)
+
+    def style_alone(self, skills: Mapping[str, float], liked: bool = False) -> float:
+        """The expected rate as if each family had these skills; with every style liked, if so asked."""
+        total = 0.0
+        for family, style in zip(self.families, self.styles, strict=True):
+            style = self.people.preferred[family] if liked else style
+            skill = skills[family]
+            total += skill * self.people.expected(family, True, style)
+            total += (1 - skill) * self.people.expected(family, False, style)
+        return total / len(self.right)
+
+    def by_family(self, hits: Sequence[bool]) -> dict[str, float]:
+        return {
+            family: mean([hit for f, hit in zip(self.families, hits, strict=True) if f == family])
+            for family in dict.fromkeys(self.families)
+        }
+
+    @property
+    def in_style(self) -> dict[str, float]:
+        """Per family the share of answers in the liked style."""
+        pairs = zip(self.families, self.styles, strict=True)
+        return self.by_family([style == self.people.preferred[family] for family, style in pairs])
 
 
 class Bench:
@@ -73,20 +118,20 @@ class Bench:
         self.prompts: list[tuple[int, ...]] = []
 
     def run(self) -> None:
-        base, base_right, _ = self._evaluate(None)
-        oracle = sum(
-            self.people.oracle_expected(task.family, right)
-            for task, right in zip(self.eval_tasks, base_right, strict=True)
-        ) / len(self.eval_tasks)
-        skill = sum(base_right) / len(base_right)
-        print(f"base {base:.3f}  oracle {oracle:.3f}  skill {skill:.3f}", flush=True)
+        base = self._evaluate(None)
+        skills = base.by_family(base.right)
+        lowest, highest = base.style_alone(skills), base.style_alone(skills, liked=True)
+        print(f"base {base.expected:.3f}  oracle {highest:.3f}  skill {base.skill:.3f}", flush=True)
         start = TrainingStart(fresh_adapter(self.model, self.settings), self._progress(0))
         adapter: str | None = None
         for tick in range(1, self.options.ticks + 1):
             self._collect_votes(adapter, tick)
             began = time.monotonic()
             data = TrainingData(
-                self.experience, self.features, self.prompts[-2048:], open_source("ember")
+                self.experience,
+                evidence_of(self.model, self.experience, self.features, ()),
+                [LoggedPrompt(prompt) for prompt in self.prompts[-2048:]],
+                tasks=open_source("ember"),
             )
             done = train(
                 start,
@@ -102,17 +147,29 @@ class Bench:
                 self.engine.unload_adapter(adapter)
             adapter = f"bench@{tick}"
             self.engine.set_adapter_weights(adapter, done.adapter)
-            start = TrainingStart.child(done, self._progress(tick))
+            start = next_start(done, self._progress(tick), self.model, self.settings)
             figures = done.progress.figures
             line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
             if tick % self.options.every == 0:
-                rate, right, styled = self._evaluate(adapter)
-                share = (rate - base) / (oracle - base)
+                exam = self._evaluate(adapter)
+                way = (exam.style_alone(skills) - lowest) / (highest - lowest)
+                worst = min(exam.in_style, key=exam.in_style.__getitem__)
                 line += (
-                    f"  expected {rate:.3f}  way {share:+.0%}  style {styled:.2f}"
-                    f"  skill {sum(right) / len(right):.3f}"
+                    f"  expected {exam.expected:.3f}  way {way:+.0%}  skill {exam.skill:.3f}"
+                    f"  worst {worst} {exam.in_style[worst]:.2f}"
                 )
-            names = ("kl", "entropy", "reward_auroc", "liked", "doubt", "skill", "grad_norm")
+            names = (
+                "kl",
+                "entropy",
+                "reward_auroc",
+                "reward_auroc_lower",
+                "preference_weight",
+                "liked",
+                "burden",
+                "imitated",
+                "skill",
+                "grad_norm",
+            )
             summary = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
             print(f"{line}  [{summary}]  {seconds:.1f} s", flush=True)
 
@@ -135,7 +192,9 @@ class Bench:
             judged = judged[: wanted - len(self.experience)]
             if not judged:
                 continue
-            features = base_features(self.model, [rollout for rollout, _, _ in judged])
+            features = base_features(
+                self.model, [(r.prompt_ids, r.token_ids) for r, _, _ in judged]
+            )
             self.features = torch.cat([self.features, features])
             for rollout, user_id, up in judged:
                 self.experience.append(self._experience(rollout, user_id, up, tick))
@@ -152,20 +211,19 @@ class Bench:
             token_ids=rollout.token_ids,
             logprobs=rollout.logprobs,
             reward=1.0 if up else -1.0,
-            weight=1.0,
-            judged_at=0.0,
+            weight=0.05 if os.environ.get("X_TRUST") and user[-4:] in ("-000", "-001") else 1.0,
+            judged_at=float(len(self.experience)),
         )
 
-    def _evaluate(self, adapter: str | None) -> tuple[float, list[bool], float]:
-        """Expected thumbs, what was right, and the share in the preferred style."""
-        rates, right, styled = [], [], []
-        for number, rollout in enumerate(self._rollouts(self.eval_tasks, adapter, 0)):
-            task = self.eval_tasks[number]
-            right.append(is_correct(task, rollout.text))
-            style = style_of(task, rollout.text)
-            styled.append(style == self.people.preferred[task.family])
-            rates.append(self.people.expected(task.family, right[-1], style))
-        return sum(rates) / len(rates), right, sum(styled) / len(styled)
+    def _evaluate(self, adapter: str | None) -> Exam:
+        rollouts = self._rollouts(self.eval_tasks, adapter, 0)
+        pairs = list(zip(self.eval_tasks, rollouts, strict=True))
+        return Exam(
+            [task.family for task in self.eval_tasks],
+            [is_correct(task, rollout.text) for task, rollout in pairs],
+            [style_of(task, rollout.text) for task, rollout in pairs],
+            self.people,
+        )
 
     def _rollouts(self, tasks: Sequence[Exercise], adapter: str | None, seed: int) -> list[Rollout]:
         requests = [

@@ -1,6 +1,6 @@
 """A tiny model, a policy on it that is not its base any more, and judged answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,10 +10,15 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
 from burnish.kernels.model import LoadedModel
-from burnish.learner.reward.experience import Experience
+from burnish.learner.reward.evidence import Evidence
+from burnish.learner.reward.experience import Experience, LoggedPrompt
+from burnish.learner.rules import TrainingData
+from burnish.learner.rules.corrections import Pair
+from burnish.learner.tasks import TaskSource
 from burnish.learner.training.sampling import PolicySampler
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.serving.engine import LocalEngine
+from torch import Tensor
 
 # The rule's loss alone, and its gradient as it is.
 BARE = TrainerConfig(learning_rate=1e-2, clip_norm=1e9, kl_weight=0.0, kl_budget=1e9)
@@ -68,6 +73,25 @@ def judged(reward: float, **changes: Any) -> Experience:
         "judged_at": 0.0,
     }
     return Experience(**{**fields, **changes})
+
+
+def data_of(
+    log: Sequence[Experience],
+    *,
+    features: Tensor | None = None,
+    prompts: Sequence[tuple[int, ...]] = (),
+    tasks: TaskSource | None = None,
+    pairs: Sequence[Pair] = (),
+) -> TrainingData:
+    """Judged answers as training data, with features of nothing unless there are some."""
+    evidence = Evidence(
+        torch.zeros(len(log), 6) if features is None else features,
+        torch.tensor([(item.reward + 1) / 2 for item in log]),
+        torch.tensor([item.weight for item in log]),
+        [item.user for item in log],
+    )
+    asked = [LoggedPrompt(prompt) for prompt in prompts]
+    return TrainingData(log, evidence, asked, pairs, tasks or TaskSource())
 
 
 def random_log(count: int, **changes: Any) -> list[Experience]:

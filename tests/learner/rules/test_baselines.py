@@ -1,13 +1,13 @@
 """The rules to compare with, `kto`, `dpo` and `grpo`: their losses' slopes, what they learn from, and which way."""
 
-from collections.abc import Sequence
 from random import Random
 
 import pytest
 import torch
 from burnish.learner.reward.experience import Correction
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig, TrainingData
-from burnish.learner.rules.dpo import corrections, dpo_slopes, liked_and_disliked
+from burnish.learner.rules.corrections import corrections
+from burnish.learner.rules.dpo import dpo_slopes, liked_and_disliked
 from burnish.learner.rules.grpo import group_advantages
 from burnish.learner.rules.kto import Lambdas, kto_slopes
 from burnish.learner.rules.sequence_loss import EPOCHS, descending, read_in_batches
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from tests.learner.rules.conftest import judged, random_log
+from tests.learner.rules.conftest import data_of, judged, random_log
 
 ratios = st.floats(-20, 20)
 betas = st.floats(0.01, 2)
@@ -132,9 +132,8 @@ def test_a_correction_that_says_nothing_new_or_too_much_is_left_out(model, text)
     ],
 )
 def test_a_rule_says_why_there_is_nothing_to_learn(policy, rule, experience, reason):
-    data = TrainingData(experience, torch.zeros(len(experience), 6), [])
     with pytest.raises(NothingToLearn, match=reason):
-        RULES[rule](StepConfig(), {}).prepare(policy, data, seed=0)
+        RULES[rule](StepConfig(), {}).prepare(policy, data_of(experience), seed=0)
 
 
 def train(rule: str, policy, trainer, data: TrainingData, steps: int, **config) -> list[dict]:
@@ -149,10 +148,6 @@ def train(rule: str, policy, trainer, data: TrainingData, steps: int, **config) 
         trainer.step(batch.rollouts)
         figures.append(dict(batch.figures))
     return figures
-
-
-def data_of(experience: Sequence, tasks: TaskSource | None = None) -> TrainingData:
-    return TrainingData(experience, torch.zeros(len(experience), 6), [], tasks or TaskSource())
 
 
 @pytest.mark.parametrize("rule", ["kto", "dpo"])
@@ -176,7 +171,7 @@ def test_grpo_makes_right_answers_likelier_without_any_judgement(policy, trainer
 
     tasks = TaskSource([GeneratorPack("ours", {"e": ask})])
     options = {"rollouts": 48, "samples_per_prompt": 8, "max_tokens": 4}
-    figures = train("grpo", policy, trainer, data_of([], tasks), 8, **options)
+    figures = train("grpo", policy, trainer, data_of([], tasks=tasks), 8, **options)
     assert figures[-1]["skill"] > figures[0]["skill"] + 0.2
 
 
@@ -186,6 +181,8 @@ def test_a_checker_that_throws_costs_its_group_alone(policy, trainer):
         return Task("", (words,), lambda answer: answer[999] == "x")
 
     tasks = TaskSource([GeneratorPack("ours", {"bad": fail})])
-    (figures,) = train("grpo", policy, trainer, data_of([], tasks), 1, rollouts=8, max_tokens=2)
+    (figures,) = train(
+        "grpo", policy, trainer, data_of([], tasks=tasks), 1, rollouts=8, max_tokens=2
+    )
     assert figures == {"skill": 0.0}
     assert "the checker of bad raised IndexError" in next(iter(tasks.notes))

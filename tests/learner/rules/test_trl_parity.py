@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.reward.experience import Correction
-from burnish.learner.rules import RULES, StepConfig, TrainingData
+from burnish.learner.rules import RULES, StepConfig
+from burnish.learner.rules.corrections import corrections
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
@@ -24,7 +24,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
-from tests.learner.rules.conftest import random_log
+from tests.learner.rules.conftest import data_of, random_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
 
@@ -95,7 +95,7 @@ def test_kto_steps_along_trls_gradient(trainer, policy, tmp_path):
             [Rollout(e.prompt_ids, e.token_ids, (-9.0,) * len(e.token_ids), 1.0) for e in log]
         )
     rule = RULES["kto"](StepConfig(rollouts=BATCH, beta=BETA), {})
-    rule.prepare(policy, TrainingData(log, torch.zeros(BATCH, 6), []), seed=0)
+    rule.prepare(policy, data_of(log), seed=0)
     batch = rule.batch(policy, 0, seed=0)
     assert batch is not None
     assert batch.figures["kto_kl"] > 0.1
@@ -122,8 +122,9 @@ def test_kto_steps_along_trls_gradient(trainer, policy, tmp_path):
 
 def test_dpo_steps_along_trls_gradient(trainer, policy, tmp_path):
     log = random_log(BATCH, corrections=(Correction("the quick brown fox", 1.0),))
+    pairs = list(corrections(log, policy.model, max_tokens=64))
     rule = RULES["dpo"](StepConfig(rollouts=2 * BATCH, max_tokens=32, beta=BETA), {})
-    rule.prepare(policy, TrainingData(log, torch.zeros(BATCH, 6), []), seed=0)
+    rule.prepare(policy, data_of(log, pairs=pairs), seed=0)
     batch = rule.batch(policy, 0, seed=0)
     assert batch is not None
     chosen, rejected = batch.rollouts[:BATCH], batch.rollouts[BATCH:]
@@ -171,7 +172,7 @@ def test_grpo_steps_along_trls_gradient(trainer, policy, tmp_path: Path):
     config = StepConfig(rollouts=size, samples_per_prompt=GROUP, max_tokens=LONGEST)
     rule = RULES["grpo"](config, {})
     tasks = TaskSource([GeneratorPack("p", {"even": ask})])
-    rule.prepare(remembering, TrainingData([], torch.zeros(0, 6), [], tasks), seed=0)  # type: ignore[arg-type]
+    rule.prepare(remembering, data_of([], tasks=tasks), seed=0)  # type: ignore[arg-type]
     batch = rule.batch(remembering, 0, seed=0)  # type: ignore[arg-type]
     assert batch is not None
     assert batch.rollouts
