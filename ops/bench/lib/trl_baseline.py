@@ -19,7 +19,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from burnish.kernels import experts
 from burnish.kernels.folder import open_folder
 from burnish.kernels.lora import default_targets
 from burnish.learner.rules.kto import Lambdas
@@ -60,11 +59,7 @@ def train_by_trl(
     folder = open_folder(model)
     texts = [written(folder.tokenizer, row) for row in rows]
     Random(config.seed).shuffle(texts)
-    base = folder.from_pretrained(
-        dtype="float32",
-        # Grouped products are slower on a CPU, and peft adapts one whole parameter of all experts anyway.
-        **({"experts_implementation": "eager"} if experts.has_experts(folder.config) else {}),
-    )
+    base = folder.from_pretrained(dtype="float32")
     targets = default_targets(base)
     lora = LoraConfig(
         r=config.rank,
