@@ -143,7 +143,6 @@ class Report(_Figures):
     refusal: str | None = None
     base_skill: float | None = None
     tasks: int | None = None
-    rehearsed: float | None = None
     rehearsal_skill: float | None = None
     last_update: str | None = None
     versions: list[VersionFigures] = []

@@ -23,6 +23,7 @@ from burnish.learner.report.statistics import (
     folds,
 )
 from burnish.learner.report.versions import FLOOR
+from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.fitting import FittedReward, fit
 from burnish.serving.reward.kernel import Hyperparameters
 
@@ -70,13 +71,13 @@ class Fits:
         likes = torch.tensor(
             [sum(v.trust * v.share * v.value for v in votes) for votes in of_answers]
         )
-        fitted = fit(
+        evidence = Evidence(
             self._tensor(list(judged)),
             likes / weights,
             weights.clamp(max=1.0),
-            torch.arange(len(judged)).flip(0).float(),
-            Hyperparameters(),
+            [votes[-1].rater for votes in of_answers],
         )
+        fitted = fit(evidence, evidence.ages, Hyperparameters())
         self._slowest = max(self._slowest, self._clock() - began)
         return fitted
 

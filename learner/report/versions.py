@@ -42,7 +42,6 @@ def survey(data: ReportData) -> Report:
         refusal=refused[-1].why_not if refused else None,
         base_skill=newest.get("gate_base_skill"),
         tasks=newest.get("tasks"),
-        rehearsed=newest.get("rehearsed"),
         rehearsal_skill=newest.get("skill"),
         last_update=data.last_update,
         versions=versions,

@@ -19,13 +19,12 @@ HEADLINES: Mapping[Verdict, str] = {
 
 
 def verdict(report: Report) -> Verdict:
-    if report.comparison is not None and report.comparison.outcome == "less":
-        return "worse"
     if report.discrimination.is_guessing or one_sided(report):
         return "nothing to learn"
     if report.comparison is None:
         return "too few votes"
-    return "learning" if report.comparison.outcome == "more" else "not shown"
+    outcomes: dict[str, Verdict] = {"more": "learning", "less": "worse"}
+    return outcomes.get(report.comparison.outcome, "not shown")
 
 
 def one_sided(report: Report) -> bool:
@@ -196,7 +195,8 @@ def span(low: float, high: float) -> str:
 
 
 def points(share: float) -> str:
-    return f"{100 * share:.0f} points"
+    shown = f"{100 * share:.0f}"
+    return f"{shown} point{'' if shown in ('1', '-1') else 's'}"
 
 
 def _ends(low: float, high: float) -> str:
