@@ -23,6 +23,9 @@ RENAMED_VALUES = {
 # Between updates that are this far apart, no process keeps the model, caches and training copies loaded.
 LONG_REST_SECONDS = 600
 
+# Of the time between two updates, what training may take; the rest is for fitting, gate and rest.
+TRAINING_SHARE = 0.75
+
 
 class LearnerSettings(StreamSettings):
     """`redis_url`, `kafka_bootstrap` and `data_dir` come from the stream's settings."""
@@ -44,9 +47,14 @@ class LearnerSettings(StreamSettings):
         " `auto`: the model's own, else `general`",
     )
 
-    rule: Literal["reward_model", "pg"] = Field(
+    rule: Literal["reward_model", "pg", "kto", "dpo", "grpo"] = Field(
         default="reward_model",
-        description="update rule: a reward model over fresh answers, or plain policy gradient",
+        description="update rule: `reward_model`, over fresh answers; or, to compare with, `pg` (plain"
+        " policy gradient), `kto` (liked and disliked answers), `dpo` (corrections, and pairs of answers"
+        " to one prompt), `grpo` (verifiable tasks alone)",
+    )
+    preference_beta: float = Field(
+        default=0.1, gt=0, description="beta of `kto` and `dpo`: how closely they hold to the base"
     )
     update_every: float = Field(default=5400.0, gt=0, description="seconds between update ticks")
     intake_every: float = Field(default=2.0, gt=0, description="seconds between intake ticks")
@@ -96,14 +104,11 @@ class LearnerSettings(StreamSettings):
     )
     threads: int = Field(default=1, ge=1, description="CPU threads a tick may use")
 
-    update_share: float = Field(
-        default=0.2, gt=0, le=1, description="share of the time between updates that one may train"
-    )
     update_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="time budget of the training steps (default: BURNISH_UPDATE_SHARE of"
-        " BURNISH_UPDATE_EVERY, and a minute at least)",
+        description="time budget of the training steps (default: three quarters of"
+        " BURNISH_UPDATE_EVERY)",
     )
     update_steps: int = Field(default=96, ge=1, description="most training steps in one tick")
     rebuild_every: int = Field(
@@ -117,7 +122,11 @@ class LearnerSettings(StreamSettings):
     )
     answers_per_step: int = Field(default=64, ge=8, description="fresh answers sampled for a step")
     samples_per_prompt: int = Field(default=4, ge=2, description="fresh answers to one prompt")
-    max_answer_tokens: int = Field(default=96, ge=1, description="longest fresh answer")
+    max_answer_tokens: int = Field(
+        default=512,
+        ge=1,
+        description="longest fresh answer; judged ones of twice the length are not learnt from",
+    )
     max_prompt_tokens: int = Field(
         default=512, ge=1, description="longer prompts are not learnt from"
     )
@@ -197,7 +206,7 @@ class LearnerSettings(StreamSettings):
     @property
     def training_seconds(self) -> float:
         """BURNISH_UPDATE_SECONDS, or its default."""
-        return self.update_seconds or max(60.0, self.update_share * self.update_every)
+        return self.update_seconds or TRAINING_SHARE * self.update_every
 
     @property
     def updates_run_in(self) -> str:

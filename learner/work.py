@@ -137,7 +137,9 @@ def reward(policy: str = "default") -> str:
 def update(policy: str = "default") -> str | None:
     """One update of one policy, here or as a job; returns what was done."""
     if settings().updates_run_in != "worker":
-        return _begin(policy, update_jobs)
+        did = _begin(policy, update_jobs)
+        report(policy, refit=False)  # where nothing was begun, no job will tell
+        return did
     began = time.monotonic()
     did = tick(policy)
     if did is not None and time.monotonic() - began > settings().update_every:
@@ -163,7 +165,21 @@ def tick(policy: str) -> str | None:
         raise
     finally:
         tracing.flush()  # the pool may end this process without a word
-    return made.did if made else None
+    if made is None:
+        return None
+    report(policy, refit=True)
+    return made.did
+
+
+def report(policy: str, *, refit: bool) -> None:
+    """Tell serving whether the policy learns; with `refit` within a few seconds, which fits take."""
+    from burnish.learner.report.publishing import publish_report
+
+    try:
+        publish_report(database(), client(), settings(), policy, refit=refit)
+    except Exception:
+        # This is the process's top loop: the update is done, and a report is no reason to fail it.
+        log.exception("the report on %s could not be made", policy)
 
 
 def look_after_jobs() -> None:

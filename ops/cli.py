@@ -108,6 +108,21 @@ def status(
 
 
 @app.command()
+def report(
+    policy: Policy = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on standard output.")] = False,
+    plots: Annotated[Path | None, typer.Option(help="Write PNGs into this folder.")] = None,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Is it learning? What votes say of each version, and what would help most."""
+    from burnish.ops.commands import report as work
+
+    settings = config.load({"data_dir": data_dir, "url": url})
+    work.run(settings, policy, console, as_json=as_json, plots=plots)
+
+
+@app.command()
 def repair(
     data_dir: DataDir = None,
     dry_run: Annotated[

@@ -61,6 +61,14 @@ def test_a_thumbs_down_reaches_the_weights_and_the_new_version_answers(
         ticks = get(service, "/v1/learner")["ticks"]
         assert any(f"default@{champion}" in tick["did"] for tick in ticks)
 
+        # It says too what these judgements are worth, and what would help.
+        report = service.wait_until(
+            lambda: get(service, "/v1/learner/report")["report"], 60, "there is no report"
+        )
+        assert report["votes"] >= 6
+        assert report["verdict"] == "too few votes"
+        assert report["advice"][0]["name"] == "few_votes"
+
         # The old version can still be asked for, and put back.
         assert chat(service, "Hi", model="default@1").system_fingerprint == "default@1"
         httpx.post(f"{service.url}/v1/policies/default/rollback", timeout=60).raise_for_status()

@@ -13,6 +13,7 @@ ROOMS = ("feedback", "kernels", "learner", "memory", "ops", "serving")
 DATA = (
     ".cpp",
     ".json",
+    ".jsonl",
     ".jinja",
     ".lua",
     ".mako",

@@ -14,7 +14,7 @@ from burnish.feedback.events import Completion, Event, FeedbackEvent, Interactio
 from burnish.kernels.folder import ModelFolder
 from burnish.learner.exchange.turns import RowError, Turn
 from burnish.learner.tasks import PackError
-from burnish.learner.training.prompts import task_prompt
+from burnish.learner.training.prompts import answer_tokens, task_prompt
 from pydantic import ValidationError
 
 BASE_VERSION = 1
@@ -26,8 +26,6 @@ def events_of(turn: Turn, model: ModelFolder, *, policy: str, tenant: str) -> It
     interaction_id = f"import-{digest}"
     try:
         prompt = task_prompt(model, turn)
-        tokens = model.tokenizer.encode(turn.answer, add_special_tokens=False)
-        end = model.tokenizer.eos_token_id
         yield InteractionEvent(
             id=interaction_id,
             time=turn.at,
@@ -42,7 +40,7 @@ def events_of(turn: Turn, model: ModelFolder, *, policy: str, tenant: str) -> It
             completions=[
                 Completion(
                     index=0,
-                    token_ids=tokens + ([] if end is None else [end]),
+                    token_ids=answer_tokens(model, turn.answer),
                     text=turn.answer,
                     finish_reason="stop",
                 )

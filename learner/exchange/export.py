@@ -5,13 +5,15 @@
     dpo     prompt, chosen, rejected: answers to one prompt that were judged differently, and corrections
     sft     messages: liked answers, and what people said that an answer should have been
 
-Chats are lists of messages. Every row has the interaction's id, the policy's version and, where they were
+Chats are lists of messages. Tools are the JSON of a list in the shapes that TRL reads, which is how it wants
+them: a table would mix the fields of their schemas. Every row has the interaction's id, the policy's version and, where they were
 recorded, the answer's log-probabilities. Rewards are those of the judgements as they stand; who is
 trusted is left to the reader.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -50,6 +52,11 @@ class Judged:
         calls = self.completion.tool_calls
         message = {"role": "assistant", "content": self.completion.text}
         return {**message, "tool_calls": calls} if calls else message
+
+    @property
+    def tools(self) -> str | None:
+        offered = self.interaction.tools
+        return json.dumps(offered) if offered else None
 
     @property
     def corrections(self) -> list[str]:
@@ -127,6 +134,7 @@ def _kto(answers: Iterator[Judged]) -> Iterator[Row]:
             yield {
                 "prompt": judged.interaction.messages,
                 "completion": [judged.answer],
+                "tools": judged.tools,
                 "label": judged.reward > 0,
                 "reward": judged.reward,
                 **judged.about,
@@ -141,7 +149,8 @@ def _sft(answers: Iterator[Judged]) -> Iterator[Row]:
         for answer in wanted:
             own = answer is judged.answer or not judged.corrections
             about = judged.about if own else {**judged.about, "logprobs": []}
-            yield {"messages": [*judged.interaction.messages, answer], **about}
+            messages = [*judged.interaction.messages, answer]
+            yield {"messages": messages, "tools": judged.tools, **about}
 
 
 def _dpo(answers: Iterator[Judged]) -> Iterator[Row]:
@@ -169,6 +178,7 @@ def _pair(
         "prompt": asked.interaction.messages,
         "chosen": chosen,
         "rejected": [rejected.answer],
+        "tools": asked.tools,
         "chosen_id": chosen_about["id"] if chosen_about else None,
         "chosen_version": chosen_about["version"] if chosen_about else None,
         "chosen_logprobs": chosen_about["logprobs"] if chosen_about else [],

@@ -72,11 +72,19 @@ def _turn(
         answer=answer,
         at=moment_of(row.get("at"), "at"),
         opinions=opinions,
-        tools=row.get("tools"),
+        tools=_tools(row.get("tools")),
         user=row.get("user"),
         session=row.get("session"),
         model=row.get("model"),
     )
+
+
+def _tools(value: Any) -> Any:
+    """A list of tools, which TRL's rows keep as JSON."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise RowError(f"tools: this is no JSON: {value:.60}") from error
 
 
 def _digest(row: Mapping[str, Any]) -> str:

@@ -119,9 +119,9 @@ def kl_to_base(model: LoadedModel, rollouts: Sequence[Rollout]) -> float:
     return total / max(count, 1)
 
 
-def paired_difference(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, float]:
+def paired_difference(old: Sequence[float], new: Sequence[float]) -> tuple[float, float]:
     """Mean of new - old over paired tasks, and its standard error."""
-    differences = [int(b) - int(a) for a, b in zip(old, new, strict=True)]
+    differences = [float(b) - float(a) for a, b in zip(old, new, strict=True)]
     average = mean(differences)
     variance = mean([(d - average) ** 2 for d in differences])
     return average, math.sqrt(variance / max(len(differences), 1))

@@ -29,6 +29,12 @@ class GateReport(BaseModel):
     base_skill: float
     families: dict[str, tuple[float, float]]  # share right: base, candidate
 
+    def with_check(self, check: Check) -> GateReport:
+        """The same with one more check, which must pass too."""
+        return self.model_copy(
+            update={"checks": [*self.checks, check], "passed": self.passed and check.passed}
+        )
+
     @property
     def why_not(self) -> str | None:
         """The checks that failed, as sentences."""

@@ -36,12 +36,30 @@ class JudgedAnswer:
     judgements: tuple[Judgement, ...] = ()
 
 
+@dataclass(frozen=True)
+class Correction:
+    """What somebody says that an answer should have been; `weight` in (0, 1]: how far they are trusted."""
+
+    text: str
+    weight: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experience(JudgedAnswer):
     """One judged answer, ready to learn from. `reward` in [-1, 1], `weight` in (0, 1]."""
 
     reward: float
     weight: float
+    corrections: tuple[Correction, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoggedPrompt:
+    """A prompt as it was asked, and by whom; `user` None for nobody named."""
+
+    token_ids: tuple[int, ...]
+    tenant: str = ""
+    user: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +134,21 @@ def weigh_by_trust(
     """Answers with their rewards, each judgement weighed by who gave it: caps, bursts, and agreement
     with the others or with `expected`, the reward in [-1, 1] that a model expects of each answer."""
     rewards, weights = rewards_of([answer.judgements for answer in answers], expected, policy)
+    trusts = iter(weights.weights)
+    corrections = [
+        corrections_of(answer.judgements, [next(trusts) for _ in answer.judgements])
+        for answer in answers
+    ]
     kept = [
-        (index, Experience(**vars(answer), reward=reward.value, weight=reward.weight))
-        for index, (answer, reward) in enumerate(zip(answers, rewards, strict=True))
+        (
+            index,
+            Experience(
+                **vars(answer), reward=reward.value, weight=reward.weight, corrections=corrected
+            ),
+        )
+        for index, (answer, reward, corrected) in enumerate(
+            zip(answers, rewards, corrections, strict=True)
+        )
         if reward is not None
     ]
     return TrustedExperience(
@@ -145,15 +175,30 @@ def rewards_of(
     return [reward_of(judged, [next(trusts) for _ in judged]) for judged in judgements], weights
 
 
-def prompts(session: Session, policy: str, limit: int) -> list[tuple[int, ...]]:
+def corrections_of(
+    judgements: Sequence[Judgement], trust: Sequence[float]
+) -> tuple[Correction, ...]:
+    """The corrections among the judgements that stand on an answer, by people who are trusted at all."""
+    return tuple(
+        Correction(str(judgement.value), weight)
+        for judgement, trusted in zip(judgements, trust, strict=True)
+        if judgement.name == "correction" and (weight := trusted * judgement.share) > 0
+    )
+
+
+def prompts(session: Session, policy: str, limit: int) -> list[LoggedPrompt]:
     """The prompts most lately asked, judged or not, newest first and each once."""
     query = (
-        select(InteractionRow.prompt_ids)
+        select(InteractionRow.prompt_ids, InteractionRow.tenant, InteractionRow.user)
         .where(InteractionRow.policy == policy)
         .order_by(InteractionRow.time.desc())
         .limit(limit)
     )
-    return list(dict.fromkeys(tuple(ids) for ids in session.scalars(query) if ids))
+    found: dict[tuple[int, ...], LoggedPrompt] = {}
+    for ids, tenant, user in session.execute(query):
+        if ids:
+            found.setdefault(tuple(ids), LoggedPrompt(tuple(ids), tenant, user))
+    return list(found.values())
 
 
 def count(session: Session, policy: str, limit: int | None = None) -> int:

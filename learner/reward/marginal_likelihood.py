@@ -40,7 +40,7 @@ def fit_hyperparameters(evidence: Evidence, start: Hyperparameters) -> Hyperpara
 
     try:
         optimiser.step(loss)
-    except torch.linalg.LinAlgError:  # a line search may try a covariance that has no factor
+    except RuntimeError:  # LinAlgError: a line search may try a covariance that has no factor
         return start
     return Hyperparameters.of(logs.detach().exp())
 
@@ -54,9 +54,7 @@ def aged(evidence: Evidence, of: Hyperparameters) -> Tensor:
     return ages if ago is None else _apart(ages, ago)
 
 
-def log_evidence(
-    points: Points, residuals: Tensor, weights: Tensor, of: Hyperparameters
-) -> Tensor:
+def log_evidence(points: Points, residuals: Tensor, weights: Tensor, of: Hyperparameters) -> Tensor:
     """Of residuals [N] of votes, up to a constant."""
     covariance = kernel(points, points, of) + (of.noise / weights.clamp_min(1e-3)).diag()
     cholesky = torch.linalg.cholesky(covariance)

@@ -14,7 +14,7 @@ import torch
 from burnish.learner.reward.fitting import FittedReward
 from torch import Tensor
 
-FOLDS = 5
+FOLDS, FOLD_ROWS = 5, 20  # at most, and judgements in each at least
 
 
 @dataclass(frozen=True)
@@ -31,25 +31,29 @@ class Quality:
 
 
 def foretold(fitted: FittedReward, raters: Sequence[Hashable], seed: int = 0) -> Quality:
-    """The quality of a fit on the judgements of raters who were left out of it."""
+    """The quality of a fit on the judgements of raters who were left out of it, or, where there are fewer
+    raters than folds, on judgements that were."""
+    folds = min(FOLDS, max(2, len(raters) // FOLD_ROWS))
+    if len(set(raters)) < folds:
+        raters = range(len(raters))
     order = sorted(set(raters), key=str)
     Random(seed).shuffle(order)
-    fold_of = {rater: index % FOLDS for index, rater in enumerate(order)}
-    folds = [fold_of[rater] for rater in raters]
-    scores, targets = fitted.left_out(folds), fitted.targets
-    inside = torch.tensor(folds)
-    return mean_quality([quality(scores[inside == f], targets[inside == f]) for f in range(FOLDS)])
+    fold_of = {rater: index % folds for index, rater in enumerate(order)}
+    fold = [fold_of[rater] for rater in raters]
+    scores, targets, inside = fitted.left_out(fold), fitted.targets, torch.tensor(fold)
+    return mean_quality([quality(scores[inside == f], targets[inside == f]) for f in range(folds)])
 
 
 def quality(scores: Tensor, targets: Tensor) -> Quality | None:
-    """AUROC with the standard error of DeLong et al. 1988; None without a pair to compare."""
+    """AUROC with the standard error it would have by guessing (Mann and Whitney 1947); None without a pair
+    to compare."""
     likes, dislikes = scores[targets > 0.5], scores[targets < 0.5]
-    if len(likes) < 2 or len(dislikes) < 2:
+    up, down = len(likes), len(dislikes)
+    if not up or not down:
         return None
     difference = likes[:, None] - dislikes[None, :]
     wins = (difference > 0).float() + 0.5 * (difference == 0).float()
-    error = (wins.mean(1).var() / len(likes) + wins.mean(0).var() / len(dislikes)).sqrt()
-    return Quality(float(wins.mean()), float(error))
+    return Quality(float(wins.mean()), ((up + down + 1) / (12 * up * down)) ** 0.5)
 
 
 def mean_quality(parts: Sequence[Quality | None]) -> Quality:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.evidence import Evidence
-from burnish.learner.reward.experience import Experience
-from burnish.learner.rules.prompt_pool import LoggedPrompt
+from burnish.learner.reward.experience import Experience, LoggedPrompt
+from burnish.learner.rules.corrections import Pair
 from burnish.learner.tasks import TaskSource
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
@@ -29,12 +29,12 @@ class NothingToLearn(LearnerError):
 @dataclass(frozen=True)
 class TrainingData:
     """What an update learns from: judged answers, what of them and of corrections a reward model is fitted
-    to, logged prompts to ask again, corrections by the prompt they answer, and tasks to rehearse."""
+    to, logged prompts to ask again, corrections above what they correct, and tasks to rehearse."""
 
     experience: Sequence[Experience]
     evidence: Evidence
     prompts: Sequence[LoggedPrompt]
-    corrections: Mapping[tuple[int, ...], Sequence[Rollout]] = field(default_factory=dict)
+    corrections: Sequence[Pair] = ()
     tasks: TaskSource = field(default_factory=TaskSource)
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -46,6 +46,7 @@ class StepConfig:
     rollouts: int = 96
     samples_per_prompt: int = 4
     max_tokens: int = 64
+    beta: float = 0.1  # of preference losses: how closely they hold to the base
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,3 @@ def normalised(advantages: Sequence[float]) -> list[float]:
         return []
     scale = max((sum(a * a for a in advantages) / len(advantages)) ** 0.5, MIN_SCALE)
     return [a / scale for a in advantages]
-
-
-def with_normalised_advantages(rollouts: Sequence[Rollout]) -> list[Rollout]:
-    """The same rollouts, their advantages `normalised` over all of them."""
-    advantages = normalised([rollout.advantage for rollout in rollouts])
-    return [r.with_advantage(a) for r, a in zip(rollouts, advantages, strict=True)]

@@ -3,7 +3,7 @@
 A log has no groups, so the baseline is a running mean of rewards, and advantages are normalised over
 the batch. The trainer corrects for the policy having changed since the answer was given (token-level
 truncated importance weights); answers older than `MAX_STALENESS` versions are left out. Kept as the
-baseline to compare with, and for models too big to sample from. Half of each step is rehearsal.
+baseline to compare with, and for models too big to sample from. The rest of each step is rehearsal.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from burnish.learner.rules.base import (
     StepConfig,
     TrainingData,
     normalised,
-    with_normalised_advantages,
 )
 from burnish.learner.rules.rehearsal import Rehearsal
 from burnish.learner.training.prompts import task_prompt
@@ -48,6 +47,7 @@ class PolicyGradientRule:
         if not self._log:
             raise NothingToLearn(f"no judged answer is younger than {MAX_STALENESS} versions")
         self._rehearsal.source = data.tasks
+        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         for item in self._log:
             self._baseline += (1 - BASELINE_DECAY) * (item.reward - self._baseline)
         rng = Random(seed)
@@ -68,17 +68,16 @@ class PolicyGradientRule:
             for e, advantage in zip(picked, advantages, strict=True)
         ]
         rng = Random(f"{seed}/{step}")
-        tasks = self._rehearsal.draw(
-            rng, max(1, half // config.samples_per_prompt), policy.model, config.max_tokens
-        )
-        groups = policy.sample(
+        groups = config.rollouts // config.samples_per_prompt
+        tasks = self._rehearsal.draw(rng, groups, policy.model, config.max_tokens)
+        sampled = policy.sample(
             [task_prompt(policy.model, task) for task in tasks],
             samples=config.samples_per_prompt,
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        graded, skill = self._rehearsal.grade(tasks, groups)
-        rehearsed = with_normalised_advantages(graded)
+        mixed, skill = self._rehearsal.grade(tasks, sampled)
+        rehearsed = [r for group in mixed for r in group.pair(lambda one: len(one.token_ids))]
         return StepBatch(logged + rehearsed, {"skill": skill, "rehearsed": float(len(rehearsed))})
 
     def state_dict(self) -> dict[str, Any]:

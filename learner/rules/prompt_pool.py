@@ -7,20 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
+from burnish.learner.reward.experience import LoggedPrompt
+
 USER_SHARE, TENANT_SHARE = 0.05, 0.5  # of the prompts, at most, where there are others
-
-
-@dataclass(frozen=True)
-class LoggedPrompt:
-    """A prompt as it was asked, and by whom; `user` None for nobody named."""
-
-    token_ids: tuple[int, ...]
-    tenant: str = ""
-    user: str | None = None
 
 
 class PromptPool:

@@ -8,13 +8,15 @@ trained on, so rehearsal never pulls against people's taste where no skill is at
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from random import Random
 from typing import Any
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import CheckFailed, Task, TaskSource
+from burnish.learner.tasks.pack import Pool
 from burnish.learner.training.prompts import fitting, task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
@@ -33,6 +35,13 @@ class MixedGroup:
     right: list[Rollout]
     wrong: list[Rollout]
     weight: float
+
+    def pair(self, manner: Callable[[Rollout], float]) -> list[Rollout]:
+        """The right and the wrong one that are most alike in `manner`, so that they teach nothing
+        about it, with advantages that sum to zero."""
+        pairs = [(good, bad) for good in self.right for bad in self.wrong]
+        good, bad = min(pairs, key=lambda pair: abs(manner(pair[0]) - manner(pair[1])))
+        return [good.with_advantage(self.weight), bad.with_advantage(-self.weight)]
 
 
 class Rehearsal:
@@ -60,9 +69,9 @@ class Rehearsal:
         rng = Random(f"{seed}/base")
         tasks = [
             task
-            for family, level in self.source.pools
-            if _key(family, level) not in self.base
-            for task in self._fitting(rng, family, level, BASE_TASKS, policy.model, max_tokens)
+            for pool in self.source.pools
+            if _key(*pool) not in self.base
+            for task in _fitting(self.source, rng, pool, BASE_TASKS, policy.model, max_tokens)
         ]
         if not tasks:
             return
@@ -86,18 +95,10 @@ class Rehearsal:
 
         Those whose prompt leaves less than `max_tokens` for an answer are drawn again.
         """
-        pools = [pool for pool in self.source.pools if 0 < self.base.get(_key(*pool), 0)]
+        pools = [pool for pool in self.source.pools if self.base.get(_key(*pool), 1.0) > 0]
+        weights = [PROBE + self.multipliers.get(_key(*pool), 0.0) for pool in pools]
         count = max(1, round(groups * (LEAST + (MOST - LEAST) * min(1.0, 4 * self.burden))))
-        drawn: list[Task] = []
-        while pools and len(drawn) < count:
-            weights = [PROBE + self.multipliers.get(_key(*pool), 0.0) for pool in pools]
-            family, level = rng.choices(pools, weights)[0]
-            found = self._fitting(rng, family, level, 1, model, max_tokens)
-            if found:
-                drawn += found
-            else:
-                pools.remove((family, level))
-        return drawn
+        return draw_tasks(self.source, rng, pools, weights, count, model, max_tokens)
 
     def grade(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]
@@ -113,7 +114,9 @@ class Rehearsal:
             verdicts += right
             self._account(task, sum(map(bool, right)) / len(right))
             good = [r for r, verdict in zip(group, right, strict=True) if verdict and r.token_ids]
-            bad = [r for r, verdict in zip(group, right, strict=True) if not verdict and r.token_ids]
+            bad = [
+                r for r, verdict in zip(group, right, strict=True) if not verdict and r.token_ids
+            ]
             if good and bad and self.multiplier(task) > 0:
                 mixed.append(MixedGroup(good, bad, self.multiplier(task)))
         return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else 0.0
@@ -133,12 +136,35 @@ class Rehearsal:
             self.source.note(str(error))
             return None
 
-    def _fitting(
-        self, rng: Random, family: str, level: int, count: int, model: LoadedModel, max_tokens: int
-    ) -> list[Task]:
-        tasks = self.source.draw(rng, family, "train", level)
-        found = fitting(model, self.source, tasks, max_tokens)
-        return [task for task, _ in zip(found, range(count), strict=False)]
+
+def draw_tasks(
+    source: TaskSource,
+    rng: Random,
+    pools: Sequence[Pool],
+    weights: Sequence[float],
+    count: int,
+    model: LoadedModel,
+    max_tokens: int,
+) -> list[Task]:
+    """At most `count` training tasks of these pools, which are drawn by weight; fewer where tasks do not
+    fit the model."""
+    left = dict(zip(pools, weights, strict=True))
+    drawn: list[Task] = []
+    while left and len(drawn) < count:
+        pool = rng.choices(list(left), list(left.values()))[0]
+        found = _fitting(source, rng, pool, 1, model, max_tokens)
+        drawn += found
+        if not found:
+            del left[pool]
+    return drawn
+
+
+def _fitting(
+    source: TaskSource, rng: Random, pool: Pool, count: int, model: LoadedModel, max_tokens: int
+) -> list[Task]:
+    family, level = pool
+    tasks = source.draw(rng, family, "train", level)
+    return list(islice(fitting(model, source, tasks, max_tokens), count))
 
 
 def _key(family: str, level: int) -> str:

@@ -2,15 +2,14 @@
 
 One judgement per answer is too noisy for a gradient of its own; a small model on the frozen base's
 hidden states pools them. Each step asks logged prompts again. A prompt's group holds rollouts of the policy
-and a few of the base, so that what the policy has unlearnt can come back; what people said an answer should
-have been is in it too. Of each group the best and the worst by the reward model are trained on, with
-advantages that sum to zero; they carry most of its signal at half the cost. Scores lean towards one draw of
-the reward model per step (Thompson sampling): where the judgements leave it open which answer is better,
-draws disagree from step to step, and the policy stays diverse enough to find out.
+and a few of the base, so that what the policy has unlearnt can come back. Of each group the best and the worst by the reward model are trained on, with
+advantages that sum to zero; they carry most of its signal at half the cost.
 
+Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as the reward model foretells people who were left out of its fit: where it
 guesses, nothing is learnt from them. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
-Left out: comments as a signal of their own.
+Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
+step only blurred the gradient here); comments as a signal of their own.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ from burnish.learner.rules.base import (
     best_and_worst,
     normalised,
 )
+from burnish.learner.rules.corrections import Pair
 from burnish.learner.rules.prompt_pool import PromptPool
 from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.training.prompts import task_prompt
@@ -40,7 +40,7 @@ from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
-EXPLORATION = 0.5  # share of a draw in the score, the rest is the mean
+CORRECTIONS = 2  # learnt directly, in each step
 FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
 MAX_ADVANTAGE = 3.0
 
@@ -51,6 +51,7 @@ class RewardModelRule:
         self._parent = RewardModel.load(state)
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._fitted: FittedReward | None = None
+        self._corrections: Sequence[Pair] = ()
         self._weight = 0.0  # of preference, in [0, 1]
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
@@ -59,12 +60,18 @@ class RewardModelRule:
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
-        self._prompts, self._corrections = PromptPool(data.prompts), data.corrections
+        self._prompts = PromptPool(data.prompts)
+        self._corrections = data.corrections
         self._rehearsal.source = data.tasks
         self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         self._fitted = learn(data.evidence, self._parent, seed=seed)
         quality = foretold(self._fitted, data.evidence.raters)
         self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
+        if not self._weight and not data.corrections:
+            raise NothingToLearn(
+                f"{len(rewards)} judged answers do not foretell what others are thought of better than"
+                f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
+            )
         return {
             "reward_auroc": quality.auroc,
             "reward_auroc_lower": quality.lower,
@@ -83,18 +90,20 @@ class RewardModelRule:
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        others = self._others(policy, prompts, rng.getrandbits(31))
+        others = self._of_base(policy, prompts, rng.getrandbits(31))
         candidates = [[*mine, *theirs] for mine, theirs in zip(own, others, strict=False)]
         mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
-        liked, told = self._preferred(policy, candidates, step)
+        liked, told = self._preferred(policy, candidates)
         rehearsed = self._rehearsed(policy, mixed)
+        corrected = self._corrected(rng)
         figures = {
             **told,
             "skill": skill,
             "rehearsed": float(len(rehearsed)),
+            "corrected": float(len(corrected)),
             "burden": self._rehearsal.burden,
         }
-        return StepBatch(liked + rehearsed, figures)
+        return StepBatch(liked + rehearsed + corrected, figures)
 
     def state_dict(self) -> dict[str, Any]:
         fitted = self._fitted.model.state_dict() if self._fitted is not None else {}
@@ -105,36 +114,43 @@ class RewardModelRule:
         assert self._fitted is not None, "prepare comes first"
         return self._fitted.model
 
-    def _others(
+    def _of_base(
         self, policy: PolicySampler, prompts: Sequence[tuple[int, ...]], seed: int
     ) -> list[list[Rollout]]:
-        """For each prompt answers that are not the policy's own: some of the base's, and what people
-        said that it should have been."""
-        of_base = policy.sample(
+        """For each prompt a few answers of the base."""
+        return policy.sample(
             prompts,
             samples=BASE_SAMPLES,
             max_tokens=self.config.max_tokens,
             seed=seed,
             base=True,
         )
+
+    def _corrected(self, rng: Random) -> list[Rollout]:
+        """A few corrections above what they correct, learnt directly: somebody wrote them out."""
+        picked = rng.sample(self._corrections, min(CORRECTIONS, len(self._corrections)))
         return [
-            [*sampled, *self._corrections.get(prompt, ())]
-            for prompt, sampled in zip(prompts, of_base, strict=True)
+            rollout
+            for pair in picked
+            for rollout in (
+                pair.chosen.with_advantage(pair.weight),
+                pair.rejected.with_advantage(-pair.weight),
+            )
         ]
 
     def _preferred(
-        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]], step: int
+        self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[Rollout], dict[str, float]]:
-        """The best and the worst of each group by a score that leans towards one draw, and figures."""
-        groups = [[r for r in group if r.token_ids and not r.truncated] for group in groups]
+        """The best and the worst of each group by the reward model, and figures of all."""
+        groups = [_comparable(group) for group in groups]
         rollouts = [rollout for group in groups for rollout in group]
         if not rollouts:
             return [], {}
-        features = _features(policy, rollouts)
-        mean = self._model.mean(features)
-        draw = self._model.draw(features, step % self._model.draws)
-        scores = iter((mean + EXPLORATION * (draw - mean)).tolist())
-        pairs = [r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])]
+        mean = self._model.mean(_features(policy, rollouts))
+        scores = iter(mean.tolist())
+        pairs = [
+            r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])
+        ]
         advantages = normalised([rollout.advantage for rollout in pairs])
         chosen = [
             # What is better than all that the policy says now is learnt however unlikely it has become.
@@ -144,23 +160,21 @@ class RewardModelRule:
         imitated = sum(rollout.imitated for rollout in chosen)
         return chosen, {"liked": float(mean.mean()), "imitated": float(imitated)}
 
-    def _rehearsed(
-        self, policy: PolicySampler, mixed: Sequence[MixedGroup]
-    ) -> list[Rollout]:
-        """A right and a wrong rollout of each group that are liked alike, so that they teach nothing
-        about taste."""
+    def _rehearsed(self, policy: PolicySampler, mixed: Sequence[MixedGroup]) -> list[Rollout]:
+        """A right and a wrong rollout of each group that are liked alike."""
         rollouts = [rollout for group in mixed for rollout in (*group.right, *group.wrong)]
         if not rollouts:
             return []
-        scores = iter(self._model.mean(_features(policy, rollouts)).tolist())
-        chosen: list[Rollout] = []
-        for group in mixed:
-            right = [(next(scores), rollout) for rollout in group.right]
-            wrong = [(next(scores), rollout) for rollout in group.wrong]
-            pairs = [(abs(a - b), good, bad) for a, good in right for b, bad in wrong]
-            _, good, bad = min(pairs, key=lambda pair: pair[0])
-            chosen += [good.with_advantage(group.weight), bad.with_advantage(-group.weight)]
-        return chosen
+        liked = self._model.mean(_features(policy, rollouts)).tolist()
+        liking = dict(zip(map(id, rollouts), liked, strict=True))
+        return [r for group in mixed for r in group.pair(lambda rollout: liking[id(rollout)])]
+
+
+def _comparable(group: Sequence[Rollout]) -> list[Rollout]:
+    """Those that came to their end, since nobody knows what a cut one would have been; all, if all were
+    cut."""
+    said = [rollout for rollout in group if rollout.token_ids]
+    return [rollout for rollout in said if not rollout.truncated] or said
 
 
 def _features(policy: PolicySampler, rollouts: Sequence[Rollout]) -> Tensor:

@@ -48,6 +48,21 @@ def answer_logprobs(model: LoadedModel, rollouts: Sequence[Rollout], slot: int =
     return model.read(sequences, starts, slot=slot).log_softmax(-1)
 
 
+@torch.no_grad()
+def token_logprobs(
+    model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0
+) -> list[tuple[float, ...]]:
+    """The log-probability of each answer token, of the base or of the adapter in `slot`, in the order of
+    the rollouts."""
+    found: dict[Rollout, tuple[float, ...]] = {}
+    for chunk in chunks(rollouts):
+        batch = TokenBatch.of(chunk, model.device)
+        chosen = batch.chosen(answer_logprobs(model, chunk, slot))
+        parts = chosen.split([len(rollout.token_ids) for rollout in chunk])
+        found.update((r, tuple(part.tolist())) for r, part in zip(chunk, parts, strict=True))
+    return [found[rollout] for rollout in rollouts]
+
+
 def chunks(rollouts: Sequence[Rollout], budget: int = CHUNK_TOKENS) -> Iterator[list[Rollout]]:
     """Split into groups of similar length, each at most `budget` padded tokens or one rollout."""
     chunk: list[Rollout] = []

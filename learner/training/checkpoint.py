@@ -36,7 +36,8 @@ class TrainingProgress:
     """How far the training of an update has come.
 
     `update` is the attempt's id, `parent` a version, `high_water` the number of the newest judgement
-    the update counts as its own, `seconds` the time trained so far, `figures` means over the steps.
+    the update counts as its own, `seconds` the time trained so far, `since_base` the
+    updates since one was rebuilt from the base (0: this one was), `figures` means over the steps.
     """
 
     update: str
@@ -49,6 +50,7 @@ class TrainingProgress:
     done: bool
     code: str
     seed: int
+    since_base: int = 1
     figures: dict[str, float] = field(default_factory=dict)
 
 

@@ -81,8 +81,9 @@ class ShardedTrainer:
         norm = whole(torch.nn.utils.clip_grad_norm_(tensors, self.config.clip_norm))
         self._optimiser.step()
         kl, entropy, ratio = (sums / total).tolist()
-        self._over_budget = kl > self.config.kl_budget
-        return StepReport(len(rollouts), total, kl, entropy, ratio, float(norm))
+        report = StepReport(len(rollouts), total, kl, entropy, ratio, float(norm))
+        self._over_budget = report.kl_per_answer > self.config.kl_budget
+        return report
 
     def save_optimiser(self, folder: Path) -> None:
         """Write this rank's share, to a folder that all ranks see."""

@@ -1,4 +1,4 @@
-"""Prompts of verifiable tasks: a task's chat through the model's chat template, as token ids."""
+"""Chats as token ids: a task's prompt through the model's chat template, an answer that people wrote."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
         return tuple(model.tokenizer.encode(_plain_text(task.messages)))
     try:
         ids = model.tokenizer.apply_chat_template(
-            [_for_template(message) for message in task.messages],
+            [for_template(message) for message in task.messages],
             tools=list(task.tools) if task.tools else None,
             add_generation_prompt=True,
             enable_thinking=False,
@@ -54,6 +54,14 @@ def task_prompt(model: HasTokenizer, task: Chat) -> tuple[int, ...]:
             f"the model's chat template refuses {task.family}: {' '.join(str(error).split())}"
         ) from error
     return tuple(ids)
+
+
+def answer_tokens(model: HasTokenizer, text: str, end: int | None = None) -> list[int]:
+    """The tokens of an answer that was written and not sampled, and the one that ends a turn: `end`, or
+    the tokenizer's own."""
+    tokens = model.tokenizer.encode(text, add_special_tokens=False)
+    end = model.tokenizer.eos_token_id if end is None else end
+    return tokens if end is None else [*tokens, end]
 
 
 def fits(model: LoadedModel, task: Chat, max_tokens: int) -> bool:
@@ -84,7 +92,7 @@ def _plain_text(messages: Sequence[Mapping[str, Any]]) -> str:
     return "".join([*lines, "Assistant:"])
 
 
-def _for_template(message: Mapping[str, Any]) -> dict[str, Any]:
+def for_template(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message as chat templates expect it: with a content, and a call's arguments as an object."""
     plain = {**message, "content": message.get("content") or ""}
     if message.get("tool_calls"):

@@ -27,6 +27,10 @@ class StepReport:
     ratio: float  # mean truncated importance weight
     grad_norm: float
 
+    @property
+    def kl_per_answer(self) -> float:
+        return self.kl * self.tokens / max(1, self.answers)
+
 
 NOTHING = StepReport(0, 0, 0.0, 0.0, 1.0, 0.0)
 

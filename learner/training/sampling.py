@@ -1,7 +1,8 @@
-"""Sampling from a policy under training: fresh rollouts under the weights that its trainer has now.
+"""A policy under training, as rules meet it: fresh rollouts, and how probable it finds given answers.
 
 It samples through the engine that also serves, on the model that scores and, in one process, trains, so
-the probabilities that act are those that learn.
+the probabilities that act are those that learn. Wherever the trainer is, the model here computes them under
+the trainer's present adapter.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from burnish.kernels.model import LoadedModel
+from burnish.learner.training.batching import token_logprobs
 from burnish.learner.training.protocol import Trainer
 from burnish.learner.training.rollouts import Rollout, Sampler, generate
+from burnish.learner.training.trainer import SLOT
 from burnish.serving.engine import Request, SamplingParams
+
+SCORING_SLOT = SLOT + 1  # beside the trainer's own, which a trainer elsewhere does not fill
 
 
 class PolicySampler:
-    """The policy as update rules see it: its `model`, and answers drawn anew."""
+    """The policy as update rules see it: its `model`, answers drawn anew, and their probabilities."""
 
     def __init__(self, model: LoadedModel, sampler: Sampler, trainer: Trainer) -> None:
         self.model = model
@@ -51,6 +56,18 @@ class PolicySampler:
         if base:  # the base cannot forget, so what it says better is worth learning again
             rollouts = [replace(rollout, imitated=True) for rollout in rollouts]
         return [rollouts[i : i + samples] for i in range(0, len(rollouts), samples)]
+
+    def logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
+        """The log-probability of each token of these answers under the present weights."""
+        self.model.set_adapter(SCORING_SLOT, self._trainer.adapter)
+        try:
+            return token_logprobs(self.model, rollouts, SCORING_SLOT)
+        finally:
+            self.model.set_adapter(SCORING_SLOT, None)
+
+    def base_logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
+        """The same under the frozen base."""
+        return token_logprobs(self.model, rollouts)
 
     def close(self) -> None:
         """Free the sampler's adapter slot."""

@@ -122,7 +122,7 @@ class TinkerTrainer:
         ratio = (policy - batch.behaviour).exp().clamp(max=weights.ratio_cap)
         to_base = base - policy
         kl = float(ratio @ (to_base.exp() - 1 - to_base) / ratio.sum())
-        self._over_budget = kl > config.kl_budget
+        self._over_budget = kl * total / len(rollouts) > config.kl_budget
         return StepReport(
             answers=len(rollouts),
             tokens=total,

@@ -80,8 +80,9 @@ class PolicyTrainer:
         norm = torch.nn.utils.clip_grad_norm_(list(self._tensors.values()), config.clip_norm)
         self._optimiser.step()
         kl_mean, entropy_mean, ratio_mean = (sums / total).tolist()
-        self._over_budget = kl_mean * total / len(rollouts) > config.kl_budget
-        return StepReport(len(rollouts), total, kl_mean, entropy_mean, ratio_mean, float(norm))
+        report = StepReport(len(rollouts), total, kl_mean, entropy_mean, ratio_mean, float(norm))
+        self._over_budget = report.kl_per_answer > config.kl_budget
+        return report
 
     def save_optimiser(self, folder: Path) -> None:
         write_state(folder, state_of(self._optimiser, self._tensors, self._over_budget))

@@ -9,7 +9,6 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.reward import experience
 from burnish.learner.rules import TrainingData
-from burnish.learner.rules.prompt_pool import LoggedPrompt
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import TaskSource
 from burnish.learner.update.judged import in_vocabulary, load_judged
@@ -47,10 +46,12 @@ def load_training_data(
         experience=judged.experience,
         evidence=judged.evidence,
         prompts=[
-            LoggedPrompt(prompt)
+            prompt
             for prompt in prompts
-            if in_vocabulary(model, prompt) and len(prompt) <= settings.max_prompt_tokens
+            if in_vocabulary(model, prompt.token_ids)
+            and len(prompt.token_ids) <= settings.max_prompt_tokens
         ],
+        corrections=judged.corrections,
         tasks=tasks,
         figures=judged.figures,
     )

@@ -13,16 +13,19 @@ from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import features_of
 from burnish.learner.rules import NothingToLearn
+from burnish.learner.rules.corrections import Pair, corrections
 from burnish.learner.settings import LearnerSettings
+from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class JudgedAnswers:
-    """What judgements say, oldest first, and figures about whom to believe."""
+    """What judgements say, corrections above what they correct, and figures about whom to believe."""
 
     experience: Sequence[Experience]
+    corrections: Sequence[Pair]
     evidence: Evidence
     figures: Mapping[str, float]
 
@@ -48,35 +51,56 @@ def load_judged(
             limit=settings.history,
             max_staleness=settings.max_staleness,
         )
-    max_prompt = settings.max_prompt_tokens
+    max_prompt, max_answer = settings.max_prompt_tokens, 2 * settings.max_answer_tokens
+    judged = [e for e in judged if in_vocabulary(model, (*e.prompt_ids, *e.token_ids))]
+    known = len(judged)
     judged = [
-        e
-        for e in judged
-        if in_vocabulary(model, (*e.prompt_ids, *e.token_ids))
-        and len(e.prompt_ids) <= max_prompt
-        and len(e.token_ids) <= 2 * settings.max_answer_tokens
+        e for e in judged if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= max_answer
     ]
     if not judged:
-        raise NothingToLearn(f"no judged answer has a prompt of at most {max_prompt} tokens")
+        raise NothingToLearn(
+            f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
+            f" and {max_answer} of answer"
+        )
     features = features_of(database, model, judged)
     expected = expected_rewards(before, features)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
-    rewards = torch.tensor([e.reward for e in trusted.experience])
+    pairs = list(corrections(trusted.experience, model, max_answer))
     return JudgedAnswers(
         experience=trusted.experience,
-        evidence=Evidence(
-            features=features[trusted.indices],
-            targets=(rewards + 1) / 2,
-            weights=torch.tensor([e.weight for e in trusted.experience]),
-            raters=[e.user for e in trusted.experience],
-        ),
+        corrections=pairs,
+        evidence=evidence_of(model, trusted.experience, features[trusted.indices], pairs),
         figures={
+            "too_long": float(known - len(judged)),
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),
+            "corrections": float(len(pairs)),
         },
+    )
+
+
+def evidence_of(
+    model: LoadedModel, judged: Sequence[Experience], features: Tensor, pairs: Sequence[Pair]
+) -> Evidence:
+    """What a reward model is fitted to: judged answers with their features [N, 3H], and corrections, which
+    are liked."""
+    targets = [(item.reward + 1) / 2 for item in judged] + [1.0] * len(pairs)
+    weights = [item.weight for item in judged] + [pair.weight for pair in pairs]
+    raters = [item.user for item in judged] + [pair.rater for pair in pairs]
+    times = [item.judged_at for item in judged] + [pair.judged_at for pair in pairs]
+    if pairs:
+        written = [(pair.chosen.prompt_ids, pair.chosen.token_ids) for pair in pairs]
+        features = torch.cat([features, base_features(model, written)])
+    order = sorted(range(len(times)), key=times.__getitem__)
+    return Evidence(
+        features[order],
+        torch.tensor(targets)[order],
+        torch.tensor(weights)[order],
+        # Those without a name are each their own.
+        [raters[row] if raters[row] is not None else row for row in order],
     )
 
 

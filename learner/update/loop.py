@@ -29,6 +29,7 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
+REBUILDING = 2  # budgets of an update that begins anew at the base, since its way is longer
 SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
@@ -56,9 +57,10 @@ def train(
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
-        while step < settings.update_steps:
+        longer = 1 if progress.since_base else REBUILDING
+        while step < longer * settings.update_steps:
             step_began = time.monotonic()
-            over_budget = step_began - began + slowest > settings.training_seconds
+            over_budget = step_began - began + slowest > longer * settings.training_seconds
             if over_budget and step > progress.step:
                 break
             check_lease()
@@ -112,6 +114,7 @@ def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
         rollouts=settings.answers_per_step,
         samples_per_prompt=settings.samples_per_prompt,
         max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
+        beta=settings.preference_beta,
     )
 
 

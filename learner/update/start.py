@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from burnish.kernels.lora import AdapterWeights, LoraSpec, default_targets, init_adapter
@@ -31,6 +31,18 @@ class TrainingStart:
     def child(cls, parent: Checkpoint, progress: TrainingProgress) -> TrainingStart:
         """Begin a new update from the parent's last checkpoint."""
         return cls(parent.adapter, progress, parent.optimiser, parent.rule_state)
+
+
+def next_start(
+    parent: Checkpoint, progress: TrainingProgress, model: LoadedModel, settings: LearnerSettings
+) -> TrainingStart:
+    """From the parent's checkpoint, or anew from the base when it is time: then nothing stays in the
+    weights that no judgement stands for any more."""
+    since_base = parent.progress.since_base + 1
+    if settings.rebuild_every and since_base >= settings.rebuild_every:
+        anew = replace(progress, since_base=0)
+        return TrainingStart(fresh_adapter(model, settings), anew, rule_state=parent.rule_state)
+    return TrainingStart.child(parent, replace(progress, since_base=since_base))
 
 
 def fresh_adapter(model: LoadedModel, settings: LearnerSettings) -> AdapterWeights:

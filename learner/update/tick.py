@@ -28,15 +28,17 @@ from burnish.feedback.keyring import KeyringFile
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.telemetry.trail import Trail
 from burnish.kernels.loading import load_model
-from burnish.kernels.lora import load_adapter
+from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
+from burnish.learner.gate import preference
 from burnish.learner.gate.calibration import Calibration, calibrate
 from burnish.learner.gate.checks import GateLimits
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import EvalResult, Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
+from burnish.learner.reward import experience
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import PackError, TaskSource, open_source
@@ -48,7 +50,7 @@ from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
 from burnish.learner.update.publishing import publish_trained
 from burnish.learner.update.registration import promote, register
-from burnish.learner.update.start import TrainingStart, fresh_adapter
+from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.summary import summarise
 from burnish.learner.update.trace import UpdateTrace
 from burnish.serving.engine import LocalEngine
@@ -59,6 +61,7 @@ from burnish.serving.registry import (
     UnknownVersion,
     signing_keys,
 )
+from burnish.serving.reward.reward_model import RewardModel
 from sqlalchemy.exc import OperationalError
 
 log = logging.getLogger(__name__)
@@ -244,7 +247,7 @@ class Update:
                 trained.rule_state,
             )
             with trace.stage("gate") as told:
-                report = self.evaluate(trained)
+                report = self.evaluate(trained, champion)
                 told |= {"burnish.gate_passed": report.passed, "burnish.gate_skill": report.skill}
             with trace.stage("register") as told:
                 version = register(
@@ -301,8 +304,8 @@ class Update:
         )
 
     def start(self, attempt: Attempt, champion: PolicyVersion) -> TrainingStart:
-        """From the champion's checkpoint, optimiser state included; without one, from its registered
-        weights."""
+        """From the champion's checkpoint, optimiser state included, or anew from the base; without a
+        checkpoint, from its registered weights."""
         model = self.learner.model
         progress = TrainingProgress(
             update=attempt.id,
@@ -319,9 +322,8 @@ class Update:
         parent = self.attempts.id_of_version(champion.version)
         saved = self.saved(self.checkpoints / parent) if parent else None
         if saved is not None:
-            return TrainingStart.child(saved, progress)
-        folder = self.registry.fetch(champion, self.settings.data_dir / "fetched")
-        adapter = load_adapter(folder) if folder else fresh_adapter(model, self.settings)
+            return next_start(saved, progress, model, self.settings)
+        adapter = self.registered_weights(champion) or fresh_adapter(model, self.settings)
         return TrainingStart(adapter, progress)
 
     def saved(self, folder: Path) -> Checkpoint | None:
@@ -334,13 +336,13 @@ class Update:
         base = self.learner.model.sha256
         return found if found and found.progress.base_sha256 == base else None
 
-    def evaluate(self, trained: Checkpoint) -> GateReport:
-        """Put the trained adapter through the gate."""
+    def evaluate(self, trained: Checkpoint, champion: PolicyVersion) -> GateReport:
+        """Put the trained adapter through the gate; one that began anew at the base beside the champion."""
         learner = self.learner
         limits = GateLimits(
             skill_margin=self.settings.gate_skill_margin, max_kl=self.settings.gate_max_kl
         )
-        return evaluate(
+        report = evaluate(
             learner.suite,
             learner.engine,
             trained.adapter,
@@ -348,6 +350,28 @@ class Update:
             limits,
             left_out=learner.calibration.never,
         )
+        reward = RewardModel.load(trained.rule_state)
+        before = self.registered_weights(champion)
+        if trained.progress.since_base or reward is None or before is None:
+            return report
+        with learner.database.read() as session:
+            asked = experience.prompts(session, self.policy, preference.PROMPTS)
+        return report.with_check(
+            preference.preference(
+                learner.model,
+                learner.engine,
+                reward,
+                [p.token_ids for p in asked if len(p.token_ids) <= self.settings.max_prompt_tokens],
+                champion=before,
+                candidate=trained.adapter,
+                max_tokens=self.settings.max_answer_tokens,
+            )
+        )
+
+    def registered_weights(self, version: PolicyVersion) -> AdapterWeights | None:
+        """A version's adapter as it is registered; None for the base."""
+        folder = self.registry.fetch(version, self.settings.data_dir / "fetched")
+        return load_adapter(folder) if folder else None
 
     def idle(self, reason: str) -> Tick:
         """The line of a tick that trained nothing."""

@@ -81,7 +81,9 @@ class Way:
 
     def healthy(self) -> bool:
         wanted = dict.fromkeys((*STORES, "serving", "mlflow"), "healthy")
-        wanted |= dict.fromkeys(("intake", "reward", "worker", "beat"), "running") | {"prepare": "exited 0"}
+        wanted |= dict.fromkeys(("intake", "reward", "worker", "beat"), "running") | {
+            "prepare": "exited 0"
+        }
         return self.project.states() == wanted and self.ready()
 
     def kill(self, service: str) -> None:

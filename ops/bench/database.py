@@ -32,6 +32,7 @@ from burnish.learner.intake.erasure import BATCH, erase_user, expire
 from burnish.learner.intake.unmatched import reasons
 from burnish.learner.lease import Lease
 from burnish.learner.metrics import Metrics
+from burnish.learner.report.reading import read
 from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import InteractionRow, VersionEventRow
@@ -97,6 +98,7 @@ class Paths:
         figures = {
             "update_begin": self.timed(self.begin),
             "update_load": self.timed(self.load),
+            "report_read": self.timed(self.report),
             "intake_of_1000_events": self.intake(),
             "update_lineage_of_2000": self.timed(self.lineage, rounds=1),
             "compactor_episodes": self.timed(lambda: episodes(self.database, self.client)),
@@ -174,6 +176,11 @@ class Paths:
         )
         if not data.experience or not data.prompts:
             raise RuntimeError("nothing was loaded")
+
+    def report(self) -> None:
+        with self.database.read() as session:
+            limit, trust = self.settings.history, self.settings.trust
+            read(session, POLICY, at=time.time(), limit=limit, trust=trust)
 
     def lineage(self) -> None:
         with Lease(self.client, f"update:{POLICY}", 30, database=self.database) as lease:

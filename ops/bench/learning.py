@@ -23,8 +23,7 @@ import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.suite import mean
-from burnish.learner.reward.experience import Experience
-from burnish.serving.reward.features import base_features
+from burnish.learner.reward.experience import Experience, LoggedPrompt
 from burnish.learner.rules import RULES, TrainingData
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import open_source
@@ -32,10 +31,13 @@ from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, 
 from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout, generate
+from burnish.learner.update.judged import evidence_of
 from burnish.learner.update.loop import train
-from burnish.learner.update.start import TrainingStart, fresh_adapter
+from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
+from burnish.ops.settings import DEMO_UPDATE_EVERY
 from burnish.ops.simulate.population import Population, draw_population
 from burnish.serving.engine import LocalEngine, Request, SamplingParams
+from burnish.serving.reward.features import base_features
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = load_model(options.model)
     overrides = {key: json.loads(value) for key, value in (pair.split("=") for pair in options.set)}
     settings = LearnerSettings(
-        model=options.model, threads=options.threads, rule=options.rule, **overrides
+        model=options.model,
+        threads=options.threads,
+        rule=options.rule,
+        **{"update_every": DEMO_UPDATE_EVERY, **overrides},
     )
     engine = LocalEngine(model, max_running=128, num_blocks=128 * 24)
     people = draw_population(families=list(FAMILIES), styles=STYLES, seed=options.seed)
@@ -127,7 +132,10 @@ class Bench:
             self._collect_votes(adapter, tick)
             began = time.monotonic()
             data = TrainingData(
-                self.experience, self.features, self.prompts[-2048:], open_source("ember")
+                self.experience,
+                evidence_of(self.model, self.experience, self.features, ()),
+                [LoggedPrompt(prompt) for prompt in self.prompts[-2048:]],
+                tasks=open_source("ember"),
             )
             done = train(
                 start,
@@ -143,11 +151,7 @@ class Bench:
                 self.engine.unload_adapter(adapter)
             adapter = f"bench@{tick}"
             self.engine.set_adapter_weights(adapter, done.adapter)
-            start = TrainingStart.child(done, self._progress(tick))
-            if self.options.rebuild and tick % self.options.rebuild == 0:
-                start = TrainingStart(
-                    fresh_adapter(self.model, self.settings), start.progress, {}, done.rule_state
-                )
+            start = next_start(done, self._progress(tick), self.model, self.settings)
             figures = done.progress.figures
             line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
             if tick % self.options.every == 0:
@@ -158,7 +162,18 @@ class Bench:
                     f"  expected {exam.expected:.3f}  way {way:+.0%}  skill {exam.skill:.3f}"
                     f"  worst {worst} {exam.in_style[worst]:.2f}"
                 )
-            names = ("kl", "entropy", "reward_auroc", "reward_lower", "liked", "burden", "prefrms", "imitated", "skill", "grad_norm")
+            names = (
+                "kl",
+                "entropy",
+                "reward_auroc",
+                "reward_auroc_lower",
+                "preference_weight",
+                "liked",
+                "burden",
+                "imitated",
+                "skill",
+                "grad_norm",
+            )
             summary = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
             print(f"{line}  [{summary}]  {seconds:.1f} s", flush=True)
 
@@ -181,7 +196,9 @@ class Bench:
             judged = judged[: wanted - len(self.experience)]
             if not judged:
                 continue
-            features = base_features(self.model, [(r.prompt_ids, r.token_ids) for r, _, _ in judged])
+            features = base_features(
+                self.model, [(r.prompt_ids, r.token_ids) for r, _, _ in judged]
+            )
             self.features = torch.cat([self.features, features])
             for rollout, user_id, up in judged:
                 self.experience.append(self._experience(rollout, user_id, up, tick))
@@ -199,7 +216,7 @@ class Bench:
             logprobs=rollout.logprobs,
             reward=1.0 if up else -1.0,
             weight=0.05 if os.environ.get("X_TRUST") and user[-4:] in ("-000", "-001") else 1.0,
-            judged_at=0.0,
+            judged_at=float(len(self.experience)),
         )
 
     def _evaluate(self, adapter: str | None) -> Exam:
@@ -250,7 +267,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--votes", type=int, default=64, help="new judgements in each tick")
     parser.add_argument("--exam", type=int, default=20, help="held-out tasks of each family")
     parser.add_argument("--every", type=int, default=4, help="ticks between exams")
-    parser.add_argument("--rebuild", type=int, default=0, help="ticks between fresh starts")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=JSON")
     return parser.parse_args(arguments)

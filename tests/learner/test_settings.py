@@ -1,4 +1,4 @@
-"""Values that were renamed are still accepted, with a warning."""
+"""Values that were renamed are still accepted, with a warning; defaults that follow from others."""
 
 import warnings
 
@@ -11,8 +11,6 @@ from pydantic import ValidationError
     ("variable", "old", "new"),
     [
         ("BURNISH_RULE", "heads", "reward_model"),
-        ("BURNISH_REWARD_MODEL", "process", "gaussian_process"),
-        ("BURNISH_REWARD_MODEL", "heads", "ensemble"),
     ],
 )
 def test_a_renamed_value_is_accepted_with_a_warning(monkeypatch, variable, old, new):
@@ -30,3 +28,9 @@ def test_an_unknown_rule_is_refused(monkeypatch):
     monkeypatch.setenv("BURNISH_RULE", "luck")
     with pytest.raises(ValidationError, match="reward_model"):
         LearnerSettings()
+
+
+def test_training_takes_its_share_of_the_time_between_updates():
+    assert LearnerSettings(update_every=20).training_seconds == 15
+    assert LearnerSettings(update_every=5400).training_seconds == 4050
+    assert LearnerSettings(update_every=5400, update_seconds=30).training_seconds == 30

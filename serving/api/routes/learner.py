@@ -1,6 +1,6 @@
-"""/v1/learner: what the learner did or why it did not, and a way to ask for an update now.
+"""/v1/learner: what the learner did or why it did not, whether that helps, and a way to ask for an update.
 
-The learner is other processes: its ticks are read from Redis, a task is sent by its name.
+The learner is other processes: its ticks and reports are read from Redis, a task is sent by its name.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import kombu.exceptions
 from burnish.feedback.contract import (
     CELERY_PREFIX,
+    REPORT_PREFIX,
     TICKS_KEY,
     UNMATCHED_KEY,
     UPDATE_QUEUE,
@@ -85,6 +86,30 @@ def router(auth: Auth) -> APIRouter:
         told: dict[str, Any] = {"unmatched": unmatched} if unmatched else {}
         told |= {"problem": problem} if problem else {}
         return {"available": True, "why": why, "ticks": listed, **told}
+
+    @api.get("/report")
+    async def report(
+        request: Request, policy: Label = "default", _: Principal = reader
+    ) -> dict[str, Any]:
+        """Whether a policy learns, as of the learner's last update tick: what people's votes say of each
+        version, and what would help most (`report`). Where there is none, `why` says so.
+        """
+        service = service_of(request)
+        if all(state.policy != policy for state in service.policies.status()):
+            message = f"There is no policy '{policy}'. GET /v1/policies lists them."
+            raise ApiError(404, message, param="policy", code="policy_not_found")
+        redis: Any = service.redis
+        try:
+            found = await redis.get(REPORT_PREFIX + policy)
+        except RedisError as error:
+            why = f"the report cannot be read, Redis does not answer: {error}"
+            return {"available": False, "why": why, "report": None}
+        if found is None:
+            why = (
+                f"the learner has made no report on '{policy}' yet; it does after each update tick"
+            )
+            return {"available": False, "why": why, "report": None}
+        return {"available": True, "why": None, "report": json.loads(found)}
 
     @api.post("/update", status_code=202)
     async def update(

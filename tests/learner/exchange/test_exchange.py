@@ -1,5 +1,7 @@
 """From an export into the database and out again: nothing twice, nothing lost, the shapes TRL reads."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +13,8 @@ from burnish.learner.exchange.turns import Opinion, RowError, Turn
 from burnish.learner.intake.consume import upsert
 from burnish.learner.tables import ExperienceRow
 from sqlalchemy import func, select
+
+VOTES = (("4", "up"), ("5", "down"))
 
 
 def turn(answer: str = "4", thumbs: str = "up", question: str = "2 + 2?", *more: Opinion) -> Turn:
@@ -93,3 +97,20 @@ def test_what_is_exported_can_be_imported(sqlite, folder, shape):
     take_in(sqlite, folder, turn("4", "up"), turn("5", "down"))
     again = [t for row in rows(sqlite, shape) for t in plain.turns(row)]
     assert sorted((t.answer, t.opinions[0].value) for t in again) == [("4", "up"), ("5", "down")]
+
+
+@pytest.mark.parametrize("shape", ["kto", "dpo", "sft"])
+def test_tools_that_were_offered_go_out_and_come_back(sqlite, folder, shape):
+    calculator = {"type": "function", "function": {"name": "calculator", "parameters": {}}}
+    offered = [replace(turn(text, thumbs), tools=(calculator,)) for text, thumbs in VOTES]
+    take_in(sqlite, folder, *offered)
+    found = rows(sqlite, shape)
+    assert found
+    for row in found:
+        assert json.loads(row["tools"]) == [calculator]
+        assert [t.tools for t in plain.turns(row)] in ([[calculator]], [[calculator]] * 2)
+
+
+def test_tools_that_are_no_json_are_refused_by_name():
+    with pytest.raises(RowError, match="tools: this is no JSON: none"):
+        list(plain.turns({"prompt": "a", "completion": "b", "tools": "none"}))

@@ -6,6 +6,7 @@ from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
 from burnish.learner.reward.experience import (
+    Correction,
     load,
     new_events,
     prompts,
@@ -45,7 +46,7 @@ def test_the_latest_come_last_and_the_too_stale_not_at_all(database: Database):
 def test_prompts_are_asked_once_newest_first(database: Database):
     put(database, interaction(1), interaction(2), interaction(3, prompt_ids=[9]))
     with database.read() as session:
-        assert prompts(session, "default", 10) == [(9,), (1, 2, 3)]
+        assert [p.token_ids for p in prompts(session, "default", 10)] == [(9,), (1, 2, 3)]
 
 
 def test_what_is_new_is_numbered_as_it_begins_to_count(database: Database):
@@ -108,3 +109,23 @@ def test_without_expectations_newcomers_count_in_full(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, user="ada"), thumbs(2, "up", on=1, user=None))
     (item,) = weigh_by_trust(loaded(sqlite)).experience
     assert (item.reward, item.weight) == (1.0, 1.0)
+
+
+def test_a_correction_comes_with_how_far_its_author_is_trusted(sqlite: Database):
+    put(sqlite, interaction(1), thumbs(1, "Good day.", name="correction", user="ada"))
+    (item,) = weigh_by_trust(loaded(sqlite)).experience
+    assert item.corrections == (Correction("Good day.", 1.0),)
+    assert (item.reward, item.weight) == (-0.5, 0.6)
+
+
+def test_a_correction_in_quarantine_is_not_learnt_from(sqlite: Database):
+    for number in range(1, 51):
+        quick = START + timedelta(seconds=number / 10)
+        said = thumbs(number, "Buy now!", name="correction", user="bot", time=quick)
+        put(sqlite, interaction(number), said)
+    put(sqlite, thumbs(99, "up", on=7, time=START + timedelta(hours=9)))
+    (item,) = weigh_by_trust(loaded(sqlite)).experience
+    assert item.interaction_id == "chatcmpl-0007"
+    assert item.reward == 1.0
+    assert len(item.judgements) == 2
+    assert item.corrections == ()

@@ -7,8 +7,8 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
-from burnish.learner.reward.features import base_features, features_of
-from burnish.learner.training.rollouts import Rollout
+from burnish.learner.reward.features import features_of
+from burnish.serving.reward.features import base_features
 
 from tests.learner.conftest import interaction, thumbs
 
@@ -19,12 +19,9 @@ def model(tiny_model) -> LoadedModel:
 
 
 def test_features_do_not_depend_on_the_rest_of_the_batch(model):
-    rollouts = [
-        Rollout(tuple(range(30, 34 + n)), tuple(range(90, 92 + n)), (-1.0,) * (2 + n))
-        for n in range(6)
-    ]
-    together = base_features(model, rollouts)
-    alone = torch.cat([base_features(model, [rollout]) for rollout in rollouts])
+    answers = [(tuple(range(30, 34 + n)), tuple(range(90, 92 + n))) for n in range(6)]
+    together = base_features(model, answers)
+    alone = torch.cat([base_features(model, [answer]) for answer in answers])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
     assert together.shape == (6, 3 * model.config.hidden_size)
 

@@ -1,17 +1,18 @@
 """Update rules: advantages, rehearsal, and what gives nothing to learn."""
 
+from collections import Counter
 from random import Random
 
 import pytest
-import torch
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
-from burnish.learner.reward.experience import Experience
-from burnish.learner.rules import RULES, NothingToLearn, StepConfig, TrainingData
-from burnish.learner.rules.base import best_and_worst, leave_one_out, normalised
-from burnish.learner.rules.rehearsal import Rehearsal
+from burnish.learner.rules import RULES, NothingToLearn, StepConfig
+from burnish.learner.rules.base import best_and_worst, normalised
+from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
 from burnish.learner.training.rollouts import Rollout
+
+from tests.learner.rules.conftest import data_of, judged
 
 
 @pytest.fixture(scope="module")
@@ -23,90 +24,98 @@ def rollout(text: str = "", token_ids: tuple[int, ...] = (1,)) -> Rollout:
     return Rollout((5, 6), token_ids, (-1.0,) * len(token_ids), 0.0, text)
 
 
-def judged(reward: float, staleness: int = 0) -> Experience:
-    return Experience(
-        interaction_id="i",
-        choice=0,
-        version=1,
-        staleness=staleness,
-        tenant="t",
-        user=None,
-        prompt_ids=(1, 2),
-        token_ids=(3,),
-        logprobs=(-1.0,),
-        reward=reward,
-        weight=1.0,
-        judged_at=0.0,
-    )
-
-
-def test_leave_one_out_compares_with_the_others():
-    assert leave_one_out([1.0, 0.0, 0.0]) == [1.0, -0.5, -0.5]
-    assert leave_one_out([3.0]) == [0.0]
-    assert leave_one_out([2.0, 2.0]) == [0.0, 0.0]
-
-
-def test_normalised_has_unit_size_but_does_not_blow_up_noise():
+def test_normalised_has_unit_size():
     assert normalised([2.0, -2.0]) == [1.0, -1.0]
-    assert max(normalised([1e-4, -1e-4])) < 0.01
+    assert normalised([0.01, -0.01]) == pytest.approx([1.0, -1.0])
     assert normalised([]) == []
 
 
-def test_of_a_group_the_worst_and_the_best_are_kept():
+def test_of_a_group_the_worst_and_the_best_are_kept_and_sum_to_zero():
     group = [rollout(name) for name in "abcd"]
     kept = best_and_worst(group, [0.1, 0.9, 0.5, 0.2])
     assert [r.text for r in kept] == ["a", "b"]
-    assert kept[0].advantage < 0 < kept[1].advantage
+    assert [r.advantage for r in kept] == [-0.4, 0.4]
     assert best_and_worst(group, [0.5] * 4) == []
-
-
-def test_rollouts_without_tokens_are_not_kept():
-    group = [rollout("a", ()), rollout("b"), rollout("c")]
-    assert [r.text for r in best_and_worst(group, [0.1, 0.9, 0.5])] == ["c", "b"]
-    assert best_and_worst(group[:2], [0.1, 0.9]) == []
+    assert best_and_worst(group[:1], [0.5]) == []
 
 
 def greeting(check=lambda answer: answer == "Hello.") -> Task:
     return Task("greetings", ({"role": "user", "content": "Greet me."},), check)
 
 
+def lost(*families: str) -> Rehearsal:
+    """Rehearsal of families that the base always solves and the policy has lost."""
+    keys = [f"{family}/1" for family in families]
+    return Rehearsal({"base": dict.fromkeys(keys, 1.0), "multipliers": dict.fromkeys(keys, 0.8)})
+
+
 def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
     task = greeting()
     right, wrong = rollout("Hello."), rollout("no idea")
-    rehearsal = Rehearsal()
-    kept, rate = rehearsal.grade(
+    mixed, rate = lost("greetings").grade(
         [task, task, task], [[right] * 4, [wrong] * 4, [right, wrong, wrong, right]]
     )
-    assert [r.text for r in kept] == ["Hello.", "no idea"]
-    assert kept[0].advantage == -kept[1].advantage > 0
-    assert rate == 0.5
+    (group,) = mixed
+    assert (len(group.right), len(group.wrong), rate) == (2, 2, 0.5)
 
 
-def test_what_is_solved_is_rehearsed_less_and_harder_levels_more(model):
+def test_only_a_skill_that_is_below_the_bases_is_rehearsed():
+    task, group = greeting(), [rollout("Hello.")] * 7 + [rollout("no")]
+    rehearsal = Rehearsal({"base": {"greetings/1": 0.5}})
+    assert rehearsal.grade([task] * 20, [group] * 20)[0] == []
+    rehearsal = Rehearsal({"base": {"greetings/1": 1.0}})
+    mixed, _ = rehearsal.grade([task] * 20, [group] * 20)
+    assert 0 < mixed[0].weight < mixed[-1].weight <= 1
+
+
+def test_a_multiplier_returns_to_nothing_once_the_skill_is_back():
+    task, rehearsal = greeting(), lost("greetings")
+    rehearsal.base["greetings/1"] = 0.5
+    for _ in range(20):
+        rehearsal.grade([task], [[rollout("Hello.")] * 4])
+    assert rehearsal.multiplier(task) == 0
+
+
+def test_a_pair_is_right_and_wrong_and_alike_in_manner():
+    right = [rollout("Hello.", (1,) * 3), rollout("Hello.", (1,) * 9)]
+    wrong = [rollout("no", (1,) * 8), rollout("no", (1,) * 20)]
+    good, bad = MixedGroup(right, wrong, 0.5).pair(lambda one: len(one.token_ids))
+    assert (len(good.token_ids), len(bad.token_ids)) == (9, 8)
+    assert (good.advantage, bad.advantage) == (0.5, -0.5)
+
+
+def test_families_with_a_multiplier_are_drawn_most_and_those_the_base_cannot_do_never(model):
     source = open_source("ember")
-    rates = {f"{family}/{level}": 0.5 for family, level in source.pools}
-    rates |= {"arithmetic/1": 1.0, "arithmetic/2": 0.5}
-    rehearsal = Rehearsal({"rates": rates})
+    base = {f"{family}/{level}": 0.8 for family, level in source.pools} | {"sorting/1": 0.0}
+    rehearsal = Rehearsal({"base": base, "multipliers": {"arithmetic/1": 1.0}})
     rehearsal.source = source
-    drawn = rehearsal.draw(Random(0), 1500, model, max_tokens=8)
-    levels = [task.level for task in drawn if task.family == "arithmetic"]
-    assert levels.count(1) < levels.count(2) / 2
-    assert levels.count(1) > 0
+    drawn = rehearsal.draw(Random(0), 2000, model, max_tokens=8)
+    counts = Counter((task.family, task.level) for task in drawn)
+    assert counts["arithmetic", 1] > 4 * counts["arithmetic", 2] > 0
+    assert counts["sorting", 1] == 0
     assert all(task.split == "train" for task in drawn)
 
 
-def test_success_rates_survive_in_the_state_dict():
-    rehearsal = Rehearsal()
+def test_the_share_of_tasks_grows_with_what_is_lost(model):
+    source = open_source("ember")
+    kept, all_lost = Rehearsal(), lost(*source.families)
+    kept.source = all_lost.source = source
+    assert len(kept.draw(Random(0), 20, model, 8)) == 4
+    assert len(all_lost.draw(Random(0), 20, model, 8)) == 10
+
+
+def test_what_rehearsal_knows_survives_in_the_state_dict():
+    rehearsal = lost("greetings")
     rehearsal.grade([greeting()], [[rollout("Hello."), rollout("no")]])
-    assert Rehearsal(rehearsal.state_dict()).rates == rehearsal.rates
+    assert Rehearsal(rehearsal.state_dict()).state_dict() == rehearsal.state_dict()
 
 
 def test_a_checker_that_throws_costs_its_group_alone_and_is_told():
     broken = greeting(lambda answer: answer[99] == "x")
     group = [rollout("Hello."), rollout("no")]
-    rehearsal = Rehearsal()
-    kept, rate = rehearsal.grade([broken, greeting()], [group, group])
-    assert [r.text for r in kept] == ["Hello.", "no"]
+    rehearsal = lost("greetings")
+    mixed, rate = rehearsal.grade([broken, greeting()], [group, group])
+    assert len(mixed) == 1
     assert rate == 0.5
     assert list(rehearsal.source.notes) == [
         "the checker of greetings raised IndexError: string index out of range"
@@ -117,7 +126,7 @@ def test_a_generator_that_throws_costs_its_family_alone_and_is_told(model):
     pack = GeneratorPack("ours", {"bad": failing, "good": lambda rng, level: fresh(rng)})
     rehearsal = Rehearsal()
     rehearsal.source = TaskSource([pack])
-    drawn = rehearsal.draw(Random(0), 6, model, max_tokens=8)
+    drawn = rehearsal.draw(Random(0), 30, model, max_tokens=8)
     assert [task.family for task in drawn] == ["good"] * 6
     assert list(rehearsal.source.notes) == [
         "ours: the generator of bad raised ZeroDivisionError: division by zero"
@@ -146,7 +155,7 @@ def test_without_a_task_rehearsal_draws_none(model):
 )
 def test_a_rule_says_why_there_is_nothing_to_learn(rule, experience, prompts, reason):
     made = RULES[rule](StepConfig(), {})
-    data = TrainingData(experience, torch.zeros(len(experience), 6), prompts)
+    data = data_of(experience, prompts=prompts)
     with pytest.raises(NothingToLearn, match=reason):
         made.prepare(None, data, seed=0)  # type: ignore[arg-type]
 
@@ -157,13 +166,13 @@ class WrongAnswers:
     def __init__(self, model: LoadedModel) -> None:
         self.model = model
 
-    def sample(self, prompts, *, samples: int, max_tokens: int, seed: int):
+    def sample(self, prompts, *, samples: int, max_tokens: int, seed: int, base: bool = False):
         return [[rollout()] * samples for _ in prompts]
 
 
 def test_policy_gradient_weighs_the_log_against_its_baseline_until_it_has_been_read_twice(model):
     rule = RULES["pg"](StepConfig(rollouts=8, max_tokens=8), {})
-    data = TrainingData([judged(1.0), judged(-1.0)], torch.zeros(2, 6), [])
+    data = data_of([judged(1.0), judged(-1.0)])
     trainer = WrongAnswers(model)
     rule.prepare(trainer, data, seed=0)  # type: ignore[arg-type]
     batch = rule.batch(trainer, 0, seed=0)  # type: ignore[arg-type]

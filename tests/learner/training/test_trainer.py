@@ -1,15 +1,16 @@
 """The policy trainer: which way a step moves, how far, and what it samples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
-from burnish.kernels.lora import LoraSpec, init_adapter
+from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import TokenBatch, answer_logprobs
 from burnish.learner.training.optimiser import read_state
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.sampling import PolicySampler
+from burnish.learner.training.sampling import SCORING_SLOT, PolicySampler
 from burnish.learner.training.trainer import SLOT, PolicyTrainer, TrainerConfig
 from burnish.serving.engine import LocalEngine
 from torch import Tensor
@@ -92,6 +93,41 @@ def test_samples_come_from_the_trained_policy_with_its_probabilities(model, engi
     trainer.close()
     assert report.ratio == pytest.approx(1.0, abs=1e-3)
     assert not engine.adapters
+
+
+def test_given_answers_are_as_likely_as_the_present_weights_make_them(model, engine):
+    trainer, batch = new_trainer(model), random_rollouts()
+    policy = PolicySampler(model, engine, trainer)
+    assert policy.logprobs(batch) == policy.base_logprobs(batch), "it has not moved yet"
+    for _ in range(3):
+        trainer.step(batch)
+    present = policy.logprobs(batch)
+    trainer.model.set_adapter(SLOT, trainer.adapter)
+    assert [len(tokens) for tokens in present] == [len(rollout.token_ids) for rollout in batch]
+    tokens = [logprob for tokens in present for logprob in tokens]
+    assert sum(tokens) / len(tokens) == pytest.approx(likelihood(model, batch, SLOT), abs=1e-5)
+    own = [replace(r, logprobs=o) for r, o in zip(batch, present, strict=True)]
+    assert trainer.step(own).ratio == pytest.approx(1.0, abs=1e-5)
+    trainer.close()
+
+
+class TrainerElsewhere:
+    """A trainer that keeps no adapter in this process's model."""
+
+    def __init__(self, adapter: AdapterWeights) -> None:
+        self.adapter = adapter.detached()
+
+
+def test_a_trainer_elsewhere_is_asked_for_its_weights_alone(model, engine):
+    trainer, batch = new_trainer(model), random_rollouts()
+    for _ in range(3):
+        trainer.step(batch)
+    here = PolicySampler(model, engine, trainer).logprobs(batch)
+    trainer.close()
+    elsewhere = PolicySampler(model, engine, TrainerElsewhere(trainer.adapter))  # type: ignore[arg-type]
+    for ours, theirs in zip(here, elsewhere.logprobs(batch), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert model.adapter(SCORING_SLOT) is None, "the slot is free again"
 
 
 def test_the_same_seed_draws_the_same_answers(model, engine):

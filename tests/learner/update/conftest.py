@@ -39,16 +39,18 @@ def small_settings(data_dir: Path, redis_url: str, model: Path, **changes) -> Le
 
 
 def add_judged(database: Database, numbers: range, policy: str = "default") -> None:
-    """Random answers of two or eight tokens; the short ones are liked."""
+    """Random answers of two or eight tokens, two to each prompt; the short ones are liked, and made of
+    other tokens than the long."""
     rng = Random(numbers.start)
+    prompts = {n // 2: [rng.randrange(30, 200) for _ in range(6)] for n in numbers}
     with database.write() as session:
         events = []
         for number in numbers:
             length = rng.choice([2, 8])
-            ids = [rng.randrange(30, 200) for _ in range(length)]
+            ids = [rng.randrange(*((30, 40) if length == 2 else (190, 200))) for _ in range(length)]
             answer = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": ids}
             answer |= {"logprobs": [-4.0] * length, "processed_logprobs": [-4.0] * length}
-            prompt = [rng.randrange(30, 200) for _ in range(6)]
+            prompt = prompts[number // 2]
             events.append(
                 interaction(number, prompt_ids=prompt, completions=[answer], policy=policy)
             )

@@ -54,6 +54,25 @@ def test_the_next_version_goes_on_from_the_last(learner_with):
     assert not set(events[2]) & set(events[3])
 
 
+def test_what_is_too_long_to_learn_from_is_counted(learner_with):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 13))
+    long = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": [40] * 49}
+    with learner.database.write() as session:
+        upsert(session, [interaction(13, completions=[long]), thumbs(13)])
+    tick = learner.tick("default")
+    assert tick.counts["judgements"] == 13
+    assert tick.counts["too_long"] == 1
+
+
+def test_where_all_is_too_long_the_limits_are_told(learner_with):
+    learner = learner_with(max_prompt_tokens=5)
+    add_judged(learner.database, range(1, 13))
+    assert learner.tick("default").why_not == (
+        "of 12 judged answers none is short enough: at most 5 tokens of prompt and 48 of answer"
+    )
+
+
 def test_a_version_on_another_base_is_not_learnt_on(learner_with):
     learner = learner_with()
     learner.registry.ensure_base("default", learner.settings.model, "f" * 64)
@@ -160,9 +179,9 @@ def test_after_a_rollback_training_starts_from_the_version_that_serves(learner_w
 def test_policies_learn_apart(learner_with):
     learner = learner_with()
     add_judged(learner.database, range(1, 13), "default")
-    add_judged(learner.database, range(21, 33), "shop")
+    add_judged(learner.database, range(21, 45), "shop")
     learner.tick("default")
-    assert learner.tick("shop").counts["judgements"] == 12
+    assert learner.tick("shop").counts["judgements"] == 24
     assert learner.registry.champion("shop").version == 2
 
 

@@ -67,6 +67,27 @@ def test_the_learners_ticks_are_shown(with_redis: Running, redis_client: redis.R
     assert with_redis.http("GET", "/v1/learner").json()["ticks"][0]["id"] == "t1"
 
 
+def test_the_learners_report_is_shown(with_redis: Running, redis_client: redis.Redis) -> None:
+    told = with_redis.http("GET", "/v1/learner/report").json()
+    assert (told["available"], told["report"]) == (False, None)
+    assert "no report on 'default' yet" in told["why"]
+    redis_client.set("burnish:report:default", json.dumps({"verdict": "learning"}))
+    assert with_redis.http("GET", "/v1/learner/report?policy=default").json() == {
+        "available": True,
+        "why": None,
+        "report": {"verdict": "learning"},
+    }
+
+
+def test_there_is_no_report_on_a_policy_that_is_not_there(
+    with_redis: Running, redis_client: redis.Redis
+) -> None:
+    redis_client.set("burnish:report:shop", "{}")
+    answer = with_redis.http("GET", "/v1/learner/report?policy=shop")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "policy_not_found")
+    assert "no policy 'shop'" in answer.json()["error"]["message"]
+
+
 def test_an_update_is_asked_for_by_name(with_redis: Running, redis_client: redis.Redis) -> None:
     answer = with_redis.http("POST", "/v1/learner/update")
     assert answer.status_code == 202
@@ -78,6 +99,9 @@ def test_an_update_is_asked_for_by_name(with_redis: Running, redis_client: redis
 def test_the_learner_is_away_while_redis_is(running: Running) -> None:
     shown = running.http("GET", "/v1/learner").json()
     assert (shown["available"], shown["ticks"]) == (False, [])
+    report = running.http("GET", "/v1/learner/report").json()
+    assert (report["available"], report["report"]) == (False, None)
+    assert "Redis does not answer" in report["why"]
     asked = running.http("POST", "/v1/learner/update")
     assert (asked.status_code, asked.json()["error"]["code"]) == (503, "learner_unavailable")
 

@@ -1,0 +1,252 @@
+"""A real model learns from people's votes: `python -m burnish.ops.bench.real`.
+
+Simulated people with tastes of their own (lib/people.py) judge a real model's answers to everyday
+prompts, one vote in five wrong, and the learner learns from them with its own settings, update after
+update. After each: what share of the way from the base to the best of 16 of its answers the version has
+gone on held-out prompts, by one answer and by the best of several that its reward model picks; its skill
+on the gate's tasks; KL, lengths and time. Then the same of TRL's KTO and DPO with as many votes on the
+base's answers. Left out: HTTP, the registry, and whether answers are true.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from burnish.kernels.lora import load_adapter
+from burnish.learner.gate.report import GateReport
+from burnish.learner.settings import LearnerSettings
+from burnish.ops import models
+from burnish.ops.bench.lib.everyday_prompts import Prompt, load_prompts
+from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.people import People, draw_people
+from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
+from burnish.ops.bench.lib.real_exam import SEED, Exam, flattened, headroom
+from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
+from burnish.ops.bench.lib.results import FOLDER, write_results
+from rich.console import Console
+
+# Four updates within the two hours, and tasks enough to see a point of skill.
+DEFAULTS = {"tasks": "general", "update_every": 1200.0, "gate_tasks_per_family": 40}
+ANSWER_TOKENS = 160  # what the product lets an answer have
+BEST_OF = 16
+RATES = (1e-4, 3e-4, 1e-3)  # learning rates that the baselines are tuned over
+BATCH = 64  # answers that are judged before more are drawn
+console = Console(stderr=True)
+
+
+def main(
+    votes: Annotated[int, typer.Option(help="Votes in all.")] = 1000,
+    updates: Annotated[int, typer.Option(help="Updates they are spread over.")] = 4,
+    prompts: Annotated[int, typer.Option(help="Held-out prompts.")] = 100,
+    samples: Annotated[int, typer.Option(help="Answers to each at an exam.")] = 4,
+    model: Annotated[str, typer.Option(help="As BURNISH_MODEL.")] = "smollm2",
+    seed: Annotated[int, typer.Option(help="Of people, votes and training.")] = 0,
+    baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = True,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=JSON", help="Another setting of the learner."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="real.json and real.png go here.")] = FOLDER,
+) -> None:
+    """Measure how well the learner learns people's tastes."""
+    changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = LearnerSettings(
+            model=models.resolve(Path(model)),
+            seed=seed,
+            data_dir=Path(scratch),
+            **{**DEFAULTS, **changes},
+        )
+        torch.set_num_threads(settings.threads)
+        loop = LearningLoop(settings)
+        figures = measure(loop, Plan(votes, updates, prompts, samples, seed, baselines))
+    figures = {"model": model, "settings": changes, **figures}
+    goals = check_goals(figures)
+    print_tables(figures, goals)
+    print(write_results("real", figures, out, must_show=goals))
+    print(plot(figures, out / "real.png"))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run's size; `main` says what each is."""
+
+    votes: int
+    updates: int
+    prompts: int
+    samples: int
+    seed: int
+    baselines: bool
+
+
+def measure(loop: LearningLoop, plan: Plan) -> dict[str, Any]:
+    """All figures, by name. Seconds are of the wall, `cpu_seconds` of this process, both without the
+    baselines."""
+    _ = loop.learner.engine  # loads the model, whose time is not counted
+    began, cpu = time.monotonic(), time.process_time()
+    log("the base's answers to held-out prompts")
+    base = loop.answer(
+        load_prompts("heldout")[: plan.prompts],
+        samples=BEST_OF,
+        max_tokens=ANSWER_TOKENS,
+        seed=SEED,
+        adapter=None,
+    )
+    by_topic: dict[str, list[list[Answer]]] = defaultdict(list)
+    for given in base:
+        by_topic[given[0].prompt.family].append(given)
+    texts = {topic: [a.text for a in flattened(given)] for topic, given in by_topic.items()}
+    people = draw_people(texts, seed=plan.seed)
+    exam = Exam(loop, people, base, ANSWER_TOKENS)
+    figures: dict[str, Any] = {
+        "base": base_figures(base, exam, time.process_time() - cpu),
+        "headroom": headroom(by_topic),
+        "updates": [],
+    }
+    rng = random.Random(f"real:{plan.seed}")
+    for number in range(1, plan.updates + 1):
+        wanted = plan.votes * number // plan.updates - len(loop.votes)
+        figures["updates"].append(update(loop, people, exam, wanted, plan.samples, rng))
+        figures["seconds"] = round(time.monotonic() - began, 1)
+        figures["cpu_seconds"] = round(time.process_time() - cpu, 1)
+    if plan.baselines:
+        loop.keep_log(cast_votes(loop, people, plan.votes, rng, adapter=None))
+        figures["baselines"] = {
+            method: best_baseline(loop, exam, method, plan.samples) for method in METHODS
+        }
+    return figures
+
+
+def base_figures(
+    base: Sequence[Sequence[Answer]], exam: Exam, cpu_seconds: float
+) -> dict[str, float]:
+    answers = flattened(base)
+    return {
+        "liked": float(exam.base.mean()),
+        "best_of_16_liked": float(exam.oracle.mean()),
+        "tokens": sum(len(answer.rollout.token_ids) for answer in answers) / len(answers),
+        "finished": sum(answer.finish_reason == "stop" for answer in answers) / len(answers),
+        "cpu_seconds_per_answer": cpu_seconds / len(answers),
+    }
+
+
+def update(
+    loop: LearningLoop,
+    people: People,
+    exam: Exam,
+    votes: int,
+    samples: int,
+    rng: random.Random,
+) -> dict[str, Any]:
+    """So many more votes, an update, and what has come of it."""
+    clock = Clock()
+    log(f"{votes} votes on version {loop.version}")
+    loop.judge(cast_votes(loop, people, votes, rng, adapter=loop.adapter))
+    seconds = {"votes": clock.lap()}
+    log("an update")
+    trained = loop.update()
+    seconds["update"] = clock.lap()
+    log("the gate")
+    report = loop.examine(trained.adapter)
+    seconds["gate"] = clock.lap()
+    log("the exam")
+    result = exam.take(loop.adapter or "", samples, trained.rule_state)
+    seconds["exam"] = clock.lap()
+    found = {
+        "votes": len(loop.votes),
+        "steps": trained.progress.step,
+        **asdict(result),
+        "gate": gate_figures(report),
+        "training": trained.progress.figures,
+        "seconds": seconds,
+    }
+    log(
+        f"{found['votes']} votes: {result.way:+.0%} of the way, skill {report.skill:.3f}"
+        f" (base {report.base_skill:.3f}), {found['steps']} steps, {seconds}"
+    )
+    return found
+
+
+def best_baseline(loop: LearningLoop, exam: Exam, method: Method, samples: int) -> dict[str, Any]:
+    """A method's best run on the log of the base, of all learning rates. Which is best is looked up at
+    the exam itself, in the baseline's favour."""
+    learner = loop.learner
+    folder = loop.settings.data_dir / method
+    folder.mkdir()
+    rows = write_log(learner.database, LOG, method, folder / "log.jsonl")
+    runs: list[dict[str, Any]] = []
+    for rate in RATES:
+        clock, name = Clock(), f"{method}-{rate:g}"
+        log(f"{method} at a learning rate of {rate:g} on {rows} rows")
+        adapter = train_baseline(
+            method, learner.model.path, folder / "log.jsonl", folder / name, rate
+        )
+        seconds = clock.lap()
+        learner.engine.load_adapter(name, adapter)
+        result = exam.take(name, samples)
+        learner.engine.unload_adapter(name)
+        gate = gate_figures(loop.examine(load_adapter(adapter)))
+        log(f"{name}: {result.way:+.0%} of the way, skill {gate['skill']:.3f}")
+        runs.append(
+            {"rate": rate, "rows": rows, "seconds": seconds, **asdict(result), "gate": gate}
+        )
+    return {**max(runs, key=lambda run: run["way"]), "runs": runs}
+
+
+def cast_votes(
+    loop: LearningLoop, people: People, count: int, rng: random.Random, adapter: str | None
+) -> list[Vote]:
+    """Votes of random people on a version's answers to random training prompts."""
+    prompts: list[Prompt] = load_prompts("train")
+    votes: list[Vote] = []
+    while len(votes) < count:
+        asked = [rng.choice(prompts) for _ in range(min(BATCH, count - len(votes)))]
+        given = loop.answer(
+            asked, max_tokens=ANSWER_TOKENS, seed=rng.getrandbits(30), adapter=adapter
+        )
+        for [answer] in given:
+            if answer.rollout.token_ids:  # nobody judges nothing
+                person = rng.choice(people.everyone)
+                up = people.vote(person, answer.prompt.family, answer.text, rng)
+                votes.append(Vote(answer, person.id, up))
+    return votes
+
+
+def gate_figures(report: GateReport) -> dict[str, Any]:
+    return {
+        "passed": report.passed,
+        "skill": report.skill,
+        "base_skill": report.base_skill,
+        "tasks": report.tasks,
+        "families": report.families,
+        "checks": {check.name: check.value for check in report.checks},
+    }
+
+
+class Clock:
+    """Seconds of the wall since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def lap(self) -> float:
+        last, self._last = self._last, time.monotonic()
+        return round(self._last - last, 1)
+
+
+def log(text: str) -> None:
+    console.print(text, highlight=False)
+
+
+if __name__ == "__main__":
+    typer.run(main)
