@@ -58,5 +58,7 @@ def test_judgements_of_long_ago_count_less_where_tastes_fade():
     for fading, still in ((1e-6, True), (0.1, False)):
         ages = before.ages + 500
         model = fit(before, ages, Hyperparameters(fading=fading)).model
-        apart = model.mean(after)[liked[:40] > 0.5].mean() - model.mean(after)[liked[:40] < 0.5].mean()
+        apart = (
+            model.mean(after)[liked[:40] > 0.5].mean() - model.mean(after)[liked[:40] < 0.5].mean()
+        )
         assert (float(apart) > 0.2) is still
