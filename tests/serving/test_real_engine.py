@@ -6,20 +6,26 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
+import torch
 from burnish.kernels.cpu import library as native
 from burnish.kernels.formats import Weights
 from burnish.kernels.lora import init_adapter, save_adapter
 from burnish.serving.app import load_engine
 from burnish.serving.engine import LocalEngine
+from burnish.serving.live import ServedReward
 from burnish.serving.registry import PolicyRegistry
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.settings import ServingSettings
 
 from tests.conftest import missing
 from tests.serving.conftest import Running
 from tests.serving.live.test_swaps import champion
+from tests.serving.reward_models import fitted, notice_of
 from tests.waiting import eventually
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
@@ -104,6 +110,58 @@ ADD = {
         },
     },
 }
+
+
+def test_the_candidate_that_a_draw_likes_best_is_given(running: Running) -> None:
+    """By the recorded draw, asked again of the recorded answers' features."""
+    with_random_model(running)
+    before = running.engine.stats()
+    chosen = running.say("Say something. " * 20, seed=11, max_tokens=20, extra_body={"best_of": 4})
+    reused = running.engine.stats().reused_total - before.reused_total
+    assert reused >= 3 * (chosen.usage.prompt_tokens // 16 - 1) * 16, "candidates share the prompt"
+    event = running.recorded()[0]
+    told, reward = event.best_of, running.service.rewards.of("default")
+    assert told is not None
+    assert reward is not None
+    assert told.draw is not None
+    asked = [(event.prompt_ids, event.completions[0].token_ids)]
+    [score] = reward.model.draw(base_features(running.engine.model, asked), told.draw).tolist()
+    finite = [one for one in told.scores if one is not None]
+    assert score == pytest.approx(told.scores[told.chosen[0]], abs=1e-3)
+    assert told.scores[told.chosen[0]] == max(finite)
+    alone = running.say("Say something. " * 20, seed=11 + told.chosen[0], max_tokens=20)
+    assert alone.choices[0].message.content == chosen.choices[0].message.content
+
+
+def with_random_model(running: Running) -> None:
+    """A reward model that likes some answers better, whichever."""
+    model, generator = running.engine.model, torch.Generator().manual_seed(1)
+    answers = [
+        tuple(torch.randint(5, 200, (6,), generator=generator).tolist() for _ in range(2))
+        for _ in range(24)
+    ]
+    features = base_features(model, answers)
+    reward = fitted(features, [float(n % 2) for n in range(24)], Hyperparameters())
+    notice = notice_of(reward, running.service.settings.data_dir, base_sha256=model.sha256)
+    running.service.rewards._served["default"] = ServedReward(notice, reward)
+
+
+def test_candidates_keep_to_a_schema_or_call_a_tool(running: Running) -> None:
+    with_random_model(running)
+    form = {"type": "json_schema", "json_schema": {"name": "length", "schema": SCHEMA}}
+    best: dict[str, Any] = {"extra_body": {"best_of": 3}, "max_tokens": 60}
+    choice = running.say("How far?", response_format=form, seed=1, **best).choices[0]
+    assert json.loads(choice.message.content)["unit"] in ("km", "mile")
+    for stream in (False, True):
+        called = running.say("Add.", tools=[ADD], tool_choice="required", stream=stream, **best)
+        if stream:
+            pieces = [chunk.choices[0].delta.tool_calls for chunk in called if chunk.choices]
+            call = next(piece for calls in pieces for piece in calls or ())
+        else:
+            call = called.choices[0].message.tool_calls[0]
+        assert call.function.name == "add"
+        assert json.loads(call.function.arguments)["a"] in (1, 2, 3)
+    assert all(len(event.best_of.chosen) == 1 for event in running.recorded() if event.best_of)
 
 
 def test_an_answer_keeps_to_the_schema_it_was_given(running: Running) -> None:

@@ -120,6 +120,16 @@ async def idle(under: Under) -> None:
             await asyncio.sleep(0.005)
 
 
+async def test_hidden_states_are_told_as_far_as_it_says(under: Under):
+    if under.engine.depth is None:
+        with pytest.raises(Unsupported):
+            await under.engine.states([5, 6], [[7]], 1)
+        return
+    told = await under.engine.states([5, 6], [[7], [8, 9, 10]], under.engine.depth)
+    assert [len(states) for states in told] == [2, 1, 3]
+    assert len({states.shape[1] for states in told}) == 1
+
+
 async def test_an_answer_is_tokens_text_and_numbers(under: Under) -> None:
     got = await answer(under.engine, ask(1, logprobs=3))
     assert len(got.token_ids) == len(got.logprobs) == len(got.processed_logprobs) == 16
