@@ -82,7 +82,9 @@ def interaction(number: int = 1, **changes) -> InteractionEvent:
     return InteractionEvent(**{**fields, **changes})
 
 
-def thumbs(number: int = 1, value: str | float = "up", on: int | None = None, **changes) -> FeedbackEvent:
+def thumbs(
+    number: int = 1, value: str | float = "up", on: int | None = None, **changes
+) -> FeedbackEvent:
     fields = {
         "id": f"fb-{number:04}",
         "time": START + timedelta(minutes=1, seconds=number),

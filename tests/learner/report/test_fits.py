@@ -1,6 +1,5 @@
 """What a reward model finds in votes whose truth is known, and what it may look at."""
 
-
 import pytest
 from burnish.learner.report.data import Bounds, ReportData
 from burnish.learner.report.figures import VersionFigures
