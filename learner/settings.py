@@ -62,7 +62,8 @@ class LearnerSettings(StreamSettings):
         default=5.0,
         ge=0,
         description="seconds between looks for judgements that the published reward model does not know,"
-        " by which `best_of` chooses; 0: it is published with each version only",
+        " by which `best_of` chooses, beside those when some came in; 0: it is published with each"
+        " version only",
     )
     unmatched_after: float = Field(
         default=300.0,

@@ -13,7 +13,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import redis
-from burnish.feedback.contract import COMPACTOR, INTAKE_KEY, UPDATE_QUEUE, UPDATE_TASK
+from burnish.feedback.contract import (
+    COMPACTOR,
+    INTAKE_KEY,
+    REWARD_QUEUE,
+    REWARD_TASK,
+    UPDATE_QUEUE,
+    UPDATE_TASK,
+)
 from burnish.feedback.masking import masked
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
@@ -104,9 +111,20 @@ def intake() -> str | None:
     if shown is not None:
         shown.count(tick)
         shown.measure_lag(stream(), positions(database()))
-    if tick is not None:
-        publish_intake(client(), tick)
-    return tick.did if tick else None
+    if tick is None:
+        return None
+    publish_intake(client(), tick)
+    if tick.counts.get("judgements") or tick.counts.get("retractions"):
+        _ask_for_rewards()
+    return tick.did
+
+
+def _ask_for_rewards() -> None:
+    """Have what people said published at once, and not only when beat's next tick is due."""
+    every = settings().reward_every
+    app: Any = current_app  # a proxy
+    for policy in settings().policies if every else ():
+        app.send_task(REWARD_TASK, [policy], queue=REWARD_QUEUE, expires=every)
 
 
 def reward(policy: str = "default") -> str:

@@ -62,9 +62,10 @@ def test_a_thumbs_down_reaches_the_weights_and_the_new_version_answers(
         assert any(f"default@{champion}" in tick["did"] for tick in ticks)
 
         # It says too what these judgements are worth, and what would help.
-        told = "/v1/learner/report"
-        service.wait_until(lambda: get(service, told)["available"], 60, "there is no report")
-        report = get(service, told)["report"]
+        service.wait_until(
+            lambda: get(service, "/v1/learner/report")["report"], 60, "there is no report"
+        )
+        report = get(service, "/v1/learner/report")["report"]
         assert report["votes"] >= 6
         assert report["verdict"] == "too few votes"
         assert report["advice"][0]["name"] == "few_votes"

@@ -7,7 +7,7 @@ advantages that sum to zero; they carry most of its signal at half the cost.
 
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as the reward model foretells people who were left out of its fit: where it
-guesses, nothing is learnt from them. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+guesses, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
 Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
 step only blurred the gradient here); comments as a signal of their own.
 """
@@ -41,6 +41,7 @@ from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
 CORRECTIONS = 2  # learnt directly, in each step
+FEW = 64  # judgements; with fewer nobody can say what they foretell, and they count as they are
 FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
 MAX_ADVANTAGE = 3.0
 
@@ -67,7 +68,9 @@ class RewardModelRule:
         self._fitted = learn(data.evidence, self._parent, seed=seed)
         quality = foretold(self._fitted, data.evidence.raters)
         self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
-        if not self._weight and not data.corrections:
+        if len(rewards) < FEW:
+            self._weight = 1.0
+        if not self._weight and not data.corrections and self._parent is None:
             raise NothingToLearn(
                 f"{len(rewards)} judged answers do not foretell what others are thought of better than"
                 f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"

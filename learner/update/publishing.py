@@ -83,12 +83,13 @@ class RewardPublisher:
         published = self._redis.hget(key_of(policy), NOTICE)
         if judged < LEAST:
             return self._withdraw(policy, published, f"{judged} judged answers, {LEAST} are needed")
-        began = time.time()
         notice = self._ours(policy, published)
         if notice is not None and notice.known == known:
             return "nothing new"
-        if notice is not None and began - notice.time < RESTS * notice.seconds:
+        if notice is not None and time.time() - notice.time < RESTS * notice.seconds:
             return f"the last one took {notice.seconds:.1f} s"
+        _ = self.model  # loading it is no part of what each one takes
+        began = time.time()
         try:
             model = self._fit(policy)
         except NothingToLearn as reason:

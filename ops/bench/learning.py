@@ -1,61 +1,51 @@
-"""Sample efficiency of the update rules: `python -m burnish.ops.bench.learning`.
+"""How well votes are used, on the shipped model: `python -m burnish.ops.bench.learning`.
 
-The simulated population judges answers in this process, without HTTP, stream or registry, and the
-learner's own training code learns from them, tick after tick. After each tick: the expected
-thumbs-up rate on held-out tasks (noise-free, since the preferences are known), which share of the
-distance from the frozen base to the oracle that is, and the skill. For tuning; the figures that are
-published come from `burnish simulate`.
+The simulated population judges answers in this process, without HTTP, stream or registry; the learner's own
+code learns from them (lib/learning_loop.py), trust included, update after update, at the pace of
+`burnish up`. The measure is style alone: the share of the way from the frozen base to always the liked
+style, as if every family kept the base's skill; skill is told beside it. Besides the plain run: votes that are
+pure noise, tastes that are others after some votes, and TRL's KTO on a log of the base's answers. Left out:
+latency of updates while people vote (`make bench-simulate` has it).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
-from burnish.kernels.loading import load_model
-from burnish.kernels.model import LoadedModel
+import typer
 from burnish.learner.gate.suite import mean
-from burnish.learner.reward.experience import Experience, LoggedPrompt
-from burnish.learner.rules import RULES, TrainingData
+from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.tasks import open_source
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
-from burnish.learner.training.checkpoint import TrainingProgress
-from burnish.learner.training.prompts import task_prompt
-from burnish.learner.training.rollouts import Rollout, generate
-from burnish.learner.update.judged import evidence_of
-from burnish.learner.update.loop import train
-from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
+from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
+from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
-from burnish.ops.simulate.population import Population, draw_population
-from burnish.serving.engine import LocalEngine, Request, SamplingParams
-from burnish.serving.reward.features import base_features
+from burnish.ops.simulate.population import Population, User, draw_population
+from rich.console import Console
+
+ANSWER_TOKENS = 96
+BATCH = 96  # answers that are judged before more are drawn
+EXAM_SEED = 7
+WAYS = {1000: 0.5, 3000: 0.85, 6000: 0.93}  # share of the way at so many votes
+RATES = (5e-4, 1e-3, 2e-3)  # that KTO is tuned over
+console = Console(stderr=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(arguments)
-    torch.set_num_threads(options.threads)
-    model = load_model(options.model)
-    overrides = {key: json.loads(value) for key, value in (pair.split("=") for pair in options.set)}
-    settings = LearnerSettings(
-        model=options.model,
-        threads=options.threads,
-        rule=options.rule,
-        **{"update_every": DEMO_UPDATE_EVERY, **overrides},
-    )
-    engine = LocalEngine(model, max_running=128, num_blocks=128 * 24)
-    people = draw_population(families=list(FAMILIES), styles=STYLES, seed=options.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        Bench(model, engine, settings, people, options, Path(scratch)).run()
-    return 0
+class People(StrEnum):
+    steady = "steady"
+    noise = "noise"  # they vote by the toss of a coin
+    change = "change"  # half way their tastes become others
 
 
 @dataclass(frozen=True)
@@ -69,23 +59,17 @@ class Exam:
 
     @property
     def skill(self) -> float:
-        return sum(self.right) / len(self.right)
-
-    @property
-    def expected(self) -> float:
-        """The expected rate of thumbs up."""
-        rows = zip(self.families, self.right, self.styles, strict=True)
-        return sum(self.people.expected(*row) for row in rows) / len(self.right)
+        return mean(self.right)
 
     def style_alone(self, skills: Mapping[str, float], liked: bool = False) -> float:
-        """The expected rate as if each family had these skills; with every style liked, if so asked."""
+        """The expected rate of thumbs up as if each family had these skills; with every answer in the
+        liked style, if so asked."""
         total = 0.0
-        for family, style in zip(self.families, self.styles, strict=True):
-            style = self.people.preferred[family] if liked else style
-            skill = skills[family]
-            total += skill * self.people.expected(family, True, style)
-            total += (1 - skill) * self.people.expected(family, False, style)
-        return total / len(self.right)
+        for family, own in zip(self.families, self.styles, strict=True):
+            style = self.people.preferred[family] if liked else own
+            total += skills[family] * self.people.expected(family, True, style)
+            total += (1 - skills[family]) * self.people.expected(family, False, style)
+        return total / len(self.families)
 
     def by_family(self, hits: Sequence[bool]) -> dict[str, float]:
         return {
@@ -100,177 +84,199 @@ class Exam:
         return self.by_family([style == self.people.preferred[family] for family, style in pairs])
 
 
-class Bench:
-    def __init__(
-        self,
-        model: LoadedModel,
-        engine: LocalEngine,
-        settings: LearnerSettings,
-        people: Population,
-        options: argparse.Namespace,
-        scratch: Path,
-    ) -> None:
-        self.model, self.engine, self.settings = model, engine, settings
-        self.people, self.options, self.scratch = people, options, scratch
-        self.rng = random.Random(f"bench:{options.seed}")
-        heldout = random.Random("bench:heldout")
-        self.eval_tasks = [
-            sample(heldout, family, "heldout") for family in FAMILIES for _ in range(options.exam)
-        ]
-        self.experience: list[Experience] = []
-        self.features = torch.empty(0, 3 * model.config.hidden_size)
-        self.prompts: list[tuple[int, ...]] = []
+def main(
+    seeds: Annotated[list[int] | None, typer.Option("--seed", help="0, 1 and 2.")] = None,
+    votes: Annotated[int, typer.Option(help="Votes in all.")] = 3072,
+    pace: Annotated[int, typer.Option(help="Votes between updates.")] = 128,
+    every: Annotated[int, typer.Option(help="Updates between exams.")] = 4,
+    people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
+    exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
+    baselines: Annotated[bool, typer.Option(help="TRL's KTO, tuned.")] = False,
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SETTING=JSON", help="Another setting of the learner."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the results go.")] = FOLDER,
+) -> None:
+    """Measure how far votes bring the shipped model."""
+    changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
+    plan = Plan(votes, pace, every, people, exam, baselines)
+    runs = [run(seed, plan, changes) for seed in seeds or (0, 1, 2)]
+    name = "learning" if people is People.steady else f"learning-{people}"
+    figures = {"people": people, "settings": changes, "runs": runs}
+    print(write_results(name, figures, out, must_show=check_goals(people, runs)))
 
-    def run(self) -> None:
-        base = self._evaluate(None)
-        skills = base.by_family(base.right)
-        lowest, highest = base.style_alone(skills), base.style_alone(skills, liked=True)
-        print(f"base {base.expected:.3f}  oracle {highest:.3f}  skill {base.skill:.3f}", flush=True)
-        start = TrainingStart(fresh_adapter(self.model, self.settings), self._progress(0))
-        adapter: str | None = None
-        for tick in range(1, self.options.ticks + 1):
-            self._collect_votes(adapter, tick)
-            began = time.monotonic()
-            data = TrainingData(
-                self.experience,
-                evidence_of(self.model, self.experience, self.features, ()),
-                [LoggedPrompt(prompt) for prompt in self.prompts[-2048:]],
-                tasks=open_source("ember"),
-            )
-            done = train(
-                start,
-                self.scratch / str(tick),
-                data,
-                self.model,
-                self.engine,
-                self.settings,
-                check_lease=lambda: None,
-            )
-            seconds = time.monotonic() - began
-            if adapter is not None:
-                self.engine.unload_adapter(adapter)
-            adapter = f"bench@{tick}"
-            self.engine.set_adapter_weights(adapter, done.adapter)
-            start = next_start(done, self._progress(tick), self.model, self.settings)
-            figures = done.progress.figures
-            line = f"tick {tick:3d}  votes {len(self.experience):5d}  steps {done.progress.step:3d}"
-            if tick % self.options.every == 0:
-                exam = self._evaluate(adapter)
-                way = (exam.style_alone(skills) - lowest) / (highest - lowest)
-                worst = min(exam.in_style, key=exam.in_style.__getitem__)
-                line += (
-                    f"  expected {exam.expected:.3f}  way {way:+.0%}  skill {exam.skill:.3f}"
-                    f"  worst {worst} {exam.in_style[worst]:.2f}"
-                )
-            names = (
-                "kl",
-                "entropy",
-                "reward_auroc",
-                "reward_auroc_lower",
-                "preference_weight",
-                "liked",
-                "burden",
-                "imitated",
-                "skill",
-                "grad_norm",
-            )
-            summary = "  ".join(f"{name} {figures[name]:.3f}" for name in names if name in figures)
-            print(f"{line}  [{summary}]  {seconds:.1f} s", flush=True)
 
-    def _collect_votes(self, adapter: str | None, tick: int) -> None:
-        """Sample answers until `votes` more of them have been judged."""
-        wanted = len(self.experience) + self.options.votes
-        while len(self.experience) < wanted:
-            tasks = [sample(self.rng) for _ in range(96)]
-            rollouts = self._rollouts(tasks, adapter, self.rng.getrandbits(30))
-            judged = []
-            for task, rollout in zip(tasks, rollouts, strict=True):
-                self.prompts.append(rollout.prompt_ids)
-                user = self.rng.choice(self.people.users)
-                right = is_correct(task, rollout.text)
-                chance = self.people.expected_by(
-                    user, task.family, right, style_of(task, rollout.text)
-                )
-                for up in self.people.votes(user, chance, self.rng)[-1:]:
-                    judged.append((rollout, user.id, up))
-            judged = judged[: wanted - len(self.experience)]
-            if not judged:
-                continue
-            features = base_features(
-                self.model, [(r.prompt_ids, r.token_ids) for r, _, _ in judged]
-            )
-            self.features = torch.cat([self.features, features])
-            for rollout, user_id, up in judged:
-                self.experience.append(self._experience(rollout, user_id, up, tick))
+@dataclass(frozen=True)
+class Plan:
+    """The size of a run; `main` says what each is."""
 
-    def _experience(self, rollout: Rollout, user: str, up: bool, version: int) -> Experience:
-        return Experience(
-            interaction_id=str(len(self.experience)),
-            choice=0,
-            version=version,
-            staleness=0,
-            tenant="bench",
-            user=user,
-            prompt_ids=rollout.prompt_ids,
-            token_ids=rollout.token_ids,
-            logprobs=rollout.logprobs,
-            reward=1.0 if up else -1.0,
-            weight=0.05 if os.environ.get("X_TRUST") and user[-4:] in ("-000", "-001") else 1.0,
-            judged_at=float(len(self.experience)),
+    votes: int
+    pace: int
+    every: int
+    people: People
+    exam: int
+    baselines: bool
+
+
+def run(seed: int, plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The exams of one population, and what each update did."""
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = LearnerSettings(
+            model=Path(__file__).parents[1] / "ember",
+            seed=seed,
+            data_dir=Path(scratch),
+            **{"update_every": DEMO_UPDATE_EVERY, **changes},
         )
+        torch.set_num_threads(settings.threads)
+        loop = LearningLoop(settings)
+        return Run(loop, plan, seed).figures()
 
-    def _evaluate(self, adapter: str | None) -> Exam:
-        rollouts = self._rollouts(self.eval_tasks, adapter, 0)
-        pairs = list(zip(self.eval_tasks, rollouts, strict=True))
+
+class Run:
+    """One population's votes, and where they lead."""
+
+    def __init__(self, loop: LearningLoop, plan: Plan, seed: int) -> None:
+        self.loop, self.plan, self.seed = loop, plan, seed
+        self.rng = random.Random(f"bench:{seed}")
+        heldout = random.Random("bench:heldout")
+        self.tasks = [
+            sample(heldout, family, "heldout") for family in FAMILIES for _ in range(plan.exam)
+        ]
+        self.people = draw_population(families=list(FAMILIES), styles=STYLES, seed=seed)
+        self.base = self.examine(None)
+        self.skills = self.base.by_family(self.base.right)
+        self.learnt: dict[str, Any] = {"kl": 0.0}
+
+    def figures(self) -> dict[str, Any]:
+        began, exams = time.monotonic(), []
+        updates = self.plan.votes // self.plan.pace
+        for number in range(1, updates + 1):
+            if self.plan.people is People.change and number == updates // 2 + 1:
+                self.people = draw_population(
+                    families=list(FAMILIES), styles=STYLES, seed=self.seed + 1000
+                )
+                self.base = Exam(self.base.families, self.base.right, self.base.styles, self.people)
+            self.loop.judge(self.cast(self.loop.adapter, self.plan.pace))
+            learnt = self.learn()
+            if number % self.plan.every == 0:
+                exams.append({**self.told(self.examine(self.loop.adapter)), **learnt})
+                console.print(f"seed {self.seed}: {exams[-1]}", highlight=False)
+        found = {"seed": self.seed, "base_skill": self.base.skill, "exams": exams}
+        found["seconds"] = round(time.monotonic() - began, 1)
+        if self.plan.baselines:
+            found["kto"] = self.kto()
+        return found
+
+    def learn(self) -> dict[str, Any]:
+        """An update, and what it says of itself; after one without anything to learn, its reason."""
+        try:
+            progress = self.loop.update().progress
+        except NothingToLearn as why:
+            return {**self.learnt, "why_not": str(why)}
+        names = ("kl", "entropy", "reward_auroc", "preference_weight", "burden")
+        self.learnt = {name: progress.figures[name] for name in names if name in progress.figures}
+        return {**self.learnt, "steps": progress.step, "seconds": progress.seconds}
+
+    def told(self, exam: Exam) -> dict[str, Any]:
+        lowest = self.base.style_alone(self.skills)
+        highest = self.base.style_alone(self.skills, liked=True)
+        styles = exam.in_style
+        return {
+            "votes": len(self.loop.votes),
+            "way": round((exam.style_alone(self.skills) - lowest) / (highest - lowest), 4),
+            "skill": round(exam.skill, 4),
+            "least_liked_style": round(min(styles.values()), 3),
+            "families_below_half": sum(share < 0.5 for share in styles.values()),
+        }
+
+    def examine(self, adapter: str | None) -> Exam:
+        given = self.loop.answer(
+            self.tasks, max_tokens=ANSWER_TOKENS, seed=EXAM_SEED, adapter=adapter
+        )
+        texts = [answer.text for [answer] in given]
+        pairs = list(zip(self.tasks, texts, strict=True))
         return Exam(
-            [task.family for task in self.eval_tasks],
-            [is_correct(task, rollout.text) for task, rollout in pairs],
-            [style_of(task, rollout.text) for task, rollout in pairs],
+            [task.family for task in self.tasks],
+            [is_correct(task, text) for task, text in pairs],
+            [style_of(task, text) for task, text in pairs],
             self.people,
         )
 
-    def _rollouts(self, tasks: Sequence[Exercise], adapter: str | None, seed: int) -> list[Rollout]:
-        requests = [
-            Request(
-                id=str(number),
-                prompt_ids=task_prompt(self.model, task),
-                params=SamplingParams(
-                    max_tokens=self.settings.max_answer_tokens, seed=seed + number
-                ),
-                adapter=adapter,
+    def cast(self, adapter: str | None, count: int) -> list[Vote]:
+        """So many votes of random people on a version's answers."""
+        votes: list[Vote] = []
+        while len(votes) < count:
+            tasks = [sample(self.rng) for _ in range(BATCH)]
+            given = self.loop.answer(
+                tasks, max_tokens=ANSWER_TOKENS, seed=self.rng.getrandbits(30), adapter=adapter
             )
-            for number, task in enumerate(tasks)
+            for task, [answer] in zip(tasks, given, strict=True):
+                votes += self.votes(self.rng.choice(self.people.users), task, answer)
+        return votes[:count]
+
+    def votes(self, user: User, task: Exercise, answer: Answer) -> list[Vote]:
+        if self.plan.people is People.noise:
+            return [Vote(answer, user.id, self.rng.random() < 0.5)]
+        right, style = is_correct(task, answer.text), style_of(task, answer.text)
+        chance = self.people.expected_by(user, task.family, right, style)
+        return [Vote(answer, user.id, up) for up in self.people.votes(user, chance, self.rng)[-1:]]
+
+    def kto(self) -> dict[str, Any]:
+        """TRL's KTO on as many votes on the base's answers, at its best learning rate."""
+        loop = self.loop
+        loop.keep_log(self.cast(None, self.plan.votes))
+        folder, runs = loop.settings.data_dir / "kto", []
+        folder.mkdir()
+        write_log(loop.learner.database, LOG, "kto", folder / "log.jsonl")
+        for rate in RATES:
+            adapter = train_baseline(
+                "kto", loop.learner.model.path, folder / "log.jsonl", folder / str(rate), rate
+            )
+            loop.learner.engine.load_adapter("kto", adapter)
+            runs.append({"rate": rate, **self.told(self.examine("kto"))})
+            loop.learner.engine.unload_adapter("kto")
+            console.print(f"seed {self.seed}: KTO {runs[-1]}", highlight=False)
+        return max(runs, key=lambda run: run["way"])
+
+
+def check_goals(people: People, runs: Sequence[Mapping[str, Any]]) -> list[MustShow]:
+    """What the benchmark promises of these people."""
+    if people is People.noise:
+        last = [run["exams"][-1] for run in runs]
+        kl = max(exam["kl"] for exam in last)
+        lost = max(run["base_skill"] - run["exams"][-1]["skill"] for run in runs)
+        return [
+            MustShow("KL after votes that are noise", kl, "< 0.01", kl < 0.01),
+            MustShow("skill lost to noise", lost, "<= 0.02", lost <= 0.02),
         ]
-        return generate(self.engine, requests)
-
-    def _progress(self, parent: int) -> TrainingProgress:
-        return TrainingProgress(
-            update=str(parent),
-            policy="bench",
-            parent=parent,
-            base_sha256=self.model.sha256,
-            high_water=0,
-            step=0,
-            seconds=0.0,
-            done=False,
-            code="bench",
-            seed=1000 * self.options.seed + parent,
-        )
+    if people is People.change:
+        return [_recovered(runs)]
+    goals = []
+    for votes, goal in WAYS.items():
+        ways = [e["way"] for run in runs for e in run["exams"] if votes <= e["votes"] < 1.2 * votes]
+        if ways:
+            way = statistics.mean(ways)
+            line = f"share of the way at {votes:,} votes, style alone"
+            goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
+    least = min(run["exams"][-1]["least_liked_style"] for run in runs)
+    goals.append(MustShow("the liked style in the worst family", least, ">= 0.5", least >= 0.5))
+    change = min(run["exams"][-1]["skill"] - run["base_skill"] for run in runs)
+    return [*goals, MustShow("skill against the base", change, ">= 0", change >= 0)]
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "ember")
-    parser.add_argument("--rule", choices=sorted(RULES), default="reward_model")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--ticks", type=int, default=20)
-    parser.add_argument("--votes", type=int, default=64, help="new judgements in each tick")
-    parser.add_argument("--exam", type=int, default=20, help="held-out tasks of each family")
-    parser.add_argument("--every", type=int, default=4, help="ticks between exams")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "1")))
-    parser.add_argument("--set", action="append", default=[], metavar="SETTING=JSON")
-    return parser.parse_args(arguments)
+def _recovered(runs: Sequence[Mapping[str, Any]]) -> MustShow:
+    """The votes after the change until the way is as far as before, the slowest run's."""
+    needed = []
+    for run in runs:
+        half = len(run["exams"]) // 2
+        before, after = run["exams"][half - 1], run["exams"][half:]
+        there = [e["votes"] - before["votes"] for e in after if e["way"] >= before["way"]]
+        needed.append(there[0] if there else None)
+    slowest = None if None in needed else max(n for n in needed if n is not None)
+    met = slowest is not None and slowest <= 1000
+    return MustShow("votes to recover after tastes changed", slowest, "<= 1,000", met)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    typer.run(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from burnish.feedback.contract import COMPACTOR_TASK, INTAKE_TASK, UPDATE_TASK
+from burnish.feedback.contract import COMPACTOR_TASK, INTAKE_TASK, REWARD_TASK, UPDATE_TASK
 from burnish.feedback.events import encode
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.app import make_app
@@ -58,12 +58,17 @@ def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
         INTAKE_TASK,
         UPDATE_TASK,
         COMPACTOR_TASK,
+        REWARD_TASK,
     }
-    assert sorted(entry["args"][0] for entry in schedule.values() if "args" in entry) == [
-        "default",
-        "shop",
-    ]
+    for task in (UPDATE_TASK, REWARD_TASK):
+        policies = [entry["args"] for entry in schedule.values() if entry["task"] == task]
+        assert policies == [["default"], ["shop"]]
     assert all(e["options"]["expires"] <= e["schedule"] for e in schedule.values())
+
+
+def test_reward_models_are_published_by_updates_alone_where_nobody_looks(tmp_path: Path):
+    schedule = make_app(LearnerSettings(data_dir=tmp_path, reward_every=0)).conf.beat_schedule
+    assert REWARD_TASK not in {entry["task"] for entry in schedule.values()}
 
 
 def test_sending_a_task_needs_nothing_heavy():

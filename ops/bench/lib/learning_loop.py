@@ -19,13 +19,12 @@ from burnish.learner.gate.report import GateReport
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
-from burnish.learner.training.prompts import task_prompt
+from burnish.learner.training.prompts import Chat, task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.tick import Learner
-from burnish.ops.bench.lib.everyday_prompts import Prompt
 from burnish.serving.engine import Request, SamplingParams
 
 POLICY, LOG, TENANT = "bench", "log", "bench"
@@ -36,7 +35,7 @@ BEGAN = datetime(2026, 1, 5, 9, tzinfo=UTC)  # of the simulated votes
 class Answer:
     """An answer to a prompt, as a version gave it."""
 
-    prompt: Prompt
+    prompt: Chat
     rollout: Rollout
     finish_reason: str
 
@@ -70,7 +69,7 @@ class LearningLoop:
 
     def answer(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Sequence[Chat],
         *,
         samples: int = 1,
         max_tokens: int,
@@ -185,7 +184,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
         user=vote.user,
         policy=policy,
         version=version,
-        messages=vote.answer.prompt.messages,
+        messages=[dict(message) for message in vote.answer.prompt.messages],
         prompt_ids=list(rollout.prompt_ids),
         completions=[completion],
     )

@@ -15,7 +15,6 @@ import numpy as np
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.checks import kl_to_base
 from burnish.learner.gate.suite import mean
-from burnish.ops.bench.lib.everyday_prompts import Prompt
 from burnish.ops.bench.lib.learning_loop import Answer, LearningLoop
 from burnish.ops.bench.lib.people import People, single_taste, topic_of
 from burnish.ops.bench.lib.taste import FEATURES
@@ -55,7 +54,7 @@ class Exam:
     ) -> None:
         self.loop, self.people, self.max_tokens = loop, people, max_tokens
         self.base_answers = base
-        self.prompts: list[Prompt] = [given[0].prompt for given in base]
+        self.prompts = [given[0].prompt for given in base]
         self.base_rates = self._rates(base)
         self.base, self.oracle = self.base_rates.mean(1), self.base_rates.max(1)
 

@@ -17,7 +17,8 @@ def test_a_loaded_model_expects_and_draws_what_the_saved_one_does():
     model = fitted().model
     again = RewardModel.load({**model.state_dict(), "rehearsal": {}})
     new, _ = judged(50, seed=1)
-    assert again is not None and again.size == model.size
+    assert again is not None
+    assert again.size == model.size
     torch.testing.assert_close(again.mean(new.features), model.mean(new.features))
     torch.testing.assert_close(again.draw(new.features, 3), model.draw(new.features, 3))
 
@@ -58,5 +59,7 @@ def test_judgements_of_long_ago_count_less_where_tastes_fade():
     for fading, still in ((1e-6, True), (0.1, False)):
         ages = before.ages + 500
         model = fit(before, ages, Hyperparameters(fading=fading)).model
-        apart = model.mean(after)[liked[:40] > 0.5].mean() - model.mean(after)[liked[:40] < 0.5].mean()
+        apart = (
+            model.mean(after)[liked[:40] > 0.5].mean() - model.mean(after)[liked[:40] < 0.5].mean()
+        )
         assert (float(apart) > 0.2) is still

@@ -1,0 +1,66 @@
+"""What the benchmark of learning calls style alone, and when its goals are met."""
+
+import pytest
+from burnish.learner.tasks.ember import FAMILIES, STYLES
+from burnish.ops.bench.learning import Exam, People, check_goals
+from burnish.ops.simulate.population import draw_population
+
+PEOPLE = draw_population(families=list(FAMILIES), styles=STYLES, seed=0)
+TWO = list(FAMILIES)[:2]
+
+
+def exam(liked: int, right: int) -> Exam:
+    """Ten answers in each of two families, so many of them in the liked style, so many right."""
+    families = [family for family in TWO for _ in range(10)]
+    other = {f: next(s for s in STYLES if s != PEOPLE.preferred[f]) for f in TWO}
+    styles = [PEOPLE.preferred[f] if n % 10 < liked else other[f] for n, f in enumerate(families)]
+    return Exam(families, [n % 10 < right for n in range(20)], styles, PEOPLE)
+
+
+def test_skill_that_comes_or_goes_is_no_way_in_style():
+    base = exam(liked=3, right=5)
+    skills = base.by_family(base.right)
+    assert exam(3, 10).style_alone(skills) == base.style_alone(skills)
+    assert exam(9, 0).style_alone(skills) > base.style_alone(skills)
+
+
+def test_every_answer_in_the_liked_style_is_the_whole_way():
+    base = exam(liked=3, right=5)
+    skills = base.by_family(base.right)
+    assert exam(10, 5).style_alone(skills) == pytest.approx(base.style_alone(skills, liked=True))
+    assert exam(10, 5).in_style == dict.fromkeys(TWO, 1.0)
+
+
+def run(*ways: float, **changes: float) -> dict:
+    exams = [
+        {"votes": 1000 * n, "way": way, "skill": 0.8, "least_liked_style": 0.6, "kl": 0.001}
+        for n, way in enumerate(ways, start=1)
+    ]
+    return {"base_skill": 0.8, "exams": [{**e, **changes} for e in exams]}
+
+
+def met(people: People, *runs: dict) -> dict[str, bool]:
+    return {goal.line: goal.met for goal in check_goals(people, runs)}
+
+
+def test_goals_are_of_the_mean_over_the_populations():
+    goals = met(People.steady, run(0.4, 0.7, 0.9), run(0.7, 0.8, 0.9))
+    assert goals["share of the way at 1,000 votes, style alone"]
+    assert goals["share of the way at 3,000 votes, style alone"]
+    assert not met(People.steady, run(0.4))["share of the way at 1,000 votes, style alone"]
+
+
+def test_a_family_that_is_left_behind_and_a_skill_that_is_lost_are_seen():
+    goals = met(People.steady, run(0.9), run(0.9, least_liked_style=0.2, skill=0.7))
+    assert not goals["the liked style in the worst family"]
+    assert not goals["skill against the base"]
+
+
+def test_noise_must_move_nothing():
+    assert all(met(People.noise, run(0.0)).values())
+    assert not all(met(People.noise, run(0.0, kl=0.05)).values())
+
+
+@pytest.mark.parametrize(("ways", "recovered"), [((0.6, 0.7), True), ((0.6, 0.2), False)])
+def test_a_change_of_tastes_is_over_when_the_way_is_as_far_as_before(ways, recovered):
+    assert list(met(People.change, run(*ways)).values()) == [recovered]
