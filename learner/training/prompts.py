@@ -64,6 +64,11 @@ def answer_tokens(model: HasTokenizer, text: str, end: int | None = None) -> lis
     return tokens if end is None else [*tokens, end]
 
 
+def answer_room(model: LoadedModel, longest: int) -> int:
+    """The longest answer that is asked for: `longest`, or half of the context window."""
+    return max(1, min(longest, model.max_model_len // 2))
+
+
 def fits(model: LoadedModel, task: Chat, max_tokens: int) -> bool:
     """Whether a task's prompt leaves `max_tokens` of the context window for the answer."""
     return len(task_prompt(model, task)) + max_tokens <= model.max_model_len

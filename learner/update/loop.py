@@ -21,6 +21,7 @@ from burnish.learner.rules import RULES, StepConfig, TrainingData, UpdateRule
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.training import checkpoint, ranks
 from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
+from burnish.learner.training.prompts import answer_room
 from burnish.learner.training.protocol import Trainer
 from burnish.learner.training.rollouts import Sampler
 from burnish.learner.training.sampling import PolicySampler
@@ -47,7 +48,7 @@ def train(
     `check_lease` is called before each step and raises when the lease is lost. Raises NothingToLearn.
     """
     progress = start.progress
-    rule = RULES[settings.rule](step_config(data, settings), start.rule_state)
+    rule = RULES[settings.rule](step_config(data, model, settings), start.rule_state)
     with ExitStack() as opened:
         trainer = opened.enter_context(
             closing(new_trainer(start, model, settings, len(data.experience)))
@@ -105,15 +106,16 @@ def new_trainer(
     return PolicyTrainer(model, start.adapter, config, start.optimiser)
 
 
-def step_config(data: TrainingData, settings: LearnerSettings) -> StepConfig:
+def step_config(data: TrainingData, model: LoadedModel, settings: LearnerSettings) -> StepConfig:
     """A step's size; its token limit is the answers' 95th percentile and a quarter more, within
-    [24, `max_answer_tokens`]."""
+    [24, `max_answer_tokens`] and half of the window."""
+    longest = answer_room(model, settings.max_answer_tokens)
     lengths = sorted(len(e.token_ids) for e in data.experience)
-    usual = lengths[int(0.95 * (len(lengths) - 1))] if lengths else settings.max_answer_tokens
+    usual = lengths[int(0.95 * (len(lengths) - 1))] if lengths else longest
     return StepConfig(
         rollouts=settings.answers_per_step,
         samples_per_prompt=settings.samples_per_prompt,
-        max_tokens=min(settings.max_answer_tokens, max(24, int(1.25 * usual))),
+        max_tokens=min(longest, max(24, int(1.25 * usual))),
         beta=settings.preference_beta,
     )
 

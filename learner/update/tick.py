@@ -45,6 +45,7 @@ from burnish.learner.tasks import PackError, TaskSource, open_source
 from burnish.learner.ticks import Tick, publish
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, TrainingProgress
+from burnish.learner.training.prompts import answer_room
 from burnish.learner.update.attempts import MAX_TRIES, Attempt, Attempts, NotEnoughFeedback
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
@@ -125,7 +126,10 @@ class Learner:
     def suite(self) -> Suite:
         settings = self.settings
         return Suite(
-            self.model, self.tasks, settings.gate_tasks_per_family, settings.max_answer_tokens
+            self.model,
+            self.tasks,
+            settings.gate_tasks_per_family,
+            answer_room(self.model, settings.max_answer_tokens),
         )
 
     @cached_property
@@ -364,7 +368,7 @@ class Update:
                 [p.token_ids for p in asked if len(p.token_ids) <= self.settings.max_prompt_tokens],
                 champion=before,
                 candidate=trained.adapter,
-                max_tokens=self.settings.max_answer_tokens,
+                max_tokens=learner.suite.max_tokens,
             )
         )
 

@@ -128,7 +128,7 @@ def _answers(
     import torch
     from burnish.kernels.folder import ModelError
     from burnish.kernels.loading import load_model
-    from burnish.learner.training.prompts import fitting, task_prompt
+    from burnish.learner.training.prompts import answer_room, fitting, task_prompt
     from burnish.learner.training.rollouts import generate
     from burnish.serving.engine import LocalEngine, Request, SamplingParams
 
@@ -137,7 +137,7 @@ def _answers(
         model = load_model(settings.model_path)
     except ModelError as error:
         raise SettingsError(f"BURNISH_MODEL: {error}") from error
-    longest = LearnerSettings().max_answer_tokens
+    longest = answer_room(model, LearnerSettings().max_answer_tokens)
     asked = list(fitting(model, source, tasks, longest))
     engine = LocalEngine(model, max_running=32, threads=settings.model_threads)
     requests = [

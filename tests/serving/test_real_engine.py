@@ -136,10 +136,11 @@ def test_the_candidate_that_a_draw_likes_best_is_given(running: Running) -> None
 def with_random_model(running: Running) -> None:
     """A reward model that likes some answers better, whichever."""
     model, generator = running.engine.model, torch.Generator().manual_seed(1)
-    answers = [
-        tuple(torch.randint(5, 200, (6,), generator=generator).tolist() for _ in range(2))
-        for _ in range(24)
-    ]
+
+    def tokens() -> list[int]:
+        return torch.randint(5, 200, (6,), generator=generator).tolist()
+
+    answers = [(tokens(), tokens()) for _ in range(24)]
     features = base_features(model, answers)
     reward = fitted(features, [float(n % 2) for n in range(24)], Hyperparameters())
     notice = notice_of(reward, running.service.settings.data_dir, base_sha256=model.sha256)
