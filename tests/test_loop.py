@@ -57,9 +57,12 @@ def test_a_thumbs_down_reaches_the_weights_and_the_new_version_answers(
         assert learnt <= judged
         assert len(learnt) >= 6
 
-        # The learner says what it did.
-        ticks = get(service, "/v1/learner")["ticks"]
-        assert any(f"default@{champion}" in tick["did"] for tick in ticks)
+        # The learner says what it did, once it is done with it.
+        def told() -> bool:
+            ticks = get(service, "/v1/learner")["ticks"]
+            return any(f"default@{champion}" in tick["did"] for tick in ticks)
+
+        service.wait_until(told, 60, "the learner does not say what it did")
 
         # It says too what these judgements are worth, and what would help.
         service.wait_until(
