@@ -12,10 +12,12 @@ from burnish.learner.reward import experience
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import features_of
+from burnish.learner.reward.raters import believe
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.rules.corrections import Pair, corrections
 from burnish.learner.settings import LearnerSettings
 from burnish.serving.reward.features import base_features
+from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def load_judged(
 ) -> JudgedAnswers:
     """The judged answers of a policy, as of its `champion` version.
 
-    The predictions of the reward model `before` help to weigh votes. Raises NothingToLearn.
+    Votes are weighed by a reward model with the hyperparameters of the one `before`. Raises NothingToLearn.
     """
     with database.read() as session:
         judged = experience.load(
@@ -63,8 +65,8 @@ def load_judged(
             f" and {max_answer} of answer"
         )
     features = features_of(database, model, judged)
-    expected = expected_rewards(before, features)
-    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
+    known_before = before.hyperparameters if before else Hyperparameters()
+    trusted = experience.weighed(judged, believe(judged, features, known_before, settings.trust))
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
     pairs = list(corrections(trusted.experience, model, max_answer))
@@ -108,10 +110,3 @@ def in_vocabulary(model: LoadedModel, tokens: Sequence[int]) -> bool:
     """Whether the model knows them: those of another tokenizer, from before the base was changed, say
     nothing to this one."""
     return max(tokens) < model.config.vocab_size
-
-
-def expected_rewards(model: RewardModel | None, features: Tensor) -> list[float] | None:
-    """The rewards in [-1, 1] that a reward model predicts; None without one."""
-    if model is None or model.size != features.shape[1]:
-        return None
-    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()
