@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
-from burnish.learner.reward import experience
+from burnish.learner.reward import experience, signals
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import features_of
@@ -62,6 +62,10 @@ def load_judged(
             f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
             f" and {max_answer} of answer"
         )
+    given = [answer.judgements for answer in judged]
+    explicit = signals.explicit_rewards(given, settings.trust)
+    worths = signals.signal_worths(given, explicit)
+    judged = signals.with_worths(judged, worths)
     features = features_of(database, model, judged)
     expected = expected_rewards(before, features)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
@@ -73,7 +77,9 @@ def load_judged(
         corrections=pairs,
         evidence=evidence_of(model, trusted.experience, features[trusted.indices], pairs),
         figures={
-            "too_long": float(known - len(judged)),
+            "too_long": float(known - len(given)),
+            "silent": float(len(given) - len(judged)),
+            **signals.figures(worths),
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),
