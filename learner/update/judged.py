@@ -9,6 +9,7 @@ import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.reward import experience, signals
+from burnish.learner.reward.credit_assignment import assigned
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import features_of
@@ -68,6 +69,7 @@ def load_judged(
     judged = signals.with_worths(judged, worths)
     features = features_of(database, model, judged)
     expected = expected_rewards(before, features)
+    judged = assigned(judged, expected)
     trusted = experience.weigh_by_trust(judged, expected, settings.trust)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")

@@ -6,15 +6,24 @@ from random import Random
 import pytest
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
+from burnish.learner.reward.fitting import fit
 from burnish.learner.update.judged import JudgedAnswers, load_judged
 from burnish.learner.update.tick import Learner
+from burnish.serving.reward.kernel import Hyperparameters
+from burnish.serving.reward.reward_model import RewardModel
 
 from tests.learner.conftest import START, interaction, thumbs
+from tests.learner.update.conftest import add_judged
 
 
-def judged(learner: Learner) -> JudgedAnswers:
+def judged(learner: Learner, before: RewardModel | None = None) -> JudgedAnswers:
     return load_judged(
-        learner.database, learner.model, learner.settings, policy="default", champion=1, before=None
+        learner.database,
+        learner.model,
+        learner.settings,
+        policy="default",
+        champion=1,
+        before=before,
     )
 
 
@@ -65,3 +74,27 @@ def test_where_nobody_votes_a_copy_counts_as_it_always_did(learner_with):
     found = judged(learner)
     assert [(item.reward, item.weight) for item in found.experience] == [(0.5, 0.2)] * 5
     assert not any(name.startswith("signal_") for name in found.figures)
+
+
+def test_a_sessions_dislike_falls_on_the_turn_that_is_disliked_elsewhere(learner_with):
+    learner = learner_with()
+    add_judged(learner.database, range(1, 29))  # short answers are liked
+    before = judged(learner)
+    likes = fit(before.evidence, before.evidence.ages, Hyperparameters()).model
+    liked = next(item for item in before.experience if item.reward > 0)
+    disliked = next(item for item in before.experience if item.reward < 0)
+    with learner.database.write() as session:
+        events = []
+        for number, said in ((51, liked), (52, disliked), (53, liked)):
+            answer = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": said.token_ids}
+            turn = {"prompt_ids": said.prompt_ids, "completions": [answer], "session_id": "s"}
+            events.append(interaction(number, **turn))
+        verdict = thumbs(99, "down", interaction_id=None, session_id="s", user="bob")
+        upsert(session, [*events, verdict])
+    equal, learnt = (
+        [item.weight for item in judged(learner, model).experience if item.weight < 1]
+        for model in (None, likes)
+    )
+    assert equal == pytest.approx([1 / 3] * 3)
+    assert learnt[1] > 1.2 * learnt[0]
+    assert sum(learnt) == pytest.approx(1, abs=0.05)
