@@ -25,12 +25,22 @@ class Place(NamedTuple):
     name: str
 
 
+@dataclass(frozen=True)
+class Worth:
+    """What a judgement says of good and bad: `value` in [-1, 1], and its `weight` in [0, 1] beside an
+    explicit one's."""
+
+    value: float
+    weight: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
     """One person's judgement, as it counts for one answer.
 
     `value` as in `FeedbackEvent`; `time` in seconds since the epoch. `share` is the part of a
-    session's judgement that falls to this answer, 1 for a judgement of the answer itself.
+    session's judgement that falls to this answer, 1 for a judgement of the answer itself. `worth` is
+    set where it was learnt from what people say, in place of the tables of rewards.py.
     """
 
     id: str
@@ -46,6 +56,7 @@ class Judgement:
     time: float
     revision: int = 0
     share: float = 1.0
+    worth: Worth | None = None
 
     @property
     def place(self) -> Place:

@@ -3,7 +3,8 @@
 Pure functions over standing judgements. The weight of each one comes from outside (trust.py).
 
 Values and weights are our choice, kept in the two tables below: an explicit judgement is worth far
-more than what somebody did in passing, and silence is worth nothing. A correction says that the
+more than what somebody did in passing, and silence is worth nothing. Where people have done both, the
+learner fits the second to the first (learner/reward/signals.py). A correction says that the
 answer was not good enough, mildly: people correct what was nearly right. A comment is kept as text
 only.
 """
@@ -11,7 +12,7 @@ only.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from burnish.feedback.judgements import Judgement
+from burnish.feedback.judgements import Judgement, Worth
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,6 @@ class Reward:
     value: float
     weight: float
     source: str
-
-
-@dataclass(frozen=True)
-class Worth:
-    value: float
-    weight: float
 
 
 SIGNALS: Mapping[str, Worth] = {
@@ -43,17 +38,21 @@ EXPLICIT_WEIGHT = 1.0
 
 def worth_of(judgement: Judgement) -> Worth | None:
     """One judgement by itself; None for one that says nothing about good or bad."""
-    worth: Worth | None = None
+    worth = judgement.worth or _worth_by_table(judgement)
+    return worth if worth and worth.weight > 0 else None
+
+
+def _worth_by_table(judgement: Judgement) -> Worth | None:
     match judgement.name:
         case "thumbs":
-            worth = Worth(1.0 if judgement.value == "up" else -1.0, EXPLICIT_WEIGHT)
+            return Worth(1.0 if judgement.value == "up" else -1.0, EXPLICIT_WEIGHT)
         case "score":
-            worth = Worth(2.0 * float(judgement.value) - 1.0, EXPLICIT_WEIGHT)
+            return Worth(2.0 * float(judgement.value) - 1.0, EXPLICIT_WEIGHT)
         case "correction":
-            worth = CORRECTION
+            return CORRECTION
         case "signal":
-            worth = SIGNALS.get(str(judgement.value))
-    return worth if worth and worth.weight > 0 else None
+            return SIGNALS.get(str(judgement.value))
+    return None
 
 
 def reward_of(

@@ -3,8 +3,8 @@
 `refresh` keeps the experience table a pure function of what has arrived, in whatever order it
 arrived: an answer is there while a judgement stands on it that says good or bad. What it is worth
 is decided when it is learnt from (reward/experience.py), since that depends on who is trusted then.
-Attribution inside long sessions is left simple: a judgement of a session counts, at an equal share,
-for each of its answers.
+A judgement of a session counts, at an equal share, for each of its answers; whose it is more than the
+others' is decided then, too (reward/credit_assignment.py).
 """
 
 from __future__ import annotations

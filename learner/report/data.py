@@ -1,7 +1,7 @@
 """What a report is made from: votes, answers and updates of one policy, as plain rows.
 
 A vote is what one person thinks of one answer, by thumbs or score: the last of the two that stands.
-Corrections, comments and signals are no votes here. Times are seconds since the epoch.
+Corrections, comments and signals are no votes; what a signal is worth is told beside them. Times are seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from burnish.learner.reward.signals import SignalWorth
 
 Key = tuple[str, int]  # interaction id, choice
 
@@ -67,6 +68,7 @@ class ReportData:
     votes: Sequence[Vote] = ()
     quarantined: int = 0
     corrections: int = 0
+    signals: Mapping[str, SignalWorth] = field(default_factory=dict)
     began: Mapping[int, float] = field(default_factory=dict)
     updates: Sequence[Update] = ()
     last_update: str | None = None

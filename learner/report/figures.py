@@ -115,6 +115,17 @@ class Comparison(_Figures):
     outcome: Literal["more", "less", "no difference"]
 
 
+class SignalFigures(_Figures):
+    """What people did in passing, beside what they say: of `judged` answers with the signal P(liked) is
+    `liked`, of those without `otherwise`. It counts as `weight` of a vote where nobody has judged."""
+
+    name: str
+    judged: float
+    liked: float
+    otherwise: float
+    weight: float
+
+
 class Advice(_Figures):
     """What would help: the rule's name, and it as a sentence or two."""
 
@@ -137,6 +148,7 @@ class Report(_Figures):
     busiest: float = 0.0
     anonymous: float = 0.0
     corrections: int = 0
+    signals: list[SignalFigures] = []
     quarantined: int = 0
     updates: int = 0
     refused: int = 0

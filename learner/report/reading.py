@@ -16,6 +16,7 @@ from burnish.learner.intake.joining import slices, standing_judgements
 from burnish.learner.report.data import Answer, Key, ReportData, Update, Vote
 from burnish.learner.report.style import asks, refuses
 from burnish.learner.reward import experience
+from burnish.learner.reward.signals import explicit_rewards, signal_worths
 from burnish.learner.tables import (
     AttemptRow,
     CompletionRow,
@@ -77,6 +78,7 @@ def read(session: Session, policy: str, *, at: float, limit: int, trust: TrustPo
     rows = _rows(session, policy, limit)
     standing = standing_judgements(session, [row.key for row in rows])
     votes, quarantined = _votes(rows, standing, trust)
+    given = [standing[row.key] for row in rows]
     return ReportData(
         policy=policy,
         at=at,
@@ -95,6 +97,7 @@ def read(session: Session, policy: str, *, at: float, limit: int, trust: TrustPo
         votes=votes,
         quarantined=quarantined,
         corrections=sum(j.name == "correction" for judged in standing.values() for j in judged),
+        signals=signal_worths(given, explicit_rewards(given, trust)),
         began=_began(session, policy, rows),
         updates=_updates(session, policy),
         last_update=last_update(session, policy),

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from burnish.learner.report.data import Answer, ReportData, Update, Vote
-from burnish.learner.report.figures import Comparison, Rate, Report, VersionFigures
+from burnish.learner.report.figures import (
+    Comparison,
+    Rate,
+    Report,
+    SignalFigures,
+    VersionFigures,
+)
 
 FLOOR = 30  # votes below which a version's share is not looked at
 POOL = 250  # votes that the latest versions are pooled to
@@ -36,6 +42,7 @@ def survey(data: ReportData) -> Report:
         busiest=max(named.values()) / len(data.votes) if named else 0.0,
         anonymous=_mean([not vote.named for vote in data.votes]),
         corrections=data.corrections,
+        signals=signal_figures(data),
         quarantined=data.quarantined,
         updates=len(latest),
         refused=len(refused),
@@ -47,6 +54,21 @@ def survey(data: ReportData) -> Report:
         versions=versions,
         comparison=compare(versions, data.votes),
     )
+
+
+def signal_figures(data: ReportData) -> list[SignalFigures]:
+    """Of every signal that was seen on answers that people judged as well."""
+    return [
+        SignalFigures(
+            name=name,
+            judged=round(signal.seen, 3),
+            liked=signal.liked,
+            otherwise=signal.otherwise,
+            weight=signal.worth.weight,
+        )
+        for name, signal in data.signals.items()
+        if signal.seen
+    ]
 
 
 def version_figures(data: ReportData) -> list[VersionFigures]:

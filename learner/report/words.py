@@ -9,6 +9,7 @@ from burnish.learner.report.versions import FLOOR
 
 LENGTHENED = 0.1  # of the length, that is worth a sentence
 WEAK = 0.6  # an AUROC that would still be of little use
+DONE = {"followup": "followed up"}  # of a signal, as people say it
 HEADLINES: Mapping[Verdict, str] = {
     "learning": "Yes: people like the latest versions more than the first.",
     "worse": "No: people like the latest versions less than the first.",
@@ -41,6 +42,7 @@ def findings(report: Report) -> list[str]:
         *_foreseen(report),
         *_drifted(report),
         *_skilled(report),
+        *_signalled(report),
         *_held_back(report),
     ]
 
@@ -167,6 +169,18 @@ def _skilled(report: Report) -> Iterator[str]:
         yield (
             f"At the gate version {latest.version} had {percent(latest.skill or 0.0)} of the tasks right,"
             f" the base {percent(report.base_skill)}{moved}."
+        )
+
+
+def _signalled(report: Report) -> Iterator[str]:
+    for signal in report.signals:
+        if signal.judged < FLOOR:
+            continue
+        done = DONE.get(signal.name, signal.name)
+        yield (
+            f"Answers that were {done} are liked {percent(signal.liked)} of the time (of {signal.judged:.0f} that"
+            f" people judged as well), others {percent(signal.otherwise)}: where nobody judges that counts as"
+            f" {signal.weight:.2f} of a vote."
         )
 
 

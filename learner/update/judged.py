@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
-from burnish.learner.reward import experience
+from burnish.learner.reward import experience, signals
+from burnish.learner.reward.credit_assignment import assigned
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience
 from burnish.learner.reward.features import features_of
@@ -43,7 +44,8 @@ def load_judged(
 ) -> JudgedAnswers:
     """The judged answers of a policy, as of its `champion` version.
 
-    Votes are weighed by a reward model with the hyperparameters of the one `before`. Raises NothingToLearn.
+    The reward model `before` says which turn a session's verdict is about, and lends its hyperparameters
+    to those that votes are weighed by. Raises NothingToLearn.
     """
     with database.read() as session:
         judged = experience.load(
@@ -64,7 +66,12 @@ def load_judged(
             f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
             f" and {max_answer} of answer"
         )
+    given = [answer.judgements for answer in judged]
+    explicit = signals.explicit_rewards(given, settings.trust)
+    worths = signals.signal_worths(given, explicit)
+    judged = signals.with_worths(judged, worths)
     features = features_of(database, model, judged)
+    judged = assigned(judged, expected_rewards(before, features))
     known_before = before.hyperparameters if before else Hyperparameters()
     trusted = experience.weighed(judged, believe(judged, features, known_before, settings.trust))
     if not trusted.experience:
@@ -75,7 +82,9 @@ def load_judged(
         corrections=pairs,
         evidence=evidence_of(model, trusted.experience, features[trusted.indices], pairs),
         figures={
-            "too_long": float(known - len(judged)),
+            "too_long": float(known - len(given)),
+            "silent": float(len(given) - len(judged)),
+            **signals.figures(worths),
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),
@@ -110,3 +119,10 @@ def in_vocabulary(model: LoadedModel, tokens: Sequence[int]) -> bool:
     """Whether the model knows them: those of another tokenizer, from before the base was changed, say
     nothing to this one."""
     return max(tokens) < model.config.vocab_size
+
+
+def expected_rewards(model: RewardModel | None, features: Tensor) -> list[float] | None:
+    """The rewards in [-1, 1] that a reward model predicts; None without one."""
+    if model is None or model.size != features.shape[1]:
+        return None
+    return (2 * model.mean(features) - 1).clamp(-1, 1).tolist()

@@ -119,6 +119,14 @@ def test_corrections_are_counted(database: Database):
     assert (read_.corrections, list(read_.votes)) == (1, [])
 
 
+def test_signals_are_read_beside_the_votes_on_the_same_answers(database: Database):
+    put(database, *(interaction(n) for n in (1, 2)), thumbs(1), thumbs(2, "down"))
+    put(database, thumbs(3, "copied", on=1, name="signal"))
+    copied = rows_of(database).signals["copied"]
+    assert copied.seen == 1
+    assert copied.liked > copied.otherwise
+
+
 def test_features_are_those_of_the_base_that_most_answers_have(database: Database):
     put(database, *(interaction(n) for n in (1, 2)), *(thumbs(n) for n in (1, 2)))
     with database.write() as session:

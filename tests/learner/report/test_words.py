@@ -1,11 +1,13 @@
 """The report in sentences, and what would help most."""
 
 import pytest
+from burnish.feedback.judgements import Worth
 from burnish.learner.report.advice import RULES, SHOWN
 from burnish.learner.report.data import Bounds, ReportData
 from burnish.learner.report.figures import Report
 from burnish.learner.report.make import make
 from burnish.learner.report.words import HEADLINES
+from burnish.learner.reward.signals import SignalWorth
 
 from tests.learner.report.rows import answer, judged, key, update, vote, voted
 
@@ -117,6 +119,21 @@ def test_skill_is_told_beside_the_bases():
         "At the gate version 2 had 80 % of the tasks right, the base 78 %; it is 0.020 nats per token"
         in said(report)
     )
+
+
+def test_what_a_signal_is_worth_is_told_where_enough_people_judged_as_well():
+    signals = {
+        "copied": SignalWorth(Worth(0.6, 0.31), 0.8, 0.52, 63.0),
+        "followup": SignalWorth(Worth(0.0, 0.02), 0.5, 0.5, 40.0),
+        "edited": SignalWorth(Worth(-0.3, 0.15), 0.4, 0.5, 5.0),
+    }
+    report = report_on(voted({1: (60, 120)}, signals=signals))
+    assert (
+        "Answers that were copied are liked 80 % of the time (of 63 that people judged as well), others"
+        " 52 %: where nobody judges that counts as 0.31 of a vote." in said(report)
+    )
+    assert "Answers that were followed up are liked 50 %" in said(report)
+    assert "edited" not in said(report)
 
 
 HEALTHY = judged({1: 500, 2: 400}, taste=0.3, shown={2: 0.9}, corrections=3, updates=[update(2)])
