@@ -135,7 +135,9 @@ class Advice(_Figures):
 
 class Report(_Figures):
     """All of it. `votes` are of `answers` judged answers, the latest of them all. `busiest` is the
-    largest share of the votes by one named person, `anonymous` the share of votes that name nobody."""
+    largest share of the votes by one named person, `anonymous` the share of votes that name nobody;
+    `followup_auroc` how well the last update told likes from dislikes by what people said next,
+    `followup_weight` how far that counts."""
 
     policy: str
     at: float
@@ -149,6 +151,8 @@ class Report(_Figures):
     anonymous: float = 0.0
     corrections: int = 0
     signals: list[SignalFigures] = []
+    followup_auroc: float | None = None
+    followup_weight: float | None = None
     quarantined: int = 0
     updates: int = 0
     refused: int = 0

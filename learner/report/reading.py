@@ -203,7 +203,7 @@ def _features(session: Session, keys: Sequence[Key]) -> dict[Key, np.ndarray]:
                 FeatureRow.interaction_id,
                 FeatureRow.choice,
                 FeatureRow.vector,
-            ).where(column.in_(part))
+            ).where(column.in_(part), FeatureRow.base_sha256.endswith("/middle"))
         ):
             vector = np.frombuffer(row.vector, dtype=np.float16)
             found.setdefault(row.base_sha256, {})[row.interaction_id, row.choice] = vector

@@ -43,6 +43,8 @@ def survey(data: ReportData) -> Report:
         anonymous=_mean([not vote.named for vote in data.votes]),
         corrections=data.corrections,
         signals=signal_figures(data),
+        followup_auroc=newest.get("followup_auroc"),
+        followup_weight=newest.get("followup_weight"),
         quarantined=data.quarantined,
         updates=len(latest),
         refused=len(refused),

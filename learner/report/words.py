@@ -43,6 +43,7 @@ def findings(report: Report) -> list[str]:
         *_drifted(report),
         *_skilled(report),
         *_signalled(report),
+        *_followed_up(report),
         *_held_back(report),
     ]
 
@@ -182,6 +183,21 @@ def _signalled(report: Report) -> Iterator[str]:
             f" people judged as well), others {percent(signal.otherwise)}: where nobody judges that counts as"
             f" {signal.weight:.2f} of a vote."
         )
+
+
+def _followed_up(report: Report) -> Iterator[str]:
+    if report.followup_auroc is None:
+        return
+    told = (
+        "what people said next tells a liked answer from a disliked one"
+        f" {percent(report.followup_auroc)} of the time (guessing: 50 %)"
+    )
+    if report.followup_weight:
+        yield (
+            f"Next turns: {told}; where nobody judges it counts as up to {report.followup_weight:.2f} of a vote."
+        )
+    else:
+        yield f"Next turns: {told}, which may be chance, so it counts nowhere."
 
 
 def _held_back(report: Report) -> Iterator[str]:

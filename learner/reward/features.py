@@ -15,7 +15,7 @@ from burnish.learner.database import Database
 from burnish.learner.intake.joining import slices
 from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.tables import FeatureRow
-from burnish.serving.reward.features import base_features
+from burnish.serving.reward.features import PromptAndAnswer, base_features
 from sqlalchemy import select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from torch import Tensor
@@ -26,16 +26,36 @@ Key = tuple[str, int]  # interaction id, choice
 def features_of(database: Database, model: LoadedModel, answers: Sequence[JudgedAnswer]) -> Tensor:
     """Features [N, 3H] of judged answers, in the order given; what is missing is computed and
     stored."""
+    asked = [(a.prompt_ids, a.token_ids) for a in answers]
+    return _kept(database, model, _base_key(model), answers, asked)
+
+
+def turn_features(
+    database: Database,
+    model: LoadedModel,
+    answers: Sequence[JudgedAnswer],
+    turns: Sequence[Sequence[int]],
+) -> Tensor:
+    """Features [N, 3H] of the user's turns, in tokens, that followed answers, after prompt and answer."""
+    said = [((*a.prompt_ids, *a.token_ids), turn) for a, turn in zip(answers, turns, strict=True)]
+    return _kept(database, model, f"{_base_key(model)}/next", answers, said)
+
+
+def _kept(
+    database: Database,
+    model: LoadedModel,
+    base: str,
+    answers: Sequence[JudgedAnswer],
+    texts: Sequence[PromptAndAnswer],
+) -> Tensor:
+    """Features of texts that belong to answers, stored under the name `base`."""
     keys = [(a.interaction_id, a.choice) for a in answers]
-    known = _stored(database, _base_key(model), keys)
-    missing = [a for a in answers if (a.interaction_id, a.choice) not in known]
+    known = _stored(database, base, keys)
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
-        computed = base_features(model, [(a.prompt_ids, a.token_ids) for a in missing])
-        fresh = {
-            (a.interaction_id, a.choice): vector.half()
-            for a, vector in zip(missing, computed, strict=True)
-        }
-        _store(database, _base_key(model), fresh)
+        computed = base_features(model, list(missing.values()))
+        fresh = {key: vector.half() for key, vector in zip(missing, computed, strict=True)}
+        _store(database, base, fresh)
         known.update(fresh)
     return torch.stack([known[key] for key in keys]).float() if keys else torch.empty(0, 0)
 

@@ -33,15 +33,21 @@ class Quality:
 def foretold(fitted: FittedReward, raters: Sequence[Hashable], seed: int = 0) -> Quality:
     """The quality of a fit on the judgements of raters who were left out of it, or, where there are fewer
     raters than folds, on judgements that were."""
+    fold = fold_of(raters, seed)
+    scores, targets, inside = fitted.left_out(fold), fitted.targets, torch.tensor(fold)
+    return mean_quality([quality(scores[inside == f], targets[inside == f]) for f in set(fold)])
+
+
+def fold_of(raters: Sequence[Hashable], seed: int = 0) -> list[int]:
+    """The fold of each judgement: one for all of a rater's; where there are fewer raters than folds, each
+    by itself."""
     folds = min(FOLDS, max(2, len(raters) // FOLD_ROWS))
     if len(set(raters)) < folds:
         raters = range(len(raters))
     order = sorted(set(raters), key=str)
     Random(seed).shuffle(order)
-    fold_of = {rater: index % folds for index, rater in enumerate(order)}
-    fold = [fold_of[rater] for rater in raters]
-    scores, targets, inside = fitted.left_out(fold), fitted.targets, torch.tensor(fold)
-    return mean_quality([quality(scores[inside == f], targets[inside == f]) for f in range(folds)])
+    found = {rater: index % folds for index, rater in enumerate(order)}
+    return [found[rater] for rater in raters]
 
 
 def quality(scores: Tensor, targets: Tensor) -> Quality | None:

@@ -139,7 +139,9 @@ def _signals(judgements: Sequence[Judgement]) -> frozenset[str]:
 
 
 def _weighed(judgement: Judgement, worths: Mapping[str, SignalWorth]) -> Judgement:
-    found = worths.get(str(judgement.value)) if judgement.name == "signal" else None
+    if judgement.name != "signal" or judgement.worth is not None:
+        return judgement
+    found = worths.get(str(judgement.value))
     return judgement if found is None else replace(judgement, worth=found.worth)
 
 

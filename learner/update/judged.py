@@ -11,9 +11,10 @@ from burnish.learner.database import Database
 from burnish.learner.reward import experience, signals
 from burnish.learner.reward.credit_assignment import assigned
 from burnish.learner.reward.evidence import Evidence
-from burnish.learner.reward.experience import Experience
+from burnish.learner.reward.experience import Experience, JudgedAnswer
 from burnish.learner.reward.features import features_of
 from burnish.learner.reward.raters import believe
+from burnish.learner.reward.satisfaction import read_next_turns
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.rules.corrections import Pair, corrections
 from burnish.learner.settings import LearnerSettings
@@ -56,11 +57,16 @@ def load_judged(
             max_staleness=settings.max_staleness,
         )
     max_prompt, max_answer = settings.max_prompt_tokens, 2 * settings.max_answer_tokens
-    judged = [e for e in judged if in_vocabulary(model, (*e.prompt_ids, *e.token_ids))]
+
+    def fits(answer: JudgedAnswer) -> bool:
+        return len(answer.prompt_ids) <= max_prompt and len(answer.token_ids) <= max_answer
+
+    def readable(answer: JudgedAnswer) -> bool:
+        return in_vocabulary(model, (*answer.prompt_ids, *answer.token_ids))
+
+    judged = list(filter(readable, judged))
     known = len(judged)
-    judged = [
-        e for e in judged if len(e.prompt_ids) <= max_prompt and len(e.token_ids) <= max_answer
-    ]
+    judged = list(filter(fits, judged))
     if not judged:
         raise NothingToLearn(
             f"of {known} judged answers none is short enough: at most {max_prompt} tokens of prompt"
@@ -69,7 +75,17 @@ def load_judged(
     given = [answer.judgements for answer in judged]
     explicit = signals.explicit_rewards(given, settings.trust)
     worths = signals.signal_worths(given, explicit)
-    judged = signals.with_worths(judged, worths)
+    read = read_next_turns(
+        database,
+        model,
+        judged,
+        explicit,
+        policy=policy,
+        champion=champion,
+        max_staleness=settings.max_staleness,
+        fits=lambda answer: readable(answer) and fits(answer),
+    )
+    judged = signals.with_worths(read.answers, worths)
     features = features_of(database, model, judged)
     judged = assigned(judged, expected_rewards(before, features))
     known_before = before.hyperparameters if before else Hyperparameters()
@@ -83,8 +99,9 @@ def load_judged(
         evidence=evidence_of(model, trusted.experience, features[trusted.indices], pairs),
         figures={
             "too_long": float(known - len(given)),
-            "silent": float(len(given) - len(judged)),
+            "silent": float(len(read.answers) - len(judged)),
             **signals.figures(worths),
+            **read.figures,
             "quarantined": float(trusted.quarantined),
             "capped": float(trusted.capped),
             "disbelieved": float(trusted.distrusted),

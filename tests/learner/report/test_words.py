@@ -136,6 +136,17 @@ def test_what_a_signal_is_worth_is_told_where_enough_people_judged_as_well():
     assert "edited" not in said(report)
 
 
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [(0.4, "where nobody judges it counts as up to 0.40 of a vote"), (0.0, "so it counts nowhere")],
+)
+def test_what_people_say_next_is_told_with_whether_it_counts(weight: float, told: str):
+    made = update(2, followup_auroc=0.71, followup_weight=weight)
+    report = report_on(voted({1: (20, 40), 2: (20, 40)}, updates=[made]))
+    assert "from a disliked one 71 % of the time (guessing: 50 %)" in said(report)
+    assert told in said(report)
+
+
 HEALTHY = judged({1: 500, 2: 400}, taste=0.3, shown={2: 0.9}, corrections=3, updates=[update(2)])
 
 
