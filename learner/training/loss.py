@@ -83,4 +83,9 @@ class _ByRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> Any:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream[0]), None, None, None  # in place: it is as large as the logits
+        return (
+            gradient.mul_(upstream[0]),
+            None,
+            None,
+            None,
+        )  # in place: it is as large as the logits
