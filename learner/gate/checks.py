@@ -111,11 +111,11 @@ def kl_to_base(model: LoadedModel, rollouts: Sequence[Rollout]) -> float:
     (Schulman's k3 estimator: unbiased, and never negative)."""
     total, count = 0.0, 0
     for chunk in chunks([rollout for rollout in rollouts if rollout.token_ids]):
-        logprobs = answer_logprobs(model, chunk)
-        batch = TokenBatch.of(chunk, logprobs.device)
-        log_ratio = (batch.chosen(logprobs) - batch.behaviour).clamp(max=10.0)
+        of_base = answer_logprobs(model, chunk)
+        behaviour = TokenBatch.of(chunk, of_base.device).behaviour
+        log_ratio = (of_base - behaviour).clamp(max=10.0)
         total += float((torch.exp(log_ratio) - 1 - log_ratio).sum())
-        count += len(batch.token_ids)
+        count += len(of_base)
     return total / max(count, 1)
 
 
