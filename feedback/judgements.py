@@ -46,6 +46,7 @@ class Judgement:
     id: str
     tenant: str
     user: str | None
+    asker: str | None = None  # whose prompt the answer is to, where that is known
     key_id: str | None = None  # the API key that sent it
     interaction_id: str
     choice: int = 0

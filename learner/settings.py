@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from burnish.feedback.settings import StreamSettings, Url
-from burnish.feedback.trust import TrustPolicy
+from burnish.feedback.trust.policy import TrustPolicy
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 

@@ -84,6 +84,9 @@ def chat(
         str, typer.Option(help="Policy, or a pinned version: default@12.")
     ] = "default",
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Whose votes they are; your login name, if not given.")
+    ] = None,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
@@ -91,7 +94,8 @@ def chat(
     from burnish.ops.commands import chat as terminal
 
     settings = config.load({"data_dir": data_dir, "url": url})
-    raise typer.Exit(terminal.run(settings, model=model, system=system, console=console))
+    talk = terminal.Conversation(settings, model, system, user or terminal.login_name())
+    raise typer.Exit(terminal.run(talk, console=console))
 
 
 @app.command()

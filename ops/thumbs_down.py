@@ -24,7 +24,7 @@ class Stage:
 
 
 # By the process that runs them. Beside them the rules, pure functions: feedback/judgements.py says
-# which judgement stands, feedback/trust.py and feedback/rewards.py what it weighs and is worth.
+# which judgement stands, feedback/trust/ and feedback/rewards.py what it weighs and is worth.
 WAY: dict[str, tuple[Stage, ...]] = {
     "serving": (
         Stage(

@@ -19,7 +19,7 @@ import numpy as np
 import redis
 import torch
 from burnish.feedback.redis_clients import open_client
-from burnish.feedback.trust import TrustPolicy
+from burnish.feedback.trust.policy import TrustPolicy
 from burnish.learner.compactor import gate, versions
 from burnish.learner.compactor.examples import TrainingExample, make_examples
 from burnish.learner.compactor.network import Network, pad
@@ -96,7 +96,7 @@ def episodes(
         rows = session.execute(query).all()
         answers = [(row.id, row.choice) for row in rows]
         standing = standing_judgements(session, answers)
-        rewards, _ = rewards_of([standing[answer] for answer in answers], policy=trust)
+        rewards = rewards_of([standing[answer] for answer in answers], trust)
         for row, reward in zip(rows, rewards, strict=True):
             view = _view(row.meta)
             if row.seq <= after or view is None or reward is None:

@@ -167,7 +167,7 @@ def _standing(
         (key, choice): own_first(
             standing(
                 [
-                    _judgement(row, key, choice, sizes)
+                    _judgement(row, interactions[key], choice, sizes)
                     for row in rows[key]
                     if row.session_id is not None or row.choice == choice
                 ],
@@ -180,14 +180,18 @@ def _standing(
 
 
 def _judgement(
-    row: _Given, interaction: str, choice: int, sizes: Mapping[tuple[str, str | None], int]
+    row: _Given,
+    interaction: _Interaction,
+    choice: int,
+    sizes: Mapping[tuple[str, str | None], int],
 ) -> Judgement:
     return Judgement(
         id=row.id,
         tenant=row.tenant,
         user=row.user,
+        asker=interaction.user,
         key_id=row.key_id,
-        interaction_id=interaction,
+        interaction_id=interaction.id,
         choice=choice,
         session_id=row.session_id,
         name=row.name,

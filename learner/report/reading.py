@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from burnish.feedback.judgements import Judgement
-from burnish.feedback.trust import TrustPolicy, weigh
+from burnish.feedback.trust.policy import TrustPolicy
+from burnish.feedback.trust.weighing import weigh
 from burnish.learner.intake.joining import slices, standing_judgements
 from burnish.learner.report.data import Answer, Key, ReportData, Update, Vote
 from burnish.learner.report.style import asks, refuses
@@ -139,7 +140,7 @@ def _votes(
         last: dict[str | None, Judgement] = {}
         for judgement in standing[row.key]:
             if judgement.name in VOTES:
-                last[judgement.user or row.user] = judgement  # oldest first: the last stays
+                last[judgement.user or judgement.asker] = judgement  # oldest first: the last stays
         given += [(row, judgement, person) for person, judgement in last.items()]
     weights = weigh([judgement for _, judgement, _ in given], policy=trust)
     votes = [

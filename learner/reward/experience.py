@@ -1,7 +1,7 @@
 """Experience: judged answers with the reward that their judgements are worth.
 
-`load` reads answers with the judgements that stand on them; `weigh_by_trust` makes experience of
-them, once, when it is known who is trusted. Beside them, which judgements are new and which prompts
+`load` reads answers with the judgements that stand on them; `weighed` makes experience of them, once it
+is known who is trusted. Beside them, which judgements are new and which prompts
 people ask. What stands in the tables is written by intake/joining.py; here nothing is written.
 """
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from burnish.feedback.judgements import Judgement
 from burnish.feedback.rewards import Reward, reward_of
-from burnish.feedback.trust import TrustPolicy, Weights, weigh
+from burnish.feedback.trust.policy import TrustPolicy
+from burnish.feedback.trust.weighing import Weights, weigh
 from burnish.learner.intake.joining import standing_judgements
 from burnish.learner.tables import CompletionRow, CreditRow, ExperienceRow, InteractionRow
 from sqlalchemy import Text, case, cast, func, select
@@ -126,31 +127,21 @@ def load(
     ]
 
 
-def weigh_by_trust(
-    answers: Sequence[JudgedAnswer],
-    expected: Sequence[float] | None = None,
-    policy: TrustPolicy | None = None,
-) -> TrustedExperience:
-    """Answers with their rewards, each judgement weighed by who gave it: caps, bursts, and agreement
-    with the others or with `expected`, the reward in [-1, 1] that a model expects of each answer."""
-    rewards, weights = rewards_of([answer.judgements for answer in answers], expected, policy)
+def weighed(answers: Sequence[JudgedAnswer], weights: Weights) -> TrustedExperience:
+    """Answers with their rewards, from the weights of all their judgements, one after another."""
     trusts = iter(weights.weights)
-    corrections = [
-        corrections_of(answer.judgements, [next(trusts) for _ in answer.judgements])
-        for answer in answers
-    ]
-    kept = [
-        (
-            index,
-            Experience(
-                **vars(answer), reward=reward.value, weight=reward.weight, corrections=corrected
-            ),
-        )
-        for index, (answer, reward, corrected) in enumerate(
-            zip(answers, rewards, corrections, strict=True)
-        )
-        if reward is not None
-    ]
+    kept: list[tuple[int, Experience]] = []
+    for index, answer in enumerate(answers):
+        trust = [next(trusts) for _ in answer.judgements]
+        reward = reward_of(answer.judgements, trust)
+        if reward is not None:
+            experience = Experience(
+                **vars(answer),
+                reward=reward.value,
+                weight=reward.weight,
+                corrections=corrections_of(answer.judgements, trust),
+            )
+            kept.append((index, experience))
     return TrustedExperience(
         experience=[experience for _, experience in kept],
         indices=[index for index, _ in kept],
@@ -161,18 +152,12 @@ def weigh_by_trust(
 
 
 def rewards_of(
-    judgements: Sequence[Sequence[Judgement]],
-    expected: Sequence[float] | None = None,
-    policy: TrustPolicy | None = None,
-) -> tuple[list[Reward | None], Weights]:
+    judgements: Sequence[Sequence[Judgement]], policy: TrustPolicy | None = None
+) -> list[Reward | None]:
     """The reward of each answer from the judgements that stand on it, all weighed together."""
-    every = [judgement for judged in judgements for judgement in judged]
-    expectations = None
-    if expected is not None:
-        expectations = [e for e, judged in zip(expected, judgements, strict=True) for _ in judged]
-    weights = weigh(every, expectations, policy)
+    weights = weigh([judgement for judged in judgements for judgement in judged], None, policy)
     trusts = iter(weights.weights)
-    return [reward_of(judged, [next(trusts) for _ in judged]) for judged in judgements], weights
+    return [reward_of(judged, [next(trusts) for _ in judged]) for judged in judgements]
 
 
 def corrections_of(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from burnish.feedback.judgements import Judgement, Worth
 from burnish.feedback.rewards import SIGNALS, Reward, worth_of
-from burnish.feedback.trust import TrustPolicy
+from burnish.feedback.trust.policy import TrustPolicy
 from burnish.learner.reward.experience import JudgedAnswer, rewards_of
 
 EXPLICIT = frozenset({"thumbs", "score"})
@@ -53,8 +53,7 @@ def explicit_rewards(
 ) -> list[Reward | None]:
     """Of each answer's judgements what the thumbs and scores among them are worth; None without one."""
     explicit = [[j for j in judged if j.name in EXPLICIT] for judged in judgements]
-    rewards, _ = rewards_of(explicit, policy=policy)
-    return rewards
+    return rewards_of(explicit, policy)
 
 
 def signal_worths(

@@ -29,7 +29,7 @@ def load_training_data(
 ) -> TrainingData:
     """The training data of a policy, as of its `champion` version, with the tasks to rehearse.
 
-    `rule_state` may hold the parent's reward model, whose predictions help to weigh votes. Raises
+    `rule_state` may hold the parent's reward model, whose hyperparameters help to weigh votes. Raises
     NothingToLearn.
     """
     judged = load_judged(

@@ -13,11 +13,13 @@ from burnish.learner.reward.credit_assignment import assigned
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience, JudgedAnswer
 from burnish.learner.reward.features import features_of
+from burnish.learner.reward.raters import believe
 from burnish.learner.reward.satisfaction import read_next_turns
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.rules.corrections import Pair, corrections
 from burnish.learner.settings import LearnerSettings
 from burnish.serving.reward.features import base_features
+from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
@@ -43,7 +45,8 @@ def load_judged(
 ) -> JudgedAnswers:
     """The judged answers of a policy, as of its `champion` version.
 
-    The predictions of the reward model `before` help to weigh votes. Raises NothingToLearn.
+    The reward model `before` shares sessions' verdicts among their turns; votes are weighed by one with its
+    hyperparameters. Raises NothingToLearn.
     """
     with database.read() as session:
         judged = experience.load(
@@ -84,9 +87,9 @@ def load_judged(
     )
     judged = signals.with_worths(read.answers, worths)
     features = features_of(database, model, judged)
-    expected = expected_rewards(before, features)
-    judged = assigned(judged, expected)
-    trusted = experience.weigh_by_trust(judged, expected, settings.trust)
+    judged = assigned(judged, expected_rewards(before, features))
+    known_before = before.hyperparameters if before else Hyperparameters()
+    trusted = experience.weighed(judged, believe(judged, features, known_before, settings.trust))
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
     pairs = list(corrections(trusted.experience, model, max_answer))

@@ -5,6 +5,7 @@ A line that starts with / is a command. Left out: history across runs, and editi
 
 from __future__ import annotations
 
+import getpass
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -21,9 +22,9 @@ HELP = """\
 
 
 class Conversation:
-    """The messages so far, and the latest interaction, which feedback refers to."""
+    """The messages so far, and the latest interaction, which feedback refers to; `user` says whose it is."""
 
-    def __init__(self, settings: UpSettings, model: str, system: str | None):
+    def __init__(self, settings: UpSettings, model: str, system: str | None, user: str) -> None:
         self._service = ServiceClient(settings)
         self._client = openai.OpenAI(
             base_url=f"{self._service.url}/v1",
@@ -32,6 +33,7 @@ class Conversation:
         )
         self.model = model
         self._system = system
+        self._user = user
         self.interaction_id: str | None = None
         self.version: str | None = None
         self.messages: list[Any] = []
@@ -50,7 +52,7 @@ class Conversation:
         messages = [*self.messages, {"role": "user", "content": text}]
         answer = ""
         with self._client.chat.completions.create(
-            model=self.model, messages=messages, stream=True
+            model=self.model, messages=messages, user=self._user, stream=True
         ) as stream:
             for chunk in stream:
                 self.interaction_id = chunk.id
@@ -64,15 +66,27 @@ class Conversation:
     def judge(self, name: str, value: Any, rationale: str | None = None) -> None:
         if self.interaction_id is None:
             raise ServiceError("there is no answer to judge yet")
-        body = {"interaction_id": self.interaction_id, "name": name, "value": value}
+        body = {
+            "interaction_id": self.interaction_id,
+            "user": self._user,
+            "name": name,
+            "value": value,
+        }
         self._service.post("/v1/feedback", body | ({"rationale": rationale} if rationale else {}))
 
 
-def run(settings: UpSettings, *, model: str, system: str | None, console: Console) -> int:
-    conversation = Conversation(settings, model, system)
+def login_name() -> str:
+    """Who is at this terminal, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may have no entry for its user
+        return "terminal"
+
+
+def run(conversation: Conversation, *, console: Console) -> int:
     interactive = sys.stdin.isatty()
     if interactive:
-        console.print(f"[dim]{conversation.url}  ({model})  /help for commands[/dim]")
+        console.print(f"[dim]{conversation.url}  ({conversation.model})  /help for commands[/dim]")
     while True:
         try:
             line = input("> " if interactive else "").strip()

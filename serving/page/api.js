@@ -1,6 +1,7 @@
 // The service's HTTP face: requests with the key, errors as one class, and the answer's stream.
 
 let key = readKey();
+const user = reader();
 
 export class ApiError extends Error {
   constructor(status, code, message) {
@@ -21,13 +22,18 @@ export function useKey(value) {
 
 export const models = () => call("GET", "/v1/models").then((list) => list.data);
 export const policy = (name) => call("GET", `/v1/policies/${encodeURIComponent(name)}`);
-export const judge = (judgement) => call("POST", "/v1/feedback", judgement);
+export const judge = (judgement) => call("POST", "/v1/feedback", { user, ...judgement });
 export const retract = (id) => call("DELETE", `/v1/feedback/${encodeURIComponent(id)}`);
+
+export function newId(kind) {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return `${kind}-` + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
 // The chunks of an answer as they come. Throws ApiError for a refusal and for a stream that
 // breaks off: one that ends without [DONE] is not a whole answer.
 export async function* chat(body, signal) {
-  const asked = { ...body, stream: true };
+  const asked = { user, ...body, stream: true };
   const response = await send("POST", "/v1/chat/completions", asked, signal);
   for await (const data of eventData(response.body)) {
     if (data === "[DONE]") return;
@@ -79,6 +85,19 @@ async function* eventData(stream) {
     }
   } finally {
     reader.cancel().catch(() => {});
+  }
+}
+
+// A name for whoever reads here, made up once in each browser: how reliable somebody's votes are can only
+// be told of votes that have a name.
+function reader() {
+  const made = newId("browser");
+  try {
+    const known = localStorage.getItem("burnish.reader") ?? made;
+    localStorage.setItem("burnish.reader", known);
+    return known;
+  } catch {
+    return made; // Without storage, for as long as the page lives.
   }
 }
 

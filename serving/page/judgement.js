@@ -3,7 +3,7 @@
 // A thumb is saved the moment it is pressed; everything else is optional and comes after. Each
 // kind of judgement keeps one id while it stands, so that changing one replaces it. Taking one
 // back retracts it. When the server refuses, the page shows again what the server holds.
-import { judge, retract } from "./api.js";
+import { judge, newId, retract } from "./api.js";
 
 const DONE = { thumbs: "Thumb saved.", comment: "Comment saved.", correction: "Correction saved." };
 
@@ -67,7 +67,7 @@ export class Judgement {
   }
 
   save(name, { value, metadata = {} }) {
-    const id = this.held[name]?.id ?? newId();
+    const id = this.held[name]?.id ?? newId("page");
     const body = { id, interaction_id: this.id, name, value, metadata };
     return this.change(name, { id, value, metadata }, () => judge(body));
   }
@@ -157,11 +157,6 @@ export class Judgement {
     this.note("Copied.", null);
     // That somebody used an answer says something about it; losing the signal harms nobody.
     const body = { interaction_id: this.id, name: "signal", value: "copied" };
-    judge({ id: newId(), ...body }).catch(() => {});
+    judge({ id: newId("page"), ...body }).catch(() => {});
   }
-}
-
-function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return "page-" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

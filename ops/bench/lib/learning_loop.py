@@ -100,9 +100,9 @@ class LearningLoop:
         self._store(votes, POLICY, self.version, len(self.votes))
         self.votes += votes
 
-    def keep_log(self, votes: Sequence[Vote]) -> None:
-        """Store votes on the base's answers from which nothing is learnt here, as the policy LOG."""
-        self._store(votes, LOG, 1, 0)
+    def keep_log(self, votes: Sequence[Vote], policy: str = LOG) -> None:
+        """Store votes on the base's answers from which nothing is learnt here, under another policy."""
+        self._store(votes, policy, 1, 0)
 
     def _store(self, votes: Sequence[Vote], policy: str, version: int, first: int) -> None:
         since = BEGAN + (version - 1) * timedelta(seconds=self.settings.update_every)

@@ -8,10 +8,11 @@ from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.events import Completion, encode
 from burnish.feedback.stream.deadletters import letters
 from burnish.feedback.stream.event_stream import StreamRecord
+from burnish.feedback.trust.weighing import weigh
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.rows import interaction_row
-from burnish.learner.reward.experience import Experience, load, weigh_by_trust
+from burnish.learner.reward.experience import Experience, load, weighed
 from burnish.learner.tables import CreditRow, ExperienceRow, InteractionRow, OffsetRow
 from sqlalchemy import select
 
@@ -30,7 +31,8 @@ def take(database: Database, stream, lease_on):
 def experience(database) -> list[Experience]:
     with database.read() as session:
         judged = load(session, "default", champion=1, limit=1000, max_staleness=1000)
-    return weigh_by_trust(judged).experience
+    judgements = [judgement for answer in judged for judgement in answer.judgements]
+    return weighed(judged, weigh(judgements)).experience
 
 
 def rewards(database) -> dict[str, float]:

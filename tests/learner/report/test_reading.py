@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from burnish.feedback.trust import TrustPolicy
+from burnish.feedback.trust.policy import TrustPolicy
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.report.data import ReportData

@@ -2,15 +2,19 @@
 
 from datetime import timedelta
 
+from burnish.feedback.trust.policy import TrustPolicy
+from burnish.feedback.trust.weighing import weigh
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
 from burnish.learner.reward.experience import (
     Correction,
+    JudgedAnswer,
+    TrustedExperience,
     load,
     new_events,
     prompts,
-    weigh_by_trust,
+    weighed,
 )
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
@@ -27,9 +31,15 @@ def loaded(database: Database, **changes):
         return load(session, "default", **options)
 
 
+def trusted(answers: list[JudgedAnswer], policy: TrustPolicy | None = None) -> TrustedExperience:
+    """Weighed without a model that expects anything."""
+    judgements = [judgement for answer in answers for judgement in answer.judgements]
+    return weighed(answers, weigh(judgements, None, policy))
+
+
 def test_experience_carries_tokens_log_probabilities_and_judgements(database: Database):
     put(database, interaction(1, version=3), thumbs(1, "down"))
-    (item,) = weigh_by_trust(loaded(database, champion=5)).experience
+    (item,) = trusted(loaded(database, champion=5)).experience
     assert (item.prompt_ids, item.token_ids, item.logprobs) == ((1, 2, 3), (4, 5), (-0.5, -0.25))
     assert (item.reward, item.weight, item.staleness) == (-1.0, 1.0, 2)
     assert [judgement.value for judgement in item.judgements] == ["down"]
@@ -78,42 +88,40 @@ def test_a_burst_of_one_user_is_not_trusted(sqlite: Database):
     for number in range(51, 54):
         slow = START + timedelta(minutes=number)
         put(sqlite, interaction(number), thumbs(number, time=slow))
-    trusted = weigh_by_trust(loaded(sqlite))
-    assert trusted.quarantined == 50
-    assert {item.interaction_id for item in trusted.experience} == {
+    found = trusted(loaded(sqlite))
+    assert found.quarantined == 50
+    assert {item.interaction_id for item in found.experience} == {
         "chatcmpl-0051",
         "chatcmpl-0052",
         "chatcmpl-0053",
     }
 
 
-def test_who_contradicts_what_is_expected_counts_less(sqlite: Database):
-    for number in range(1, 41):
-        user = "contrary" if number % 2 else "plain"
+def test_who_contradicts_everybody_counts_less(sqlite: Database):
+    for number in range(1, 21):
         when = START + timedelta(minutes=10 * number)
-        put(
-            sqlite,
-            interaction(number),
-            thumbs(number, "down" if number % 2 else "up", user=user, time=when),
-        )
-    found = loaded(sqlite)
-    trusted = weigh_by_trust(found, expected=[0.8] * len(found))
-    weights: dict[float, set[float]] = {}
-    for item in trusted.experience:
-        weights.setdefault(item.reward, set()).add(round(item.weight, 3))
-    assert max(weights[-1.0]) < 0.2
-    assert min(weights[1.0]) > 0.9
+        put(sqlite, interaction(number))
+        for place, user in enumerate(("ada", "ben", "contrary")):
+            value = "down" if user == "contrary" else "up"
+            put(sqlite, thumbs(10 * number + place, value, on=number, user=user, time=when))
+    assert min(item.reward for item in trusted(loaded(sqlite)).experience) > 0.8
+
+
+def test_who_asked_counts_where_a_judgement_names_nobody(sqlite: Database):
+    put(sqlite, interaction(1, user="ada"), thumbs(1, user=None))
+    ((judgement,),) = [item.judgements for item in loaded(sqlite)]
+    assert (judgement.user, judgement.asker) == (None, "ada")
 
 
 def test_without_expectations_newcomers_count_in_full(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, user="ada"), thumbs(2, "up", on=1, user=None))
-    (item,) = weigh_by_trust(loaded(sqlite)).experience
+    (item,) = trusted(loaded(sqlite)).experience
     assert (item.reward, item.weight) == (1.0, 1.0)
 
 
 def test_a_correction_comes_with_how_far_its_author_is_trusted(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, "Good day.", name="correction", user="ada"))
-    (item,) = weigh_by_trust(loaded(sqlite)).experience
+    (item,) = trusted(loaded(sqlite)).experience
     assert item.corrections == (Correction("Good day.", 1.0),)
     assert (item.reward, item.weight) == (-0.5, 0.6)
 
@@ -124,7 +132,7 @@ def test_a_correction_in_quarantine_is_not_learnt_from(sqlite: Database):
         said = thumbs(number, "Buy now!", name="correction", user="bot", time=quick)
         put(sqlite, interaction(number), said)
     put(sqlite, thumbs(99, "up", on=7, time=START + timedelta(hours=9)))
-    (item,) = weigh_by_trust(loaded(sqlite)).experience
+    (item,) = trusted(loaded(sqlite)).experience
     assert item.interaction_id == "chatcmpl-0007"
     assert item.reward == 1.0
     assert len(item.judgements) == 2

@@ -133,3 +133,16 @@ def test_copying_is_a_signal(open_page: Callable[..., Page], server: Running):
     note(page, "Copied.")
     assert page.evaluate("navigator.clipboard.readText()") == "Hello there."
     assert held(server, page)["signal"]["value"] == "copied"
+
+
+def test_questions_and_judgements_carry_the_readers_name(page: Page, server: Running):
+    with page.expect_request("**/v1/chat/completions") as asked:
+        ask(page)
+    reader = page.evaluate("localStorage.getItem('burnish.reader')")
+    assert reader.startswith("browser-")
+    assert sent(asked.value)["user"] == reader
+    with page.expect_request("**/v1/feedback") as posted:
+        page.get_by_role("button", name="Good answer").click()
+    assert sent(posted.value)["user"] == reader
+    page.reload()
+    assert page.evaluate("localStorage.getItem('burnish.reader')") == reader

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 from burnish.feedback.judgements import Judgement
-from burnish.feedback.trust import Rater, TrustPolicy, weigh
+from burnish.feedback.trust.policy import TrustPolicy
+from burnish.feedback.trust.votes import Rater
+from burnish.feedback.trust.weighing import weigh
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,10 +50,15 @@ def cast(
     return votes, expected
 
 
-def trust_of(
+def weights_of(
     votes: list[Judgement], expected: Sequence[float | None] | None = None
 ) -> dict[str, float]:
-    return {rater.user: trust for rater, trust in weigh(votes, expected).trust.items()}
+    """Of each user the weight of the first vote."""
+    weights = weigh(votes, expected).weights
+    found: dict[str, float] = {}
+    for v, weight in zip(votes, weights, strict=True):
+        found.setdefault(v.user or "", weight)
+    return found
 
 
 @given(VOTES)
@@ -60,7 +67,7 @@ def test_weights_are_bounded_and_one_for_each_vote(given_votes) -> None:
     weighed = weigh(votes, expected, SMALL)
     assert len(weighed.weights) == len(votes)
     assert all(0 <= weight <= 1 for weight in weighed.weights)
-    assert all(SMALL.floor <= trust <= 1 for trust in weighed.trust.values())
+    assert all(0 < reliable < 1 for reliable in weighed.reliability.values())
 
 
 @given(VOTES, st.randoms(use_true_random=False))
@@ -203,9 +210,9 @@ def test_more_votes_than_the_cap_never_weigh_more() -> None:
 
 def test_honest_users_are_trusted_and_liars_are_not() -> None:
     votes, expected = cast(users=50, each=20, flips=0.2, liars=5)
-    trust = trust_of(votes, expected)
-    liars = [trust[f"u{n}"] for n in range(5)]
-    honest = [trust[f"u{n}"] for n in range(5, 50)]
+    weight = weights_of(votes, expected)
+    liars = [weight[f"u{n}"] for n in range(5)]
+    honest = [weight[f"u{n}"] for n in range(5, 50)]
     assert max(liars) <= 0.1
     assert sum(honest) / len(honest) > 0.8
     weights = weigh(votes, expected).weights
@@ -221,32 +228,65 @@ def test_liars_among_people_who_see_the_same_answers_are_found_without_a_model()
         for truth in [rng.choice([-1.0, 1.0])]
         for user in range(12)
     ]
-    trust = trust_of(votes)
-    assert max(trust[f"u{n}"] for n in range(3)) <= 0.1
-    assert min(trust[f"u{n}"] for n in range(3, 12)) == 1.0
+    weight = weights_of(votes)
+    assert max(weight[f"u{n}"] for n in range(3)) <= 0.1
+    assert min(weight[f"u{n}"] for n in range(3, 12)) == 1.0
 
 
 def test_a_newcomer_counts_in_full_and_a_little_bad_luck_costs_little() -> None:
     one = [vote("ann", "i1", 1.0)]
-    assert trust_of(one)["ann"] == pytest.approx(1.0)
-    assert 0.5 < trust_of(one, [-1.0])["ann"] < 1.0
+    assert weights_of(one)["ann"] == pytest.approx(1.0)
+    assert 0.5 < weights_of(one, [-1.0])["ann"] < 1.0
 
 
 def test_agreeing_more_never_costs_trust() -> None:
     votes, expected = cast(users=1, each=12, flips=0.3)
-    before = trust_of(votes, expected)["u0"]
-    after = trust_of([*votes, vote("u0", "new", 1.0, 9e5)], [*expected, 0.9])["u0"]
+    before = weights_of(votes, expected)["u0"]
+    after = weights_of([*votes, vote("u0", "new", 1.0, 9e5)], [*expected, 0.9])["u0"]
     assert after >= before
 
 
 def test_an_uncertain_expectation_teaches_little() -> None:
     votes = [vote("ann", f"i{n}", 1.0) for n in range(5)]
-    assert trust_of(votes, [-1.0] * 5)["ann"] < trust_of(votes, [-0.05] * 5)["ann"]
+    assert weights_of(votes, [-1.0] * 5)["ann"] < weights_of(votes, [-0.05] * 5)["ann"]
 
 
 def test_tenants_do_not_vouch_for_each_other() -> None:
     votes = [vote("ann", "i1", 1.0, tenant="acme"), vote("ben", "i1", -1.0, tenant="other")]
-    assert set(weigh(votes).trust.values()) == {1.0}
+    assert weigh(votes).weights == pytest.approx((1.0, 1.0))
+
+
+def test_a_judgement_that_names_nobody_counts_as_that_of_who_asked() -> None:
+    quick = [
+        judged("thumbs", "up", None, interaction_id=f"i{n}", time=n * 0.1, asker="ann")
+        for n in range(50)
+    ]
+    weighed = weigh([*quick, vote("ben", "i1", 1.0)])
+    assert weighed.quarantined_users == {Rater("acme", "ann")}
+    assert weighed.weights[-1] == 1.0
+
+
+def test_the_anonymous_share_a_quarter_of_their_keys_weight() -> None:
+    named = [vote(f"u{n}", f"n{n}", 1.0, n) for n in range(900)]
+    anonymous = [vote(None, f"a{n}", -1.0, n / 2) for n in range(5000)]
+    weights = weigh(named + anonymous).weights
+    assert sum(weights[:900]) == pytest.approx(900)
+    assert sum(weights[900:]) == pytest.approx(300)
+
+
+def test_where_nobody_is_named_all_votes_count() -> None:
+    assert sum(weigh([vote(None, f"a{n}", 1.0, n) for n in range(5000)]).weights) == 5000
+
+
+def test_nobody_decides_alone_what_a_crowd_rates() -> None:
+    crowd = [vote(f"u{n}", f"n{n}", 1.0, n) for n in range(60)]
+    busy = [vote("busy", f"b{n}", -1.0, n * 60) for n in range(150)]
+    votes = crowd + busy
+    weights = weigh(votes, kinds=["poems"] * len(votes)).weights
+    assert sum(weights[:60]) == pytest.approx(60)
+    assert sum(weights[60:]) == pytest.approx(TrustPolicy().kind_votes)
+    few = crowd[:10] + busy
+    assert sum(weigh(few, kinds=["poems"] * len(few)).weights) == pytest.approx(160)
 
 
 def test_many_votes_without_a_user_are_not_one_persons_burst() -> None:

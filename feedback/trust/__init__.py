@@ -1,0 +1,1 @@
+"""How much each judgement counts: who gave it, how fast, how often, and how reliable they are."""
