@@ -7,6 +7,10 @@ at the beginning of each update: how much better the reward model likes the teac
 policy's own to the same prompts. It is on where that is above zero by more than chance, and of each prompt only
 what is better than all that the policy says itself is learnt.
 
+A failure is liked less than most, so whatever the reward model knows nothing of, and takes for average,
+would look better: a teacher's answer that is not about as near to what people judged as the policy's own
+counts as not liked at all.
+
 Failures only: distilling successes too collapses late (arXiv 2604.02288). Left out: comments by people whose verdict does not count.
 """
 
@@ -23,6 +27,7 @@ from burnish.learner.tasks import PackError
 from burnish.learner.training.prompts import task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
+from burnish.serving.reward.choosing import SUPPORT
 
 MEASURED = 16  # prompts, on which the gap is measured, at most
 LEAST = 6  # of them, without which nothing is said of it
@@ -32,8 +37,9 @@ ERRORS = 2.0  # standard errors that the gap must be above zero
 COMMENT_CHARACTERS = 500  # read of a comment
 NOTE = "(A user said of an earlier answer to this: {})"
 
+# Of each P(liked) by the reward model, and its support: how near the nearest judged answer is.
+Liked = Callable[[Sequence[Rollout]], list[tuple[float, float]]]
 Scored = tuple[Rollout, float]
-Liked = Callable[[Sequence[Rollout]], list[float]]  # P(liked) of each, by the reward model
 
 
 @dataclass(frozen=True)
@@ -132,8 +138,8 @@ class CommentDistillation:
             if theirs and own
         ]
         said = [rollout for pair in kept for side in pair for rollout in side]
-        scores = iter(liked(said) if said else [])
-        return [(_scored(theirs, scores), _scored(own, scores)) for theirs, own in kept]
+        found = iter(liked(said) if said else [])
+        return [_scored(theirs, own, found) for theirs, own in kept]
 
 
 def commented(
@@ -172,8 +178,19 @@ def _told(chat: AskedChat, comment: str) -> AskedChat:
     return replace(chat, messages=messages)
 
 
-def _scored(rollouts: Sequence[Rollout], scores: Iterator[float]) -> list[Scored]:
-    return [(rollout, next(scores)) for rollout in rollouts]
+def _scored(
+    theirs: Sequence[Rollout], own: Sequence[Rollout], found: Iterator[tuple[float, float]]
+) -> tuple[list[Scored], list[Scored]]:
+    """The teacher's answers and the policy's with what counts of their P(liked)."""
+    of_theirs, of_own = [next(found) for _ in theirs], [next(found) for _ in own]
+    least = SUPPORT * max(support for _, support in of_own)
+    return (
+        [
+            (rollout, liked if support >= least else 0.0)
+            for rollout, (liked, support) in zip(theirs, of_theirs, strict=True)
+        ],
+        [(rollout, liked) for rollout, (liked, _) in zip(own, of_own, strict=True)],
+    )
 
 
 def _mean(scored: Sequence[Scored]) -> float:

@@ -78,7 +78,7 @@ class RewardModelRule:
                 f"{len(rewards)} judged answers do not foretell what others are thought of better than"
                 f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
             )
-        told = self._comments.measure(policy, self._liked_by(policy), data.comments, seed)
+        told = self._comments.measure(policy, self._judge(policy), data.comments, seed)
         return {
             **told,
             "reward_auroc": quality.auroc,
@@ -148,14 +148,19 @@ class RewardModelRule:
             )
         ]
 
-    def _liked_by(self, policy: PolicySampler) -> Liked:
-        return lambda rollouts: self._model.mean(_features(policy, rollouts)).tolist()
+    def _judge(self, policy: PolicySampler) -> Liked:
+        def liked(rollouts: Sequence[Rollout]) -> list[tuple[float, float]]:
+            features, model = _features(policy, rollouts), self._model
+            mean, support = model.mean(features).tolist(), model.support(features).tolist()
+            return list(zip(mean, support, strict=True))
+
+        return liked
 
     def _distilled(self, policy: PolicySampler, rng: Random) -> list[Rollout]:
         """What the policy says better once it is told what was wrong, as far as preference counts."""
         if not self._weight:
             return []
-        found = self._comments.draw(policy, self._liked_by(policy), rng)
+        found = self._comments.draw(policy, self._judge(policy), rng)
         return [rollout.with_advantage(self._weight * rollout.advantage) for rollout in found]
 
     def _preferred(
@@ -185,7 +190,7 @@ class RewardModelRule:
         rollouts = [rollout for group in mixed for rollout in (*group.right, *group.wrong)]
         if not rollouts:
             return []
-        liked = self._liked_by(policy)(rollouts)
+        liked = self._model.mean(_features(policy, rollouts)).tolist()
         liking = dict(zip(map(id, rollouts), liked, strict=True))
         return [r for group in mixed for r in group.pair(lambda rollout: liking[id(rollout)])]
 

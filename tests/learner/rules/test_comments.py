@@ -51,10 +51,10 @@ class Scripted:
         return GOOD if rng.randrange(4) < chance else BAD
 
 
-def likes(rollouts: Sequence[Rollout]) -> list[float]:
+def likes(rollouts: Sequence[Rollout]) -> list[tuple[float, float]]:
     """A reward model that has seen the answers alone, and no comment."""
     assert all(TOLD not in rollout.prompt_ids for rollout in rollouts)
-    return [0.9 if rollout.token_ids[0] == GOOD else 0.2 for rollout in rollouts]
+    return [(0.9 if rollout.token_ids[0] == GOOD else 0.2, 0.8) for rollout in rollouts]
 
 
 def distilled(policy: Any, prompts: int = 12, seed: int = 0) -> CommentDistillation:
@@ -91,6 +91,17 @@ def test_a_teacher_that_is_told_and_does_no_better_is_off(told: int):
     asked, made = off.asked, distilled(off, seed=shown.index(False))
     assert made.draw(off, likes, Random(0)) == []
     assert off.asked == 2 * asked  # nothing was sampled to learn from
+
+
+def test_what_is_far_from_all_that_people_judged_is_no_better():
+    def knows_only_the_bad(rollouts: Sequence[Rollout]) -> list[tuple[float, float]]:
+        return [(0.5, 0.1) if r.token_ids[0] == GOOD else (0.2, 0.8) for r in rollouts]
+
+    policy: Any = Scripted(usual=0, told=4)
+    made = CommentDistillation(max_tokens=4)
+    asked = [CommentedPrompt((1, number), (1, number, TOLD)) for number in range(12)]
+    assert made.measure(policy, knows_only_the_bad, asked, 0)["teacher_gap"] < 0
+    assert not made.gap.is_shown
 
 
 def test_of_few_comments_nothing_is_sampled():
