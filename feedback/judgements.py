@@ -40,7 +40,8 @@ class Judgement:
 
     `value` as in `FeedbackEvent`; `time` in seconds since the epoch. `share` is the part of a
     session's judgement that falls to this answer, 1 for a judgement of the answer itself. `worth` is
-    set where it was learnt from what people say, in place of the tables of rewards.py.
+    set where it was learnt from what people say, in place of the tables of rewards.py; `rationale` is why,
+    in the person's own words.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Judgement:
     revision: int = 0
     share: float = 1.0
     worth: Worth | None = None
+    rationale: str | None = None
 
     @property
     def place(self) -> Place:

@@ -1,12 +1,12 @@
 """What judgements are worth: one number per answer, with how much it counts and where it is from.
 
-Pure functions over standing judgements. The weight of each one comes from outside (trust.py).
+Pure functions over standing judgements. The weight of each one comes from outside (trust/).
 
 Values and weights are our choice, kept in the two tables below: an explicit judgement is worth far
 more than what somebody did in passing, and silence is worth nothing. Where people have done both, the
 learner fits the second to the first (learner/reward/signals.py). A correction says that the
-answer was not good enough, mildly: people correct what was nearly right. A comment is kept as text
-only.
+answer was not good enough, mildly: people correct what was nearly right. A comment is worth
+nothing by itself: it says what was wrong (learner/rules/comments.py).
 """
 
 from collections.abc import Mapping, Sequence

@@ -58,6 +58,7 @@ class _Given(NamedTuple):
     value: Any
     time: float
     revision: int
+    rationale: str | None
 
 
 _INTERACTION = select(*(getattr(InteractionRow, name) for name in _Interaction._fields))
@@ -198,6 +199,7 @@ def _judgement(
         value=row.value,
         time=row.time,
         revision=row.revision,
+        rationale=row.rationale,
         share=1 / sizes[row.tenant, row.session_id] if row.session_id is not None else 1.0,
     )
 

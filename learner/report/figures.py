@@ -137,7 +137,8 @@ class Report(_Figures):
     """All of it. `votes` are of `answers` judged answers, the latest of them all. `busiest` is the
     largest share of the votes by one named person, `anonymous` the share of votes that name nobody;
     `followup_auroc` how well the last update told likes from dislikes by what people said next,
-    `followup_weight` how far that counts."""
+    `followup_weight` how far that counts. `teacher_gap` is how much better its reward model liked what the
+    policy says once it is told people's comments; `teacher_on` says that this was learnt."""
 
     policy: str
     at: float
@@ -153,6 +154,8 @@ class Report(_Figures):
     signals: list[SignalFigures] = []
     followup_auroc: float | None = None
     followup_weight: float | None = None
+    teacher_gap: float | None = None
+    teacher_on: bool = False
     quarantined: int = 0
     updates: int = 0
     refused: int = 0

@@ -45,6 +45,8 @@ def survey(data: ReportData) -> Report:
         signals=signal_figures(data),
         followup_auroc=newest.get("followup_auroc"),
         followup_weight=newest.get("followup_weight"),
+        teacher_gap=newest.get("teacher_gap") if newest.get("commented") else None,
+        teacher_on=bool(newest.get("teacher_on")),
         quarantined=data.quarantined,
         updates=len(latest),
         refused=len(refused),

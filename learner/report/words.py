@@ -44,6 +44,7 @@ def findings(report: Report) -> list[str]:
         *_skilled(report),
         *_signalled(report),
         *_followed_up(report),
+        *_commented(report),
         *_held_back(report),
     ]
 
@@ -198,6 +199,20 @@ def _followed_up(report: Report) -> Iterator[str]:
         )
     else:
         yield f"Next turns: {told}, which may be chance, so it counts nowhere."
+
+
+def _commented(report: Report) -> Iterator[str]:
+    if report.teacher_gap is None:
+        return
+    learnt = (
+        "so that is learnt"
+        if report.teacher_on
+        else "which may be chance or too few prompts, so nothing is learnt from them"
+    )
+    yield (
+        "Comments: told what people said of its failures, the policy answers so that the reward model expects"
+        f" {points(report.teacher_gap)} more of likes, {learnt}."
+    )
 
 
 def _held_back(report: Report) -> Iterator[str]:

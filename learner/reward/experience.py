@@ -7,14 +7,15 @@ people ask. What stands in the tables is written by intake/joining.py; here noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from burnish.feedback.judgements import Judgement
-from burnish.feedback.rewards import Reward, reward_of
+from burnish.feedback.judgements import VERDICTS, Judgement
+from burnish.feedback.rewards import Reward, reward_of, worth_of
 from burnish.feedback.trust.policy import TrustPolicy
 from burnish.feedback.trust.weighing import Weights, weigh
-from burnish.learner.intake.joining import standing_judgements
+from burnish.learner.intake.joining import slices, standing_judgements
 from burnish.learner.tables import CompletionRow, CreditRow, ExperienceRow, InteractionRow
 from sqlalchemy import Text, case, cast, func, select
 from sqlalchemy.orm import Session
@@ -52,6 +53,16 @@ class Experience(JudgedAnswer):
     reward: float
     weight: float
     corrections: tuple[Correction, ...] = ()
+    comments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AskedChat:
+    """A chat as it was asked, before the template made a prompt of it."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    family: str = "a logged chat"
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,7 @@ def weighed(answers: Sequence[JudgedAnswer], weights: Weights) -> TrustedExperie
                 reward=reward.value,
                 weight=reward.weight,
                 corrections=corrections_of(answer.judgements, trust),
+                comments=comments_of(answer.judgements, trust),
             )
             kept.append((index, experience))
     return TrustedExperience(
@@ -169,6 +181,46 @@ def corrections_of(
         for judgement, trusted in zip(judgements, trust, strict=True)
         if judgement.name == "correction" and (weight := trusted * judgement.share) > 0
     )
+
+
+def comments_of(judgements: Sequence[Judgement], trust: Sequence[float]) -> tuple[str, ...]:
+    """What people say in words of an answer that they dislike, comments and rationales, each text once:
+    of those alone whose verdict counts."""
+    dislikes = [
+        judgement
+        for judgement, trusted in zip(judgements, trust, strict=True)
+        if trusted > 0
+        and judgement.name in VERDICTS
+        and (worth := worth_of(judgement)) is not None
+        and worth.value < 0
+    ]
+    people = {(judgement.tenant, judgement.user) for judgement in dislikes}
+    said = [str(j.rationale) for j in dislikes if j.rationale]
+    said += [
+        str(judgement.value)
+        for judgement in judgements
+        if judgement.name == "comment" and (judgement.tenant, judgement.user) in people
+    ]
+    return tuple(dict.fromkeys(said))
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """The text of a message, whose content may be in parts."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or part.get("refusal") or "" for part in content)
+
+
+def asked_chats(session: Session, interactions: Sequence[str]) -> dict[str, AskedChat]:
+    """The chats of these interactions, by id; without those that were no chats."""
+    found: dict[str, AskedChat] = {}
+    for part in slices(interactions):
+        query = select(InteractionRow.id, InteractionRow.messages, InteractionRow.tools)
+        for id, messages, tools in session.execute(query.where(InteractionRow.id.in_(part))):
+            if messages:
+                found[id] = AskedChat(messages, tools)
+    return found
 
 
 def prompts(session: Session, policy: str, limit: int) -> list[LoggedPrompt]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from burnish.learner.intake.joining import slices
-from burnish.learner.reward.experience import JudgedAnswer
+from burnish.learner.reward.experience import JudgedAnswer, text_of
 from burnish.learner.tables import CompletionRow, ExperienceRow, InteractionRow
 from sqlalchemy import Text, case, cast, select
 from sqlalchemy.orm import Session
@@ -201,14 +201,7 @@ def _said(messages: Sequence[Mapping[str, Any]], answer: str | None) -> str | No
     if len(messages) < 2 or messages[-1].get("role") != "user":
         return None
     if answer is not None:
-        before = _text(messages[-2]).strip()
+        before = text_of(messages[-2]).strip()
         if messages[-2].get("role") != "assistant" or not before or before not in answer:
             return None
-    return _text(messages[-1]).strip() or None
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text") or "" for part in content)
+    return text_of(messages[-1]).strip() or None

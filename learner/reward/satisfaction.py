@@ -169,6 +169,7 @@ def _followup(
         id=f"followup/{answer.interaction_id}",
         tenant=answer.tenant,
         user=turn.user,
+        asker=answer.user,
         interaction_id=answer.interaction_id,
         name="signal",
         value="followup",

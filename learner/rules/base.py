@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience, LoggedPrompt
+from burnish.learner.rules.comments import CommentedPrompt
 from burnish.learner.rules.corrections import Pair
 from burnish.learner.tasks import TaskSource
 from burnish.learner.training.rollouts import Rollout
@@ -29,7 +30,8 @@ class NothingToLearn(LearnerError):
 @dataclass(frozen=True)
 class TrainingData:
     """What an update learns from: judged answers, what of them and of corrections a reward model is fitted
-    to, logged prompts to ask again, corrections above what they correct, and tasks to rehearse."""
+    to, logged prompts to ask again, corrections above what they correct, prompts of failures with what
+    people said of them, and tasks to rehearse."""
 
     experience: Sequence[Experience]
     evidence: Evidence
@@ -37,6 +39,7 @@ class TrainingData:
     corrections: Sequence[Pair] = ()
     tasks: TaskSource = field(default_factory=TaskSource)
     figures: Mapping[str, float] = field(default_factory=dict)
+    comments: Sequence[CommentedPrompt] = ()
 
 
 @dataclass(frozen=True)

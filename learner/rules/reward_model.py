@@ -8,8 +8,9 @@ advantages that sum to zero; they carry most of its signal at half the cost.
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as the reward model foretells people who were left out of its fit: where it
 guesses, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+Comments are taught by the policy itself, where that helps (comments.py).
 Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
-step only blurred the gradient here); comments as a signal of their own.
+step only blurred the gradient here).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from burnish.learner.rules.base import (
     best_and_worst,
     normalised,
 )
+from burnish.learner.rules.comments import CommentDistillation, Liked
 from burnish.learner.rules.corrections import Pair
 from burnish.learner.rules.prompt_pool import PromptPool
 from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
@@ -53,6 +55,7 @@ class RewardModelRule:
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._fitted: FittedReward | None = None
         self._corrections: Sequence[Pair] = ()
+        self._comments = CommentDistillation(config.max_tokens)
         self._weight = 0.0  # of preference, in [0, 1]
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
@@ -75,7 +78,9 @@ class RewardModelRule:
                 f"{len(rewards)} judged answers do not foretell what others are thought of better than"
                 f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
             )
+        told = self._comments.measure(policy, self._judge(policy), data.comments, seed)
         return {
+            **told,
             "reward_auroc": quality.auroc,
             "reward_auroc_lower": quality.lower,
             "reward_samples": float(len(data.evidence.targets)),
@@ -99,14 +104,16 @@ class RewardModelRule:
         liked, told = self._preferred(policy, candidates)
         rehearsed = self._rehearsed(policy, mixed)
         corrected = self._corrected(rng)
+        distilled = self._distilled(policy, rng)
         figures = {
             **told,
             "skill": skill,
             "rehearsed": float(len(rehearsed)),
             "corrected": float(len(corrected)),
+            "distilled": float(len(distilled)),
             "burden": self._rehearsal.burden,
         }
-        return StepBatch(liked + rehearsed + corrected, figures)
+        return StepBatch(liked + rehearsed + corrected + distilled, figures)
 
     def state_dict(self) -> dict[str, Any]:
         fitted = self._fitted.model.state_dict() if self._fitted is not None else {}
@@ -140,6 +147,21 @@ class RewardModelRule:
                 pair.rejected.with_advantage(-pair.weight),
             )
         ]
+
+    def _judge(self, policy: PolicySampler) -> Liked:
+        def liked(rollouts: Sequence[Rollout]) -> list[tuple[float, float]]:
+            features, model = _features(policy, rollouts), self._model
+            mean, support = model.mean(features).tolist(), model.support(features).tolist()
+            return list(zip(mean, support, strict=True))
+
+        return liked
+
+    def _distilled(self, policy: PolicySampler, rng: Random) -> list[Rollout]:
+        """What the policy says better once it is told what was wrong, as far as preference counts."""
+        if not self._weight:
+            return []
+        found = self._comments.draw(policy, self._judge(policy), rng)
+        return [rollout.with_advantage(self._weight * rollout.advantage) for rollout in found]
 
     def _preferred(
         self, policy: PolicySampler, groups: Sequence[Sequence[Rollout]]

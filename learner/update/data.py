@@ -9,6 +9,7 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.reward import experience
 from burnish.learner.rules import TrainingData
+from burnish.learner.rules.comments import commented
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import TaskSource
 from burnish.learner.update.judged import in_vocabulary, load_judged
@@ -40,8 +41,10 @@ def load_training_data(
         champion=champion,
         before=RewardModel.load(rule_state),
     )
+    failures = [item for item in judged.experience if item.comments and item.reward < 0]
     with database.read() as session:
         prompts = experience.prompts(session, policy, PROMPTS)
+        chats = experience.asked_chats(session, [item.interaction_id for item in failures])
     return TrainingData(
         experience=judged.experience,
         evidence=judged.evidence,
@@ -52,6 +55,7 @@ def load_training_data(
             and len(prompt.token_ids) <= settings.max_prompt_tokens
         ],
         corrections=judged.corrections,
+        comments=list(commented(failures, chats, model, model.max_model_len // 2)),
         tasks=tasks,
         figures=judged.figures,
     )

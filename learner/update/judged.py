@@ -45,8 +45,8 @@ def load_judged(
 ) -> JudgedAnswers:
     """The judged answers of a policy, as of its `champion` version.
 
-    The reward model `before` says which turn a session's verdict is about, and lends its hyperparameters
-    to those that votes are weighed by. Raises NothingToLearn.
+    The reward model `before` shares sessions' verdicts among their turns; votes are weighed by one with its
+    hyperparameters. Raises NothingToLearn.
     """
     with database.read() as session:
         judged = experience.load(

@@ -147,6 +147,16 @@ def test_what_people_say_next_is_told_with_whether_it_counts(weight: float, told
     assert told in said(report)
 
 
+@pytest.mark.parametrize(("on", "told"), [(1.0, "so that is learnt"), (0.0, "nothing is learnt")])
+def test_what_comments_teach_is_told(on: float, told: str):
+    made = update(2, commented=9.0, teacher_gap=0.06, teacher_on=on)
+    report = report_on(voted({1: (20, 40), 2: (20, 40)}, updates=[made]))
+    assert "expects 6 points more of likes, " in said(report)
+    assert told in said(report)
+    without = update(2, commented=0.0, teacher_gap=0.0, teacher_on=0.0)
+    assert "Comments" not in said(report_on(voted({1: (20, 40)}, updates=[without])))
+
+
 HEALTHY = judged({1: 500, 2: 400}, taste=0.3, shown={2: 0.9}, corrections=3, updates=[update(2)])
 
 

@@ -78,11 +78,11 @@ def test_a_session_that_went_on_without_the_answer_follows_nothing(sqlite: Datab
 
 
 def test_parts_of_a_message_are_read_as_one_text(sqlite: Database):
-    parts = [{"type": "text", "text": "No."}, {"type": "text", "text": "Again!"}]
+    parts = [{"type": "text", "text": "No. "}, {"type": "text", "text": "Again!"}]
     put(sqlite, interaction(1, session_id="s"), thumbs(1))
     messages = [*SAID[:2], {"role": "user", "content": parts}]
     put(sqlite, interaction(2, session_id="s", prompt_ids=[9], messages=messages))
-    assert found(sqlite) == {"chatcmpl-0001": "No.\nAgain!"}
+    assert found(sqlite) == {"chatcmpl-0001": "No. Again!"}
 
 
 def test_answers_that_nobody_judged_are_read_apart(database: Database):

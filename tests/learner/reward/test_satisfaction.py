@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from burnish.feedback.trust.weighing import weigh
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
-from burnish.learner.reward.experience import load, weigh_by_trust
+from burnish.learner.reward.experience import load, weighed
 from burnish.learner.reward.quality import Quality
 from burnish.learner.reward.satisfaction import (
     LEAST,
@@ -129,7 +130,8 @@ def test_a_phrase_that_goes_with_dislikes_speaks_for_those_who_did_not_vote(sqli
     assert min(values) < -0.5
     assert max(values) > 0.5
     assert all(0 <= worth.weight < 1 for worth in worths)
-    trusted = weigh_by_trust(found.answers)
+    weights = weigh([judgement for answer in found.answers for judgement in answer.judgements])
+    trusted = weighed(found.answers, weights)
     followed = [item for item in trusted.experience if not item.judgements[0].id.startswith("fb")]
     assert len(followed) == 20
     assert {item.judgements[0].value for item in followed} == {"followup"}

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from random import Random
-from statistics import mean
 
 import pytest
 from burnish.learner.database import Database
@@ -46,13 +45,12 @@ def add_copies(database: Database, kept: float, votes: int = 60, unjudged: int =
         upsert(session, events)
 
 
-def unjudged_weight(found: JudgedAnswers) -> float:
-    """The mean weight of answers that have nothing but a signal."""
-    return mean(
+def unjudged_weights(found: JudgedAnswers) -> list[float]:
+    return [
         item.weight
         for item in found.experience
         if all(judgement.name == "signal" for judgement in item.judgements)
-    )
+    ]
 
 
 @pytest.mark.parametrize(("kept", "least", "most"), [(1.0, 0.4, 1.0), (0.5, 0.0, 0.12)])
@@ -62,12 +60,13 @@ def test_a_copy_counts_as_far_as_those_who_vote_bear_it_out(
     learner = learner_with()
     add_copies(learner.database, kept)
     found = judged(learner)
-    assert least < unjudged_weight(found) < most
+    weight = found.figures["signal_copied_weight"]
+    assert least < weight < most
     assert found.figures["signal_copied_judged"] == pytest.approx(60, abs=6)
-    # People who toss a coin elsewhere are believed less.
-    assert found.figures["signal_copied_weight"] == pytest.approx(unjudged_weight(found), rel=0.4)
-    votes = [item for item in found.experience if len(item.judgements) == 1 and item.weight > 0.5]
-    assert len(votes) >= 50
+    # Less where somebody is not believed in all that they say and do.
+    assert 0.5 * weight < max(unjudged_weights(found)) <= weight + 1e-9
+    votes = [item for item in found.experience if item.judgements[0].name == "thumbs"]
+    assert max(item.weight for item in votes) == 1.0
 
 
 def test_where_nobody_votes_a_copy_counts_as_it_always_did(learner_with):
