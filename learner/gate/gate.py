@@ -1,61 +1,103 @@
 """The gate: held-out checks that a candidate must pass before it serves anyone.
 
-Deterministic: the suite (suite.py) and its seeds are fixed for each base model; the checks
-(checks.py) compare the candidate's result with the base's.
+A first look bounds how the candidate answers (checks.py). Then it has to show that it is no worse at
+anything than the champion and the base (comparison.py), on tasks and seeds that are fixed for each base
+model. The same candidate gets the same report.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Sequence
 
-from burnish.kernels.lora import AdapterWeights
 from burnish.learner.gate import checks
-from burnish.learner.gate.checks import GateLimits
-from burnish.learner.gate.report import GateReport
-from burnish.learner.gate.suite import EvalResult, Suite, mean
-from burnish.learner.training.rollouts import Sampler
-
-ADAPTER = "gate"  # the candidate's name in the sampler
+from burnish.learner.gate.answers import BASE, CANDIDATE, Answer, Panel
+from burnish.learner.gate.calibration import Calibration, calibrate
+from burnish.learner.gate.checks import mean
+from burnish.learner.gate.comparison import Effort, Line, compare
+from burnish.learner.gate.limits import GateLimits
+from burnish.learner.gate.report import Check, GateReport
+from burnish.learner.gate.suite import Suite
 
 
 def evaluate(
-    suite: Suite,
-    sampler: Sampler,
-    candidate: AdapterWeights,
-    base: EvalResult,
-    limits: GateLimits,
-    left_out: Collection[str] = (),
+    suite: Suite, panel: Panel, calibration: Calibration, limits: GateLimits
 ) -> GateReport:
-    """Run the candidate on the suite and check its result against the base's. The families `left_out`
-    are answered, but their tasks do not count as right or wrong."""
+    """Put the panel's candidate through the gate."""
     started = time.monotonic()
-    sampler.set_adapter_weights(ADAPTER, candidate)
-    try:
-        rollouts = suite.rollouts(sampler, ADAPTER)
-    finally:
-        sampler.unload_adapter(ADAPTER)
-    answers = suite.answers(rollouts)
-    result = suite.grade(answers)
-    by_family = suite.by_family(base, result, left_out)
-    checked = [
-        checks.skill(by_family, limits),
-        checks.families(by_family, limits),
-        checks.kl(suite.model, rollouts, limits),
-        checks.length(base.answers, answers, limits),
-        checks.entropy(base.answers, answers, limits),
-        checks.diversity(base.answers, answers, limits),
+    lines = [
+        Line(family, limits.family_margin, counts=family in calibration.counted)
+        for family in suite.streams
+        if family not in calibration.never
     ]
-    if not suite.tasks:
-        checked = [checks.tasks(0)]
+
+    def ask(wanted: Sequence[tuple[str, int]]) -> list[tuple[float | None, ...]]:
+        questions = [suite.streams[name].question(number) for name, number in wanted]
+        answers = panel.answers(questions)
+        return [
+            tuple(
+                _score(suite.verdict(question, answers[policy][at]))
+                for policy in (CANDIDATE, *panel.references)
+            )
+            for at, question in enumerate(questions)
+        ]
+
+    with panel.seated():
+        looked = panel.answers(suite.questions)
+        effort = Effort(suite.per_family, most=limits.most_tasks, alpha=limits.alpha)
+        found = compare(lines, panel.references, limits.skill_margin, ask, effort)
+    checked: list[Check] = []
+    if not lines:
+        checked.append(checks.tasks(0))
+    for reference in panel.references if lines else []:
+        if found.whole:
+            checked.append(checks.skill(found, reference))
+        names = [line.name for line in lines]
+        checked.append(checks.families(found, reference, names, "families"))
+    if suite.questions:
+        checked += _manner(suite, panel, looked, limits)
+    places = {policy: at for at, policy in enumerate((CANDIDATE, *panel.references))}
+    means = {name: rates.means for name, rates in found.rates.items() if rates.count}
     return GateReport(
         passed=all(check.passed for check in checked),
         base_sha256=suite.model.sha256,
         suite=suite.digest,
-        tasks=len(suite.tasks),
+        tasks=len(suite.questions),
+        asked={name: rates.count for name, rates in found.rates.items()},
         seconds=round(time.monotonic() - started, 3),
         checks=checked,
-        skill=mean([right for _, new in by_family.values() for right in new]),
-        base_skill=mean([right for old, _ in by_family.values() for right in old]),
-        families={family: (mean(old), mean(new)) for family, (old, new) in by_family.items()},
+        skill=mean([rates[0] for rates in means.values()]),
+        base_skill=mean([rates[places[BASE]] for rates in means.values()]),
+        families={name: (rates[places[BASE]], rates[0]) for name, rates in means.items()},
+        answers=panel.drawn,
     )
+
+
+def calibrate_base(suite: Suite, panel: Panel) -> Calibration:
+    """What the base makes of the suite's first look; `panel` has nobody else."""
+    with panel.seated():
+        answers = panel.answers(suite.questions)[BASE]
+    verdicts: dict[str, list[bool]] = defaultdict(list)
+    given = iter(answers)
+    for family, questions in suite.first.items():
+        right = [suite.verdict(question, next(given)) for question in questions]
+        verdicts[family] += [verdict for verdict in right if verdict is not None]
+    return calibrate(verdicts, suite.source.calibrated)
+
+
+def _manner(
+    suite: Suite, panel: Panel, looked: dict[str, list[Answer]], limits: GateLimits
+) -> list[Check]:
+    """How the candidate answers the first look."""
+    ours = looked[CANDIDATE]
+    found = [checks.kl(suite.model, panel.rollouts(suite.questions, ours), limits)]
+    for reference in panel.references:
+        theirs = looked[reference]
+        for check in (checks.length, checks.entropy, checks.diversity):
+            found.append(check(reference, theirs, ours, limits))
+    return found
+
+
+def _score(verdict: bool | None) -> float | None:
+    return None if verdict is None else float(verdict)
