@@ -123,22 +123,30 @@ class Panel:
             for key, question in zip(keys, questions, strict=True)
             if key not in known
         }
+        drawn = self.draw([(policy, question) for (policy, _), question in missing.items()])
+        for (policy, key), answer in zip(missing, drawn, strict=True):
+            self._known[policy][key] = answer
+        return {policy: [known[key] for key in keys] for policy, known in self._known.items()}
+
+    def draw(self, wanted: Sequence[tuple[str, Question]]) -> list[Answer]:
+        """One answer by each policy to its question."""
         requests = [
             Request(
-                id=f"gate-{policy}-{key}",
+                id=f"gate-{number}",
                 prompt_ids=task_prompt(self.model, question.task),
                 params=SamplingParams(max_tokens=self.max_tokens, seed=question.seed),
                 adapter=_slot(policy) if policy in self.adapters else None,
             )
-            for (policy, key), question in missing.items()
+            for number, (policy, question) in enumerate(wanted)
         ]
-        for (policy, key), rollout in zip(missing, generate(self.sampler, requests), strict=True):
-            self._known[policy][key] = Answer(
+        return [
+            Answer(
                 text=rollout.text,
                 token_ids=rollout.token_ids,
                 logprobs=tuple(round(p, 6) for p in rollout.logprobs),
             )
-        return {policy: [known[key] for key in keys] for policy, known in self._known.items()}
+            for rollout in generate(self.sampler, requests)
+        ]
 
     def rollouts(self, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Rollout]:
         """Answers with their prompts."""

@@ -97,6 +97,10 @@ class Comparison:
         return any(paired.verdict == "lost" for paired in self._every)
 
     @property
+    def kept(self) -> bool:
+        return all(paired.verdict == "kept" for paired in self._every)
+
+    @property
     def _every(self) -> list[Paired]:
         return [*self.whole.values(), *(p for of in self.by_line.values() for p in of.values())]
 

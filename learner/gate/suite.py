@@ -54,13 +54,14 @@ class Stream:
 
 
 class Suite:
-    """Held-out tasks by family. `per_family` of each make up the first look at every candidate."""
+    """Held-out tasks by family. `per_family` of each make up the first look at every candidate; on twice as
+    many questions a probe is tried at the base."""
 
     def __init__(
         self, model: LoadedModel, source: TaskSource, per_family: int, max_tokens: int
     ) -> None:
         self.model, self.source, self.max_tokens = model, source, max_tokens
-        self.per_family = per_family
+        self.per_family, self.probed = per_family, 2 * per_family
         self.streams: dict[str, Stream] = {}
         for family in source.families:
             drawn = source.draw(Random(f"{model.sha256}/{family}"), family, "heldout")

@@ -34,7 +34,7 @@ from burnish.learner.database import Database
 from burnish.learner.gate import preference
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
 from burnish.learner.gate.calibration import Calibration
-from burnish.learner.gate.gate import calibrate_base, evaluate
+from burnish.learner.gate.gate import Gate, evaluate, prepare
 from burnish.learner.gate.limits import GateLimits, LimitsError, read_limits
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
@@ -154,9 +154,14 @@ class Learner:
         return Panel(self.model, self.engine, self.suite.max_tokens, self.base_answers, adapters)
 
     @cached_property
+    def gate(self) -> Gate:
+        """The gate, fitted to this base. Raises LimitsError."""
+        return prepare(self.suite, self.panel(), self.limits)
+
+    @cached_property
     def calibration(self) -> Calibration:
         """Which families say nothing about this base; what is left out of them is noted once."""
-        found = calibrate_base(self.suite, self.panel())
+        found = self.gate.calibration
         for note in found.notes:
             self.tasks.note(note)
         return found
@@ -365,9 +370,7 @@ class Update:
         learner = self.learner
         before = self.registered_weights(champion)
         adapters = {CANDIDATE: trained.adapter} | ({CHAMPION: before} if before else {})
-        report = evaluate(
-            learner.suite, learner.panel(**adapters), learner.calibration, learner.limits
-        )
+        report = evaluate(learner.gate, learner.panel(**adapters))
         reward = RewardModel.load(trained.rule_state)
         if trained.progress.since_base or reward is None or before is None:
             return report

@@ -158,9 +158,7 @@ class LearningLoop:
         """What the gate says of an adapter beside a champion; None is the base."""
         learner = self.learner
         adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
-        return evaluate(
-            learner.suite, learner.panel(**adapters), learner.calibration, learner.limits
-        )
+        return evaluate(learner.gate, learner.panel(**adapters))
 
 
 def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tuple[Event, Event]:

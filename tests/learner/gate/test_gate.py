@@ -8,9 +8,9 @@ from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
-from burnish.learner.gate.checks import kl_to_base
-from burnish.learner.gate.gate import calibrate_base, evaluate
+from burnish.learner.gate.gate import evaluate, prepare
 from burnish.learner.gate.limits import GateLimits
+from burnish.learner.gate.manner import kl_to_base
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
 from burnish.learner.tasks import GeneratorPack, TaskSource
@@ -57,10 +57,10 @@ def panel(suite: Suite, engine: LocalEngine, folder: Path, **adapters: AdapterWe
 
 def judge(suite, engine, folder, *adapters: AdapterWeights, **limits) -> GateReport:
     """A candidate, perhaps beside a champion, on a base of its own."""
-    calibration = calibrate_base(suite, panel(suite, engine, folder))
-    named = dict(zip((CANDIDATE, CHAMPION), adapters, strict=False))
     told = GateLimits(most_tasks=300, **limits)
-    return evaluate(suite, panel(suite, engine, folder, **named), calibration, told)
+    gate = prepare(suite, panel(suite, engine, folder), told)
+    named = dict(zip((CANDIDATE, CHAMPION), adapters, strict=False))
+    return evaluate(gate, panel(suite, engine, folder, **named))
 
 
 def test_the_base_itself_passes(model, engine, suite, tmp_path):
@@ -112,6 +112,16 @@ def test_a_file_of_answers_that_cannot_be_read_is_drawn_anew(engine, suite, tmp_
     [file] = tmp_path.iterdir()
     file.write_text('{"x": 1}')
     assert panel(suite, engine, tmp_path).base.known == {}
+
+
+def test_probes_at_which_the_base_never_does_well_are_not_asked_and_told(
+    model, engine, suite, tmp_path
+):
+    report = judge(suite, engine, tmp_path, adapter(model, 0.0))
+    assert "harmful requests" not in report.asked
+    assert any(
+        "not asked, since the base hardly ever does well: harmful" in n for n in report.notes
+    )
 
 
 def test_kl_sees_a_moved_policy(model, engine, suite, tmp_path):
