@@ -182,6 +182,11 @@ class LearnerSettings(StreamSettings):
         description="YAML file of what a candidate may lose at the gate (ops/docs/gate.md); it goes before"
         " the two limits below",
     )
+    gates: str = Field(
+        default="",
+        description="gates of your own, separated by commas: names of the entry-point group"
+        " `burnish.gates`, or `file.py:function` (ops/docs/gate.md)",
+    )
     gate_tasks_per_family: int = Field(
         default=12,
         ge=1,

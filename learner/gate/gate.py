@@ -18,6 +18,7 @@ from burnish.learner.gate.calibration import SOLVED, Calibration, calibrate
 from burnish.learner.gate.checks import mean
 from burnish.learner.gate.comparison import Comparison, Effort, Line, compare
 from burnish.learner.gate.limits import GateLimits
+from burnish.learner.gate.plugins import OwnGate, Trial
 from burnish.learner.gate.probes import probes
 from burnish.learner.gate.report import Check, GateReport
 from burnish.learner.gate.suite import Stream, Suite
@@ -26,13 +27,14 @@ from burnish.learner.gate.suite import Stream, Suite
 @dataclass(frozen=True)
 class Gate:
     """All that is the same for every candidate on one base. `probes` by the limit that they are held to;
-    `notes`: what is left out, and why."""
+    `notes`: what is left out, and why; `own`: the product's gates."""
 
     suite: Suite
     limits: GateLimits
     calibration: Calibration
     probes: Mapping[str, Sequence[Stream]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    own: Sequence[OwnGate] = ()
 
     @property
     def streams(self) -> dict[str, Stream]:
@@ -55,7 +57,7 @@ class Gate:
         ]
 
 
-def prepare(suite: Suite, alone: Panel, limits: GateLimits) -> Gate:
+def prepare(suite: Suite, alone: Panel, limits: GateLimits, own: Sequence[OwnGate] = ()) -> Gate:
     """A gate fitted to the base by its own answers; `alone`: the panel without anybody else."""
     with alone.seated():
         answers = alone.answers(suite.questions)[BASE]
@@ -79,7 +81,7 @@ def prepare(suite: Suite, alone: Panel, limits: GateLimits) -> Gate:
                 else:
                     kept.setdefault(limit, []).append(stream)
     notes = [f"not asked, since the base hardly ever does well: {', '.join(out)}"] if out else []
-    return Gate(suite, limits, calibration, kept, notes)
+    return Gate(suite, limits, calibration, kept, notes, own)
 
 
 def evaluate(gate: Gate, panel: Panel) -> GateReport:
@@ -105,6 +107,8 @@ def evaluate(gate: Gate, panel: Panel) -> GateReport:
         checked = _proven(gate, panel, found) if suite.streams else [checks.tasks(0)]
         if suite.questions:
             checked += _manner(gate, panel, looked)
+        trial = Trial(panel, limits)
+        checked += [check for own in gate.own for check in own.checks(trial)]
     places = {policy: at for at, policy in enumerate((CANDIDATE, *panel.references))}
     means = {
         family: found.rates[family].means

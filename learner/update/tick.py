@@ -36,6 +36,7 @@ from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
 from burnish.learner.gate.calibration import Calibration
 from burnish.learner.gate.gate import Gate, evaluate, prepare
 from burnish.learner.gate.limits import GateLimits, LimitsError, read_limits
+from burnish.learner.gate.plugins import GateError, OwnGate, open_gates
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
@@ -144,6 +145,11 @@ class Learner:
         )
 
     @cached_property
+    def own_gates(self) -> list[OwnGate]:
+        """The gates of BURNISH_GATES. Raises GateError."""
+        return open_gates(self.settings.gates)
+
+    @cached_property
     def base_answers(self) -> BaseAnswers:
         """The base's own answers at the gate, kept on disk."""
         folder = self.settings.data_dir / "gate"
@@ -155,8 +161,8 @@ class Learner:
 
     @cached_property
     def gate(self) -> Gate:
-        """The gate, fitted to this base. Raises LimitsError."""
-        return prepare(self.suite, self.panel(), self.limits)
+        """The gate, fitted to this base. Raises LimitsError and GateError."""
+        return prepare(self.suite, self.panel(), self.limits, self.own_gates)
 
     @cached_property
     def calibration(self) -> Calibration:
@@ -202,11 +208,13 @@ class Update:
             return self.idle(champion.reason)
         try:
             _ = self.learner.tasks
-            _ = self.learner.limits
+            _ = self.learner.limits, self.learner.own_gates
         except PackError as error:
             return self.idle(f"BURNISH_TASKS: {error}")
         except LimitsError as error:
             return self.idle(f"BURNISH_GATE_LIMITS: {error}")
+        except GateError as error:
+            return self.idle(f"BURNISH_GATES: {error}")
         attempt = self.attempts.unfinished(champion.version) or self.attempts.begin(
             champion.version, self.settings
         )
