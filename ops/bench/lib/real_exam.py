@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from burnish.kernels.model import LoadedModel
-from burnish.learner.gate.checks import kl_to_base
-from burnish.learner.gate.suite import mean
+from burnish.learner.gate.checks import mean
+from burnish.learner.gate.manner import kl_to_base
 from burnish.ops.bench.lib.learning_loop import Answer, LearningLoop
 from burnish.ops.bench.lib.people import People, single_taste, topic_of
 from burnish.ops.bench.lib.taste import FEATURES
