@@ -21,6 +21,9 @@ BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on
 REWARD_PREFIX = "burnish:reward:"  # and the policy, a hash: its reward model as published, signed
 TICKS_KEY = "burnish:ticks"
 REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
+USER_KEYS = (
+    "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
+)
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON

@@ -194,6 +194,7 @@ class Spool:
             id=f"ret-{uuid.uuid4().hex}",
             tenant=tenant,
             feedback_id=feedback_id,
+            user=row.event.user if row else None,
             interaction_id=row.event.interaction_id if row else interaction_id,
             session_id=row.event.session_id if row else None,
         )
