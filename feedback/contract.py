@@ -24,6 +24,9 @@ REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON 
 USER_KEYS = (
     "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
 )
+ERASURES_KEY = "burnish:erasures"  # and the two below: feedback/erasures.py
+ERASURE_PREFIX = "burnish:erasure:"
+ERASED_KEY = "burnish:erased"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
@@ -40,4 +43,6 @@ UPDATE_TASK = "burnish.learner.update"
 REWARD_TASK = "burnish.learner.reward"
 JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
+ERASE_TASK = "burnish.learner.erase"
+RELEASE_TASK = "burnish.learner.release"
 RETENTION_TASK = "burnish.learner.retention"

@@ -21,12 +21,14 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
+from burnish.feedback.erasures import Erasures
 from burnish.feedback.masking import masked
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
+from burnish.learner.intake import receipts
 from burnish.learner.intake.erasure import expire
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
@@ -88,6 +90,11 @@ def metrics() -> Metrics | None:
         log.error("BURNISH_METRICS_ADDRESS=%s: Prometheus is not answered: %s", address, error)
         return None
     return made
+
+
+@cache
+def erasures() -> Erasures:
+    return Erasures(settings().redis_url)
 
 
 @cache
@@ -223,6 +230,27 @@ def compactor_tick() -> str | None:
         publish(client(), Tick("update", "compactor", "failed", why))
         raise
     return tick.did if tick else None
+
+
+def erase(counted: str | None = None) -> int:
+    """Erase whom serving has erased from the rest, or count what that would be; how many people."""
+    if counted is not None:
+        receipts.count(database(), erasures(), counted)
+        return 0
+    return receipts.carry_out(database(), erasures(), client())
+
+
+def release() -> int:
+    """Delete the versions that hold erased data and are served no more; how many receipts are complete."""
+    with database().read() as session:
+        if not receipts.waiting(session):
+            return 0
+    from burnish.learner.update import held
+
+    complete = held.release(database(), registry(), settings())
+    for receipt in complete:
+        erasures().advance(receipt.id, "finished", receipt.versions)
+    return len(complete)
 
 
 def retention() -> str | None:

@@ -176,16 +176,25 @@ def restore(
 
 @app.command()
 def erase(
-    user: Annotated[str, typer.Argument(help="The end user, as `user` named them.")],
-    tenant: Annotated[str, typer.Option(help="The tenant of the keys that served them.")] = "local",
+    user: Annotated[str, typer.Option(help="The end user, as `user` named them.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, where and how much.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it is done.")] = False,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the stores; the weights take an update.")
+    ] = 60.0,
     data_dir: DataDir = None,
-    database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
+    url: Url = None,
 ) -> None:
-    """Erase an end user from the experience database; what arrives late of theirs stays out."""
+    """Erase an end user of the key's tenant from every store, and, by a rebuild, from the weights."""
     from burnish.ops.commands import erase as work
 
-    config.load({"data_dir": data_dir, "database_url": database_url})
-    work.run(tenant, user, console)
+    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}), timeout=60.0)
+    found = work.count(service, user, console)
+    if dry_run or (found and not yes and not typer.confirm("Erase all of this for good?")):
+        return
+    work.run(service, user, console, wait)
 
 
 @app.command()

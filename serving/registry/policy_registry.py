@@ -17,7 +17,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -235,6 +235,20 @@ class PolicyRegistry:
                 raise HashMismatch(f"{version.ref}: the adapter's sha256 is not the registered one")
             fresh.rename(folder)
         return folder
+
+    def delete_adapter(self, policy: str, version: int) -> None:
+        """Delete a version's adapter for good; its number, lineage and report stay. Can be repeated. Raises
+        UnknownVersion, and ValueError for one that serves."""
+        if version in (self.champion_version(policy), self.challenger_version(policy)):
+            raise ValueError(f"{policy}@{version} serves")
+        if "sha256" in self._store.version(policy, version).tags:
+            self._store.delete_files(policy, version)
+
+    def drop_aliases(self, policy: str, versions: Collection[int]) -> None:
+        """Let no alias but the champion's name one of these."""
+        for alias, version in self._store.aliases(policy).items():
+            if version in versions and alias != CHAMPION:
+                self._store.drop_alias(policy, alias)
 
     def sign(self, policy: str, version: int) -> PolicyVersion:
         """Vouch for a version that somebody else brought, as it lies in the registry now.

@@ -172,6 +172,9 @@ class MemoryModelStore:
     def drop_tag(self, name: str, key: str) -> None:
         self._model(name).tags.pop(key, None)
 
+    def delete_files(self, name: str, version: int) -> None:
+        self.version(name, version).files.clear()
+
     def download(self, name: str, version: int, files: tuple[str, ...], into: Path) -> None:
         stored = self.version(name, version)
         for file in files:
