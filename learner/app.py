@@ -132,7 +132,7 @@ def make_app(settings: LearnerSettings) -> Celery:
                 for policy in settings.policies
             },
             **(_rewards(settings) if settings.reward_every else {}),
-            **({"retention": _retention()} if settings.retention_days else {}),
+            **({"retention": _retention()} if settings.forgets else {}),
             "erase": {
                 "task": ERASE_TASK,
                 "schedule": ERASE_EVERY,

@@ -29,7 +29,6 @@ from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
 from burnish.learner.intake import receipts
-from burnish.learner.intake.erasure import expire
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.jobs import JobError
@@ -254,19 +253,22 @@ def release() -> int:
 
 
 def retention() -> str | None:
-    """Erase what is older than the retention time, as far as one tick comes; returns what it did."""
-    days = settings().retention_days
-    if days is None:
+    """Erase what is older than its kind may be, as far as one tick comes; returns what it did."""
+    if not settings().forgets:
         return None
-    began, erased = time.monotonic(), 0
-    while time.monotonic() - began < RETENTION_SECONDS:
-        with database().write() as session:
-            batch = expire(session, time.time() - days * 86400)
-        erased += batch
-        if not batch:
-            break
-    log.info("erased %d interactions and judgements older than %g days", erased, days)
-    return f"erased {erased} interactions and judgements older than {days:g} days"
+    from burnish.learner import retention as ages
+
+    did = []
+    if (days := settings().retention_days) is not None:
+        did.append(ages.expire_experience(database(), days, RETENTION_SECONDS))
+    if (days := settings().retention_deadletter_days) is not None:
+        did.append(ages.expire_letters(stream(), days))
+    sessions, records = settings().retention_session_days, settings().retention_record_days
+    if sessions is not None or records is not None:
+        did += ages.expire_memory(settings().redis_url, sessions, records)
+    line = "; ".join(did)
+    log.info("%s", line)
+    return line
 
 
 @cache
