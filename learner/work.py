@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import redis
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.contract import (
     COMPACTOR,
     INTAKE_KEY,
@@ -302,6 +303,7 @@ def registry() -> PolicyRegistry:
         settings().mlflow_artifacts,
         who="learner",
         keys=signing_keys(settings().data_dir),
+        audit=AuditLog(settings().data_dir),
     )
 
 

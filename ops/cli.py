@@ -41,6 +41,7 @@ MlflowDatabase = Annotated[
 MlflowArtifacts = Annotated[
     Path | None, typer.Option(help="Of an MLflow server: the folder of its artifacts.")
 ]
+Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 Policy = Annotated[str, typer.Option(help="Which policy.")]
 
 
@@ -198,6 +199,22 @@ def erase(
 
 
 @app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest entries.")] = 50,
+    check: Annotated[
+        bool, typer.Option("--check", help="Whether any was removed or changed, and where.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Who promoted, rolled back, erased, changed keys or settings, and why."""
+    from burnish.feedback.audit import AuditLog
+    from burnish.ops.commands import audit as work
+
+    log = AuditLog(config.load({"data_dir": data_dir}).data_dir)
+    work.check(log, console) if check else work.show(log, limit, console)
+
+
+@app.command()
 def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
     """Ask the learner for an update tick now."""
     service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
@@ -209,19 +226,22 @@ def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None
 def promote(
     version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
     policy: Policy = "default",
+    why: Why = "",
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
     """Make a version the champion."""
     policy, number = versions.parse(version, policy)
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
     console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
 
 
 @app.command()
-def rollback(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+def rollback(
+    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+) -> None:
     """Put the previous champion back."""
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None, why)
     console.print(f"{policy}: the version before is champion now", highlight=False)
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import redis
 import torch
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import KeyringFile
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.telemetry.trail import Trail
@@ -118,6 +119,7 @@ class Learner:
             self.settings.mlflow_artifacts,
             who="learner",
             keys=self.keys,
+            audit=AuditLog(self.settings.data_dir),
         )
 
     @cached_property
@@ -228,7 +230,8 @@ class Update:
         if left >= self.settings.min_experience:
             return None
         self.attempts.check_lease()
-        self.registry.promote(self.policy, BASE_VERSION)
+        why = "the champion has learnt from what was erased, and too little is left to rebuild it"
+        self.registry.promote(self.policy, BASE_VERSION, why=why)
         did = (
             f"put {self.policy}@{BASE_VERSION}, the base, back: {champion.ref} has learnt from what was erased,"
             f" and {left} judged answers are left"

@@ -10,6 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.disk import DiskSpace
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.ids import id_keyring
@@ -62,6 +63,7 @@ class Service:
     budgets: Budgets
     accounts: LocalAccounts | SharedAccounts
     eraser: Eraser
+    audit: AuditLog
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False  # it is about to end, and says so
     refusing: bool = False  # new requests
@@ -90,8 +92,9 @@ class Service:
                 data_dir=data,
             )
         )
+        audit = AuditLog(data)
         registry = registry or PolicyRegistry(
-            settings.registry_uri, settings.mlflow_artifacts, keys=signing_keys(data)
+            settings.registry_uri, settings.mlflow_artifacts, keys=signing_keys(data), audit=audit
         )
         policies = LivePolicies(
             engine,
@@ -172,6 +175,7 @@ class Service:
             budgets=Budgets(limits, accounts),
             accounts=accounts,
             eraser=eraser,
+            audit=audit,
         )
         counted = made.metrics.compactions
         memory.background.on_pass = lambda one: counted.labels(one.outcome).inc()

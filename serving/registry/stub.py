@@ -33,7 +33,7 @@ class StubRegistry(PolicyRegistry):
 
     def __init__(self, who: str = "stub") -> None:
         self.who = who
-        self._keys = MemoryKeys()
+        self._keys, self._audit = MemoryKeys(), None
         self.store = MemoryModelStore()
         self._store = self.store
 

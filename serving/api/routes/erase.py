@@ -14,7 +14,7 @@ from typing import Any
 import kombu.exceptions
 from burnish.feedback.contract import ERASE_TASK, INTAKE_QUEUE
 from burnish.feedback.errors import FeedbackError
-from burnish.feedback.ranges import Label
+from burnish.feedback.ranges import Label, Line
 from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
@@ -35,6 +35,7 @@ class EraseRequest(BaseModel):
 
     user: Label = Field(min_length=1)
     dry_run: bool = False
+    why: Line = ""  # for the audit log
 
 
 def router(auth: Auth) -> APIRouter:
@@ -50,7 +51,7 @@ def router(auth: Auth) -> APIRouter:
         try:
             erasure = await asyncio.to_thread(
                 lambda: service.eraser.erasures.request(
-                    who.tenant, body.user, by=who.account, dry_run=body.dry_run
+                    who.tenant, body.user, by=who.actor, dry_run=body.dry_run
                 )
             )
             if body.dry_run:
@@ -60,6 +61,13 @@ def router(auth: Auth) -> APIRouter:
         except (RedisError, FeedbackError, StoreError) as error:
             message = f"Nothing was erased, the stores do not answer: {error}"
             raise ApiError(503, message, code="store_unavailable", retry_after=5) from error
+        about = {"tenant": who.tenant, "person": erasure.person}
+        try:
+            await asyncio.to_thread(
+                service.audit.append, who.actor, "erase", erasure.id, body.why, about
+            )
+        except OSError as error:
+            log.error("the audit log does not take '%s': %s", erasure.id, error)
         try:
             erasure = await service.eraser.carry_out(erasure) or erasure
             await asyncio.to_thread(_ask_learner, request.app.state.celery)
