@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
 from burnish.serving.registry.policy_registry import PolicyRegistry
@@ -33,7 +34,8 @@ class StubRegistry(PolicyRegistry):
 
     def __init__(self, who: str = "stub") -> None:
         self.who = who
-        self._keys, self._audit = MemoryKeys(), None
+        self._keys = MemoryKeys()
+        self._audit: AuditLog | None = None
         self.store = MemoryModelStore()
         self._store = self.store
 
