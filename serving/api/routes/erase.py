@@ -12,12 +12,13 @@ import time
 from typing import Any
 
 import kombu.exceptions
-from burnish.feedback.contract import ERASE_TASK, INTAKE_QUEUE
+from burnish.feedback.contract import ERASE_TASK, INTAKE_KEY, INTAKE_QUEUE
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.ranges import Label, Line
 from burnish.memory import StoreError
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.intake import BEHIND_S
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Depends, Request, Response
@@ -48,6 +49,8 @@ def router(auth: Auth) -> APIRouter:
     ) -> dict[str, Any]:
         """With `dry_run` only what would go, where and how much, and which versions saw it."""
         service = service_of(request)
+        if body.dry_run:
+            await _check_learner(service)
         try:
             erasure = await asyncio.to_thread(
                 lambda: service.eraser.erasures.request(
@@ -99,6 +102,22 @@ def _ask_learner(celery: Any, *args: str) -> None:
         celery.send_task(ERASE_TASK, list(args), queue=INTAKE_QUEUE, retry=False)
     except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
         raise _NoQueue(str(error)) from error
+
+
+async def _check_learner(service: Service) -> None:
+    """A dry run needs it now; what is really erased can wait for it. Raises ApiError."""
+    redis: Any = service.redis
+    try:
+        looked = await redis.get(INTAKE_KEY)
+    except RedisError as error:
+        message = f"Nothing can be counted, Redis does not answer: {error}"
+        raise ApiError(503, message, code="store_unavailable", retry_after=5) from error
+    if looked is None or time.time() - float(looked) > BEHIND_S:
+        message = (
+            "The learner's intake does not run, and its database holds most of what would go. Start it, or"
+            " erase without dry_run: the learner does its part once it is there."
+        )
+        raise ApiError(503, message, code="learner_unavailable", retry_after=30)
 
 
 async def _counted(service: Service, celery: Any, id: str) -> dict[str, Any]:

@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 import redis
-from burnish.feedback.contract import ERASED_KEY, FEEDBACK, INTERACTIONS, STREAM_PREFIX, USER_KEYS
+from burnish.feedback.contract import (
+    ERASED_KEY,
+    FEEDBACK,
+    INTAKE_KEY,
+    INTERACTIONS,
+    STREAM_PREFIX,
+    USER_KEYS,
+)
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.events import decode
 from burnish.feedback.settings import StreamSettings
@@ -202,6 +209,9 @@ def test_a_dry_run_tells_what_would_go_and_changes_nothing(
         receipts.count(database, erasures, id)
 
     thread = threading.Thread(target=learner)
+    refused = running.http("POST", "/v1/erase", json={"user": ADA, "dry_run": True})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "learner_unavailable")
+    redis_client.set(INTAKE_KEY, time.time())
     thread.start()
     told = erase(running, user=ADA, dry_run=True)
     thread.join()
