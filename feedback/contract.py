@@ -21,6 +21,12 @@ BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on
 REWARD_PREFIX = "burnish:reward:"  # and the policy, a hash: its reward model as published, signed
 TICKS_KEY = "burnish:ticks"
 REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
+USER_KEYS = (
+    "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
+)
+ERASURES_KEY = "burnish:erasures"  # and the two below: feedback/erasures.py
+ERASURE_PREFIX = "burnish:erasure:"
+ERASED_KEY = "burnish:erased"
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
@@ -37,4 +43,6 @@ UPDATE_TASK = "burnish.learner.update"
 REWARD_TASK = "burnish.learner.reward"
 JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
+ERASE_TASK = "burnish.learner.erase"
+RELEASE_TASK = "burnish.learner.release"
 RETENTION_TASK = "burnish.learner.retention"

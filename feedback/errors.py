@@ -2,6 +2,7 @@
 
 FeedbackError
 ├── UnknownEvent (ValueError)        a record that is no event of ours, or a broken one
+├── KeyDestroyed                     an event of somebody who was erased: nobody can read it
 ├── SpoolError (OSError)             the spool cannot be read or written
 │   ├── SpoolFull                    it holds as much as it may: ask again later
 │   ├── DiskFull                     its disk has no room: ask again later
@@ -27,6 +28,10 @@ class FeedbackError(Exception):
 
 
 class UnknownEvent(FeedbackError, ValueError):
+    pass
+
+
+class KeyDestroyed(FeedbackError):
     pass
 
 

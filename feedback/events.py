@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal, Self
 
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
-from burnish.feedback.errors import UnknownEvent
+from burnish.feedback.errors import KeyDestroyed, UnknownEvent
 from burnish.feedback.judgements import Place, event_id_of, place_of
 from burnish.feedback.ranges import Count, Id, Label, Line, Microseconds, Number, Token
-from burnish.feedback.stream.record import StreamRecord
+from burnish.feedback.stream.record import DESTROYED, SEALED, StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
 from cloudevents.core.v1.event import CloudEvent
@@ -225,6 +225,8 @@ class RetractionEvent(_Event):
     topic: ClassVar[str] = FEEDBACK
 
     feedback_id: Id
+    user: Label | None = None
+    """Who gave the judgement, where that is known."""
     interaction_id: Label | None = None
     session_id: Label | None = None
 
@@ -295,7 +297,12 @@ def encode(event: Event, topic: str | None = None, key: str | None = None) -> St
 
 
 def decode(record: StreamRecord) -> Event:
-    """The event in a record. Raises UnknownEvent for anything that is not one of ours."""
+    """The event in a record. Raises UnknownEvent for anything that is not one of ours, and KeyDestroyed for
+    one that was."""
+    if sealed := record.headers.get(SEALED):
+        if sealed == DESTROYED:
+            raise KeyDestroyed(record.event_id)
+        raise UnknownEvent(f"sealed under the key {sealed}, which is not in Redis or does not fit")
     headers = {name: value.encode() for name, value in record.headers.items()}
     try:
         # The attributes are checked by the CloudEvents model, the body by ours.

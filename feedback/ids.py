@@ -3,7 +3,8 @@
     <prefix><24 base32 characters: 120 random bits><2 hex digits: the number of choices>
         -<16 base32 characters: 80 bits of HMAC-SHA256>
 
-The prefix is that of the API which gave the answer. Older ids do not tell the number of choices.
+The prefix is that of the API which gave the answer. Older ids do not tell the number of choices; one
+of no choices was given to an answer that is not recorded.
 Feedback may come days later and to another process than the one that answered. Checking the
 signature needs no look-up, so a judgement is refused or accepted before anything is stored.
 """
@@ -20,9 +21,9 @@ _LENGTH = 24 + 1 + 16
 
 
 def new_interaction_id(
-    keyring: Keyring, tenant: str, choices: int = 1, *, prefix: str = CHAT
+    keyring: Keyring, tenant: str, choices: int = 1, *, prefix: str = CHAT, recorded: bool = True
 ) -> str:
-    body = f"{_base32(secrets.token_bytes(_RANDOM_BYTES))}{choices:02x}"
+    body = f"{_base32(secrets.token_bytes(_RANDOM_BYTES))}{choices if recorded else 0:02x}"
     signature = keyring.sign(_message(tenant, prefix, body))[:_SIGNATURE_BYTES]
     return f"{prefix}{body}-{_base32(signature)}"
 
@@ -50,9 +51,15 @@ def stem_of(interaction_id: str) -> str:
 
 
 def choices_of(interaction_id: str) -> int | None:
-    """How many answers a checked id was given to; None for one that does not tell."""
+    """How many answers a checked id was given to, 0 if they are not recorded; None for one that does
+    not tell."""
     told = stem_of(interaction_id).partition("-")[0][24:]
     return int(told, 16) if told else None
+
+
+def is_recorded(interaction_id: str) -> bool:
+    """Whether what a checked id was given to is recorded, to be judged and learnt from."""
+    return choices_of(interaction_id) != 0
 
 
 def id_keyring(data_dir: Path) -> KeyringFile:

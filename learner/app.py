@@ -23,9 +23,11 @@ from typing import Any
 from burnish.feedback.contract import (
     CELERY_PREFIX,
     COMPACTOR_TASK,
+    ERASE_TASK,
     INTAKE_QUEUE,
     INTAKE_TASK,
     JOBS_TASK,
+    RELEASE_TASK,
     RETENTION_TASK,
     REWARD_QUEUE,
     REWARD_TASK,
@@ -47,6 +49,8 @@ from celery.signals import (
 # A tick that takes this much longer than its budget hangs; on a crowded machine all else is slow.
 GRACE_SECONDS = 1800
 RETENTION_EVERY = 600.0  # seconds
+ERASE_EVERY = 30.0  # for what was not asked for in time
+RELEASE_EVERY = 60.0
 JOBS_EVERY = 10.0  # seconds
 JOB_TASKS_PER_CHILD = 1000
 
@@ -85,11 +89,11 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_time_limit=longest,
         task_default_queue=UPDATE_QUEUE,
         task_routes={
-            INTAKE_TASK: {"queue": INTAKE_QUEUE},
+            **{task: {"queue": INTAKE_QUEUE} for task in (INTAKE_TASK, ERASE_TASK)},
             REWARD_TASK: {"queue": REWARD_QUEUE},
             **{
                 task: {"queue": UPDATE_QUEUE}
-                for task in (UPDATE_TASK, COMPACTOR_TASK, RETENTION_TASK)
+                for task in (UPDATE_TASK, COMPACTOR_TASK, RETENTION_TASK, RELEASE_TASK)
             },
         },
         worker_prefetch_multiplier=1,
@@ -128,7 +132,17 @@ def make_app(settings: LearnerSettings) -> Celery:
                 for policy in settings.policies
             },
             **(_rewards(settings) if settings.reward_every else {}),
-            **({"retention": _retention()} if settings.retention_days else {}),
+            **({"retention": _retention()} if settings.forgets else {}),
+            "erase": {
+                "task": ERASE_TASK,
+                "schedule": ERASE_EVERY,
+                "options": {"expires": ERASE_EVERY, "queue": INTAKE_QUEUE},
+            },
+            "release": {
+                "task": RELEASE_TASK,
+                "schedule": RELEASE_EVERY,
+                "options": {"expires": RELEASE_EVERY, "queue": UPDATE_QUEUE},
+            },
             **({"jobs": _jobs()} if settings.updates_run_in != "worker" else {}),
         },
     )
@@ -237,3 +251,18 @@ def retention() -> str | None:
     from burnish.learner import work
 
     return work.retention()
+
+
+@app.task(name=ERASE_TASK)
+def erase(counted: str | None = None) -> int:
+    """`counted`: the id of a dry run."""
+    from burnish.learner import work
+
+    return work.erase(counted)
+
+
+@app.task(name=RELEASE_TASK)
+def release() -> int:
+    from burnish.learner import work
+
+    return work.release()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEWEST = "0004"  # the last of migrations/versions
+NEWEST = "0005"  # the last of migrations/versions
 
 
 class LearnerError(Exception):
@@ -52,6 +52,14 @@ class Database:
             from alembic import command  # half a second, for which most starts have no use
 
             command.upgrade(alembic_config(connection), "head")
+
+    def forget_deleted(self) -> None:
+        """Leave nothing of what was deleted in SQLite's file, which is written anew; needs as much room again.
+        PostgreSQL's autovacuum does it by itself."""
+        if self.engine.dialect.name == "sqlite":
+            with closing(self.engine.raw_connection()) as connection:
+                connection.execute("VACUUM")  # type: ignore[attr-defined]
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
 
     def close(self) -> None:
         self.engine.dispose()

@@ -76,6 +76,15 @@ class LearnerSettings(StreamSettings):
         description="days after which interactions and judgements are erased from the experience"
         " database (default: kept)",
     )
+    retention_deadletter_days: float | None = Field(
+        default=None, gt=0, description="the same of dead letters"
+    )
+    retention_session_days: float | None = Field(
+        default=None, gt=0, description="the same of memory's sessions, since their last step"
+    )
+    retention_record_days: float | None = Field(
+        default=None, gt=0, description="the same of memory's records, since they were last written"
+    )
     min_feedback: int = Field(default=16, ge=1, description="new judgements an update needs")
     min_experience: int = Field(
         default=48, ge=1, description="judged answers before the first update"
@@ -239,6 +248,19 @@ class LearnerSettings(StreamSettings):
                 "BURNISH_UPDATE_JOB=kubernetes needs BURNISH_KUBERNETES_JOB, the manifest of its Job"
             )
         return self
+
+    @property
+    def forgets(self) -> bool:
+        """Whether anything is erased for its age."""
+        return any(
+            days is not None
+            for days in (
+                self.retention_days,
+                self.retention_deadletter_days,
+                self.retention_session_days,
+                self.retention_record_days,
+            )
+        )
 
     @property
     def database(self) -> str:

@@ -105,12 +105,28 @@ class UnmatchedRow(Base):
 
 
 class ErasureRow(Base):
-    """An end user whose data was erased: events of theirs up to `until` are not taken in any more."""
+    """An end user whose data was erased, by pseudonym (feedback/stream/user_keys.py): events of theirs up to
+    `until` are not taken in any more."""
 
     __tablename__ = "erasure"
     tenant: Mapped[str] = mapped_column(primary_key=True)
-    user: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
     until: Mapped[float]
+
+
+class ErasureReceiptRow(Base):
+    """What one erasure removed: store -> kind -> how many. `since` has the time of their first event by policy,
+    `held` the versions by policy whose training saw any. `state`: `weights` while those may still be served."""
+
+    __tablename__ = "erasure_receipt"
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    person: Mapped[str]
+    at: Mapped[float]
+    state: Mapped[str] = mapped_column(index=True)
+    removed: Mapped[dict[str, Any]]
+    since: Mapped[dict[str, Any]]
+    held: Mapped[dict[str, Any]]
 
 
 class ExperienceRow(Base):

@@ -13,6 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import redis
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.contract import (
     COMPACTOR,
     INTAKE_KEY,
@@ -21,13 +22,14 @@ from burnish.feedback.contract import (
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
+from burnish.feedback.erasures import Erasures
 from burnish.feedback.masking import masked
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream, open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
-from burnish.learner.intake.erasure import expire
+from burnish.learner.intake import receipts
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.jobs import JobError
@@ -88,6 +90,11 @@ def metrics() -> Metrics | None:
         log.error("BURNISH_METRICS_ADDRESS=%s: Prometheus is not answered: %s", address, error)
         return None
     return made
+
+
+@cache
+def erasures() -> Erasures:
+    return Erasures(settings().redis_url)
 
 
 @cache
@@ -225,20 +232,44 @@ def compactor_tick() -> str | None:
     return tick.did if tick else None
 
 
+def erase(counted: str | None = None) -> int:
+    """Erase whom serving has erased from the rest, or count what that would be; how many people."""
+    if counted is not None:
+        receipts.count(database(), erasures(), counted)
+        return 0
+    return receipts.carry_out(database(), erasures(), client())
+
+
+def release() -> int:
+    """Delete the versions that hold erased data and are served no more; how many receipts are complete."""
+    with database().read() as session:
+        if not receipts.waiting(session):
+            return 0
+    from burnish.learner.update import held
+
+    complete = held.release(database(), registry(), settings())
+    for receipt in complete:
+        erasures().advance(receipt.id, "finished", receipt.versions)
+    return len(complete)
+
+
 def retention() -> str | None:
-    """Erase what is older than the retention time, as far as one tick comes; returns what it did."""
-    days = settings().retention_days
-    if days is None:
+    """Erase what is older than its kind may be, as far as one tick comes; returns what it did."""
+    if not settings().forgets:
         return None
-    began, erased = time.monotonic(), 0
-    while time.monotonic() - began < RETENTION_SECONDS:
-        with database().write() as session:
-            batch = expire(session, time.time() - days * 86400)
-        erased += batch
-        if not batch:
-            break
-    log.info("erased %d interactions and judgements older than %g days", erased, days)
-    return f"erased {erased} interactions and judgements older than {days:g} days"
+    from burnish.learner import retention as ages
+
+    did = []
+    if (days := settings().retention_days) is not None:
+        did.append(ages.expire_experience(database(), days, RETENTION_SECONDS))
+    if (days := settings().retention_deadletter_days) is not None:
+        did.append(ages.expire_letters(stream(), days))
+    sessions, records = settings().retention_session_days, settings().retention_record_days
+    if sessions is not None or records is not None:
+        did += ages.expire_memory(settings().redis_url, sessions, records)
+    line = "; ".join(did)
+    log.info("%s", line)
+    return line
 
 
 @cache
@@ -272,6 +303,7 @@ def registry() -> PolicyRegistry:
         settings().mlflow_artifacts,
         who="learner",
         keys=signing_keys(settings().data_dir),
+        audit=AuditLog(settings().data_dir),
     )
 
 

@@ -41,6 +41,7 @@ MlflowDatabase = Annotated[
 MlflowArtifacts = Annotated[
     Path | None, typer.Option(help="Of an MLflow server: the folder of its artifacts.")
 ]
+Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 Policy = Annotated[str, typer.Option(help="Which policy.")]
 
 
@@ -196,16 +197,41 @@ def restore(
 
 @app.command()
 def erase(
-    user: Annotated[str, typer.Argument(help="The end user, as `user` named them.")],
-    tenant: Annotated[str, typer.Option(help="The tenant of the keys that served them.")] = "local",
+    user: Annotated[str, typer.Option(help="The end user, as `user` named them.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would go, where and how much.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it is done.")] = False,
+    wait: Annotated[
+        float, typer.Option(help="Seconds to wait for the stores; the weights take an update.")
+    ] = 60.0,
     data_dir: DataDir = None,
-    database_url: Annotated[str | None, typer.Option(help="Experience database (SQLite).")] = None,
+    url: Url = None,
 ) -> None:
-    """Erase an end user from the experience database; what arrives late of theirs stays out."""
+    """Erase an end user of the key's tenant from every store, and, by a rebuild, from the weights."""
     from burnish.ops.commands import erase as work
 
-    config.load({"data_dir": data_dir, "database_url": database_url})
-    work.run(tenant, user, console)
+    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}), timeout=60.0)
+    found = work.count(service, user, console)
+    if dry_run or (found and not yes and not typer.confirm("Erase all of this for good?")):
+        return
+    work.run(service, user, console, wait)
+
+
+@app.command()
+def audit(
+    limit: Annotated[int, typer.Option(min=1, help="How many of the newest entries.")] = 50,
+    check: Annotated[
+        bool, typer.Option("--check", help="Whether any was removed or changed, and where.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Who promoted, rolled back, erased, changed keys or settings, and why."""
+    from burnish.feedback.audit import AuditLog
+    from burnish.ops.commands import audit as work
+
+    log = AuditLog(config.load({"data_dir": data_dir}).data_dir)
+    work.check(log, console) if check else work.show(log, limit, console)
 
 
 @app.command()
@@ -220,19 +246,22 @@ def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None
 def promote(
     version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
     policy: Policy = "default",
+    why: Why = "",
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
     """Make a version the champion."""
     policy, number = versions.parse(version, policy)
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
     console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
 
 
 @app.command()
-def rollback(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+def rollback(
+    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+) -> None:
     """Put the previous champion back."""
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None)
+    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None, why)
     console.print(f"{policy}: the version before is champion now", highlight=False)
 
 

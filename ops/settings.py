@@ -46,6 +46,14 @@ ENVIRONMENT_ONLY = {
         "serving, learner",
         "keys that signed versions before, separated by blanks; they still verify",
     ),
+    "AUDIT_KEY": (
+        "feedback",
+        "signs the audit log (default: the file `audit-key` in the data folder)",
+    ),
+    "AUDIT_KEY_RETIRED": (
+        "feedback",
+        "keys that signed the audit log before, separated by blanks; they still verify",
+    ),
     "MLFLOW_PASSWORD": (
         "ops",
         "of MLflow's page (default: the file `mlflow/password` in the data folder)",

@@ -23,8 +23,10 @@ from burnish.serving.api.auth import Auth, KeyStore
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
+    audit,
     chat,
     compact,
+    erase,
     feedback,
     health,
     learner,
@@ -123,6 +125,8 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
+    app.include_router(erase.router(auth))
+    app.include_router(audit.router(auth))
     app.include_router(health.router(auth))
     openapi.install(app)
     app.router.routes.append(Route("/openapi.json", _openapi))

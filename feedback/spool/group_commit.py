@@ -25,11 +25,12 @@ GROUP = 512
 @dataclass(frozen=True)
 class Job:
     """Work for the writer's thread. `reserved`: bytes the caller has counted for it already; a job
-    without any stores nothing."""
+    without any stores nothing. `alone`: outside any transaction."""
 
     work: Callable[[sqlite3.Connection], Any]
     done: Future[Any]
     reserved: int = 0
+    alone: bool = False
 
 
 class GroupCommit:
@@ -83,7 +84,11 @@ class GroupCommit:
                     taken.append(self._jobs.get())
                 closing = None in taken
                 group = [job for job in taken if job is not None]
-                self._commit(db, group)
+                if together := [job for job in group if not job.alone]:
+                    self._commit(db, together)
+                for job in group:
+                    if job.alone:
+                        self._run_alone(db, job)
         finally:
             # Nobody may wait for a thread that has ended.
             self._stopped()
@@ -93,6 +98,12 @@ class GroupCommit:
                 if not job.done.done():
                     job.done.set_exception(SpoolError(f"{self._path}: the writer has failed"))
             db.close()
+
+    def _run_alone(self, db: sqlite3.Connection, job: Job) -> None:
+        try:
+            job.done.set_result(job.work(db))
+        except sqlite3.Error as error:  # a file that is not written anew holds all that it did
+            job.done.set_exception(spool_error(self._path, error))
 
     def _commit(self, db: sqlite3.Connection, group: Sequence[Job]) -> None:
         results: list[Any] = []

@@ -102,9 +102,31 @@ class SharedLedger:
         ]
         return sorted(standing, key=lambda event: (event.time, event.id))
 
+    def count(self, tenant: str, user: str) -> int:
+        """How many of an end user's judgements it holds."""
+        with self._asked():
+            return len(self._of_user(tenant, user))
+
+    def forget(self, tenant: str, user: str) -> int:
+        """Delete an end user's judgements; how many. It looks through all of the tenant's."""
+        with self._asked():
+            found = self._of_user(tenant, user)
+            for key, row in found.items():
+                self._client.hdel(row[b"on"], row[b"place"])
+                self._client.delete(key)
+        return len(found)
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close()
+
+    def _of_user(self, tenant: str, user: str) -> dict[bytes, dict[bytes, bytes]]:
+        found = {}
+        for key in self._client.scan_iter(match=_all_rows(tenant), count=1000):
+            row = self._client.hgetall(key)
+            if b"body" in row and _event(row).user == user:
+                found[key] = row
+        return found
 
     def _enter(self, events: Sequence[Judged], again: bool) -> list[Entered]:
         keys, arguments = [], [self._keep_s]
@@ -184,6 +206,12 @@ def _mark(row: dict[bytes, bytes], feedback_id: str) -> bytes:
 
 def _row_key(tenant: str, feedback_id: str) -> str:
     return f"{LEDGER_PREFIX}{{{tenant}}}:id:{feedback_id}"
+
+
+def _all_rows(tenant: str) -> str:
+    """A pattern for SCAN."""
+    name = "".join(f"\\{c}" if c in "*?[]\\^" else c for c in tenant)
+    return f"{LEDGER_PREFIX}{{{name}}}:id:*"
 
 
 def _on_key(tenant: str, target: str) -> str:

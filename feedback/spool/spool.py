@@ -40,7 +40,8 @@ from burnish.feedback.events import (
     RetractionEvent,
     encode,
 )
-from burnish.feedback.spool import unshared
+from burnish.feedback.spool import forgetting, unshared
+from burnish.feedback.spool.forgetting import Erased
 from burnish.feedback.spool.group_commit import GroupCommit, Job, spool_error
 from burnish.feedback.spool.ledger import Ledger, LedgerRow, Status
 from burnish.feedback.spool.reserve import Reserve
@@ -121,6 +122,7 @@ class Spool:
             writer.executescript(_TABLES)
             self._ledger.create(writer)
             unshared.create(writer)
+            forgetting.create(writer)
             # What the stream refused may pass by now: its limits are settings of its own.
             writer.executescript(_TAKE_UP_AGAIN)
             self._bytes, self._count = writer.execute(
@@ -194,6 +196,7 @@ class Spool:
             id=f"ret-{uuid.uuid4().hex}",
             tenant=tenant,
             feedback_id=feedback_id,
+            user=row.event.user if row else None,
             interaction_id=row.event.interaction_id if row else interaction_id,
             session_id=row.event.session_id if row else None,
         )
@@ -221,6 +224,30 @@ class Spool:
     def forget_unshared(self, seqs: Sequence[int]) -> None:
         """They are in the shared ledger now."""
         self._enqueue(lambda db: unshared.forget(db, seqs)).result()
+
+    def forget(self, erased: Erased) -> dict[str, int]:
+        """Delete what people did until they were erased, and leave nothing of it in the file; how many
+        rows of each table. Raises SpoolError."""
+
+        def remove(db: sqlite3.Connection) -> dict[str, list[tuple]]:
+            found = forgetting.find(db, erased)
+            for (seq,) in found["outbox"]:
+                self._remove(db, seq)
+            forgetting.delete(db, found)
+            return found
+
+        def note(db: sqlite3.Connection) -> None:
+            forgetting.note(db, max(erased.values()))
+
+        def write_anew(db: sqlite3.Connection) -> None:
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        found = self._enqueue(remove).result()
+        # Also where nothing was found: what was sent on before lies on free pages.
+        self._enqueue(write_anew, alone=True).result()
+        self._enqueue(note).result()
+        return {table: len(rows) for table, rows in found.items()}
 
     # -- Reading -----------------------------------------------------------------------------
 
@@ -273,6 +300,18 @@ class Spool:
         """The oldest judgements that the shared ledger does not have; they stay until forgotten."""
         with self._read():
             return unshared.take(self._reader, n)
+
+    def forgotten_until(self) -> float:
+        """The time of the last erasure that `forget` has seen to, in seconds since the epoch."""
+        with self._read():
+            return forgetting.forgotten_until(self._reader)
+
+    def count(self, erased: Erased) -> dict[str, int]:
+        """How many rows of each table `forget` would delete."""
+        with self._read():
+            return {
+                table: len(rows) for table, rows in forgetting.find(self._reader, erased).items()
+            }
 
     def find(self, tenant: str, feedback_id: str) -> LedgerRow | None:
         """A judgement by id, whether it stands or not."""
@@ -327,8 +366,9 @@ class Spool:
         work: Callable[[sqlite3.Connection], Any],
         reserve: int = 0,
         arrivals: Sequence[Arrival] = (),
+        alone: bool = False,
     ) -> Future[Any]:
-        job = Job(work, Future(), reserve)
+        job = Job(work, Future(), reserve, alone)
         job.done.set_running_or_notify_cancel()  # from here on nobody can cancel it
         judged = not all(isinstance(arrival.event, InteractionEvent) for arrival in arrivals)
         with self._accounts:

@@ -4,6 +4,8 @@
 After a fix, `replay` publishes them to their topic again; readers drop what they already have.
 """
 
+import itertools
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -79,6 +81,32 @@ def replay(stream: EventStream, topic: str, batch: int = 200) -> int:
             stream.trim(where, partition, after)
             count += len(records)
     return count
+
+
+def forget(stream: EventStream, topic: str, before: float, batch: int = 200) -> int:
+    """Delete the dead letters of a topic that were put aside before that time (seconds since the epoch); how
+    many."""
+    where, count = topic + DEAD_LETTERS, 0
+    for partition in stream.partitions(where):
+        after, last = None, None
+        while records := stream.read(where, partition, after, batch):
+            old = list(itertools.takewhile(lambda record: _put_aside(record) < before, records))
+            count += len(old)
+            last = old[-1].offset if old else last
+            if len(old) < len(records):
+                break
+            after = records[-1].offset
+        if last is not None:
+            stream.trim(where, partition, last)
+    return count
+
+
+def _put_aside(letter: StreamRecord) -> float:
+    """When; one that does not say is kept."""
+    try:
+        return datetime.fromisoformat(letter.headers["dlt_time"]).timestamp()
+    except (KeyError, ValueError):
+        return math.inf
 
 
 def replay_all(settings: StreamSettings) -> dict[str, int]:

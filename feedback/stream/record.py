@@ -4,6 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+SEALED = "ce_sealedunder"
+"""The header with the id of the key that a record's value is sealed under (sealing.py)."""
+DESTROYED = "destroyed"
+"""In place of the id, in a record that was read: nobody can open it any more."""
+
 
 @dataclass(frozen=True)
 class StreamRecord:

@@ -1,14 +1,10 @@
 """The event stream on Redis Streams: one stream per topic, one partition (0).
 
 A publish is one transaction for each topic, so a topic's records keep their order and arrive all or
-none. Durable means: in the server's append-only file. Servers that can tell (Redis and Valkey from 7.2) are asked to
-wait for the fsync; older ones have written the record to the operating system before they answer.
-With `replicas` so many copies of the server must have it too (WAIT), or the publish has failed. That
+none. It returns once they are durable (durable_redis.py). With `replicas` so many copies of the server must have
+it too, or the publish has failed. That
 outlives a failover to one of these copies, which both Sentinel and Cluster prefer, as they have most; a
 copy that only has it in memory loses it where it dies in the same moment.
-
-On a cluster each topic is spoken to on the node that has it, by a connection of its own: what waits for
-a write speaks of its connection.
 
 Streams live in the server's memory. The reader trims what it has stored; what it has not is never
 dropped, so a reader that stays away fills the stream to `max_waiting` and publishing then fails
@@ -19,38 +15,18 @@ Left out: consumer groups (readers keep their own positions) and several partiti
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from burnish.feedback.contract import STREAM_PREFIX, TOPICS
-from burnish.feedback.errors import StreamError, StreamFull, StreamUnavailable
-from burnish.feedback.redis_clients import open_client
+from burnish.feedback.errors import StreamFull
+from burnish.feedback.stream.durable_redis import DurableRedis
 from burnish.feedback.stream.record import StreamRecord
-from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    RedisClusterException,
-    TryAgainError,
-)
-from redis.retry import Retry
 
 log = logging.getLogger(__name__)
 
 _HEADER = b"h:"
-# The server is no master any more, not yet, or not of this topic.
-_MOVED = (
-    redis.ReadOnlyError,
-    AskError,
-    TryAgainError,
-    ClusterDownError,
-    MasterDownError,
-    RedisClusterException,
-)
 
 
 class RedisStream:
@@ -67,23 +43,11 @@ class RedisStream:
     ) -> None:
         self.prefix = prefix
         self.max_waiting = max_waiting
-        self._url, self._replicas = url, replicas
-        self._durable_ms = int(durable_timeout_s * 1000)
-        self._options = {
-            # A server that hangs must look like one that is down.
-            "socket_timeout": 2 * durable_timeout_s,
-            "socket_connect_timeout": durable_timeout_s,
-            # Once, for a connection gone stale; patience is the caller's.
-            "retry": Retry(NoBackoff(), 1),
-        }
-        # Calls come from one thread, so the pool hands out the same connection each time. WAIT and
-        # WAITAOF rely on that: they speak of the writes of their own connection.
-        self._client: Any = None
-        self._asks_for_fsync = True
+        self._redis = DurableRedis(url, durable_timeout_s=durable_timeout_s, replicas=replicas)
 
     def ensure_topics(self) -> None:
         """Redis makes a stream when something is first put into it."""
-        with self._errors():
+        with self._redis.errors():
             for topic in TOPICS:
                 self._on(topic).ping()
 
@@ -91,19 +55,19 @@ class RedisStream:
         by_topic: dict[str, list[StreamRecord]] = defaultdict(list)
         for record in records:
             by_topic[record.topic].append(record)
-        with self._errors():
+        with self._redis.errors():
             for topic, waiting in by_topic.items():
                 if self._on(topic).xlen(self._name(topic)) + len(waiting) > self.max_waiting:
                     raise StreamFull(f"{topic}: {self.max_waiting} records wait for their reader")
             for topic, waiting in by_topic.items():
                 server = self._on(topic)
-                self._await_replicas(server)  # or each try would add the records once more
+                self._redis.await_replicas(server)  # or each try would add the records once more
                 pipe = server.pipeline(transaction=True)
                 for record in waiting:
                     pipe.xadd(self._name(topic), _fields(record))
                 pipe.execute()
-                self._await_replicas(server)
-                self._await_fsync(server)
+                self._redis.await_replicas(server)
+                self._redis.await_fsync(server)
 
     def partitions(self, topic: str) -> list[int]:
         return [0]
@@ -117,8 +81,8 @@ class RedisStream:
         timeout: float = 0.0,
     ) -> list[StreamRecord]:
         # Shorter than the socket's patience; and to Redis, blocking for 0 means for ever.
-        block = min(int(timeout * 1000), self._durable_ms) or None
-        with self._errors():
+        block = min(int(timeout * 1000), self._redis.durable_ms) or None
+        with self._redis.errors():
             if after is not None and self._has_lost(topic, after):
                 log.error("%s ends before %s: reading it from its beginning", topic, after)
                 after = None
@@ -129,13 +93,13 @@ class RedisStream:
         return [_record(topic, offset, fields) for offset, fields in entries]
 
     def end_offset(self, topic: str, partition: int) -> str | None:
-        with self._errors():
+        with self._redis.errors():
             newest: Any = self._on(topic).xrevrange(self._name(topic), count=1)
         return newest[0][0].decode() if newest else None
 
     def lag(self, topic: str, partition: int, after: str | None) -> int:
         """Of what is there: a reader trims what it has stored."""
-        with self._errors():
+        with self._redis.errors():
             server = self._on(topic)
             waiting: Any = server.xlen(self._name(topic))
             if after is not None and waiting:  # one whose trim did not come through is still there
@@ -145,24 +109,14 @@ class RedisStream:
     def trim(self, topic: str, partition: int, upto: str) -> None:
         milliseconds, _, sequence = upto.partition("-")
         first_kept = f"{milliseconds}-{int(sequence or 0) + 1}"
-        with self._errors():
+        with self._redis.errors():
             self._on(topic).xtrim(self._name(topic), minid=first_kept, approximate=False)
 
     def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._redis.close()
 
     def _on(self, topic: str) -> Any:
-        """A client of the server that has the topic."""
-        if self._client is None:
-            self._client = open_client(self._url, **self._options)
-        if not isinstance(self._client, RedisCluster):
-            return self._client
-        node = self._client.get_node_from_key(self._name(topic))
-        if node is None:
-            raise redis.ConnectionError(f"no node of the cluster has {self._name(topic)}")
-        return self._client.get_redis_connection(node)
+        return self._redis.on(self._name(topic))
 
     def _has_lost(self, topic: str, after: str) -> bool:
         """Whether the stream ends before what was read of it: a copy took over that had not got that
@@ -175,51 +129,6 @@ class RedisStream:
 
     def _name(self, topic: str) -> str:
         return self.prefix + topic
-
-    def _await_replicas(self, server: Any) -> None:
-        if not self._replicas:
-            return
-        having: int = server.wait(self._replicas, self._durable_ms)
-        if having < self._replicas:
-            raise StreamUnavailable(
-                f"{having} of Redis's replicas had the events in time, and BURNISH_REDIS_REPLICAS asks"
-                f" for {self._replicas}"
-            )
-
-    def _await_fsync(self, server: Any) -> None:
-        if not self._asks_for_fsync:
-            return
-        try:
-            on_disk: Any = server.waitaof(1, 0, self._durable_ms)
-        except redis.ResponseError as error:
-            # Either a server older than the command, or one without an append-only file.
-            self._asks_for_fsync = False
-            if not _fsyncs_always(server):
-                log.warning("events are as durable as the Redis server is by itself: %s", error)
-            return
-        if on_disk[0] < 1:
-            raise StreamUnavailable("Redis did not write its append-only file in time")
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError, *_MOVED) as error:
-            self.close()  # the next call asks anew who is the master
-            raise StreamUnavailable(f"the Redis of BURNISH_REDIS_URL: {error}") from error
-        except redis.OutOfMemoryError as error:
-            raise StreamFull(f"the Redis of BURNISH_REDIS_URL: {error}") from error
-        except redis.RedisError as error:
-            raise StreamError(f"the Redis of BURNISH_REDIS_URL: {error}") from error
-
-
-def _fsyncs_always(server: Any) -> bool:
-    """Whether the server writes every command to disk before it answers, unasked."""
-    try:
-        told: Any = server.config_get("append*")
-    except redis.ResponseError:  # hosted servers hide their configuration
-        return False
-    return told.get("appendonly") == "yes" and told.get("appendfsync") == "always"
 
 
 def _order(offset: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from burnish.feedback.contract import TOPICS
-from burnish.feedback.errors import UnknownEvent
+from burnish.feedback.errors import KeyDestroyed, UnknownEvent
 from burnish.feedback.events import (
     Event,
     decode,
@@ -103,7 +103,7 @@ def _store_batch(
 ) -> Counts:
     """Store the records of one partition that follow `after`, and the offset behind them, in one
     transaction. Raises LeaseLost where another worker has stored them."""
-    events, unreadable = _decode(records)
+    events, unreadable, erased = _decode(records)
     try:
         with database.write() as session:
             lease.fence(session)
@@ -119,6 +119,7 @@ def _store_batch(
             _to_dead_letters(stream, [*unreadable, *refused])
             counts.unreadable += len(refused)
     counts.unreadable += len(unreadable)
+    counts.erased += erased
     return counts
 
 
@@ -135,15 +136,19 @@ def _move_offset(session: Session, to: StreamRecord, after: str | None) -> None:
 
 def _decode(
     records: Sequence[StreamRecord],
-) -> tuple[list[Event], list[tuple[StreamRecord, Exception]]]:
+) -> tuple[list[Event], list[tuple[StreamRecord, Exception]], int]:
+    """The events, the records that are none, and how many nobody can read, for those people were erased."""
     events: list[Event] = []
     unreadable: list[tuple[StreamRecord, Exception]] = []
+    erased = 0
     for record in records:
         try:
             events.append(decode(record))
+        except KeyDestroyed:
+            erased += 1
         except UnknownEvent as error:
             unreadable.append((record, error))
-    return events, unreadable
+    return events, unreadable, erased
 
 
 def _upsert_one_by_one(
@@ -152,7 +157,7 @@ def _upsert_one_by_one(
     counts = Counts()
     refused: list[tuple[StreamRecord, Exception]] = []
     for record in records:
-        events, _ = _decode([record])
+        events, _, _ = _decode([record])
         try:
             with session.begin_nested():
                 counts.add(upsert(session, events))

@@ -3,7 +3,7 @@
 Erased are interactions with their answers and features, and the judgements on them; for a person also
 the judgements they gave elsewhere, whose answers are then joined anew. What stays is the lineage, which
 holds ids only: it says which versions learnt from what is gone. Left out: the weights of those
-versions, memory's stores, the spool and the stream (Kafka keeps a topic for its retention time).
+versions (receipts.py, update/held.py), memory's stores, the spool and the stream.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from burnish.feedback.events import Event, FeedbackEvent, InteractionEvent
+from burnish.feedback.events import Event
 from burnish.feedback.judgements import event_id_of
+from burnish.feedback.stream.user_keys import pseudonym
 from burnish.learner.database import take_turns
 from burnish.learner.intake.joining import (
     interactions_of_sessions,
@@ -35,12 +36,18 @@ from burnish.learner.tables import (
     UnmatchedRow,
     VersionEventRow,
 )
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import and_, delete, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 Key = tuple[str, str]  # tenant and id of a judgement
 
 BATCH = 1000  # interactions that one transaction of retention deletes
+_HANGING = {
+    "completions": CompletionRow,
+    "experience": ExperienceRow,
+    "credits": CreditRow,
+    "features": FeatureRow,
+}
 
 
 @dataclass
@@ -55,16 +62,54 @@ class Erased:
 def erase_user(session: Session, tenant: str, user: str, now: float) -> Erased:
     """Erase an end user, and keep out what they did until `now` (seconds since the epoch) if it
     arrives later."""
+    user = without_nul(user)
     take_turns(session)
-    session.merge(ErasureRow(tenant=tenant, user=user, until=now))
-    query = select(InteractionRow.id).where(
-        InteractionRow.tenant == tenant, InteractionRow.user == user
+    session.merge(ErasureRow(tenant=tenant, person=pseudonym(tenant, user), until=now))
+    interactions, given = _of_user(session, tenant, user)
+    return _erase(session, interactions, given)
+
+
+def count_user(session: Session, tenant: str, user: str) -> dict[str, int]:
+    """How many rows of each kind `erase_user` would remove now; kinds without any are left out."""
+    interactions, given = _of_user(session, tenant, user)
+    judgements = _judgements(session, interactions, given)
+    counted = {"interactions": len(interactions), "judgements": len(judgements)}
+    for kind, table in _HANGING.items():
+        counted[kind] = sum(
+            session.scalar(select(func.count()).where(table.interaction_id.in_(part))) or 0
+            for part in slices(interactions)
+        )
+    return {kind: number for kind, number in counted.items() if number}
+
+
+def first_events(session: Session, tenant: str, user: str) -> dict[str, float]:
+    """When an end user's first event was, by the policy that may have been trained with it since."""
+    asked = (
+        select(InteractionRow.policy, func.min(InteractionRow.time))
+        .where(InteractionRow.tenant == tenant, InteractionRow.user == user)
+        .group_by(InteractionRow.policy)
     )
-    interactions = session.scalars(query).all()
-    given = select(JudgementRow.tenant, JudgementRow.id).where(
-        JudgementRow.tenant == tenant, JudgementRow.user == user
+    # A judgement of a session is one of all its answers.
+    said = (
+        select(InteractionRow.policy, func.min(JudgementRow.time))
+        .join(
+            InteractionRow,
+            or_(
+                InteractionRow.id == JudgementRow.interaction_id,
+                and_(
+                    InteractionRow.tenant == JudgementRow.tenant,
+                    InteractionRow.session_id == JudgementRow.session_id,
+                ),
+            ),
+        )
+        .where(JudgementRow.tenant == tenant, JudgementRow.user == user)
+        .group_by(InteractionRow.policy)
     )
-    return _erase(session, interactions, [(tenant, id) for tenant, id in session.execute(given)])
+    found: dict[str, float] = {}
+    for query in (asked, said):
+        for policy, time in session.execute(query):
+            found[policy] = min(time, found.get(policy, time))
+    return found
 
 
 def expire(session: Session, before: float, limit: int = BATCH) -> int:
@@ -81,15 +126,16 @@ def expire(session: Session, before: float, limit: int = BATCH) -> int:
 
 def of_erased_users(session: Session, events: Iterable[Event]) -> set[str]:
     """The `event_id`s of what people did before they were erased."""
-    by_user: dict[Key, list[InteractionEvent | FeedbackEvent]] = defaultdict(list)
+    by_person: dict[Key, list[Event]] = defaultdict(list)
     for event in events:
-        if isinstance(event, InteractionEvent | FeedbackEvent) and event.user is not None:
-            by_user[event.tenant, without_nul(event.user)].append(event)
+        if event.user is not None:
+            person = pseudonym(event.tenant, without_nul(event.user))
+            by_person[event.tenant, person].append(event)
     found: set[str] = set()
-    column = tuple_(ErasureRow.tenant, ErasureRow.user)
-    for part in slices(sorted(by_user)):
+    column = tuple_(ErasureRow.tenant, ErasureRow.person)
+    for part in slices(sorted(by_person)):
         for row in session.scalars(select(ErasureRow).where(column.in_(part))):
-            theirs = by_user[row.tenant, row.user]
+            theirs = by_person[row.tenant, row.person]
             found.update(e.event_id for e in theirs if e.time.timestamp() <= row.until)
     return found
 
@@ -97,9 +143,21 @@ def of_erased_users(session: Session, events: Iterable[Event]) -> set[str]:
 def delete_interactions(session: Session, ids: Collection[str]) -> None:
     """These interactions with everything that hangs on them, their judgements excepted."""
     for part in slices(sorted(ids)):
-        for table in (FeatureRow, CreditRow, ExperienceRow, CompletionRow):
+        for table in _HANGING.values():
             session.execute(delete(table).where(table.interaction_id.in_(part)))
         session.execute(delete(InteractionRow).where(InteractionRow.id.in_(part)))
+
+
+def _of_user(session: Session, tenant: str, user: str) -> tuple[Sequence[str], list[Key]]:
+    """Their interactions, and the judgements they gave."""
+    query = select(InteractionRow.id).where(
+        InteractionRow.tenant == tenant, InteractionRow.user == user
+    )
+    given = select(JudgementRow.tenant, JudgementRow.id).where(
+        JudgementRow.tenant == tenant, JudgementRow.user == user
+    )
+    interactions = session.scalars(query).all()
+    return interactions, [(tenant, id) for tenant, id in session.execute(given)]
 
 
 def _erase(session: Session, interactions: Sequence[str], given: Sequence[Key]) -> Erased:

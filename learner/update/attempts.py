@@ -25,6 +25,7 @@ from burnish.learner.reward import experience
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import AttemptRow, VersionEventRow
 from burnish.learner.ticks import Tick, record
+from burnish.learner.update.held import anew_since
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -91,9 +92,13 @@ class Attempts:
                 .order_by(AttemptRow.started_at.desc())
             )
             unfinished = [Attempt.of(row) for row in session.scalars(query)]
+            anew = anew_since(session, self._policy, champion)
         for attempt in unfinished:
             if attempt.tries >= MAX_TRIES:
                 self.give_up(attempt, attempt.problem or "its process died each time")
+                continue
+            if anew is not None and attempt.started_at <= anew:
+                self.abandon(attempt)  # it may have read what was erased since
                 continue
             if champion in (attempt.parent, attempt.version):
                 log.info("taking up attempt %s, which was left in %s", attempt.id, attempt.state)
@@ -126,6 +131,11 @@ class Attempts:
         with self._database.read() as session:
             learnt, _ = _high_water_marks(session, self._policy, attempt.parent)
             return experience.new_events(session, self._policy, learnt, attempt.high_water)
+
+    def begins_anew(self, champion: int) -> float | None:
+        """Since when the champion may not be learnt on, as it holds what was erased then; None if it may."""
+        with self._database.read() as session:
+            return anew_since(session, self._policy, champion)
 
     def id_of_version(self, version: int) -> str | None:
         """The id of the attempt that made a version."""
@@ -222,7 +232,9 @@ def _not_enough(
     """Why the judgements up to `newest` are too few for an attempt on the champion."""
     learnt, tried = _high_water_marks(session, policy, champion)
     fresh = experience.new_events(session, policy, max(learnt, tried), newest)
-    if len(fresh) < settings.min_feedback:
+    anew = anew_since(session, policy, champion)
+    first_anew = anew is not None and not _tried_since(session, policy, champion, anew)
+    if len(fresh) < settings.min_feedback and not first_anew:
         return (
             f"{len(fresh)} new judgements since the last update, {settings.min_feedback} make one"
             f" worth it{_given_up(session, policy, champion)}"
@@ -231,6 +243,14 @@ def _not_enough(
     if judged < settings.min_experience:
         return f"{judged} judged answers so far, the first update wants {settings.min_experience}"
     return None
+
+
+def _tried_since(session: Session, policy: str, champion: int, since: float) -> bool:
+    """Whether there was an attempt on the champion after that."""
+    query = select(AttemptRow.id).where(
+        AttemptRow.policy == policy, AttemptRow.parent == champion, AttemptRow.started_at > since
+    )
+    return session.scalars(query.limit(1)).first() is not None
 
 
 def _high_water_marks(session: Session, policy: str, champion: int) -> tuple[int, int]:

@@ -79,4 +79,4 @@ def promote(
         registry.set_alias(attempt.policy, "challenger", version.version)
     elif registry.champion_version(attempt.policy) == attempt.parent:
         # If somebody moved the alias during the training, their choice stands.
-        registry.promote(attempt.policy, version.version)
+        registry.promote(attempt.policy, version.version, why="it passed the gate")

@@ -17,13 +17,14 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
 
 import redis
 import torch
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import KeyringFile
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.telemetry.trail import Trail
@@ -48,7 +49,13 @@ from burnish.learner.ticks import Tick, publish
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, TrainingProgress
 from burnish.learner.training.prompts import answer_room
-from burnish.learner.update.attempts import MAX_TRIES, Attempt, Attempts, NotEnoughFeedback
+from burnish.learner.update.attempts import (
+    BASE_VERSION,
+    MAX_TRIES,
+    Attempt,
+    Attempts,
+    NotEnoughFeedback,
+)
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
 from burnish.learner.update.publishing import publish_trained
@@ -114,6 +121,7 @@ class Learner:
             self.settings.mlflow_artifacts,
             who="learner",
             keys=self.keys,
+            audit=AuditLog(self.settings.data_dir),
         )
 
     @cached_property
@@ -219,7 +227,7 @@ class Update:
             champion.version, self.settings
         )
         if isinstance(attempt, NotEnoughFeedback):
-            return self.idle(attempt.reason)
+            return self.put_base_back(champion) or self.idle(attempt.reason)
         tries = self.attempts.count_try(attempt)
         try:
             return self.make_version(attempt, champion)
@@ -241,6 +249,28 @@ class Update:
             return self.idle(
                 f"{problem}; given up after {tries} tries, its judgements count again with the next"
             )
+
+    def put_base_back(self, champion: PolicyVersion) -> Tick | None:
+        """Where the champion holds what was erased and too little is left to learn from, its base serves."""
+        if (
+            self.settings.promotes != "champion"
+            or self.attempts.begins_anew(champion.version) is None
+        ):
+            return None
+        with self.learner.database.read() as session:
+            left = experience.count(session, self.policy, self.settings.min_experience)
+        if left >= self.settings.min_experience:
+            return None
+        self.attempts.check_lease()
+        why = "the champion has learnt from what was erased, and too little is left to rebuild it"
+        self.registry.promote(self.policy, BASE_VERSION, why=why)
+        did = (
+            f"put {self.policy}@{BASE_VERSION}, the base, back: {champion.ref} has learnt from what was erased,"
+            f" and {left} judged answers are left"
+        )
+        tick = Tick("promote", self.policy, did, seconds=round(time.monotonic() - self.began, 3))
+        self.attempts.record(tick)
+        return tick
 
     def champion(self) -> PolicyVersion | NoChampion:
         """The version to learn on, made of the base where the policy is new."""
@@ -355,6 +385,11 @@ class Update:
             code=package_version("burnish"),
             seed=self.settings.seed + attempt.parent,
         )
+        if self.attempts.begins_anew(champion.version) is not None:
+            # Neither weights nor reward model: both have learnt from what was erased.
+            return TrainingStart(
+                fresh_adapter(model, self.settings), replace(progress, since_base=0)
+            )
         parent = self.attempts.id_of_version(champion.version)
         saved = self.saved(self.checkpoints / parent) if parent else None
         if saved is not None:

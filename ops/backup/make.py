@@ -20,7 +20,7 @@ from pathlib import Path
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.stream.event_stream import EventStream, open_raw_stream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.ops.backup import redis_keys
 from burnish.ops.backup.databases import (
@@ -141,7 +141,7 @@ def copy_unread(settings: UpSettings, bootstrap: str, target: Path) -> int:
 
     source = experience_of(settings)
     database = Database(source if isinstance(source, str) else f"sqlite:///{source}")
-    stream = open_stream(StreamSettings(kafka_bootstrap=bootstrap))
+    stream = open_raw_stream(StreamSettings(kafka_bootstrap=bootstrap))
     count = 0
     try:
         database.migrate()

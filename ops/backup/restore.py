@@ -16,7 +16,7 @@ from pathlib import Path
 
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.event_stream import open_raw_stream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.learner.database import Database
 from burnish.learner.tables import OffsetRow
@@ -116,7 +116,7 @@ def _restore_stream(settings: UpSettings, unread: Path) -> None:
     database.close()
     if not unread.exists():
         return
-    stream = open_stream(StreamSettings())
+    stream = open_raw_stream(StreamSettings())
     try:
         stream.ensure_topics()
         with closing(sqlite3.connect(unread)) as file:

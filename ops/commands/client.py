@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -42,10 +43,21 @@ class ServiceClient:
         """`accept`: statuses beside 2xx whose body is an answer too."""
         return self._request("GET", path, accept, params=params)
 
+    def lines(self, path: str, **params: Any) -> list[Any]:
+        """An answer of one JSON object a line."""
+        response = self._answer("GET", path, params=params)
+        return [json.loads(line) for line in response.text.splitlines()]
+
     def post(self, path: str, body: Any = None) -> Any:
         return self._request("POST", path, json=body if body is not None else {})
 
     def _request(self, method: str, path: str, accept: Collection[int] = (), **options: Any) -> Any:
+        response = self._answer(method, path, accept, **options)
+        return response.json() if response.content else None
+
+    def _answer(
+        self, method: str, path: str, accept: Collection[int] = (), **options: Any
+    ) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TransportError as error:
@@ -54,7 +66,7 @@ class ServiceClient:
                 "start one with `burnish up`, or name it with --url"
             ) from error
         if response.is_success or response.status_code in accept:
-            return response.json() if response.content else None
+            return response
         raise ServiceError(_reason(response))
 
 

@@ -65,7 +65,10 @@ def stream_settings(settings: UpSettings) -> StreamSettings:
             f"no service runs on {data_dir}; start one with `burnish up`, "
             "or set BURNISH_REDIS_URL or BURNISH_KAFKA_BOOTSTRAP"
         )
+    # With Kafka too, Redis has the keys that events are sealed under.
+    url = "" if state.redis_port is None else redis_url(data_dir, state.redis_port)
     if state.kafka is not None:
-        return StreamSettings(kafka_bootstrap=state.kafka)
-    assert state.redis_port is not None  # without one, the settings would name a Redis
-    return StreamSettings(redis_url=redis_url(data_dir, state.redis_port))
+        found = StreamSettings(kafka_bootstrap=state.kafka)
+        return found.model_copy(update={"redis_url": url}) if url else found
+    assert url  # without one, the settings would name a Redis
+    return StreamSettings(redis_url=url)

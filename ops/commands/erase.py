@@ -1,35 +1,54 @@
-"""`burnish erase`: an end user's data out of the experience database, and which versions learnt from it.
+"""`burnish erase`: what an erasure would remove, then the erasure, by the running service's API.
 
-Left out: memory, which `POST /v1/memory/forget` erases for the tenant whose key asks, and the weights.
+Left out: the work, which is the service's and the learner's (ops/docs/erasure.md).
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
-from burnish.learner.database import Database
-from burnish.learner.intake.erasure import erase_user
-from burnish.learner.settings import LearnerSettings
-from burnish.ops.commands.client import ServiceError
+from burnish.ops.commands.client import ServiceClient
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
+
+POLL_S = 0.5
 
 
-def run(tenant: str, user: str, console: Console) -> None:
-    """Raises ServiceError where the database does not answer."""
-    database = Database(LearnerSettings().database)
-    try:
-        database.migrate()
-        with database.write() as session:
-            erased = erase_user(session, tenant, user, time.time())
-    except SQLAlchemyError as error:
-        raise ServiceError(f"the experience database cannot be reached: {error}") from error
-    finally:
-        database.close()
-    console.print(
-        f"erased {erased.interactions} interactions and {erased.judgements} judgements",
-        highlight=False,
-    )
-    for policy, versions in erased.versions.items():
-        told = ", ".join(map(str, versions))
-        console.print(f"{policy}: versions {told} have learnt from them", highlight=False)
+def count(service: ServiceClient, user: str, console: Console) -> bool:
+    """Say what would go, where and how much; whether there is anything. Raises ServiceError."""
+    found = service.post("/v1/erase", {"user": user, "dry_run": True})
+    _show(console, found, "would be erased")
+    return bool(found["removed"])
+
+
+def run(service: ServiceClient, user: str, console: Console, wait_s: float) -> None:
+    """Erase, and wait until the stores are clear. Raises ServiceError."""
+    told = service.post("/v1/erase", {"user": user})
+    until = time.monotonic() + wait_s
+    while told["state"] in ("requested", "served") and time.monotonic() < until:
+        time.sleep(POLL_S)
+        told = service.get(f"/v1/erase/{told['id']}")
+    _show(console, told, "erased")
+    match told["state"]:
+        case "weights" if told["versions"]:
+            console.print(
+                "the next update begins anew from the base, without them; the files of these versions"
+                " are deleted once another one serves"
+            )
+        case "weights" | "finished":
+            console.print("no version has learnt from them")
+        case _:
+            console.print("the rest goes on by itself, as soon as the learner is there")
+    console.print(f"receipt: GET /v1/erase/{told['id']}", highlight=False)
+
+
+def _show(console: Console, told: Mapping[str, Any], what: str) -> None:
+    for store, kinds in told["removed"].items():
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        console.print(f"{store.replace('_', ' ')}: {counted} {what}", highlight=False)
+    if not told["removed"]:
+        console.print("nothing is held on them")
+    for policy, versions in told["versions"].items():
+        listed = ", ".join(map(str, versions))
+        console.print(f"{policy}: versions {listed} have learnt from them", highlight=False)

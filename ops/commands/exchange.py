@@ -6,6 +6,7 @@ stream that the settings name, or a service that runs. An export reads the exper
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from burnish.ops import settings as config
-from burnish.ops.commands.client import ServiceError
+from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.settings import SettingsError, UpSettings
 from rich.console import Console
 
@@ -63,17 +64,28 @@ def export(
     out: Annotated[Path, typer.Argument(help="A JSONL file, or - for standard output.")],
     shape: Annotated[str, typer.Option("--as", help="log, kto, dpo or sft.")] = "log",
     policy: Annotated[str, typer.Option(help="Which policy's.")] = "default",
+    user: Annotated[
+        str | None, typer.Option(help="Instead, all that is held on this end user.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose end user; with a key, the key's.")] = "local",
     data_dir: DataDir = None,
+    url: Annotated[str | None, typer.Option(help="Address of the running service.")] = None,
 ) -> None:
-    """Write the judged answers as rows to train on, one JSON object a line."""
+    """Write the judged answers as rows to train on, one JSON object a line; or all about an end user, for which
+    the service has to run."""
     from burnish.learner.exchange import export as exporting
+    from burnish.learner.exchange.person import held_on
 
     if shape not in exporting.SHAPES:
         raise SettingsError(f"--as: {shape!r} is none of {', '.join(exporting.SHAPES)}")
-    settings = config.load({"data_dir": data_dir})
+    settings = config.load({"data_dir": data_dir, "url": url})
     database = _database(settings)
     try:
-        rows = exporting.rows(exporting.judged_answers(database, policy), shape)
+        if user is None:
+            rows = exporting.rows(exporting.judged_answers(database, policy), shape)
+        else:
+            remembered = ServiceClient(settings).lines("/v1/memory/export", user=user)
+            rows = itertools.chain(held_on(database, tenant, user), remembered)
         if str(out) == "-":
             _write(rows, sys.stdout)
             return

@@ -5,11 +5,13 @@ They act on the data folder, whoever may read it; a running service follows with
 
 from __future__ import annotations
 
+import getpass
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from burnish.feedback.audit import AuditLog
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceError
 from burnish.ops.settings import SettingsError
@@ -17,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 DAY_S, HOUR_S = 86400.0, 3600.0
+SHOWN = 10  # characters of a key that may be shown
 
 console = Console()
 app = typer.Typer(help="API keys, needed as soon as the service leaves loopback; other secrets.")
@@ -43,6 +46,7 @@ def add(
         )
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    _note(data_dir, "add key", key[:SHOWN], {"tenant": tenant, "scopes": scope or "default"})
     print(key)
 
 
@@ -71,6 +75,7 @@ def rotate(
         key = _keys(data_dir).rotate(name.removesuffix("..."), hours * HOUR_S)
     except LookupError as error:
         raise ServiceError(str(error)) from error
+    _note(data_dir, "rotate key", name, {"new": key[:SHOWN]})
     print(key)
 
 
@@ -83,6 +88,7 @@ def revoke(
     keys = _keys(data_dir)
     if not keys.revoke(prefix.removesuffix("...")):
         raise ServiceError(f"no key starts with {prefix}")
+    _note(data_dir, "revoke key", prefix)
     console.print("revoked")
     if not keys:
         console.print("no key is valid any more: every request is refused until `burnish keys add`")
@@ -102,6 +108,7 @@ def rotate_ids(
         id_keyring(_folder(data_dir)).rotate(days * DAY_S)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    _note(data_dir, "rotate ids' secret")
     console.print(f"new ids have a new signature; older ones are good for {days:g} days")
 
 
@@ -112,6 +119,11 @@ def rotate_signing(data_dir: DataDir = None) -> None:
 
     count = versions.rotate_signing_key(config.load({"data_dir": data_dir}))
     console.print(f"{count} versions have a new signature")
+
+
+def _note(data_dir: Path | None, what: str, about: str = "", details: Any = None) -> None:
+    """Into the audit log, in the name of whoever is logged in here."""
+    AuditLog(_folder(data_dir)).append(getpass.getuser(), what, about, details=details)
 
 
 def _keys(data_dir: Path | None):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from burnish.feedback.audit import AuditLog
 from burnish.ops.commands.client import ServiceClient, ServiceDown, ServiceError
 from burnish.ops.settings import SettingsError, UpSettings
 
@@ -25,18 +26,22 @@ def parse(version: str, policy: str) -> tuple[str, int]:
     return name or policy, int(number)
 
 
-def move(settings: UpSettings, policy: str, version: int | None) -> None:
-    """Make `version` champion; None: the one before."""
+def move(settings: UpSettings, policy: str, version: int | None, why: str = "") -> None:
+    """Make `version` champion; None: the one before. `why` goes to the audit log."""
     action = "rollback" if version is None else "promote"
     try:
         ServiceClient(settings).post(
-            f"/v1/policies/{policy}/{action}", {} if version is None else {"version": version}
+            f"/v1/policies/{policy}/{action}",
+            ({} if version is None else {"version": version}) | ({"why": why} if why else {}),
         )
     except ServiceDown:
         if settings.url:
             raise
         with _registry(settings) as registry:
-            registry.rollback(policy) if version is None else registry.promote(policy, version)
+            if version is None:
+                registry.rollback(policy, why=why)
+            else:
+                registry.promote(policy, version, why=why)
 
 
 def sign(settings: UpSettings, policy: str, version: int) -> str:
@@ -61,7 +66,7 @@ def _registry(settings: UpSettings) -> Iterator[PolicyRegistry]:
         raise ServiceError(f"there is no registry in {data_dir} yet; `burnish up` makes one")
     uri = settings.mlflow_uri or f"sqlite:///{database}"
     try:
-        yield PolicyRegistry(uri, keys=signing_keys(data_dir))
+        yield PolicyRegistry(uri, keys=signing_keys(data_dir), audit=AuditLog(data_dir))
     except RegistryError as error:
         raise ServiceError(str(error)) from error
     except ValueError as error:  # the environment gives the secret

@@ -10,6 +10,7 @@ nothing: what cannot be written is tried again, and children that ended of it st
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.masking import masked
 from burnish.ops import passwords
 from burnish.ops import settings as config
@@ -26,6 +28,7 @@ from burnish.ops.settings import SettingsError, UpSettings
 from burnish.ops.supervisor import damage, prepare, privacy, run_state, services
 from burnish.ops.supervisor.child_process import ChildProcess, Reaper, ServiceSpec, rotate
 from burnish.ops.supervisor.log_tail import LogTail
+from burnish.ops.supervisor.noting import note_settings
 from burnish.ops.supervisor.run_state import RunState
 from burnish.ops.supervisor.services import LaunchPlan
 from burnish.ops.supervisor.space import POLL_S, SpaceWatch, await_space, disk_of
@@ -325,6 +328,7 @@ def run(
     await_space(disk_of(settings), console.print, time.sleep)
     plan = services.plan_launch(settings, kafka=kafka, observe=observe)
     check(settings, plan)
+    note_settings(AuditLog(settings.data_dir.resolve()), os.environ, getpass.getuser())
     supervisor = Supervisor(plan, services.service_specs(plan), console, lock_fd)
     supervisor.listen()
     console.print("[dim]starting...[/dim]")

@@ -256,7 +256,7 @@ async def _record(
     """Make the interaction durable where that is possible; count it and append it to the session."""
     if any(choice.finish == "cancelled" for choice in generation.choices):
         raise EngineStopped("the server is shutting down")
-    outcome = "recorded" if await service.recorder.record(generation) else "unrecorded"
+    outcome = await service.recorder.record(generation)
     labels = (formatter.operation, generation.lease.policy)
     metrics, usage = service.metrics, generation.usage()
     metrics.interactions.labels(generation.lease.policy, outcome).inc()

@@ -36,6 +36,11 @@ class Principal:
         """What budgets are counted by."""
         return self.key or self.tenant
 
+    @property
+    def actor(self) -> str:
+        """Who it was, for histories and the audit log."""
+        return f"{self.tenant} ({self.key})" if self.key else self.tenant
+
     def check_scope(self, scope: str, param: str | None = None) -> None:
         """Raises ApiError (403) naming the scope, and the field that needs it."""
         if scope not in self.scopes:

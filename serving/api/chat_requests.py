@@ -47,7 +47,6 @@ _REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "functions": ((None, []), "Use tools."),
     "modalities": ((None, ["text"]), "Only ['text']."),
     "moderation": ((None,), "There is no moderation service here."),
-    "store": ((None, True), "Every interaction is recorded; that is what the service learns from."),
     "suffix": ((None, ""), "Insertion is not implemented."),
     "web_search_options": ((None,), "There is no web search."),
 }  # fmt: skip
@@ -117,6 +116,7 @@ class Generate(Hints):
     timeout: float | None = Field(default=None, gt=0, le=86400)  # seconds; then what there is
     logprobs_mode: Literal["raw", "processed"] = "raw"
     user: Label | None = None
+    store: bool = True  # false: not recorded, and so not learnt from
     metadata: dict[Word, Line] = Field(default={}, max_length=64)
 
     @model_validator(mode="before")

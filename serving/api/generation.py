@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from burnish.feedback.events import BestOf, MemoryUsed
+from burnish.feedback.ids import is_recorded
 from burnish.serving.api.answer_parser import AnswerParser, Part, blocks
 from burnish.serving.engine import (
     Delta,
@@ -56,6 +57,11 @@ class GenerationRequest:
     adopts: bool = False  # whether earlier messages go into the session too, if it holds nothing
     metadata: dict[str, Any] = field(default_factory=dict)
     account: str = ""  # whose budget its tokens are taken from
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it is recorded; not where the client has opted out."""
+        return is_recorded(self.id)
 
 
 class Choice:

@@ -38,6 +38,7 @@ class How(TypedDict, total=False):
     endpoint: str  # as it is recorded; otherwise "chat"
     recall: Recall  # otherwise "always"
     adopts: bool  # whether the session takes earlier messages too, if it holds nothing
+    recorded: bool  # whether a new id is that of a recorded interaction; otherwise it is
 
 
 async def chat_request(
@@ -67,7 +68,10 @@ async def chat_request(
     schema = body.response_format.model_dump() if body.response_format else None
     grammar = await off_loop(work_of([tools, schema]), lambda: grammar_of(body, tokenizer))
     request = GenerationRequest(
-        id=how.get("id") or new_interaction_id(service.secret, who.tenant, body.n),
+        id=how.get("id")
+        or new_interaction_id(
+            service.secret, who.tenant, body.n, recorded=how.get("recorded", True)
+        ),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,
@@ -175,7 +179,12 @@ async def _with_session(
 
 
 async def completion_request(
-    service: Service, body: CompletionRequest, prompt: CompletionPrompt, who: Principal
+    service: Service,
+    body: CompletionRequest,
+    prompt: CompletionPrompt,
+    who: Principal,
+    *,
+    recorded: bool = True,
 ) -> GenerationRequest:
     """One of the prompts. Raises ApiError."""
     if isinstance(prompt, str):
@@ -190,7 +199,7 @@ async def completion_request(
     _check_bias(service, body.logit_bias)
     limit = 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default here
     return GenerationRequest(
-        id=new_interaction_id(service.secret, who.tenant, body.answers),
+        id=new_interaction_id(service.secret, who.tenant, body.answers, recorded=recorded),
         created=int(time.time()),
         model=body.model,
         tenant=who.tenant,

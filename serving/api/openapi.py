@@ -19,7 +19,7 @@ ERRORS = {
     403: "The key lacks a scope, or the host or origin is not allowed",
     404: "Not found",
     408: "The body did not arrive in time",
-    409: "Changed meanwhile, or nothing to do",
+    409: "Changed meanwhile, nothing to do, or not recorded",
     410: "Forgotten for good",
     413: "Too large",
     415: "Not JSON",
@@ -96,6 +96,8 @@ def _possible(path: str, method: str) -> list[int]:
         statuses += [401, 429]
     if path.startswith("/v1/"):
         statuses += [404]
+    if path.startswith("/v1/feedback"):
+        statuses += [409]
     if path.startswith(("/v1/memory/", "/v1/policies/")):
         statuses += [409, 410]
     if path.startswith("/v1/memory/"):

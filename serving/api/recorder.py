@@ -1,7 +1,8 @@
 """Records generations as interaction events in the durable spool.
 
 An interaction is recorded once `record` has returned: the event is on disk by then. An answer that
-the spool cannot take is served all the same, and counted as unrecorded.
+the spool cannot take is served all the same, and counted as unrecorded. One whose client has opted
+out is not written anywhere (opt_out.py).
 Left out: the stream (the spool's forwarder takes it from there) and everything about rewards.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import MappingProxyType
+from typing import Literal
 
 from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import FeedbackError, SpoolError
@@ -23,6 +25,7 @@ from burnish.serving.api.off_loop import off_loop
 
 log = logging.getLogger(__name__)
 NOTHING: Mapping[str, str | None] = MappingProxyType({})
+Outcome = Literal["recorded", "unrecorded", "opted_out"]
 _MICROSECONDS = 2  # to encode a token with its log-probabilities
 
 
@@ -85,8 +88,10 @@ class Recorder:
         self.unrecorded = 0
         """Answers since the start that the spool did not take; they are not learnt from."""
 
-    async def record(self, generation: Generation) -> bool:
-        """Returns when the interaction is durable; whether it is. Raises EventTooLarge."""
+    async def record(self, generation: Generation) -> Outcome:
+        """Returns when the interaction is durable, or will not be. Raises EventTooLarge."""
+        if not generation.request.recorded:
+            return "opted_out"
         try:
             await append(
                 self._spool,
@@ -98,11 +103,11 @@ class Recorder:
                 log.error("answers are not recorded: %s", error)
             self._in_a_row += 1
             self.unrecorded += 1
-            return False
+            return "unrecorded"
         if self._in_a_row:
             log.warning("recording again; %d answers were not recorded", self._in_a_row)
             self._in_a_row = 0
-        return True
+        return "recorded"
 
     def _event(self, generation: Generation) -> InteractionEvent:
         return interaction_of(generation, self._rounded)

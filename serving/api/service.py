@@ -10,7 +10,9 @@ import logging
 import time
 from dataclasses import dataclass, field
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.disk import DiskSpace
+from burnish.feedback.erasures import Erasures
 from burnish.feedback.ids import id_keyring
 from burnish.feedback.keyring import Keyring, KeyringFile
 from burnish.feedback.redis_clients import open_async_client
@@ -19,10 +21,12 @@ from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.shared_ledger import SharedLedger
 from burnish.feedback.spool.spool import Spool
 from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.user_keys import UserKeys
 from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect
 from burnish.memory.compaction import CompactionPolicies
 from burnish.serving.api.budgets import Budgets, Limits, LocalAccounts
+from burnish.serving.api.erasing import Eraser
 from burnish.serving.api.memory_model import EngineSummariser
 from burnish.serving.api.metrics import Metrics
 from burnish.serving.api.recorder import Recorder
@@ -58,6 +62,8 @@ class Service:
     vitals: Vitals
     budgets: Budgets
     accounts: LocalAccounts | SharedAccounts
+    eraser: Eraser
+    audit: AuditLog
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False  # it is about to end, and says so
     refusing: bool = False  # new requests
@@ -86,8 +92,9 @@ class Service:
                 data_dir=data,
             )
         )
+        audit = AuditLog(data)
         registry = registry or PolicyRegistry(
-            settings.registry_uri, settings.mlflow_artifacts, keys=signing_keys(data)
+            settings.registry_uri, settings.mlflow_artifacts, keys=signing_keys(data), audit=audit
         )
         policies = LivePolicies(
             engine,
@@ -136,6 +143,9 @@ class Service:
         patience = {"socket_timeout": 1, "socket_connect_timeout": 1}
         counter = open_async_client(settings.redis_url, **patience) if shares and limits else None
         accounts = SharedAccounts(limits, counter) if counter else LocalAccounts(limits)
+        eraser = Eraser(
+            Erasures(settings.redis_url), spool, memory, lambda: UserKeys(settings.redis_url)
+        )
         vital = {
             "engine": engine,
             "spool": spool,
@@ -144,6 +154,7 @@ class Service:
             "compactor": compactor,
             "rewards": rewards,
             "memory": memory.background,
+            "eraser": eraser,
             **({"sharing": spool.sharing} if spool.sharing else {}),
         }
         made = cls(
@@ -163,6 +174,8 @@ class Service:
             vitals=Vitals(vital),
             budgets=Budgets(limits, accounts),
             accounts=accounts,
+            eraser=eraser,
+            audit=audit,
         )
         counted = made.metrics.compactions
         memory.background.on_pass = lambda one: counted.labels(one.outcome).inc()
@@ -171,6 +184,7 @@ class Service:
     async def start(self) -> None:
         """Raises BaseMismatch; a registry, stream or Redis that is away is only degraded."""
         await self.engine.start()
+        await self.eraser.start()
         self.forwarder.start()
         await self.policies.start()
         self.compactor.start()
@@ -181,6 +195,7 @@ class Service:
     async def stop(self) -> None:
         """Finish and record what was accepted; events not yet on the stream are sent at the next start."""
         self.vitals.stop()
+        await self.eraser.stop()
         await self.memory.background.stop()
         await self.rewards.stop()
         await self.compactor.stop()

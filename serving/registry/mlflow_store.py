@@ -219,6 +219,14 @@ class MlflowStore:
                     )
                     shutil.move(found, into / file)
 
+    def delete_files(self, name: str, version: int) -> None:
+        """Delete a version's folder, if it is there."""
+        with mlflow_errors(f"deleting the files of '{name}' {version}"):
+            source = self._client.get_model_version_download_uri(name, str(version))
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            get_artifact_repository(source, tracking_uri=self.uri).delete_artifacts()
+
     def _all(self, search: Callable[..., Any], query: str) -> list[Any]:
         with mlflow_errors("searching the registry"):
             page = search(query, max_results=200)

@@ -77,6 +77,10 @@ class ModelStore(Protocol):
 
     def drop_tag(self, name: str, key: str) -> None: ...
 
+    def delete_files(self, name: str, version: int) -> None:
+        """Delete a version's folder, if it is there."""
+        ...
+
     def download(self, name: str, version: int, files: tuple[str, ...], into: Path) -> None:
         """Copy the named files of a version's folder into `into`, and nothing else."""
         ...

@@ -17,12 +17,13 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry import moves
 from burnish.serving.registry.errors import (
@@ -63,7 +64,8 @@ class PolicyRegistry:
     """One registry at `mlflow_uri` (SQLite file or server). Calls block: use a thread.
 
     `artifact_root` matters for a database only, a server has its own; beside SQLite by default.
-    `keys` sign what is registered, and nothing that they did not sign is fetched (signatures.py).
+    `keys` sign what is registered, and nothing that they did not sign is fetched (signatures.py). Moves of
+    aliases and what is done to signatures go to the `audit` log too.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class PolicyRegistry:
         who: str | None = None,
         *,
         keys: Keys,
+        audit: AuditLog | None = None,
     ):
         self.who = who or getpass.getuser()
-        self._keys = keys
+        self._keys, self._audit = keys, audit
         self._store: ModelStore = MlflowStore(mlflow_uri, artifact_root)
 
     def ensure_base(
@@ -93,7 +96,7 @@ class PolicyRegistry:
         base = {"model": Path(model_path).name, "sha256": model_sha256}
         tags = {"base_sha256": model_sha256, "kind": "base"}
         version = self._store.create_version(policy, {"base.json": base}, None, tags, {})
-        moves.record(self._store, policy, Move(time.time(), self.who, "start", None, version))
+        self._record(policy, Move(time.time(), self.who, "start", None, version))
         self._store.set_alias(policy, CHAMPION, version)
         return self.get(policy, version)
 
@@ -130,12 +133,14 @@ class PolicyRegistry:
             )
         return self.get(policy, version)
 
-    def promote(self, policy: str, version: int, *, who: str | None = None) -> PolicyVersion:
+    def promote(
+        self, policy: str, version: int, *, who: str | None = None, why: str = ""
+    ) -> PolicyVersion:
         """Make `version` champion; the old champion becomes previous."""
-        return self._move_champion(policy, version, "promote", who)
+        return self._move_champion(policy, version, "promote", who, why)
 
     def rollback(
-        self, policy: str, *, who: str | None = None, served: Sequence[int] = ()
+        self, policy: str, *, who: str | None = None, served: Sequence[int] = (), why: str = ""
     ) -> PolicyVersion:
         """Back to the first of `served` that is not champion and still there: the versions that
         really answered, the latest first. Else to `previous`, which may never have. A second call
@@ -146,7 +151,7 @@ class PolicyRegistry:
             if version is None or version == champion:
                 continue
             try:
-                return self._move_champion(policy, version, "rollback", who)
+                return self._move_champion(policy, version, "rollback", who, why)
             except UnknownVersion:  # deleted meanwhile
                 continue
         raise NothingToRollBack(f"policy '{policy}' has no previous version to go back to")
@@ -155,6 +160,7 @@ class PolicyRegistry:
         """Point an alias (say, challenger) at a version; None removes it. Champion: use promote."""
         if alias == CHAMPION:
             raise ValueError("the champion is moved by promote or rollback, which leave a trace")
+        self._note(alias, f"{policy}@{version}" if version else policy)
         if version is not None:
             self._store.set_alias(policy, alias, version)
         elif self._store.alias(policy, alias) is not None:
@@ -169,7 +175,7 @@ class PolicyRegistry:
         key, move = found
         if move.before is not None:
             self._store.set_alias(policy, PREVIOUS, move.before)
-        moves.record(self._store, policy, move, key)
+        self._record(policy, move, key=key)
         return move
 
     def champion(self, policy: str) -> PolicyVersion | None:
@@ -236,6 +242,21 @@ class PolicyRegistry:
             fresh.rename(folder)
         return folder
 
+    def delete_adapter(self, policy: str, version: int) -> None:
+        """Delete a version's adapter for good; its number, lineage and report stay. Can be repeated. Raises
+        UnknownVersion, and ValueError for one that serves."""
+        if version in (self.champion_version(policy), self.challenger_version(policy)):
+            raise ValueError(f"{policy}@{version} serves")
+        if "sha256" in self._store.version(policy, version).tags:
+            self._store.delete_files(policy, version)
+            self._note("delete adapter", f"{policy}@{version}", "it held erased data")
+
+    def drop_aliases(self, policy: str, versions: Collection[int]) -> None:
+        """Let no alias but the champion's name one of these."""
+        for alias, version in self._store.aliases(policy).items():
+            if version in versions and alias != CHAMPION:
+                self._store.drop_alias(policy, alias)
+
     def sign(self, policy: str, version: int) -> PolicyVersion:
         """Vouch for a version that somebody else brought, as it lies in the registry now.
 
@@ -250,6 +271,7 @@ class PolicyRegistry:
             raise HashMismatch(f"{found.ref}: the adapter's sha256 is not the registered one")
         base_sha256 = found.base_sha256 or self.get(policy, 1).base_sha256
         self._put_signature(self._signing(), replace(found, sha256=sha256, base_sha256=base_sha256))
+        self._note("sign", found.ref)
         return self.get(policy, version)
 
     def rotate_signing_key(self) -> int:
@@ -260,6 +282,7 @@ class PolicyRegistry:
         for version in signed:
             self._put_signature(keyring, version)
         self._keys.drop_retired()
+        self._note("rotate signing key")
         return len(signed)
 
     def _signing(self) -> Keyring:
@@ -298,16 +321,34 @@ class PolicyRegistry:
         for key, value in tags.items():
             self._store.set_version_tag(version.policy, version.version, key, value)
 
+    def _record(self, policy: str, move: Move, why: str = "", key: str | None = None) -> None:
+        moves.record(self._store, policy, move, key)
+        before = {} if move.before is None else {"before": f"{policy}@{move.before}"}
+        self._note(move.what, f"{policy}@{move.after}", why, before, move.who)
+
+    def _note(
+        self,
+        what: str,
+        about: str = "",
+        why: str = "",
+        details: Mapping[str, Any] | None = None,
+        who: str | None = None,
+    ) -> None:
+        if self._audit is None:
+            return
+        try:
+            self._audit.append(who or self.who, what, about, why, details)
+        except OSError as error:  # a full disk costs records, not the way back to an older version
+            log.error("the audit log does not take '%s %s': %s", what, about, error)
+
     def _move_champion(
-        self, policy: str, version: int, what: str, who: str | None
+        self, policy: str, version: int, what: str, who: str | None, why: str
     ) -> PolicyVersion:
         self._store.version(policy, version)  # raises UnknownVersion before anything moves
         before = self._store.alias(policy, CHAMPION)
         if before != version:
             # The record first: a poller that sees the alias must find out who moved it.
-            moves.record(
-                self._store, policy, Move(time.time(), who or self.who, what, before, version)
-            )
+            self._record(policy, Move(time.time(), who or self.who, what, before, version), why)
             if before is not None:
                 self._store.set_alias(policy, PREVIOUS, before)
             self._store.set_alias(policy, CHAMPION, version)

@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
 from burnish.serving.registry.policy_registry import PolicyRegistry
@@ -34,6 +35,7 @@ class StubRegistry(PolicyRegistry):
     def __init__(self, who: str = "stub") -> None:
         self.who = who
         self._keys = MemoryKeys()
+        self._audit: AuditLog | None = None
         self.store = MemoryModelStore()
         self._store = self.store
 
@@ -171,6 +173,9 @@ class MemoryModelStore:
 
     def drop_tag(self, name: str, key: str) -> None:
         self._model(name).tags.pop(key, None)
+
+    def delete_files(self, name: str, version: int) -> None:
+        self.version(name, version).files.clear()
 
     def download(self, name: str, version: int, files: tuple[str, ...], into: Path) -> None:
         stored = self.version(name, version)

@@ -1,6 +1,12 @@
 """An id proves whom it was given to, and nothing else passes for one."""
 
-from burnish.feedback.ids import check_interaction_id, choices_of, id_keyring, new_interaction_id
+from burnish.feedback.ids import (
+    check_interaction_id,
+    choices_of,
+    id_keyring,
+    is_recorded,
+    new_interaction_id,
+)
 from burnish.feedback.keyring import Keyring
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +29,16 @@ def test_an_id_tells_how_many_answers_it_was_given_to(choices: int) -> None:
     assert choices_of(made) == choices
 
 
+@given(st.integers(1, 128), st.booleans())
+def test_an_id_tells_whether_its_answers_are_recorded(choices: int, recorded: bool) -> None:
+    made = new_interaction_id(SECRET, "acme", choices, recorded=recorded)
+    assert check_interaction_id(SECRET, "acme", made)
+    assert is_recorded(made) == recorded
+
+
 def test_ids_of_before_are_good_and_do_not_tell() -> None:
     old = "chatcmpl-aaaabbbbccccddddeeeeffff-szxw5ygc3mvxg43t"
+    assert is_recorded(old)
     assert check_interaction_id(SECRET, "acme", old)
     assert choices_of(old) is None
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from burnish.feedback.contract import COMPACTOR_TASK, INTAKE_TASK, REWARD_TASK, UPDATE_TASK
+from burnish.feedback.contract import (
+    COMPACTOR_TASK,
+    ERASE_TASK,
+    INTAKE_TASK,
+    RELEASE_TASK,
+    REWARD_TASK,
+    UPDATE_TASK,
+)
 from burnish.feedback.events import encode
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.app import make_app
@@ -59,6 +66,8 @@ def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
         UPDATE_TASK,
         COMPACTOR_TASK,
         REWARD_TASK,
+        ERASE_TASK,
+        RELEASE_TASK,
     }
     for task in (UPDATE_TASK, REWARD_TASK):
         policies = [entry["args"] for entry in schedule.values() if entry["task"] == task]

@@ -105,4 +105,5 @@ def test_a_version_is_a_number_or_a_reference(run):
 def test_a_repair_of_a_whole_folder_changes_nothing_and_exits_with_0(run, tmp_path: Path):
     run("keys", "add", "acme")
     assert run("repair") == "keys.sqlite: whole\nthe service can start\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"keys.sqlite", "lock"}
+    audit = {"audit-key", "audit.head", "audit.log"}  # the key that was added
+    assert {path.name for path in tmp_path.iterdir()} == {"keys.sqlite", "lock", *audit}

@@ -18,6 +18,7 @@ from burnish.serving.api.completion_requests import CompletionRequest
 from burnish.serving.api.generation import Generation
 from burnish.serving.api.generation_requests import completion_request
 from burnish.serving.api.json_body import Route
+from burnish.serving.api.opt_out import MayRecord, may_record
 from burnish.serving.api.service import service_of
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -28,12 +29,15 @@ def router(auth: Auth) -> APIRouter:
 
     @api.post("/chat/completions", responses=STREAMED)
     async def chat_completions(
-        body: ChatRequest, request: Request, who: Principal = chat
+        body: ChatRequest,
+        request: Request,
+        who: Principal = chat,
+        may_record: MayRecord = may_record,
     ) -> Response:
         service = service_of(request)
         if body.session_id is not None:  # read and written with the answer
             who.check_scope("memory", "session_id")
-        generation = await start_chat(service, body, who)
+        generation = await start_chat(service, body, who, recorded=may_record(body.store))
         formatter = ChatFormatter(
             service.engine.tokenizer,
             logprobs=body.logprobs,
@@ -44,7 +48,10 @@ def router(auth: Auth) -> APIRouter:
 
     @api.post("/completions", responses=STREAMED)
     async def completions(
-        body: CompletionRequest, request: Request, who: Principal = chat
+        body: CompletionRequest,
+        request: Request,
+        who: Principal = chat,
+        may_record: MayRecord = may_record,
     ) -> Response:
         service = service_of(request)
         generations: list[Generation] = []
@@ -52,7 +59,9 @@ def router(auth: Auth) -> APIRouter:
             for prompt in body.prompts:
                 lease = await lease_of(service, body.model, who, body.user)
                 with released_on_failure(lease):
-                    asked = await completion_request(service, body, prompt, who)
+                    asked = await completion_request(
+                        service, body, prompt, who, recorded=may_record(body.store)
+                    )
                 generation = Generation(service.engine, asked, lease, [None] * asked.n)
                 begun.callback(generation.close)
                 generations.append(generation)

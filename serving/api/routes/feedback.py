@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.ids import check_interaction_id, choices_of
+from burnish.feedback.ids import check_interaction_id, choices_of, is_recorded
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.feedback.telemetry import tracing
@@ -138,6 +138,7 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
         given = FeedbackIn.model_validate(body)
         if given.interaction_id is not None:
             _check_own(service, who, given.interaction_id, f"{place}interaction_id")
+            _check_recorded(given.interaction_id, f"{place}interaction_id")
             _check_choice(given.interaction_id, given.choice, f"{place}choice")
         fields = given.model_dump(exclude={"id"})
         return FeedbackEvent(
@@ -169,6 +170,15 @@ def _check_own(service: Service, who: Principal, interaction_id: str, param: str
             " Send the id of a completion that a key of this tenant received."
         )
         raise ApiError(404, message, param=param, code="interaction_not_found")
+
+
+def _check_recorded(interaction_id: str, param: str) -> None:
+    if not is_recorded(interaction_id):
+        message = (
+            f"'{interaction_id}' was answered with store: false or X-No-Training: it is not recorded,"
+            " so there is nothing to learn from feedback on it. Leave both out of chats to be judged."
+        )
+        raise ApiError(409, message, param=param, code="interaction_not_recorded")
 
 
 def _check_choice(interaction_id: str, choice: int, param: str) -> None:

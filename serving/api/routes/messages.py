@@ -12,6 +12,7 @@ from burnish.serving.api.generation_requests import prompt_tokens
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.messages.formatter import MessageFormatter
 from burnish.serving.api.messages.requests import NAMES, CountRequest, MessagesRequest
+from burnish.serving.api.opt_out import MayRecord, may_record
 from burnish.serving.api.service import service_of
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -21,7 +22,12 @@ def router(auth: Auth) -> APIRouter:
     chat = Depends(auth.require("chat"))
 
     @api.post("", responses=STREAMED)
-    async def create(body: MessagesRequest, request: Request, who: Principal = chat) -> Response:
+    async def create(
+        body: MessagesRequest,
+        request: Request,
+        who: Principal = chat,
+        may_record: MayRecord = may_record,
+    ) -> Response:
         service = service_of(request)
         if body.session_id is not None:  # read and written with the answer
             who.check_scope("memory", "session_id")
@@ -30,7 +36,9 @@ def router(auth: Auth) -> APIRouter:
                 service,
                 body.chat(),
                 who,
-                id=new_interaction_id(service.secret, who.tenant, prefix=MESSAGE),
+                id=new_interaction_id(
+                    service.secret, who.tenant, prefix=MESSAGE, recorded=may_record(True)
+                ),
                 endpoint="messages",
             )
         return await answer(service, request, generation, MessageFormatter(), stream=body.stream)

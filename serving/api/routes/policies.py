@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from burnish.feedback.ranges import Label, Positive
+from burnish.feedback.ranges import Label, Line, Positive
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.json_body import Route
@@ -33,6 +33,13 @@ class Promotion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     version: Positive
+    why: Line = ""  # for the audit log
+
+
+class Rollback(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    why: Line = ""
 
 
 def router(auth: Auth) -> APIRouter:
@@ -75,29 +82,32 @@ def router(auth: Auth) -> APIRouter:
     ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
-        actor = _actor(who)
+        actor = who.actor
         if body.version == 1:
             # Where the model is gone altogether, its base is what there is to begin with again.
             await _registry_call(service.policies.begin_anew, name)
-        await _registry_call(lambda: service.registry.promote(name, body.version, who=actor))
+        await _registry_call(
+            lambda: service.registry.promote(name, body.version, who=actor, why=body.why)
+        )
         await service.policies.poll()
         return _live(service, _state(service, name))
 
     @api.post("/{name}/rollback")
-    async def rollback(request: Request, name: Label, who: Principal = mover) -> dict[str, Any]:
+    async def rollback(
+        request: Request, name: Label, body: Rollback | None = None, who: Principal = mover
+    ) -> dict[str, Any]:
         service = service_of(request)
         _state(service, name)
-        actor = _actor(who)
+        actor = who.actor
         served = service.policies.served(name)
-        await _registry_call(lambda: service.registry.rollback(name, who=actor, served=served))
+        why = body.why if body else ""
+        await _registry_call(
+            lambda: service.registry.rollback(name, who=actor, served=served, why=why)
+        )
         await service.policies.poll()
         return _live(service, _state(service, name))
 
     return api
-
-
-def _actor(who: Principal) -> str:
-    return f"{who.tenant} ({who.key})" if who.key else who.tenant
 
 
 async def _registry_call(call: Callable[..., T], *args: Any) -> T:

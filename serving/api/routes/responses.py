@@ -20,6 +20,7 @@ from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, unsupported
 from burnish.serving.api.generation import Generation
 from burnish.serving.api.generation_requests import Recall, prompt_tokens
+from burnish.serving.api.opt_out import MayRecord, may_record
 from burnish.serving.api.responses.formatter import PREFIXES, ResponseFormatter, response_of_item
 from burnish.serving.api.responses.items import Item, messages_of
 from burnish.serving.api.responses.requests import NAMES, ResponseRequest
@@ -36,13 +37,20 @@ def router(auth: Auth) -> APIRouter:
     chat = Depends(auth.require("chat"))
 
     @api.post("", responses=STREAMED)
-    async def create(body: ResponseRequest, request: Request, who: Principal = chat) -> Response:
+    async def create(
+        body: ResponseRequest,
+        request: Request,
+        who: Principal = chat,
+        may_record: MayRecord = may_record,
+    ) -> Response:
         service = service_of(request)
         if body.session_id is not None:  # read and written with the answer
             who.check_scope("memory", "session_id")
         before = await _before(service, body, who)
         items = await _resolved(service, who, body.new_items)
-        response_id = new_interaction_id(service.secret, who.tenant, prefix=RESPONSE)
+        response_id = new_interaction_id(
+            service.secret, who.tenant, prefix=RESPONSE, recorded=may_record(body.store)
+        )
         session = await _session(service, who, body, before, response_id)
         with errors.renamed(NAMES):
             generation = await start_chat(

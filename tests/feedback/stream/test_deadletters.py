@@ -1,5 +1,7 @@
 """What a reader could not use is kept with its reason, and comes back on request."""
 
+from datetime import datetime
+
 import pytest
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import UnknownEvent
@@ -8,6 +10,7 @@ from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.deadletters import (
     attempts_so_far,
     dead_letter,
+    forget,
     letters,
     replay,
     replay_all,
@@ -46,6 +49,18 @@ def test_a_dead_letter_says_where_it_came_from_and_why(
     assert letter.headers["dlt_exception"] == "UnknownEvent"
     assert "CloudEvent" in letter.headers["dlt_message"]
     assert attempts_so_far(letter) == 3
+
+
+def test_letters_older_than_a_time_are_deleted_and_later_ones_kept(
+    stream: EventStream, topic: str, broken: StreamRecord
+) -> None:
+    bury(stream, broken)
+    bury(stream, broken)
+    [*_, newest] = letters(stream, topic)
+    between = datetime.fromisoformat(newest.headers["dlt_time"]).timestamp()
+    assert forget(stream, topic, between, batch=1) == 1
+    assert [letter.offset for letter in letters(stream, topic)] == [newest.offset]
+    assert forget(stream, topic, between) == 0
 
 
 def test_replay_puts_everything_back_once(

@@ -5,7 +5,7 @@ import time
 import pytest
 from burnish.feedback.errors import RecordRefused, StreamFull, StreamUnavailable
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.stream.event_stream import EventStream, open_raw_stream
 from burnish.feedback.stream.kafka_stream import KafkaStream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
@@ -176,5 +176,5 @@ def test_a_server_that_is_away_is_an_error_and_not_a_wait_for_ever(kind: str, to
 
 
 def test_settings_choose_the_stream() -> None:
-    assert isinstance(open_stream(StreamSettings(kafka_bootstrap="127.0.0.1:9")), KafkaStream)
-    assert isinstance(open_stream(StreamSettings(kafka_bootstrap=None)), RedisStream)
+    assert isinstance(open_raw_stream(StreamSettings(kafka_bootstrap="127.0.0.1:9")), KafkaStream)
+    assert isinstance(open_raw_stream(StreamSettings(kafka_bootstrap=None)), RedisStream)

@@ -4,10 +4,12 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from burnish.feedback.contract import FEEDBACK, INTERACTIONS
+from burnish.feedback.contract import FEEDBACK, INTERACTIONS, USER_KEYS
 from burnish.feedback.events import Completion, encode
 from burnish.feedback.stream.deadletters import letters
 from burnish.feedback.stream.event_stream import StreamRecord
+from burnish.feedback.stream.sealing import SealingStream
+from burnish.feedback.stream.user_keys import UserKeys
 from burnish.feedback.trust.weighing import weigh
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
@@ -70,6 +72,29 @@ def test_feedback_waits_for_its_interaction(database, stream, take):
     stream.publish([encode(interaction(1))])
     take()
     assert rewards(database) == {"chatcmpl-0001": 1.0}
+
+
+def test_what_nobody_can_read_any_more_is_counted_as_erased(
+    database, stream, lease_on, redis_url, redis_client
+):
+    sealing = SealingStream(stream, keys := UserKeys(redis_url))
+    sealing.publish([encode(interaction(1)), encode(thumbs(1)), encode(interaction(2, user="bob"))])
+    keys.destroy("local", "ada")
+    with lease_on(database) as lease:
+        tick = consume(database, sealing, lease)
+    assert tick is not None
+    assert tick.counts == {"interactions": 1, "erased": 2}
+    assert list(letters(stream, INTERACTIONS)) == list(letters(stream, FEEDBACK)) == []
+    redis_client.flushall()
+    sealing.publish([encode(interaction(3))])
+    redis_client.delete(USER_KEYS)
+    with lease_on(database) as lease:
+        lost = consume(database, sealing, lease)
+    assert lost is not None
+    assert lost.counts == {"unreadable": 1}
+    [letter] = letters(stream, INTERACTIONS)
+    assert "not in Redis" in letter.headers["dlt_message"]
+    keys.close()
 
 
 def test_what_is_delivered_again_changes_nothing(database, stream, take):

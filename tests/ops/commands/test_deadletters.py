@@ -65,8 +65,10 @@ def test_without_settings_it_is_the_running_service_whose_stream_is_read(tmp_pat
     url = stream_settings(settings).redis_url
     password = (tmp_path / "redis" / "password").read_text()
     assert url == f"redis://:{password}@127.0.0.1:7/0"
-    RunState(pid=os.getpid(), url="http://127.0.0.1:1", kafka="127.0.0.1:8").write(tmp_path)
-    assert stream_settings(settings).kafka_bootstrap == "127.0.0.1:8"
+    state = RunState(pid=os.getpid(), url="http://127.0.0.1:1", redis_port=7, kafka="127.0.0.1:8")
+    state.write(tmp_path)
+    found = stream_settings(settings)
+    assert (found.kafka_bootstrap, found.redis_url) == ("127.0.0.1:8", url)
 
 
 def test_without_a_stream_it_says_how_to_name_one(run: Run) -> None:

@@ -1,59 +1,94 @@
-"""`burnish erase`: the person is gone from the database that the settings name, and it says what was learnt."""
+"""`burnish erase`: first what would go, then the erasure, said in words; against a service in this process."""
 
-import subprocess
-import sys
+from __future__ import annotations
+
 from io import StringIO
-from pathlib import Path
+from typing import Any
 
 import pytest
-from burnish.learner.database import Database
-from burnish.learner.intake.upsert import upsert
-from burnish.learner.tables import InteractionRow, VersionEventRow
 from burnish.ops.commands import erase
-from burnish.ops.commands.client import ServiceError
+from burnish.ops.commands.client import ServiceClient, ServiceDown
+from burnish.ops.settings import UpSettings
 from rich.console import Console
-from sqlalchemy import select
 
-from tests.learner.conftest import interaction, thumbs
+from tests.conftest import free_port
+
+
+class Answers(ServiceClient):
+    """Answers of a service, one after the other."""
+
+    def __init__(self, *answers: dict[str, Any]) -> None:
+        self.answers, self.asked = list(answers), []
+
+    def get(self, path: str, **_: Any) -> Any:
+        self.asked.append(("GET", path))
+        return self.answers.pop(0)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        self.asked.append(("POST", body))
+        return self.answers.pop(0)
+
+
+def told(
+    state: str, versions: dict[str, list[int]] | None = None, **removed: Any
+) -> dict[str, Any]:
+    return {"id": "erase-1", "state": state, "removed": removed, "versions": versions or {}}
 
 
 @pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    named = f"sqlite:///{tmp_path}/experience.db"
-    monkeypatch.setenv("BURNISH_DATABASE_URL", named)
-    database = Database(named)
-    database.migrate()
-    with database.write() as session:
-        upsert(session, [interaction(1), thumbs(1), interaction(2, user="bob")])
-        session.add(VersionEventRow(policy="default", version=3, event="local/fb-0001"))
-    database.close()
-    return named
+def said() -> Console:
+    return Console(file=StringIO(), width=200)
 
 
-def test_it_says_what_is_gone_and_which_versions_have_learnt_from_it(url: str):
-    console = Console(file=StringIO(), width=200)
-    erase.run("local", "ada", console)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "erased 1 interactions and 1 judgements" in said
-    assert "default: versions 3 have learnt from them" in said
-    database = Database(url)
-    with database.read() as session:
-        assert list(session.scalars(select(InteractionRow.user))) == ["bob"]
-    database.close()
+def text(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_database_that_is_away_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("BURNISH_DATABASE_URL", "postgresql://burnish@127.0.0.1:1/burnish")
-    with pytest.raises(ServiceError, match="cannot be reached"):
-        erase.run("local", "ada", Console(file=StringIO()))
-
-
-def test_the_command_takes_user_and_tenant(url: str):
-    done = subprocess.run(
-        [sys.executable, "-m", "burnish.ops.cli", "erase", "ada", "--tenant", "other"],
-        capture_output=True,
-        text=True,
-        timeout=120,
+def test_a_dry_run_says_what_would_go_and_where(said: Console):
+    service = Answers(
+        told("finished", {"default": [2, 3]}, database={"interactions": 2}, memory={"steps": 4})
     )
-    assert done.returncode == 0, done.stderr
-    assert "erased 0 interactions and 0 judgements" in done.stdout
+    assert erase.count(service, "ada", said)
+    assert service.asked == [("POST", {"user": "ada", "dry_run": True})]
+    assert "database: 2 interactions would be erased" in text(said)
+    assert "memory: 4 steps would be erased" in text(said)
+    assert "default: versions 2, 3 have learnt from them" in text(said)
+
+
+def test_of_somebody_unknown_it_says_so(said: Console):
+    assert not erase.count(Answers(told("finished")), "nobody", said)
+    assert "nothing is held" in text(said)
+
+
+@pytest.mark.parametrize(
+    ("states", "versions", "end"),
+    [
+        (["served", "weights"], {"default": [2]}, "begins anew from the base"),
+        (["served", "weights"], {}, "no version has learnt"),
+        (["served", "served", "finished"], {}, "no version has learnt"),
+    ],
+)
+def test_it_waits_for_the_stores(
+    said: Console,
+    monkeypatch: pytest.MonkeyPatch,
+    states: list[str],
+    versions: dict[str, list[int]],
+    end: str,
+):
+    monkeypatch.setattr(erase, "POLL_S", 0)
+    service = Answers(*(told(state, versions, database={"judgements": 1}) for state in states))
+    erase.run(service, "ada", said, 60.0)
+    assert service.asked[1:] == [("GET", "/v1/erase/erase-1")] * (len(states) - 1)
+    assert end in text(said)
+    assert "receipt: GET /v1/erase/erase-1" in text(said)
+
+
+def test_a_learner_that_is_away_is_told(said: Console):
+    erase.run(Answers(told("served")), "ada", said, 0.0)
+    assert "as soon as the learner is there" in text(said)
+
+
+def test_without_a_service_it_says_how_to_start_one(said: Console):
+    settings = UpSettings(url=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServiceDown, match="burnish up"):
+        erase.count(ServiceClient(settings), "ada", said)

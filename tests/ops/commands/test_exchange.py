@@ -5,6 +5,8 @@ import json
 import pytest
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.events import decode
+from burnish.feedback.settings import StreamSettings
+from burnish.feedback.stream.event_stream import open_stream
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.ops.cli import app
 from burnish.ops.commands import exchange
@@ -29,7 +31,7 @@ def run(monkeypatch, redis_url, redis_client, tiny_model, tmp_path):
 
 
 def published(redis_url: str) -> list:
-    stream = RedisStream(redis_url)
+    stream = open_stream(StreamSettings(redis_url=redis_url))
     try:
         return [
             decode(record)

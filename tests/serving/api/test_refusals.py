@@ -28,7 +28,6 @@ def refused(running: Running, status: int, path: str = "/v1/chat/completions", *
         ("audio", {"voice": "alloy", "format": "wav"}),
         ("modalities", ["text", "audio"]),
         ("functions", [{"name": "f"}]),
-        ("store", False),
         ("web_search_options", {}),
     ],
 )
