@@ -62,6 +62,13 @@ bench-%: $(VENV)/.installed
 # They draw what they send with tools of the tests.
 bench-attacks bench-fuzz: $(VENV)/.installed-dev
 
+# They train with TRL beside; `real` is about a model that comes by name.
+bench-learning bench-real: $(VENV)/.installed-dev
+bench-real: MODEL ?= smollm2
+bench-real:
+	@$(INSTALL) model $(MODEL)
+	$(BIN)/python -m burnish.ops.bench.real --model $(MODEL) $(ARGS)
+
 example-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.examples.$* $(ARGS)
 

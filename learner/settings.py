@@ -177,10 +177,24 @@ class LearnerSettings(StreamSettings):
     promotes: Literal["champion", "challenger", "nothing"] = Field(
         default="champion", description="alias given to a version that passed the gate"
     )
-    gate_tasks_per_family: int = Field(
-        default=12, ge=1, description="held-out tasks in the gate's suite"
+    gate_limits: Path | None = Field(
+        default=None,
+        description="YAML file of what a candidate may lose at the gate (ops/docs/gate.md); it goes before"
+        " the two limits below",
     )
-    gate_skill_margin: float = Field(default=0.02, ge=0, description="skill a version may lose")
+    gates: str = Field(
+        default="",
+        description="gates of your own, separated by commas: names of the entry-point group"
+        " `burnish.gates`, or `file.py:function` (ops/docs/gate.md)",
+    )
+    gate_tasks_per_family: int = Field(
+        default=12,
+        ge=1,
+        description="held-out tasks of each family in the gate's first look; it asks more where it must",
+    )
+    gate_skill_margin: float = Field(
+        default=0.02, ge=0, le=1, description="skill a version may lose"
+    )
     gate_max_kl: float = Field(default=0.5, gt=0, description="nats per token against the base")
 
     lease_seconds: float = Field(

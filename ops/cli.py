@@ -127,6 +127,22 @@ def report(
 
 
 @app.command()
+def gate(
+    version: Annotated[
+        str | None, typer.Argument(help="A version: 12 or default@12 (default: the newest).")
+    ] = None,
+    policy: Policy = "default",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """What the gate said of a version: whether it passed, and why not; exit code 1 where it did not."""
+    from burnish.ops.commands import gate as work
+
+    settings = config.load({"data_dir": data_dir, "url": url})
+    raise typer.Exit(work.run(settings, version, policy, console))
+
+
+@app.command()
 def repair(
     data_dir: DataDir = None,
     dry_run: Annotated[

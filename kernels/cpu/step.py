@@ -388,7 +388,7 @@ class NativeStep:
                 logits = self.empty_logits(len(batch.keep))
                 self(batch, table, pages, logits=logits)
                 parts.append(logits[:, : self.vocab])
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def empty_logits(self, rows: int) -> Tensor:
         """An uninitialised tensor for `rows` rows of logits, whose first `vocab` columns are tokens."""

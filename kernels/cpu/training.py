@@ -109,7 +109,7 @@ class _Logits(torch.autograd.Function):
             call.run()
             ctx.calls.append(call)
             parts.append(logits[:, : step.vocab])
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)  # of large vocabularies no copy
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -132,7 +132,10 @@ class _Logits(torch.autograd.Function):
         done = 0
         for call in ctx.calls:
             kept = len(call.batch.keep)
-            d_logits = F.pad(grad[done : done + kept].float(), (0, wide - step.vocab)).contiguous()
+            d_logits = grad[done : done + kept].float()
+            if wide > step.vocab:
+                d_logits = F.pad(d_logits, (0, wide - step.vocab))
+            d_logits = d_logits.contiguous()
             done += kept
             starts = np.concatenate([[0], call.batch.counts.cumsum()]).astype(np.int64)
             backward = CBackward(

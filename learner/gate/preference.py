@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from burnish.kernels.lora import AdapterWeights
 from burnish.kernels.model import LoadedModel
-from burnish.learner.gate.checks import ONE_SIDED_95, paired_difference
+from burnish.learner.gate.checks import paired_difference
 from burnish.learner.gate.report import Check
 from burnish.learner.training.rollouts import Sampler, generate
 from burnish.serving.engine import Request, SamplingParams
@@ -18,6 +18,7 @@ from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 
 PROMPTS = 96
+ONE_SIDED_95 = 1.645  # standard errors
 
 
 def preference(

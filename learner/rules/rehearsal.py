@@ -25,7 +25,8 @@ SLACK = 0.02  # of skill, that a family may lose before it is rehearsed
 DUAL_RATE = 0.15  # of the multipliers, per group and unit of skill lost
 LEAST, MOST = 0.2, 0.5  # share of a step's groups that are tasks
 PROBE = 0.1  # weight at which a family without multiplier is asked, to see that it is kept
-BASE_TASKS = 32  # of each family and level that the base answers once
+BASE_TASKS = (8, 32)  # of each family and level that the base answers once: at least, at most
+BASE_TOKENS = 1 << 16  # that these answers may come to, if all are as long as they may be
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,16 @@ class Rehearsal:
         return sum(self.multipliers.values()) / max(1, len(self.source.pools))
 
     def measure_base(self, policy: PolicySampler, max_tokens: int, seed: int) -> None:
-        """See what the base solves of each family and level that is new here."""
+        """See what the base solves of each family and level that is new here; of fewer tasks each where
+        answers are long, or a slow model would take longer to be measured than to be trained."""
         rng = Random(f"{seed}/base")
+        new = [pool for pool in self.source.pools if _key(*pool) not in self.base]
+        least, most = BASE_TASKS
+        each = max(least, min(most, BASE_TOKENS // (max_tokens * max(1, len(new)))))
         tasks = [
             task
-            for pool in self.source.pools
-            if _key(*pool) not in self.base
-            for task in _fitting(self.source, rng, pool, BASE_TASKS, policy.model, max_tokens)
+            for pool in new
+            for task in _fitting(self.source, rng, pool, each, policy.model, max_tokens)
         ]
         if not tasks:
             return

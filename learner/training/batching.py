@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from burnish.learner.training.rollouts import Rollout
 from torch import Tensor
 
 CHUNK_TOKENS = 1024  # padded tokens that go through the model at once
+ROWS = 32  # of logits that pass through a softmax at once
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,27 @@ class TokenBatch:
         """Of log-probabilities [N, V], those of the tokens of this batch, [N]."""
         return logprobs.gather(1, self.token_ids[:, None]).squeeze(1)
 
+    def rows(self, rows: slice) -> TokenBatch:
+        """The batch of some of its tokens."""
+        return TokenBatch(*(getattr(self, field.name)[rows] for field in fields(self)))
 
-def answer_logprobs(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> Tensor:
-    """Log-probabilities [N, V] at each answer token, of the base or of the adapter in `slot`."""
+
+def answer_logits(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> Tensor:
+    """Logits [N, V] that predict each answer token, of the base or under the adapter in `slot`."""
     sequences = [rollout.sequence for rollout in rollouts]
     starts = [len(rollout.prompt_ids) for rollout in rollouts]
-    return model.read(sequences, starts, slot=slot).log_softmax(-1)
+    return model.read(sequences, starts, slot=slot)
 
 
 @torch.no_grad()
+def answer_logprobs(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> Tensor:
+    """The log-probability of each answer token [N], of the base or under the adapter in `slot`."""
+    batch = TokenBatch.of(rollouts, model.device)
+    logits = answer_logits(model, rollouts, slot)
+    parts = zip(logits.split(ROWS), batch.token_ids.split(ROWS), strict=True)
+    return torch.cat([part.log_softmax(-1).gather(1, ids[:, None])[:, 0] for part, ids in parts])
+
+
 def token_logprobs(
     model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0
 ) -> list[tuple[float, ...]]:
@@ -56,8 +69,7 @@ def token_logprobs(
     the rollouts."""
     found: dict[Rollout, tuple[float, ...]] = {}
     for chunk in chunks(rollouts):
-        batch = TokenBatch.of(chunk, model.device)
-        chosen = batch.chosen(answer_logprobs(model, chunk, slot))
+        chosen = answer_logprobs(model, chunk, slot)
         parts = chosen.split([len(rollout.token_ids) for rollout in chunk])
         found.update((r, tuple(part.tolist())) for r, part in zip(chunk, parts, strict=True))
     return [found[rollout] for rollout in rollouts]

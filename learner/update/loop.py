@@ -31,6 +31,7 @@ from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
 REBUILDING = 2  # budgets of an update that begins anew at the base, since its way is longer
+ROLLOUTS_PER_JUDGEMENT = 16  # past which so few judgements are fitted rather than learnt from
 SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
@@ -59,7 +60,8 @@ def train(
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
         longer = 1 if progress.since_base else REBUILDING
-        while step < longer * settings.update_steps:
+        most = longer * most_steps(len(data.experience), settings)
+        while step < most:
             step_began = time.monotonic()
             over_budget = step_began - began + slowest > longer * settings.training_seconds
             if over_budget and step > progress.step:
@@ -88,6 +90,13 @@ def train(
     finished = checkpoint.load(folder)
     assert finished is not None, "it has just been written"
     return finished
+
+
+def most_steps(judgements: int, settings: LearnerSettings) -> int:
+    """The settings' most, or what so few judgements bear: a policy that is optimised for long against a
+    reward model of little knowledge learns its errors (Gao et al. 2023)."""
+    borne = math.ceil(ROLLOUTS_PER_JUDGEMENT * judgements / settings.answers_per_step)
+    return min(settings.update_steps, max(1, borne))
 
 
 def new_trainer(

@@ -32,11 +32,13 @@ from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.gate import preference
-from burnish.learner.gate.calibration import Calibration, calibrate
-from burnish.learner.gate.checks import GateLimits
-from burnish.learner.gate.gate import evaluate
+from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
+from burnish.learner.gate.calibration import Calibration
+from burnish.learner.gate.gate import Gate, evaluate, prepare
+from burnish.learner.gate.limits import GateLimits, LimitsError, read_limits
+from burnish.learner.gate.plugins import GateError, OwnGate, open_gates
 from burnish.learner.gate.report import GateReport
-from burnish.learner.gate.suite import EvalResult, Suite
+from burnish.learner.gate.suite import Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
 from burnish.learner.reward import experience
 from burnish.learner.rules import NothingToLearn
@@ -133,14 +135,39 @@ class Learner:
         )
 
     @cached_property
-    def base_result(self) -> EvalResult:
-        """The base's own result on the suite."""
-        return self.suite.base_result(self.engine, self.settings.data_dir / "gate")
+    def limits(self) -> GateLimits:
+        """What a candidate may lose. Raises LimitsError."""
+        settings = self.settings
+        return read_limits(
+            settings.gate_limits,
+            skill_margin=settings.gate_skill_margin,
+            max_kl=settings.gate_max_kl,
+        )
+
+    @cached_property
+    def own_gates(self) -> list[OwnGate]:
+        """The gates of BURNISH_GATES. Raises GateError."""
+        return open_gates(self.settings.gates)
+
+    @cached_property
+    def base_answers(self) -> BaseAnswers:
+        """The base's own answers at the gate, kept on disk."""
+        folder = self.settings.data_dir / "gate"
+        return BaseAnswers(folder, self.model.sha256, self.suite.max_tokens)
+
+    def panel(self, **adapters: AdapterWeights) -> Panel:
+        """The policies of a trial, by name, beside the base."""
+        return Panel(self.model, self.engine, self.suite.max_tokens, self.base_answers, adapters)
+
+    @cached_property
+    def gate(self) -> Gate:
+        """The gate, fitted to this base. Raises LimitsError and GateError."""
+        return prepare(self.suite, self.panel(), self.limits, self.own_gates)
 
     @cached_property
     def calibration(self) -> Calibration:
         """Which families say nothing about this base; what is left out of them is noted once."""
-        found = calibrate(self.suite, self.base_result)
+        found = self.gate.calibration
         for note in found.notes:
             self.tasks.note(note)
         return found
@@ -181,8 +208,13 @@ class Update:
             return self.idle(champion.reason)
         try:
             _ = self.learner.tasks
+            _ = self.learner.limits, self.learner.own_gates
         except PackError as error:
             return self.idle(f"BURNISH_TASKS: {error}")
+        except LimitsError as error:
+            return self.idle(f"BURNISH_GATE_LIMITS: {error}")
+        except GateError as error:
+            return self.idle(f"BURNISH_GATES: {error}")
         attempt = self.attempts.unfinished(champion.version) or self.attempts.begin(
             champion.version, self.settings
         )
@@ -341,26 +373,18 @@ class Update:
         return found if found and found.progress.base_sha256 == base else None
 
     def evaluate(self, trained: Checkpoint, champion: PolicyVersion) -> GateReport:
-        """Put the trained adapter through the gate; one that began anew at the base beside the champion."""
+        """Put the trained adapter through the gate; one that began anew at the base is besides held to what
+        people would think."""
         learner = self.learner
-        limits = GateLimits(
-            skill_margin=self.settings.gate_skill_margin, max_kl=self.settings.gate_max_kl
-        )
-        report = evaluate(
-            learner.suite,
-            learner.engine,
-            trained.adapter,
-            learner.base_result,
-            limits,
-            left_out=learner.calibration.never,
-        )
-        reward = RewardModel.load(trained.rule_state)
         before = self.registered_weights(champion)
+        adapters = {CANDIDATE: trained.adapter} | ({CHAMPION: before} if before else {})
+        report = evaluate(learner.gate, learner.panel(**adapters))
+        reward = RewardModel.load(trained.rule_state)
         if trained.progress.since_base or reward is None or before is None:
             return report
         with learner.database.read() as session:
             asked = experience.prompts(session, self.policy, preference.PROMPTS)
-        return report.with_check(
+        return report.with_checks(
             preference.preference(
                 learner.model,
                 learner.engine,

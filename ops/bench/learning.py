@@ -23,7 +23,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from burnish.learner.gate.suite import mean
+from burnish.learner.gate.checks import mean
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of

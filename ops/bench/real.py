@@ -5,7 +5,9 @@ prompts, one vote in five wrong, and the learner learns from them with its own s
 update. After each: what share of the way from the base to the best of 16 of its answers the version has
 gone on held-out prompts, by one answer and by the best of several that its reward model picks; its skill
 on the gate's tasks; KL, lengths and time. Then the same of TRL's KTO and DPO with as many votes on the
-base's answers. Left out: HTTP, the registry, and whether answers are true.
+base's answers. Figures are written as they come, and what was measured before of the same plan is kept: the
+learner (--no-baselines) and the baselines (--updates 0) may run apart. Left out: HTTP, the registry, and
+whether answers are true.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +34,17 @@ from burnish.ops.bench.lib.people import People, draw_people
 from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
 from burnish.ops.bench.lib.real_exam import SEED, Exam, flattened, headroom
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
-from burnish.ops.bench.lib.results import FOLDER, write_results
+from burnish.ops.bench.lib.results import FOLDER, differences, write_results
+from burnish.ops.machine import describe_machine
 from rich.console import Console
 
 # Four updates within the two hours, and tasks enough to see a point of skill.
-DEFAULTS = {"tasks": "general", "update_every": 1200.0, "gate_tasks_per_family": 40}
+DEFAULTS = {
+    "tasks": "general",
+    "update_every": 1200.0,
+    "gate_tasks_per_family": 40,
+    "threads": 2,
+}
 ANSWER_TOKENS = 160  # what the product lets an answer have
 BEST_OF = 16
 RATES = (1e-4, 3e-4, 1e-3)  # learning rates that the baselines are tuned over
@@ -46,12 +54,18 @@ console = Console(stderr=True)
 
 def main(
     votes: Annotated[int, typer.Option(help="Votes in all.")] = 1000,
-    updates: Annotated[int, typer.Option(help="Updates they are spread over.")] = 4,
+    updates: Annotated[
+        int, typer.Option(help="Updates they are spread over; 0: baselines alone.")
+    ] = 4,
     prompts: Annotated[int, typer.Option(help="Held-out prompts.")] = 100,
     samples: Annotated[int, typer.Option(help="Answers to each at an exam.")] = 4,
     model: Annotated[str, typer.Option(help="As BURNISH_MODEL.")] = "smollm2",
     seed: Annotated[int, typer.Option(help="Of people, votes and training.")] = 0,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = True,
+    rate: Annotated[
+        list[float] | None,
+        typer.Option(help="Learning rates to tune them over (1e-4, 3e-4, 1e-3)."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=JSON", help="Another setting of the learner."),
@@ -60,6 +74,14 @@ def main(
 ) -> None:
     """Measure how well the learner learns people's tastes."""
     changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
+    plan = Plan(votes, updates, prompts, samples, seed, tuple(rate or RATES) if baselines else ())
+    told = {"model": model, "settings": changes, **plan.sizes}
+    figures = earlier(out, told)
+
+    def keep(found: Mapping[str, Any]) -> None:
+        figures.update(found)
+        write_results("real", figures, out, must_show=check_goals(figures))
+
     with tempfile.TemporaryDirectory() as scratch:
         settings = LearnerSettings(
             model=models.resolve(Path(model)),
@@ -68,13 +90,20 @@ def main(
             **{**DEFAULTS, **changes},
         )
         torch.set_num_threads(settings.threads)
-        loop = LearningLoop(settings)
-        figures = measure(loop, Plan(votes, updates, prompts, samples, seed, baselines))
-    figures = {"model": model, "settings": changes, **figures}
-    goals = check_goals(figures)
-    print_tables(figures, goals)
-    print(write_results("real", figures, out, must_show=goals))
-    print(plot(figures, out / "real.png"))
+        measure(LearningLoop(settings), plan, keep)
+    if figures.get("updates"):
+        print_tables(figures, check_goals(figures))
+        print(plot(figures, out / "real.png"))
+
+
+def earlier(out: Path, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What this machine has measured of the same model, settings and sizes; else just those."""
+    file = out / "real.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    same = all(found.get(name) == value for name, value in told.items())
+    if not same or differences(found["machine"], describe_machine()):
+        return dict(told)
+    return found
 
 
 @dataclass(frozen=True)
@@ -86,12 +115,22 @@ class Plan:
     prompts: int
     samples: int
     seed: int
-    baselines: bool
+    rates: tuple[float, ...]  # of the baselines; none: they are left out
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What two runs must have in common for their figures to stand side by side."""
+        return {
+            "votes": self.votes,
+            "prompts": self.prompts,
+            "samples": self.samples,
+            "seed": self.seed,
+        }
 
 
-def measure(loop: LearningLoop, plan: Plan) -> dict[str, Any]:
-    """All figures, by name. Seconds are of the wall, `cpu_seconds` of this process, both without the
-    baselines."""
+def measure(loop: LearningLoop, plan: Plan, keep: Callable[[Mapping[str, Any]], None]) -> None:
+    """Give all figures to `keep` by name, as they come. Seconds are of the wall, `cpu_seconds` of this
+    process, both without the baselines."""
     _ = loop.learner.engine  # loads the model, whose time is not counted
     began, cpu = time.monotonic(), time.process_time()
     log("the base's answers to held-out prompts")
@@ -108,23 +147,32 @@ def measure(loop: LearningLoop, plan: Plan) -> dict[str, Any]:
     texts = {topic: [a.text for a in flattened(given)] for topic, given in by_topic.items()}
     people = draw_people(texts, seed=plan.seed)
     exam = Exam(loop, people, base, ANSWER_TOKENS)
-    figures: dict[str, Any] = {
-        "base": base_figures(base, exam, time.process_time() - cpu),
-        "headroom": headroom(by_topic),
-        "updates": [],
-    }
+    keep(
+        {
+            "base": base_figures(base, exam, time.process_time() - cpu),
+            "headroom": headroom(by_topic),
+        }
+    )
     rng = random.Random(f"real:{plan.seed}")
+    rows: list[dict[str, Any]] = []
     for number in range(1, plan.updates + 1):
         wanted = plan.votes * number // plan.updates - len(loop.votes)
-        figures["updates"].append(update(loop, people, exam, wanted, plan.samples, rng))
-        figures["seconds"] = round(time.monotonic() - began, 1)
-        figures["cpu_seconds"] = round(time.process_time() - cpu, 1)
-    if plan.baselines:
+        rows.append(update(loop, people, exam, wanted, plan.samples, rng))
+        keep(
+            {
+                "updates": rows,
+                "seconds": round(time.monotonic() - began, 1),
+                "cpu_seconds": round(time.process_time() - cpu, 1),
+            }
+        )
+    if plan.rates:
+        rng = random.Random(f"log:{plan.seed}")
         loop.keep_log(cast_votes(loop, people, plan.votes, rng, adapter=None))
-        figures["baselines"] = {
-            method: best_baseline(loop, exam, method, plan.samples) for method in METHODS
-        }
-    return figures
+        found: dict[str, Any] = {}
+        for method in METHODS:
+            for best in baseline_runs(loop, exam, method, plan.samples, plan.rates):
+                keep({"baselines": {**found, method: best}})
+                found[method] = best
 
 
 def base_figures(
@@ -177,15 +225,17 @@ def update(
     return found
 
 
-def best_baseline(loop: LearningLoop, exam: Exam, method: Method, samples: int) -> dict[str, Any]:
-    """A method's best run on the log of the base, of all learning rates. Which is best is looked up at
-    the exam itself, in the baseline's favour."""
+def baseline_runs(
+    loop: LearningLoop, exam: Exam, method: Method, samples: int, rates: Sequence[float]
+) -> Iterator[dict[str, Any]]:
+    """A method's best run so far on the log of the base, after each learning rate. Which is best is looked
+    up at the exam itself, in the baseline's favour."""
     learner = loop.learner
     folder = loop.settings.data_dir / method
     folder.mkdir()
     rows = write_log(learner.database, LOG, method, folder / "log.jsonl")
     runs: list[dict[str, Any]] = []
-    for rate in RATES:
+    for rate in rates:
         clock, name = Clock(), f"{method}-{rate:g}"
         log(f"{method} at a learning rate of {rate:g} on {rows} rows")
         adapter = train_baseline(
@@ -196,11 +246,11 @@ def best_baseline(loop: LearningLoop, exam: Exam, method: Method, samples: int) 
         result = exam.take(name, samples)
         learner.engine.unload_adapter(name)
         gate = gate_figures(loop.examine(load_adapter(adapter)))
-        log(f"{name}: {result.way:+.0%} of the way, skill {gate['skill']:.3f}")
+        log(f"{name}: {result.way:+.0%} of the way, skill {gate['skill']:.3f}, {seconds:.0f} s")
         runs.append(
             {"rate": rate, "rows": rows, "seconds": seconds, **asdict(result), "gate": gate}
         )
-    return {**max(runs, key=lambda run: run["way"]), "runs": runs}
+        yield {**max(runs, key=lambda run: run["way"]), "runs": list(runs)}
 
 
 def cast_votes(

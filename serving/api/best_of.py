@@ -93,8 +93,7 @@ class Chooser:
         """The answers to give, the best first; `candidates` are in the order sampled."""
         assert self._reward is not None, "without a model nothing is to be chosen"
         model, reason = self._reward.model, None
-        seed = self._request.params.seed
-        draw = random.Random(None if seed is None else f"draw {seed}").randrange(model.draws)
+        draw = draw_of(self._request.params.seed, model.draws)
         scored = [Candidate(one.finish in FINISHED, _logprob(one)) for one in candidates]
         try:
             scored = await self._score(model, draw, candidates, scored)
@@ -155,6 +154,12 @@ class Chooser:
         self._metrics.best_of.labels(self._policy, outcome).inc()
         if record.draw is not None:
             self._metrics.candidates.labels(self._policy).inc(record.candidates)
+
+
+def draw_of(seed: int | None, draws: int) -> int:
+    """The number of the draw, of so many, by which the candidates of a request with that seed are scored;
+    any without a seed."""
+    return random.Random(None if seed is None else f"draw {seed}").randrange(draws)
 
 
 def _logprob(choice: Choice) -> float:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from burnish.feedback.events import Completion, Event, FeedbackEvent, InteractionEvent
 from burnish.kernels.lora import AdapterWeights
-from burnish.learner.gate.checks import GateLimits
+from burnish.learner.gate.answers import CANDIDATE, CHAMPION
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.report import GateReport
 from burnish.learner.intake.upsert import upsert
@@ -152,18 +152,13 @@ class LearningLoop:
         learner.engine.load_adapter(self.adapter or "", trained.adapter_folder)
         return trained
 
-    def examine(self, adapter: AdapterWeights) -> GateReport:
-        """What the gate says of an adapter."""
-        learner, settings = self.learner, self.settings
-        limits = GateLimits(skill_margin=settings.gate_skill_margin, max_kl=settings.gate_max_kl)
-        return evaluate(
-            learner.suite,
-            learner.engine,
-            adapter,
-            learner.base_result,
-            limits,
-            left_out=learner.calibration.never,
-        )
+    def examine(
+        self, candidate: AdapterWeights, champion: AdapterWeights | None = None
+    ) -> GateReport:
+        """What the gate says of an adapter beside a champion; None is the base."""
+        learner = self.learner
+        adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
+        return evaluate(learner.gate, learner.panel(**adapters))
 
 
 def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tuple[Event, Event]:

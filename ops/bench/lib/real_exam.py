@@ -6,6 +6,7 @@ the distance from the base's answers to the best of 16 of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,14 @@ from typing import Any
 
 import numpy as np
 from burnish.kernels.model import LoadedModel
-from burnish.learner.gate.checks import kl_to_base
-from burnish.learner.gate.suite import mean
+from burnish.learner.gate.checks import mean
+from burnish.learner.gate.manner import kl_to_base
 from burnish.ops.bench.lib.learning_loop import Answer, LearningLoop
 from burnish.ops.bench.lib.people import People, single_taste, topic_of
 from burnish.ops.bench.lib.taste import FEATURES
 from burnish.ops.simulate.statistics import bootstrap, gap_recovered
+from burnish.serving.api.best_of import FINISHED, draw_of
+from burnish.serving.reward.choosing import Candidate, ranked
 from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
@@ -30,8 +33,8 @@ SEED = 1 << 20  # of the answers at the exam, far from those that are voted on
 class Result:
     """Of one version: `liked` is the expected rate of an answer; lengths are in tokens and words.
 
-    With a reward model, `best_way` is the way of the best of `samples` answers by it, and `reward_way`
-    that of the best of the base's 16: what it would do without any training.
+    With a reward model, `best_way` is the way of what serving would choose among `samples` answers, and
+    `reward_way` that of what it would choose among the base's 16: what votes do without any training.
     """
 
     liked: float
@@ -77,8 +80,9 @@ class Exam:
             way=self.way(rates.mean()),
             way_interval=bootstrap([self.base, rates.mean(1), self.oracle], gap_recovered),
             samples=samples,
-            best_way=reward and self._picked(reward, features_of(model, given), rates),
-            reward_way=reward and self._picked(reward, self.base_features, self.base_rates),
+            best_way=reward and self._chosen_way(reward, given, features_of(model, given), rates),
+            reward_way=reward
+            and self._chosen_way(reward, self.base_answers, self.base_features, self.base_rates),
             kl=kl_to_base(model, [answer.rollout for answer in answers]),
             tokens=mean([len(answer.rollout.token_ids) for answer in answers]),
             words=mean([len(answer.text.split()) for answer in answers]),
@@ -94,10 +98,36 @@ class Exam:
         liked = self.people.liked
         return np.array([[liked(a.prompt.family, a.text) for a in answers] for answers in given])
 
-    def _picked(self, reward: RewardModel, features: Tensor, rates: np.ndarray) -> float:
-        """The way of the answers that a reward model likes best, one for each prompt."""
-        scores = reward.mean(features).numpy().reshape(rates.shape)
-        return self.way(rates[np.arange(len(rates)), scores.argmax(1)].mean())
+    def _chosen_way(
+        self,
+        reward: RewardModel,
+        given: Sequence[Sequence[Answer]],
+        features: Tensor,
+        rates: np.ndarray,
+    ) -> float:
+        """The way of the answers that serving would choose, one for each prompt."""
+        per_prompt = features.split([len(answers) for answers in given])
+        places = [
+            chosen(reward, answers, of_answers, SEED + number)
+            for number, (answers, of_answers) in enumerate(zip(given, per_prompt, strict=True))
+        ]
+        return self.way(rates[np.arange(len(rates)), places].mean())
+
+
+def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, seed: int) -> int:
+    """The place of the candidate that serving would give for a request of that seed with
+    `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H]."""
+    scores, support = reward.draw_and_support(features, draw_of(seed, reward.draws))
+    candidates = [
+        Candidate(
+            finished=answer.finish_reason in FINISHED,
+            logprob=mean(answer.rollout.logprobs) if answer.rollout.token_ids else -math.inf,
+            score=score if answer.rollout.token_ids else 0.0,
+            support=near if answer.rollout.token_ids else 0.0,
+        )
+        for answer, score, near in zip(answers, scores.tolist(), support.tolist(), strict=True)
+    ]
+    return ranked(candidates)[0]
 
 
 def headroom(base: Mapping[str, Sequence[Sequence[Answer]]]) -> dict[str, dict[str, float]]:

@@ -16,7 +16,9 @@ HOURS = 2.0
 
 
 def check_goals(figures: dict[str, Any]) -> list[MustShow]:
-    """What the benchmark promises; None where a run was too short to say."""
+    """What the benchmark promises; None where a run was too short to say, none without an update."""
+    if not figures.get("updates"):
+        return []
     last = figures["updates"][-1]
     way = last["way"] if last["votes"] >= AT_VOTES else None
     others = [peer["way"] for peer in figures.get("baselines", {}).values()]

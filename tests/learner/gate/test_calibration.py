@@ -1,43 +1,36 @@
-"""Which families of a pack say something about a base, and what the gate does with the others."""
-
-from types import SimpleNamespace
-from typing import Any
+"""Which families tell something about a base, and what the gate does with the others."""
 
 from burnish.learner.gate.calibration import calibrate
-from burnish.learner.gate.suite import Answers, EvalResult
-from burnish.learner.tasks import GeneratorPack, Task, TaskSource
+
+FAMILIES = {
+    "never": [False] * 11 + [True],
+    "sometimes": [True, False],
+    "always": [True] * 12,
+}
 
 
-def suite(*families: str, calibrated: bool = True) -> Any:
-    """Two tasks of each family."""
-    pack = GeneratorPack(
-        "ours", dict.fromkeys(families, lambda r, level: {}), calibrated=calibrated
-    )
-    tasks = [Task(family, (), lambda answer: True) for family in families for _ in range(2)]
-    return SimpleNamespace(source=TaskSource([pack]), tasks=tasks)
-
-
-def result(*right: bool | None) -> EvalResult:
-    answers = Answers(texts=[""] * len(right), lengths=[1] * len(right), entropy=1, diversity=1)
-    return EvalResult(answers, right)
-
-
-def test_what_the_base_never_or_always_solves_is_not_rehearsed():
-    found = calibrate(suite("a", "b", "c"), result(False, False, True, False, True, True))
-    assert (found.never, found.always) == (("a",), ("c",))
-    assert found.unrehearsed == {"a", "c"}
+def test_what_the_base_hardly_ever_or_nearly_always_solves_is_not_rehearsed():
+    found = calibrate(FAMILIES, FAMILIES.keys())
+    assert (found.never, found.always) == (("never",), ("always",))
+    assert found.unrehearsed == {"never", "always"}
     assert found.notes == [
-        "a left out, since the base never solves them",
-        "c asked by the gate alone, since the base always solves them",
+        "never left out, since the base hardly ever solves them",
+        "always asked by the gate alone, since the base nearly always solves them",
     ]
 
 
+def test_skill_as_a_whole_is_what_the_base_solves_sometimes():
+    assert calibrate(FAMILIES, FAMILIES.keys()).counted == {"sometimes"}
+    assert calibrate(FAMILIES, ()).counted == {"sometimes"}
+
+
 def test_a_family_without_a_verdict_stays():
-    found = calibrate(suite("a"), result(None, None))
+    found = calibrate({"a": []}, {"a"})
     assert found.unrehearsed == frozenset()
     assert found.notes == []
 
 
 def test_packs_of_ones_own_are_taken_as_they_are():
-    found = calibrate(suite("a", calibrated=False), result(False, False))
+    found = calibrate(FAMILIES, ())
     assert found.unrehearsed == frozenset()
+    assert found.notes == []

@@ -1,66 +1,51 @@
-"""The checks by themselves: what passes by chance, and what does not."""
+"""What a comparison showed, as a sentence."""
+
+from typing import Any
 
 import pytest
 from burnish.learner.gate import checks
-from burnish.learner.gate.checks import GateLimits, paired_difference
-from burnish.learner.gate.report import Check
-from burnish.learner.gate.suite import Answers, distinct_bigrams
-
-LIMITS = GateLimits()
+from burnish.learner.gate.checks import paired_difference
+from burnish.learner.gate.comparison import Comparison, Line, Paired, Rates
+from burnish.learner.gate.pooling import Seen
 
 
-def answers(length: int = 10, entropy: float = 1.0, diversity: float = 1.0) -> Answers:
-    return Answers(texts=["x"] * 4, lengths=[length] * 4, entropy=entropy, diversity=diversity)
+def comparison(**lines: tuple[float, float, float]) -> Comparison:
+    """By line: its change, and its lower and upper bound."""
 
+    def paired(change: float, lower: float, upper: float) -> Paired:
+        bounds: Any = type("Fixed", (), {"lower": lower, "upper": upper})()
+        return Paired(0.1, bounds, Seen(10, 10 * change, 10 * change**2))
 
-def skill_check(old: list[bool], new: list[bool]) -> Check:
-    return checks.skill({"units": (old, new)}, LIMITS)
-
-
-def test_sampling_noise_on_a_few_tasks_does_not_fail_a_candidate():
-    old = [True] * 160 + [False] * 40
-    new = [True] * 140 + [False] * 40 + [True] * 20  # 20 lost, 20 won
-    assert skill_check(old, new).passed
-    unlucky = [True] * 138 + [False] * 48 + [True] * 14  # 22 lost, 14 won
-    assert skill_check(old, unlucky).passed
-
-
-def test_a_lost_tenth_of_the_skill_does():
-    old = [True] * 160 + [False] * 40
-    new = [True] * 135 + [False] * 60 + [True] * 5  # 25 lost, 5 won
-    assert not skill_check(old, new).passed
+    return Comparison(
+        [Line(name, 0.1) for name in lines],
+        {"base": paired(0.0, -0.05, 0.05)},
+        {"base": {name: paired(*told) for name, told in lines.items()}},
+        {name: Rates() for name in lines},
+    )
 
 
 def test_the_family_that_lost_most_is_named():
-    kept, lost = ([True] * 40, [True] * 40), ([True] * 40, [True] * 10 + [False] * 30)
-    check = checks.families({"units": kept, "sorting": lost}, LIMITS)
-    assert not check.passed
-    assert check.says.startswith("sorting moved by -0.750")
-    assert checks.families({"units": kept, "sorting": kept}, LIMITS).passed
+    found = comparison(units=(0.0, -0.05, 0.1), sorting=(-0.5, -0.7, -0.3), words=(0, -0.2, 0.2))
+    check = checks.families(found, "base", ["units", "sorting", "words"], "families")
+    assert (check.passed, check.undecided) == (False, False)
+    assert check.says.startswith("sorting moved by -0.500 against the base, and surely by -0.300")
 
 
-@pytest.mark.parametrize(
-    ("name", "candidate", "passed"),
-    [
-        ("length", {"length": 30}, True),
-        ("length", {"length": 31}, False),
-        ("length", {"length": 2}, False),
-        ("entropy", {"entropy": 0.15}, True),
-        ("entropy", {"entropy": 0.14}, False),
-        ("diversity", {"diversity": 0.35}, True),
-        ("diversity", {"diversity": 0.34}, False),
-    ],
-)
-def test_length_entropy_and_diversity_are_bounded_relative_to_the_base(name, candidate, passed):
-    check = getattr(checks, name)(answers(), answers(**candidate), LIMITS)
-    assert (check.name, check.passed) == (name, passed)
+def test_undecided_is_not_passed_and_says_so():
+    found = comparison(units=(0.0, -0.2, 0.1), sorting=(0.0, -0.3, 0.2))
+    check = checks.families(found, "base", ["units", "sorting"], "families")
+    assert (check.passed, check.undecided) == (False, True)
+    assert "undecided, which does not pass" in check.says
+    assert check.says.endswith("and so for units")
+
+
+def test_skill_that_is_kept_tells_what_is_sure():
+    check = checks.skill(comparison(units=(0.0, -0.05, 0.1)), "base")
+    assert check.passed
+    assert check.says == (
+        "skill moved by +0.000 against the base, and surely by -0.050 at least (allowed: -0.10)"
+    )
 
 
 def test_paired_difference():
     assert paired_difference([True, True], [True, False]) == (-0.5, pytest.approx(0.3535, abs=1e-3))
-
-
-def test_repetition_lowers_diversity():
-    assert distinct_bigrams([(1, 2, 3), (4, 5, 6)]) == 1.0
-    assert distinct_bigrams([(1, 2, 3), (1, 2, 3)]) == 0.5
-    assert distinct_bigrams([]) == 0.0

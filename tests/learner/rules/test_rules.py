@@ -2,11 +2,13 @@
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig
+from burnish.learner.rules import rehearsal as rehearsing
 from burnish.learner.rules.base import best_and_worst, normalised
 from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
@@ -139,6 +141,36 @@ def failing(rng: Random, level: int) -> Task:
 
 def fresh(rng: Random) -> Task:
     return Task("", ({"role": "user", "content": f"Say {rng.random()}."},), lambda answer: True)
+
+
+class BaseAlone:
+    """A policy that is asked for the base's answers, and counts them."""
+
+    def __init__(self, model):
+        self.model, self.asked = model, 0
+
+    def sample(self, prompts, *, samples, max_tokens, seed, base):
+        assert base
+        self.asked += len(prompts) * samples
+        return [[Rollout((1,), (2,), (-1.0,), text="hi")] * samples for _ in prompts]
+
+
+@pytest.mark.parametrize(("share", "asked"), [(1 / 1000, 32), (1 / 20, 20), (1, 8)])
+def test_the_longer_answers_may_be_the_fewer_tell_what_the_base_solves(
+    model, monkeypatch, share, asked
+):
+    """`share`: what an answer may take of the tokens that each family and level has."""
+    monkeypatch.setattr(rehearsing, "fitting", lambda model, source, tasks, room: tasks)
+    rehearsal = Rehearsal()
+    policy: Any = BaseAlone(model)
+    rehearsal.source = TaskSource([GeneratorPack("ours", {"one": lambda rng, level: fresh(rng)})])
+    pools = len(rehearsal.source.pools)
+    max_tokens = int(share * rehearsing.BASE_TOKENS / pools)
+    rehearsal.measure_base(policy, max_tokens, seed=0)
+    assert policy.asked == asked * pools
+    assert set(rehearsal.base.values()) == {1.0}
+    rehearsal.measure_base(policy, max_tokens, seed=1)
+    assert policy.asked == asked * pools, "each is measured once"
 
 
 def test_without_a_task_rehearsal_draws_none(model):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel
-from burnish.learner.training.batching import TokenBatch, answer_logprobs
+from burnish.learner.training.batching import answer_logprobs
 from burnish.learner.training.optimiser import read_state
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import SCORING_SLOT, PolicySampler
@@ -33,9 +33,7 @@ def new_trainer(
 
 
 def likelihood(model: LoadedModel, rollouts: Sequence[Rollout], slot: int = 0) -> float:
-    with torch.no_grad():
-        logprobs = answer_logprobs(model, rollouts, slot)
-    return float(TokenBatch.of(rollouts, torch.device("cpu")).chosen(logprobs).mean())
+    return float(answer_logprobs(model, rollouts, slot).mean())
 
 
 @pytest.mark.parametrize("advantage", [1.0, -1.0])

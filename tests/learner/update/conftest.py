@@ -27,6 +27,8 @@ SMALL = {
     "tasks": "ember",
     "gate_tasks_per_family": 1,
     "gate_max_kl": 50.0,
+    "gate_skill_margin": 1.0,
+    "gate_limits": Path(__file__).parent / "lenient.yaml",
     "lora_rank": 4,
     "lora_alpha": 8,
 }

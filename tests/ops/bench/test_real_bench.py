@@ -2,17 +2,22 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from burnish.kernels.lora import save_adapter
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.update.start import fresh_adapter
 from burnish.ops.bench import real
-from burnish.ops.bench.lib import real_baselines
+from burnish.ops.bench.lib import real_baselines, real_exam
 from burnish.ops.bench.lib.everyday_prompts import load_prompts
 from burnish.ops.bench.lib.learning_loop import LearningLoop, Vote
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
+from burnish.ops.bench.lib.results import write_results
+from burnish.serving.api.best_of import draw_of
 
 SMALL = {
     "update_steps": 1,
@@ -32,8 +37,9 @@ def loop(tiny_model: Path, tmp_path: Path) -> LearningLoop:
 def test_votes_become_versions_and_figures(loop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(real, "ANSWER_TOKENS", 12)
     monkeypatch.setattr(real, "BEST_OF", 4)
-    plan = real.Plan(votes=24, updates=2, prompts=10, samples=2, seed=0, baselines=False)
-    figures = real.measure(loop, plan)
+    plan = real.Plan(votes=24, updates=2, prompts=10, samples=2, seed=0, rates=())
+    figures: dict[str, Any] = {}
+    real.measure(loop, plan, figures.update)
     assert figures["base"]["liked"] == pytest.approx(0.5, abs=1e-3)
     assert figures["base"]["best_of_16_liked"] > 0.5
     assert [row["votes"] for row in figures["updates"]] == [12, 24]
@@ -59,6 +65,37 @@ def test_an_update_learns_from_the_votes_as_they_were_cast(loop):
     assert loop.adapter == "bench@2"
     again = loop.answer(load_prompts("train")[:2], max_tokens=8, seed=1, adapter=loop.adapter)
     assert [len(given) for given in again] == [1, 1]
+
+
+def test_the_exam_chooses_as_serving_would(loop):
+    """An answer that was cut, one that has lost its way and one without a token are never given for
+    their score, and the draw is that of the request's seed."""
+    asked = loop.answer(load_prompts("heldout")[:1], samples=5, max_tokens=8, seed=1, adapter=None)
+    scores = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6, 4: 0.5}
+    answers = [
+        replace(
+            answer,
+            finish_reason="length" if place == 0 else "stop",
+            rollout=replace(
+                answer.rollout,
+                token_ids=() if place == 1 else (1, 2),
+                logprobs=() if place == 1 else (-9.0,) * 2 if place == 2 else (-1.0,) * 2,
+            ),
+        )
+        for place, answer in enumerate(asked[0])
+    ]
+    drawn = []
+
+    class Reward:
+        draws = 64
+
+        def draw_and_support(self, features, number):
+            drawn.append(number)
+            return torch.tensor(list(scores.values())), torch.ones(5)
+
+    reward: Any = Reward()
+    assert real_exam.chosen(reward, answers, torch.zeros(5, 1), seed=7) == 3
+    assert drawn == [draw_of(7, 64)]
 
 
 def test_answers_of_a_seed_are_always_the_same(loop):
@@ -88,17 +125,30 @@ def test_baselines_train_on_as_many_votes_of_the_base_and_the_best_rate_counts(
         return out
 
     monkeypatch.setattr(real, "train_baseline", train)
-    plan = real.Plan(votes=40, updates=1, prompts=10, samples=2, seed=0, baselines=True)
-    found = real.measure(loop, plan)["baselines"]
+    plan = real.Plan(votes=90, updates=0, prompts=10, samples=2, seed=0, rates=real.RATES)
+    figures: dict[str, Any] = {}
+    real.measure(loop, plan, figures.update)
+    assert check_goals(figures) == [], "without an update nothing is promised"
+    found = figures["baselines"]
     assert [(method, rate) for method, _, rate in logs] == [
         (method, rate) for method in ("kto", "dpo") for rate in real.RATES
     ]
     for method, rows, _ in logs:
         assert {row.get("version") or row["chosen_version"] for row in rows} == {1}
-        assert len(rows) == 40 or method == "dpo"
+        assert len(rows) == 90 if method == "kto" else rows
     for best in found.values():
         assert best["way"] == max(run["way"] for run in best["runs"])
         assert len({run["way"] for run in best["runs"]}) > 1
+
+
+def test_learner_and_baselines_may_be_measured_apart(tmp_path, monkeypatch):
+    plan = {"model": "smollm2", "settings": {}, "votes": 40, "seed": 0}
+    assert real.earlier(tmp_path, plan) == plan
+    write_results("real", {**plan, "updates": [1]}, tmp_path)
+    assert real.earlier(tmp_path, plan)["updates"] == [1]
+    assert "updates" not in real.earlier(tmp_path, {**plan, "votes": 50}), "another plan"
+    monkeypatch.setattr(real, "describe_machine", lambda: {"cpu": "another"})
+    assert "updates" not in real.earlier(tmp_path, plan), "another machine"
 
 
 def test_a_baseline_that_fails_says_why(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from burnish.kernels.lora import LoraSpec, default_targets, init_adapter
-from burnish.learner.training.batching import TokenBatch, answer_logprobs
+from burnish.learner.training.batching import TokenBatch, answer_logits, answer_logprobs
 from burnish.learner.training.protocol import NOTHING, Trainer
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.trainer import PolicyTrainer
@@ -62,7 +62,7 @@ def test_kl_and_entropy_are_estimates_of_the_exact_ones(engine, model, new_train
     rollouts = sample(engine, trainer)
     model.set_adapter(1, trainer.adapter)
     with torch.no_grad():
-        base, policy = (answer_logprobs(model, rollouts, slot=slot) for slot in (0, 1))
+        base, policy = (answer_logits(model, rollouts, slot).log_softmax(-1) for slot in (0, 1))
     model.set_adapter(1, None)
     kl = float((policy.exp() * (policy - base)).sum(1).mean())
     entropy = float(-(policy.exp() * policy).sum(1).mean())
@@ -83,8 +83,7 @@ def test_the_penalty_is_folded_into_the_advantages_and_alone_past_the_budget(
     rollouts = batch_of(0)
     trainer.step(rollouts)
     batch = TokenBatch.of(rollouts, torch.device("cpu"))
-    with torch.no_grad():
-        drift = batch.behaviour - batch.chosen(answer_logprobs(model, rollouts))
+    drift = batch.behaviour - answer_logprobs(model, rollouts)
     want = gain * batch.advantage + weight * (drift.mean() - drift)
     answers = [
         of[len(rollout.prompt_ids) - 1 :]
