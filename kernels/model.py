@@ -23,6 +23,7 @@ import torch
 from burnish.kernels import recurrent
 from burnish.kernels.attention import KVPages, PagedBatch, paged_step
 from burnish.kernels.choice import WORKS, Choice, Way, Work
+from burnish.kernels.cpu.allocation import release_freed
 from burnish.kernels.cpu.step import NativePages, NativeStep, PackedAdapter
 from burnish.kernels.cpu.support import unsupported_reason
 from burnish.kernels.cpu.training import NativeTraining, training_unsupported_reason
@@ -334,9 +335,16 @@ class LoadedModel:
 
     @cached_property
     def training(self) -> NativeTraining | None:
-        """Native training, where it was chosen; packed on first use."""
+        """Native training, where it was chosen; packed on first use, from a transformers model that is not
+        kept for it: at float32 it is the largest thing in a process."""
         step = self._native.get("training")
-        return None if step is None else NativeTraining(step, self.model)
+        if step is None:
+            return None
+        if self._reference is not None:
+            return NativeTraining(step, self._reference)
+        packed = NativeTraining(step, self._described.load())
+        release_freed()
+        return packed
 
     @torch.no_grad()
     def states(self, sequences: Sequence[Sequence[int]], layers: int) -> list[torch.Tensor]:

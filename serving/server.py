@@ -7,7 +7,6 @@ after `drain_wait_s` new requests get 503 too, running answers finish; a second 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import logging
 import os
@@ -18,6 +17,7 @@ from types import FrameType
 
 import uvicorn
 from burnish.feedback.errors import SpoolError
+from burnish.kernels.cpu.allocation import release_freed
 from burnish.serving.api.auth import KeyStore, is_loopback
 from burnish.serving.api.service import LOOK_PATIENCE_S, Service
 from burnish.serving.app import bare_app, load_engine
@@ -145,8 +145,6 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
 def freeze_gc() -> None:
     """Exclude what has been loaded from garbage collection: half a million objects of libraries
     take 0.3 s to traverse, in which no other thread runs. What loading left over is given back."""
-    gc.collect()
+    release_freed()  # some 30 MB
     gc.freeze()
     gc.enable()
-    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # glibc keeps what loading has freed, some 30 MB

@@ -2,11 +2,13 @@
 
 Weights are read from end to end in every step and stream faster from huge pages. A cache fills
 gradually: a huge page is zeroed as a whole at its first token, and a step that touches many new ones
-stalls.
+stalls. What was freed goes back to the system on request.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import mmap
 
 import torch
@@ -26,6 +28,13 @@ def in_huge_pages(tensor: Tensor) -> Tensor:
 def allocate_zeroed(size: int) -> Tensor:
     """Zeroed bytes [size] that take no memory until they are written."""
     return _mapped(size, getattr(mmap, "MADV_NOHUGEPAGE", None))
+
+
+def release_freed() -> None:
+    """Give back what glibc keeps of freed memory: of a model that was loaded to be packed, most of it."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _mapped(size: int, advice: int | None) -> Tensor:

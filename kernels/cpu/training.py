@@ -41,11 +41,15 @@ class NativeTraining:
     """A packed model's weights, transposed, as the backward pass multiplies by them."""
 
     def __init__(self, step: NativeStep, model: Any) -> None:
+        """`model` is the transformers model; nothing of it is kept."""
         self.step = step
         self._packer = Packer()
-        layers = [LayerWeights.of(layer) for layer in model.model.layers]
-        self._parts = [part for layer in layers for part in layer.parts]
-        self._transposed = (CLayer * step.depth)(*map(self._transpose, layers))
+        self._parts: list[list[int]] = []
+        transposed = []
+        for layer in map(LayerWeights.of, model.model.layers):  # joined copies of one at a time
+            self._parts += layer.parts
+            transposed.append(self._transpose(layer))
+        self._transposed = (CLayer * step.depth)(*transposed)
         self._head = self._matrix(model.get_output_embeddings().weight, step.format)
 
     def _transpose(self, layer: LayerWeights) -> CLayer:

@@ -78,6 +78,27 @@ def test_the_transformers_model_comes_when_needed_with_the_resident_adapters(
     assert torch.equal(mapped.forward(tokens, slot=1), expected.forward(tokens, slot=1))
 
 
+def test_training_keeps_no_transformers_model(tiny_model: Path, cache: Path) -> None:
+    """At float32 it would be the largest thing in a learner's process."""
+    loading.load_model(tiny_model)
+    mapped = loading.load_model(tiny_model)
+    packed = loading.load_model(tiny_model)
+    _ = packed.model
+    gradients = []
+    for model in (mapped, packed):
+        adapter = adapter_of(packed, rank=4, seed=3).trainable()
+        assert model.reader is not None
+        model.use(model.reader)
+        model.set_adapter(1, adapter)
+        model.read(SEQUENCES, [1, 1], slot=1).square().sum().backward()
+        gradients.append([tensor.grad for tensor in adapter.tensors.values()])
+    assert mapped._reference is None
+    for ours, theirs in zip(*gradients, strict=True):
+        assert ours is not None
+        assert ours.any()
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("family", ["qwen3_moe", "llama"])
 def test_a_later_start_imports_no_model_classes(family: str, tmp_path: Path, cache: Path) -> None:
     """Nor torch's compiler, which the config of some families would bring: 100 MB."""
