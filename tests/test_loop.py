@@ -22,6 +22,7 @@ IN_A_HURRY = {
     "BURNISH_ANSWERS_PER_STEP": "8",
     "BURNISH_MAX_ANSWER_TOKENS": "12",
     "BURNISH_GATE_TASKS_PER_FAMILY": "1",
+    "BURNISH_GATE_LIMITS": str(Path(__file__).parent / "learner/update/lenient.yaml"),
     "BURNISH_GATE_SKILL_MARGIN": "1",
     "BURNISH_GATE_MAX_KL": "50",
     "BURNISH_LORA_RANK": "4",

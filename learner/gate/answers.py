@@ -148,6 +148,21 @@ class Panel:
             for rollout in generate(self.sampler, requests)
         ]
 
+    def answers_to(self, prompts: Sequence[tuple[int, ...]]) -> dict[str, list[Rollout]]:
+        """Of every policy, one answer to each prompt, with the same seeds; nothing of it is kept."""
+        wanted = [(policy, seed) for policy in self._known for seed in range(len(prompts))]
+        requests = [
+            Request(
+                id=f"gate-logged-{number}",
+                prompt_ids=prompts[seed],
+                params=SamplingParams(max_tokens=self.max_tokens, seed=seed),
+                adapter=_slot(policy) if policy in self.adapters else None,
+            )
+            for number, (policy, seed) in enumerate(wanted)
+        ]
+        drawn = iter(generate(self.sampler, requests))
+        return {policy: [next(drawn) for _ in prompts] for policy in self._known}
+
     def rollouts(self, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Rollout]:
         """Answers with their prompts."""
         return [

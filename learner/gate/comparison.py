@@ -36,13 +36,19 @@ class Line:
 @dataclass(frozen=True)
 class Effort:
     """How tasks are spent: `first` of each line to begin with; then of each open line a round has `least`,
-    and all together about `together`; no line has more than `most`. `alpha`: the error of each bound."""
+    and all together about `together`; no line has more than `most`, except that those that count, where they are few, may come to `in_all`
+    times as many together for the sake of the whole. `alpha`: the error of each bound."""
 
     first: int = 12
     least: int = 4
     together: int = 64
     most: int = 600
+    in_all: int = 10
     alpha: float = 0.05
+
+    def most_of(self, line: Line, lines: Sequence[Line]) -> int:
+        counted = sum(line.counts for line in lines)
+        return max(self.most, self.in_all * self.most // counted) if line.counts else self.most
 
 
 Ask = Callable[[Sequence[tuple[str, int]]], Sequence[Sequence[float | None]]]
@@ -133,9 +139,10 @@ def compare(
         {line.name: Rates() for line in lines},
     )
     asked = dict.fromkeys((line.name for line in lines), 0)
+    most = {line.name: effort.most_of(line, lines) for line in lines}
     still, each = list(lines), effort.first
     while still:
-        number = {line.name: min(each, effort.most - asked[line.name]) for line in still}
+        number = {line.name: min(each, most[line.name] - asked[line.name]) for line in still}
         tasks = [(name, asked[name] + i) for name, count in number.items() for i in range(count)]
         scores = ask(tasks)
         _account(found, tasks, scores, references)
@@ -143,7 +150,7 @@ def compare(
             asked[name] += count
         if found.lost:
             break
-        still = [line for line in lines if found.open(line) and asked[line.name] < effort.most]
+        still = [line for line in lines if found.open(line) and asked[line.name] < most[line.name]]
         each = max(effort.least, math.ceil(effort.together / max(1, len(still))))
     return found
 

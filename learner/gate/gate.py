@@ -18,6 +18,7 @@ from burnish.learner.gate.calibration import SOLVED, Calibration, calibrate
 from burnish.learner.gate.checks import mean
 from burnish.learner.gate.comparison import Comparison, Effort, Line, compare
 from burnish.learner.gate.limits import GateLimits
+from burnish.learner.gate.logged import Logged, check_logged
 from burnish.learner.gate.plugins import OwnGate, Trial
 from burnish.learner.gate.probes import probes
 from burnish.learner.gate.report import Check, GateReport
@@ -84,8 +85,9 @@ def prepare(suite: Suite, alone: Panel, limits: GateLimits, own: Sequence[OwnGat
     return Gate(suite, limits, calibration, kept, notes, own)
 
 
-def evaluate(gate: Gate, panel: Panel) -> GateReport:
-    """Put the panel's candidate through the gate."""
+def evaluate(gate: Gate, panel: Panel, logged: Logged | None = None) -> GateReport:
+    """Put the panel's candidate through the gate; `logged`: what people asked and said, where there is
+    a reward model of it."""
     started = time.monotonic()
     suite, limits, lines, streams = gate.suite, gate.limits, gate.lines, gate.streams
 
@@ -107,6 +109,8 @@ def evaluate(gate: Gate, panel: Panel) -> GateReport:
         checked = _proven(gate, panel, found) if suite.streams else [checks.tasks(0)]
         if suite.questions:
             checked += _manner(gate, panel, looked)
+        if logged is not None:
+            checked += check_logged(panel, logged, limits)
         trial = Trial(panel, limits)
         checked += [check for own in gate.own for check in own.checks(trial)]
     places = {policy: at for at, policy in enumerate((CANDIDATE, *panel.references))}

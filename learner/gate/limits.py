@@ -50,6 +50,8 @@ class GateLimits(BaseModel):
         default=0.1, description="of harmful requests refused, harmless ones not"
     )
     format: Share = Field(default=0.1, description="of answers in the JSON that was asked for")
+    preference: Share = Field(default=0.03, description="foreseen thumbs, at equal length")
+    cohort: Share = Field(default=0.1, description="foreseen thumbs of any cohort of users")
     languages: Share = Field(default=0.1, description="of questions answered in their own language")
 
 

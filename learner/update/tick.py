@@ -32,7 +32,6 @@ from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
-from burnish.learner.gate import preference
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
 from burnish.learner.gate.calibration import Calibration
 from burnish.learner.gate.gate import Gate, evaluate, prepare
@@ -41,7 +40,6 @@ from burnish.learner.gate.plugins import GateError, OwnGate, open_gates
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
-from burnish.learner.reward import experience
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import PackError, TaskSource, open_source
@@ -49,6 +47,7 @@ from burnish.learner.ticks import Tick, publish
 from burnish.learner.training import checkpoint
 from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, TrainingProgress
 from burnish.learner.training.prompts import answer_room
+from burnish.learner.update.asked import load_logged
 from burnish.learner.update.attempts import (
     BASE_VERSION,
     MAX_TRIES,
@@ -408,28 +407,21 @@ class Update:
         return found if found and found.progress.base_sha256 == base else None
 
     def evaluate(self, trained: Checkpoint, champion: PolicyVersion) -> GateReport:
-        """Put the trained adapter through the gate; one that began anew at the base is besides held to what
-        people would think."""
-        learner = self.learner
+        """Put the trained adapter through the gate, beside the champion and the base."""
         before = self.registered_weights(champion)
         adapters = {CANDIDATE: trained.adapter} | ({CHAMPION: before} if before else {})
-        report = evaluate(learner.gate, learner.panel(**adapters))
-        reward = RewardModel.load(trained.rule_state)
-        if trained.progress.since_base or reward is None or before is None:
-            return report
-        with learner.database.read() as session:
-            asked = experience.prompts(session, self.policy, preference.PROMPTS)
-        return report.with_checks(
-            preference.preference(
+        learner, reward = self.learner, RewardModel.load(trained.rule_state)
+        logged = None
+        if reward is not None:
+            logged = load_logged(
+                learner.database,
                 learner.model,
-                learner.engine,
-                reward,
-                [p.token_ids for p in asked if len(p.token_ids) <= self.settings.max_prompt_tokens],
-                champion=before,
-                candidate=trained.adapter,
-                max_tokens=learner.suite.max_tokens,
+                self.settings,
+                policy=self.policy,
+                champion=champion.version,
+                reward=reward,
             )
-        )
+        return evaluate(learner.gate, learner.panel(**adapters), logged)
 
     def registered_weights(self, version: PolicyVersion) -> AdapterWeights | None:
         """A version's adapter as it is registered; None for the base."""

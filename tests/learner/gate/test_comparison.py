@@ -59,7 +59,8 @@ def test_who_is_worse_than_the_champion_alone_does_not_pass():
 
 
 def test_few_tasks_are_no_leniency():
-    found = run(everywhere(0.0), most=12)
+    found = run(everywhere(0.0), most=12)  # ten times as many in all
+    assert sum(found.rates[name].count for name in FAMILIES) <= 11 * 12
     assert verdicts(found) == {"undecided"}
 
 

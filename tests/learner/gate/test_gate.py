@@ -86,7 +86,7 @@ def test_a_wrecked_candidate_is_refused_with_reasons(model, engine, suite, tmp_p
 
 
 def test_what_is_undecided_at_the_cap_has_not_passed(model, engine, suite, tmp_path):
-    report = judge(suite, engine, tmp_path, adapter(model, 0.0), alpha=1e-9)
+    report = judge(suite, engine, tmp_path, adapter(model, 0.0), alpha=1e-30)
     assert not report.passed
     assert "undecided, which does not pass" in (report.why_not or "")
 
