@@ -59,14 +59,16 @@ def erase(database: Database, erasures: Erasures, erasure: Erasure) -> None:
                 )
             )
     database.forget_deleted()
-    with database.read() as session:
+    with database.write() as session:
         receipt = session.get_one(ErasureReceiptRow, erasure.id)
         held = held_by(session, receipt)
-        counted = receipt.removed.get(STORE, {})
+        if not any(held.values()) and not under_way(session, receipt):
+            receipt.state = "finished"
+        state, counted = receipt.state, receipt.removed.get(STORE, {})
     before = erasure.removed.get(STORE, {})
     missing = {kind: number - before.get(kind, 0) for kind, number in counted.items()}
     erasures.add_removed(erasure.id, STORE, missing)
-    erasures.advance(erasure.id, "weights", _listed(held))
+    erasures.advance(erasure.id, "finished" if state == "finished" else "weights", _listed(held))
 
 
 def count(database: Database, erasures: Erasures, id: str) -> None:
@@ -95,6 +97,16 @@ def waiting(session: Session) -> list[ErasureReceiptRow]:
     """Those whose versions may still be served."""
     query = select(ErasureReceiptRow).where(ErasureReceiptRow.state == "weights")
     return list(session.scalars(query.order_by(ErasureReceiptRow.at)))
+
+
+def under_way(session: Session, receipt: ErasureReceiptRow) -> bool:
+    """Whether an attempt that may have read what was erased can still make a version."""
+    query = select(AttemptRow.id).where(
+        AttemptRow.policy.in_(receipt.since),
+        AttemptRow.state.in_(("training", "registered")),
+        AttemptRow.started_at <= receipt.at,
+    )
+    return session.scalars(query.limit(1)).first() is not None
 
 
 def rewrite_log(client: Any) -> None:

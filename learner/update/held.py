@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from burnish.learner.database import Database
-from burnish.learner.intake.receipts import held_by, waiting
+from burnish.learner.intake.receipts import held_by, under_way, waiting
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import AttemptRow, ErasureReceiptRow
 from burnish.serving.registry import PolicyRegistry
@@ -52,7 +52,7 @@ def release(
     with database.read() as session:
         pending = waiting(session)
         held = {receipt.id: held_by(session, receipt) for receipt in pending}
-        unfinished = {receipt.id: _under_way(session, receipt) for receipt in pending}
+        unfinished = {receipt.id: under_way(session, receipt) for receipt in pending}
     for receipt in pending:
         left = [
             policy
@@ -92,16 +92,6 @@ def _released(
         _delete_checkpoints(settings, policy, session.scalars(query))
     log.info("%s: deleted the files of versions %s, which held erased data", policy, versions)
     return True
-
-
-def _under_way(session: Session, receipt: ErasureReceiptRow) -> bool:
-    """Whether an attempt that may have read what was erased can still make a version."""
-    query = select(AttemptRow.id).where(
-        AttemptRow.policy.in_(receipt.since),
-        AttemptRow.state.in_(("training", "registered")),
-        AttemptRow.started_at <= receipt.at,
-    )
-    return session.scalars(query.limit(1)).first() is not None
 
 
 def _delete_abandoned(

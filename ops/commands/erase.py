@@ -36,7 +36,11 @@ def run(service: ServiceClient, user: str, console: Console, wait_s: float) -> N
                 "the next update begins anew from the base, without them; the files of these versions"
                 " are deleted once another one serves"
             )
-        case "weights" | "finished":
+        case "weights":
+            console.print(
+                "an update that is under way may have read of them; the receipt will tell"
+            )
+        case "finished":
             console.print("no version has learnt from them")
         case _:
             console.print("the rest goes on by itself, as soon as the learner is there")

@@ -64,7 +64,7 @@ def test_of_somebody_unknown_it_says_so(said: Console):
     ("states", "versions", "end"),
     [
         (["served", "weights"], {"default": [2]}, "begins anew from the base"),
-        (["served", "weights"], {}, "no version has learnt"),
+        (["served", "weights"], {}, "may have read of them"),
         (["served", "served", "finished"], {}, "no version has learnt"),
     ],
 )
