@@ -21,7 +21,8 @@ from burnish.learner.compactor.evaluation import (
 )
 from burnish.learner.compactor.talk_worlds import make_talk
 from burnish.learner.compactor.world_generator import make_world
-from burnish.learner.gate.checks import ONE_SIDED_95, paired_difference
+from burnish.learner.gate.checks import paired_difference
+from burnish.learner.gate.logged import ONE_SIDED_95
 from burnish.learner.gate.report import Check
 from burnish.memory.compaction import Bm25Policy, LearnedPolicy, Scorer
 from pydantic import BaseModel

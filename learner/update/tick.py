@@ -40,6 +40,7 @@ from burnish.learner.gate.plugins import GateError, OwnGate, open_gates
 from burnish.learner.gate.report import GateReport
 from burnish.learner.gate.suite import Suite
 from burnish.learner.lease import Lease, LeaseHeld, LeaseLost
+from burnish.learner.reward import experience
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import PackError, TaskSource, open_source
