@@ -27,17 +27,22 @@ from burnish.learner.gate.checks import mean
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
+from burnish.ops.bench.lib.choosing import chosen
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
 from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
 from burnish.ops.simulate.population import Population, User, draw_population
+from burnish.serving.reward.features import base_features
+from burnish.serving.reward.reward_model import RewardModel
 from rich.console import Console
 
 ANSWER_TOKENS = 96
 BATCH = 96  # answers that are judged before more are drawn
 EXAM_SEED = 7
 WAYS = {1000: 0.5, 3000: 0.85, 6000: 0.93}  # share of the way at so many votes
+CANDIDATES = 8  # that serving chooses an answer from, beside the plain exam
+BEST_WAYS = {"base": 0.5, "version": 0.6}  # share of the way at 1,000 votes, by the best of them
 RATES = (5e-4, 1e-3, 2e-3)  # that KTO is tuned over
 console = Console(stderr=True)
 
@@ -160,7 +165,8 @@ class Run:
             self.loop.judge(self.cast(self.loop.adapter, self.plan.pace))
             learnt = self.learn()
             if number % self.plan.every == 0:
-                exams.append({**self.told(self.examine(self.loop.adapter)), **learnt})
+                exam = self.told(self.examine(self.loop.adapter))
+                exams.append({**exam, **self.best_ways(), **learnt})
                 console.print(f"seed {self.seed}: {exams[-1]}", highlight=False)
         found = {"seed": self.seed, "base_skill": self.base.skill, "exams": exams}
         found["seconds"] = round(time.monotonic() - began, 1)
@@ -178,23 +184,41 @@ class Run:
         self.learnt = {name: progress.figures[name] for name in names if name in progress.figures}
         return {**self.learnt, "steps": progress.step, "seconds": progress.seconds}
 
-    def told(self, exam: Exam) -> dict[str, Any]:
+    def way(self, exam: Exam) -> float:
         lowest = self.base.style_alone(self.skills)
         highest = self.base.style_alone(self.skills, liked=True)
+        return round((exam.style_alone(self.skills) - lowest) / (highest - lowest), 4)
+
+    def told(self, exam: Exam) -> dict[str, Any]:
         styles = exam.in_style
         return {
             "votes": len(self.loop.votes),
-            "way": round((exam.style_alone(self.skills) - lowest) / (highest - lowest), 4),
+            "way": self.way(exam),
             "skill": round(exam.skill, 4),
             "least_liked_style": round(min(styles.values()), 3),
             "families_below_half": sum(share < 0.5 for share in styles.values()),
         }
 
-    def examine(self, adapter: str | None) -> Exam:
+    def best_ways(self) -> dict[str, float]:
+        """The way of what serving would choose by the latest reward model: among the base's answers, which
+        is what votes do before any weight moves, and among the version's."""
+        trained = self.loop.trained
+        reward = RewardModel.load(trained.rule_state) if trained else None
+        if reward is None:
+            return {}
+        return {
+            f"best_of_{CANDIDATES}_{name}": self.way(self.examine(adapter, reward))
+            for name, adapter in (("base", None), ("version", self.loop.adapter))
+        }
+
+    def examine(self, adapter: str | None, reward: RewardModel | None = None) -> Exam:
+        """One answer of a version to each task, or what serving would choose by a reward model."""
+        samples = CANDIDATES if reward else 1
         given = self.loop.answer(
-            self.tasks, max_tokens=ANSWER_TOKENS, seed=EXAM_SEED, adapter=adapter
+            self.tasks, samples=samples, max_tokens=ANSWER_TOKENS, seed=EXAM_SEED, adapter=adapter
         )
-        texts = [answer.text for [answer] in given]
+        answers = [group[0] for group in given] if reward is None else self.chosen(reward, given)
+        texts = [answer.text for answer in answers]
         pairs = list(zip(self.tasks, texts, strict=True))
         return Exam(
             [task.family for task in self.tasks],
@@ -202,6 +226,14 @@ class Run:
             [style_of(task, text) for task, text in pairs],
             self.people,
         )
+
+    def chosen(self, reward: RewardModel, given: Sequence[Sequence[Answer]]) -> list[Answer]:
+        answers = [(a.rollout.prompt_ids, a.rollout.token_ids) for group in given for a in group]
+        features = base_features(self.loop.learner.model, answers).split(CANDIDATES)
+        return [
+            group[chosen(reward, group, of_group, EXAM_SEED + number)]
+            for number, (group, of_group) in enumerate(zip(given, features, strict=True))
+        ]
 
     def cast(self, adapter: str | None, count: int) -> list[Vote]:
         """So many votes of random people on a version's answers."""
@@ -258,6 +290,13 @@ def check_goals(people: People, runs: Sequence[Mapping[str, Any]]) -> list[MustS
         if ways:
             way = statistics.mean(ways)
             line = f"share of the way at {votes:,} votes, style alone"
+            goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
+    first = [next((e for e in run["exams"] if e["votes"] >= 1000), {}) for run in runs]
+    for name, goal in BEST_WAYS.items():
+        ways = [exam[key] for exam in first if (key := f"best_of_{CANDIDATES}_{name}") in exam]
+        if ways:
+            way = statistics.mean(ways)
+            line = f"the same at 1,000 votes by the best of {CANDIDATES} of the {name}'s answers"
             goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
     least = min(run["exams"][-1]["least_liked_style"] for run in runs)
     goals.append(MustShow("the liked style in the worst family", least, ">= 0.5", least >= 0.5))

@@ -1,28 +1,28 @@
-"""Best of n as serving chooses (serving/api/best_of.py), for answers that were sampled here."""
+"""Best of n as serving chooses (serving/api/best_of.py), among answers that were sampled here."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 from statistics import fmean
 
 from burnish.ops.bench.lib.learning_loop import Answer
+from burnish.serving.api.best_of import FINISHED, draw_of
 from burnish.serving.reward.choosing import Candidate, ranked
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
 
 def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, seed: int) -> int:
-    """The place of the candidate that serving would give to a request of that seed; features [N, 3H]."""
-    draw = random.Random(f"draw {seed}").randrange(reward.draws)
-    scores, support = reward.draw_and_support(features, draw)
+    """The place of the candidate that serving would give for a request of that seed with
+    `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H]."""
+    scores, support = reward.draw_and_support(features, draw_of(seed, reward.draws))
     candidates = [
         Candidate(
-            finished=answer.finish_reason == "stop",
+            finished=answer.finish_reason in FINISHED,
             logprob=fmean(answer.rollout.logprobs) if answer.rollout.token_ids else -math.inf,
-            score=score,
-            support=near,
+            score=score if answer.rollout.token_ids else 0.0,
+            support=near if answer.rollout.token_ids else 0.0,
         )
         for answer, score, near in zip(answers, scores.tolist(), support.tolist(), strict=True)
     ]

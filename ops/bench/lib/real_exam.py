@@ -6,7 +6,6 @@ the distance from the base's answers to the best of 16 of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +15,11 @@ import numpy as np
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.checks import mean
 from burnish.learner.gate.manner import kl_to_base
+from burnish.ops.bench.lib.choosing import chosen
 from burnish.ops.bench.lib.learning_loop import Answer, LearningLoop
 from burnish.ops.bench.lib.people import People, single_taste, topic_of
 from burnish.ops.bench.lib.taste import FEATURES
 from burnish.ops.simulate.statistics import bootstrap, gap_recovered
-from burnish.serving.api.best_of import FINISHED, draw_of
-from burnish.serving.reward.choosing import Candidate, ranked
 from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
@@ -112,22 +110,6 @@ class Exam:
             for number, (answers, of_answers) in enumerate(zip(given, per_prompt, strict=True))
         ]
         return self.way(rates[np.arange(len(rates)), places].mean())
-
-
-def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, seed: int) -> int:
-    """The place of the candidate that serving would give for a request of that seed with
-    `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H]."""
-    scores, support = reward.draw_and_support(features, draw_of(seed, reward.draws))
-    candidates = [
-        Candidate(
-            finished=answer.finish_reason in FINISHED,
-            logprob=mean(answer.rollout.logprobs) if answer.rollout.token_ids else -math.inf,
-            score=score if answer.rollout.token_ids else 0.0,
-            support=near if answer.rollout.token_ids else 0.0,
-        )
-        for answer, score, near in zip(answers, scores.tolist(), support.tolist(), strict=True)
-    ]
-    return ranked(candidates)[0]
 
 
 def headroom(base: Mapping[str, Sequence[Sequence[Answer]]]) -> dict[str, dict[str, float]]:

@@ -64,3 +64,9 @@ def test_noise_must_move_nothing():
 @pytest.mark.parametrize(("ways", "recovered"), [((0.6, 0.7), True), ((0.6, 0.2), False)])
 def test_a_change_of_tastes_is_over_when_the_way_is_as_far_as_before(ways, recovered):
     assert list(met(People.change, run(*ways)).values()) == [recovered]
+
+
+def test_what_serving_would_choose_is_held_to_goals_of_its_own():
+    goals = met(People.steady, run(0.5, best_of_8_base=0.55, best_of_8_version=0.4))
+    assert goals["the same at 1,000 votes by the best of 8 of the base's answers"]
+    assert not goals["the same at 1,000 votes by the best of 8 of the version's answers"]

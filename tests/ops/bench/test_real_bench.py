@@ -12,7 +12,7 @@ from burnish.kernels.lora import save_adapter
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.update.start import fresh_adapter
 from burnish.ops.bench import real
-from burnish.ops.bench.lib import real_baselines, real_exam
+from burnish.ops.bench.lib import choosing, real_baselines
 from burnish.ops.bench.lib.everyday_prompts import load_prompts
 from burnish.ops.bench.lib.learning_loop import LearningLoop, Vote
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
@@ -94,7 +94,7 @@ def test_the_exam_chooses_as_serving_would(loop):
             return torch.tensor(list(scores.values())), torch.ones(5)
 
     reward: Any = Reward()
-    assert real_exam.chosen(reward, answers, torch.zeros(5, 1), seed=7) == 3
+    assert choosing.chosen(reward, answers, torch.zeros(5, 1), seed=7) == 3
     assert drawn == [draw_of(7, 64)]
 
 
