@@ -27,13 +27,12 @@ from burnish.learner.gate.checks import mean
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
-from burnish.ops.bench.lib.choosing import chosen
+from burnish.ops.bench.lib.choosing import chosen, features_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
 from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
 from burnish.ops.simulate.population import Population, User, draw_population
-from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from rich.console import Console
 
@@ -228,8 +227,7 @@ class Run:
         )
 
     def chosen(self, reward: RewardModel, given: Sequence[Sequence[Answer]]) -> list[Answer]:
-        answers = [(a.rollout.prompt_ids, a.rollout.token_ids) for group in given for a in group]
-        features = base_features(self.loop.learner.model, answers).split(CANDIDATES)
+        features = features_of(self.loop.learner.model, given).split(CANDIDATES)
         return [
             group[chosen(reward, group, of_group, EXAM_SEED + number)]
             for number, (group, of_group) in enumerate(zip(given, features, strict=True))

@@ -28,11 +28,12 @@ from burnish.kernels.lora import load_adapter
 from burnish.learner.gate.report import GateReport
 from burnish.learner.settings import LearnerSettings
 from burnish.ops import models
+from burnish.ops.bench.lib.choosing import flattened
 from burnish.ops.bench.lib.everyday_prompts import Prompt, load_prompts
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
 from burnish.ops.bench.lib.people import People, draw_people
 from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
-from burnish.ops.bench.lib.real_exam import SEED, Exam, flattened, headroom
+from burnish.ops.bench.lib.real_exam import SEED, Exam, headroom
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
 from burnish.ops.bench.lib.results import FOLDER, differences, write_results
 from burnish.ops.machine import describe_machine

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from statistics import fmean
 
+from burnish.kernels.model import LoadedModel
 from burnish.ops.bench.lib.learning_loop import Answer
 from burnish.serving.api.best_of import FINISHED, draw_of
 from burnish.serving.reward.choosing import Candidate, ranked
+from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
@@ -27,3 +29,16 @@ def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, see
         for answer, score, near in zip(answers, scores.tolist(), support.tolist(), strict=True)
     ]
     return ranked(candidates)[0]
+
+
+def features_of(model: LoadedModel, given: Sequence[Sequence[Answer]]) -> Tensor:
+    """The reward model's features [prompts * samples, 3H]."""
+    rollouts = [answer.rollout for answer in flattened(given)]
+    # An answer without a token has none: it passes for one that repeats the prompt's last.
+    return base_features(
+        model, [(r.prompt_ids, r.token_ids or r.prompt_ids[-1:]) for r in rollouts]
+    )
+
+
+def flattened(given: Sequence[Sequence[Answer]]) -> list[Answer]:
+    return [answer for answers in given for answer in answers]

@@ -12,15 +12,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.checks import mean
 from burnish.learner.gate.manner import kl_to_base
-from burnish.ops.bench.lib.choosing import chosen
+from burnish.ops.bench.lib.choosing import chosen, features_of, flattened
 from burnish.ops.bench.lib.learning_loop import Answer, LearningLoop
 from burnish.ops.bench.lib.people import People, single_taste, topic_of
 from burnish.ops.bench.lib.taste import FEATURES
 from burnish.ops.simulate.statistics import bootstrap, gap_recovered
-from burnish.serving.reward.features import base_features
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
@@ -126,16 +124,3 @@ def headroom(base: Mapping[str, Sequence[Sequence[Answer]]]) -> dict[str, dict[s
                 best += [max(topic.liked(answer.text) for answer in given) for given in answers]
             found[feature][word] = sum(best) / len(best)
     return found
-
-
-def features_of(model: LoadedModel, given: Sequence[Sequence[Answer]]) -> Tensor:
-    """The reward model's features [prompts * samples, 3H]."""
-    rollouts = [answer.rollout for answer in flattened(given)]
-    # An answer without a token has none: it passes for one that repeats the prompt's last.
-    return base_features(
-        model, [(r.prompt_ids, r.token_ids or r.prompt_ids[-1:]) for r in rollouts]
-    )
-
-
-def flattened(given: Sequence[Sequence[Answer]]) -> list[Answer]:
-    return [answer for answers in given for answer in answers]
