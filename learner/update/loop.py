@@ -94,7 +94,9 @@ def train(
 
 def most_steps(judgements: int, settings: LearnerSettings) -> int:
     """The settings' most, or what so few judgements bear: a policy that is optimised for long against a
-    reward model of little knowledge learns its errors (Gao et al. 2023)."""
+    reward model of little knowledge learns its errors (Gao et al. 2023). Verifiable tasks bear any number."""
+    if settings.rule == "grpo":
+        return settings.update_steps
     borne = math.ceil(ROLLOUTS_PER_JUDGEMENT * judgements / settings.answers_per_step)
     return min(settings.update_steps, max(1, borne))
 

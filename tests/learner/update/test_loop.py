@@ -10,3 +10,8 @@ from burnish.learner.update.loop import most_steps
 )
 def test_few_judgements_bear_few_steps(judgements, steps):
     assert most_steps(judgements, LearnerSettings(answers_per_step=64, update_steps=96)) == steps
+
+
+def test_tasks_bear_any_number_of_steps():
+    settings = LearnerSettings(answers_per_step=64, update_steps=96, rule="grpo")
+    assert most_steps(1, settings) == 96
