@@ -77,3 +77,18 @@ def test_it_goes_back_to_the_version_that_wrote_it(old: Path):
         command.downgrade(alembic_config(connection), str(number))
         assert connection.scalar(text("SELECT count(*) FROM experience")) == 2
     database.close()
+
+
+def test_whom_an_earlier_version_erased_stays_out(tmp_path: Path):
+    path = tmp_path / "experience.db"
+    with sqlite3.connect(path) as file:
+        file.executescript((Path(__file__).parent / "schemas" / "0004.sql").read_text())
+    file.close()
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    with database.write() as session:
+        counts = upsert(session, [interaction(0, user="eve"), interaction(7, user="eve")])
+    assert (counts.erased, counts.interactions) == (1, 1), (
+        "what came before it, and what came after"
+    )
+    database.close()
