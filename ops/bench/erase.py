@@ -35,8 +35,10 @@ from sqlalchemy import func, select
 USERS, CHATS = 50, 3
 VOTES = USERS * CHATS * 2  # a thumb and a comment on each
 ARRIVAL_S = 300.0
-# What is measured is what is left, not what is learnt: updates are short, and the gate asks little.
+# What is measured is what is left, not what is learnt: updates are short, the gate asks little, and the rule learns
+# from votes as they are, also where they foretell nothing of other people's.
 SETTINGS = {
+    "BURNISH_RULE": "pg",
     "BURNISH_UPDATE_STEPS": "2",
     "BURNISH_ANSWERS_PER_STEP": "16",
     "BURNISH_GATE_TASKS_PER_FAMILY": "1",
