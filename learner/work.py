@@ -25,7 +25,8 @@ from burnish.feedback.contract import (
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.masking import masked
 from burnish.feedback.redis_clients import open_client
-from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.stream.event_stream import EventStream
+from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database

@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 
 from burnish.feedback.contract import DEAD_LETTERS, TOPICS
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import EventStream, open_stream
+from burnish.feedback.stream.event_stream import EventStream
+from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.stream.record import StreamRecord
 
 _HEADER = "dlt_"

@@ -17,18 +17,15 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from burnish.feedback.errors import RecordRefused
 from burnish.feedback.ids import PREFIXES
+from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.record import DESTROYED, SEALED, StreamRecord
 from burnish.feedback.stream.user_keys import Person, UserKey, UserKeys
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import BaseModel, ValidationError
-
-if TYPE_CHECKING:
-    from burnish.feedback.stream.event_stream import EventStream
 
 _NONCE_BYTES = 12
 _TYPE, _SEALED_TYPE, _PLAIN_TYPE = "content-type", "application/octet-stream", "application/json"

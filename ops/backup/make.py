@@ -20,7 +20,8 @@ from pathlib import Path
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import EventStream, open_raw_stream
+from burnish.feedback.stream.event_stream import EventStream
+from burnish.feedback.stream.opening import open_raw_stream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.ops.backup import redis_keys
 from burnish.ops.backup.databases import (

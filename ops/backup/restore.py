@@ -16,7 +16,7 @@ from pathlib import Path
 
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_raw_stream
+from burnish.feedback.stream.opening import open_raw_stream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.learner.database import Database
 from burnish.learner.tables import OffsetRow

@@ -23,7 +23,7 @@ from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import KeyDestroyed, UnknownEvent
 from burnish.feedback.events import decode
 from burnish.feedback.redis_clients import open_client
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.learner.database import Database
 from burnish.learner.tables import JudgementRow
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results

@@ -11,7 +11,7 @@ from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.deadletters import letters, replay_all
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.ops.commands.client import ServiceDown, ServiceError
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor import run_state

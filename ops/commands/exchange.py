@@ -130,7 +130,7 @@ class _Publisher:
     """Publishes events in batches; on a dry run it does nothing."""
 
     def __init__(self, settings: UpSettings, dry_run: bool) -> None:
-        from burnish.feedback.stream.event_stream import open_stream
+        from burnish.feedback.stream.opening import open_stream
         from burnish.ops.commands.deadletters import stream_settings
 
         self._stream = None if dry_run else open_stream(stream_settings(settings))

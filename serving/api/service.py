@@ -20,7 +20,7 @@ from burnish.feedback.settings import StreamSettings
 from burnish.feedback.spool.forwarder import Forwarder
 from burnish.feedback.spool.shared_ledger import SharedLedger
 from burnish.feedback.spool.spool import Spool
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.stream.user_keys import UserKeys
 from burnish.feedback.telemetry.trail import Trail
 from burnish.memory import MemoryStore, connect

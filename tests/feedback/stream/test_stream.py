@@ -5,8 +5,9 @@ import time
 import pytest
 from burnish.feedback.errors import RecordRefused, StreamFull, StreamUnavailable
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import EventStream, open_raw_stream
+from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.kafka_stream import KafkaStream
+from burnish.feedback.stream.opening import open_raw_stream
 from burnish.feedback.stream.record import StreamRecord
 from burnish.feedback.stream.redis_stream import RedisStream
 

@@ -11,7 +11,7 @@ import redis
 from burnish.feedback.contract import LEASE_PREFIX
 from burnish.feedback.events import encode
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.upsert import upsert

@@ -6,7 +6,7 @@ import pytest
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.events import decode
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.ops.cli import app
 from burnish.ops.commands import exchange

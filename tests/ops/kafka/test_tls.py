@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from burnish.feedback.errors import StreamUnavailable
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_stream
 from burnish.feedback.stream.kafka_connection import Security, connection
 from burnish.feedback.stream.kafka_stream import KafkaStream
+from burnish.feedback.stream.opening import open_stream
 from burnish.ops.kafka import node as kafka_node
 from burnish.ops.kafka.node import KafkaMissing, KafkaNode
 from kafka import KafkaAdminClient

@@ -22,7 +22,7 @@ from burnish.feedback.contract import (
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.events import decode
 from burnish.feedback.settings import StreamSettings
-from burnish.feedback.stream.event_stream import open_stream
+from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.stream.user_keys import pseudonym
 from burnish.learner.database import Database
 from burnish.learner.intake import receipts
