@@ -21,7 +21,8 @@ MayRecord = Callable[[bool], bool]
 
 async def _may_record(
     opted_out: Annotated[
-        str | None, Header(alias=HEADER, description="`true`: this answer is not learnt from")
+        str | None,
+        Header(alias=HEADER, max_length=16, description="`true`: this answer is not learnt from"),
     ] = None,
 ) -> MayRecord:
     kept_out = False if opted_out is None else _SAID.get(opted_out.strip().lower())

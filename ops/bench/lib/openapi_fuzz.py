@@ -96,7 +96,8 @@ def fuzz(url: str, told: dict[str, Any], calls: int, *, derandomize: bool = Fals
 def _fault(answer: Any, told: set[str]) -> str | None:
     """What is wrong with an answer."""
     status = answer.status_code
-    if status >= 500 and not (status == 503 and "Retry-After" in answer.headers):
+    says_when = any(name.lower() == "retry-after" for name in answer.headers)
+    if status >= 500 and not (status == 503 and says_when):
         return f"status {status}"
     if "Traceback" in answer.text:
         return "a stack trace"
