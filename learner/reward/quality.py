@@ -7,11 +7,12 @@ are compared with each other, since leaving a fold out also shifts what is expec
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
-from burnish.learner.reward.fitting import FittedReward
+from burnish.learner.reward.evidence import Evidence
+from burnish.learner.reward.fitting import FittedReward, fit
 from torch import Tensor
 
 FOLDS, FOLD_ROWS = 5, 20  # at most, and judgements in each at least
@@ -28,6 +29,17 @@ class Quality:
     def lower(self) -> float:
         """What it is at least, but for one time in six."""
         return self.auroc - self.error
+
+
+def measured(evidence: Evidence, fitted: FittedReward, seed: int = 0) -> Quality:
+    """The quality of a reward model on raters who were left out of it, where every judgement counts alike.
+
+    How far a rater is believed follows from agreement with all others: with these weights those who are
+    left out would have had a say, and noise would foretell itself.
+    """
+    alike = replace(evidence, weights=torch.ones(len(evidence)))
+    model = fitted.model
+    return foretold(fit(alike, model.judged.ages, model.hyperparameters), evidence.raters, seed)
 
 
 def foretold(fitted: FittedReward, raters: Sequence[Hashable], seed: int = 0) -> Quality:

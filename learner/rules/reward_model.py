@@ -21,7 +21,7 @@ from random import Random
 from typing import Any
 
 from burnish.learner.reward.fitting import FittedReward, learn
-from burnish.learner.reward.quality import foretold
+from burnish.learner.reward.quality import measured
 from burnish.learner.rules.base import (
     NothingToLearn,
     StepBatch,
@@ -69,7 +69,7 @@ class RewardModelRule:
         self._rehearsal.source = data.tasks
         self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         self._fitted = learn(data.evidence, self._parent, seed=seed)
-        quality = foretold(self._fitted, data.evidence.raters)
+        quality = measured(data.evidence, self._fitted)
         self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
         if len(rewards) < FEW:
             self._weight = 1.0

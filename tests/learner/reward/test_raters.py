@@ -7,7 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from burnish.feedback.judgements import Judgement
+from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import JudgedAnswer
+from burnish.learner.reward.fitting import fit
+from burnish.learner.reward.quality import foretold, measured
 from burnish.learner.reward.raters import believe, kinds_of_prompts
 from burnish.serving.reward.kernel import Hyperparameters
 from torch import Tensor
@@ -21,6 +24,12 @@ Voter = Callable[[str, bool, int], bool]
 
 def honest(user: str, liked: bool, kind: int) -> bool:
     return liked
+
+
+def tossed(seed: int) -> Voter:
+    """Nobody looks at the answer."""
+    coin = random.Random(f"coin {seed}")
+    return lambda user, liked, kind: coin.random() < 0.5
 
 
 def cast(count: int, votes: Voter, seed: int = 0) -> tuple[list[JudgedAnswer], Tensor]:
@@ -120,3 +129,21 @@ def test_where_nobody_is_named_every_vote_counts() -> None:
         answer(n, None, given.judgements[0].value == "up") for n, given in enumerate(answers)
     ]
     assert set(believe(anonymous, features, Hyperparameters()).weights) == {1.0}
+
+
+def test_noise_foretells_nothing_whoever_is_believed() -> None:
+    found, flattered = [], []  # the second by weights in which those left out had a say
+    for seed in range(6):
+        answers, features = cast(500, tossed(seed), seed)
+        weights = believe(answers, features, Hyperparameters())
+        evidence = Evidence(
+            features,
+            torch.tensor([float(a.judgements[0].value == "up") for a in answers]),
+            torch.tensor(weights.weights),
+            [a.user for a in answers],
+        )
+        fitted = fit(evidence, evidence.ages, Hyperparameters())
+        found.append(measured(evidence, fitted).auroc)
+        flattered.append(foretold(fitted, evidence.raters).auroc)
+    assert statistics.mean(found) == pytest.approx(0.5, abs=0.03)
+    assert statistics.mean(flattered) > statistics.mean(found) + 0.005
