@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from burnish.learner.reward.clusters import clustered
 from burnish.learner.reward.fitting import FittedReward
 from torch import Tensor
 
 FEWEST_VOTES = 4  # of a user whose taste is looked at
 FEWEST_USERS = 6  # in a cohort, on average
 MOST_COHORTS = 3
-ROUNDS = 20  # of Lloyd's algorithm
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def cohorts(fitted: FittedReward, raters: Sequence[Hashable]) -> list[list[int]]
         [(surprise[rows[user], None] * answers[rows[user]]).mean(0) for user in users]
     )
     tastes = tastes / tastes.norm(dim=1, keepdim=True).clamp_min(1e-9)
-    labels = clustered(tastes.numpy(), count)
+    labels = clustered(tastes, count).tolist()
     groups = [
         [
             row
@@ -110,26 +110,6 @@ def cohorts(fitted: FittedReward, raters: Sequence[Hashable]) -> list[list[int]]
         for number in range(count)
     ]
     return [group for group in groups if group]
-
-
-def clustered(points: np.ndarray, count: int) -> np.ndarray:
-    """Labels [N] by Lloyd's algorithm, begun at points far from one another (Gonzalez 1985), so that the same
-    points always fall into the same clusters."""
-    centres = [points.mean(0)]
-    for _ in range(count):
-        apart = np.min([((points - centre) ** 2).sum(1) for centre in centres], axis=0)
-        centres.append(points[int(apart.argmax())])
-    middle = np.stack(centres[1:])
-    labels = np.zeros(len(points), dtype=int)
-    for _ in range(ROUNDS):
-        labels = ((points[:, None, :] - middle[None]) ** 2).sum(2).argmin(1)
-        middle = np.stack(
-            [
-                points[labels == n].mean(0) if (labels == n).any() else middle[n]
-                for n in range(count)
-            ]
-        )
-    return labels
 
 
 def by_cohort(fitted: FittedReward, groups: Sequence[Sequence[int]], features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from burnish.feedback.rewards import worth_of
 from burnish.feedback.trust.policy import TrustPolicy
 from burnish.feedback.trust.votes import Vote, votes_among
 from burnish.feedback.trust.weighing import Weights, weigh
+from burnish.learner.reward.clusters import clustered
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.reward.fitting import fit
@@ -24,7 +25,6 @@ ROUNDS = 2  # of believing and foretelling
 ROWS = 2048  # votes that are foretold together: those of one time explain each other
 FEW = 32  # votes, below which nothing is foretold
 KINDS, KIND_ROWS = 24, 64  # kinds of prompts at most, and answers to each at least, on average
-ITERATIONS = 20  # of k-means, at most
 
 
 def believe(
@@ -68,32 +68,9 @@ def foretold(
 
 
 def kinds_of_prompts(features: Tensor) -> list[Hashable]:
-    """Which kind of prompts each answer's is of: k-means on the prompts as the kernel sees them.
-
-    A few lines here, since the libraries that have it are some 60 MB in every worker.
-    """
+    """Which kind of prompts each answer's is of: clusters of the prompts as the kernel sees them."""
     count = max(1, min(KINDS, len(features) // KIND_ROWS))
-    prompts = Coordinates.fit(features)(features).prompts
-    centres = _far_apart(prompts, count)
-    nearest = torch.cdist(prompts, centres).argmin(1)
-    for _ in range(ITERATIONS):
-        sums = torch.zeros_like(centres).index_add_(0, nearest, prompts)
-        sizes = nearest.bincount(minlength=count)[:, None]
-        centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
-        before, nearest = nearest, torch.cdist(prompts, centres).argmin(1)
-        if torch.equal(before, nearest):
-            break
-    return list(nearest.tolist())
-
-
-def _far_apart(points: Tensor, count: int) -> Tensor:
-    """Rows of points [N, d], each the farthest from those before it, [count, d] (Gonzalez 1985)."""
-    chosen = [0]
-    distances = torch.cdist(points, points[:1])[:, 0]
-    for _ in range(count - 1):
-        chosen.append(int(distances.argmax()))
-        distances = distances.minimum(torch.cdist(points, points[chosen[-1:]])[:, 0])
-    return points[chosen]
+    return list(clustered(Coordinates.fit(features)(features).prompts, count).tolist())
 
 
 def _parts(votes: Sequence[Vote]) -> Iterator[Sequence[Vote]]:

@@ -6,7 +6,6 @@ import torch
 from burnish.learner.gate.preference import (
     at_equal_length,
     by_cohort,
-    clustered,
     cohorts,
     left_out,
 )
@@ -96,11 +95,3 @@ def test_too_few_users_are_no_cohorts():
     fitted, raters = tastes([1.0, -1.0])
     assert cohorts(fitted, raters) == []
     assert by_cohort(fitted, [], features(torch.ones(3))).shape == (0, 3)
-
-
-def test_the_same_points_fall_into_the_same_clusters():
-    rng = np.random.default_rng(0)
-    points = np.concatenate([rng.normal(0, 0.1, (10, 3)), rng.normal(2, 0.1, (5, 3))])
-    labels = clustered(points, 2)
-    assert len(set(labels[:10])) == len(set(labels[10:])) == 1
-    assert (clustered(points, 2) == labels).all()
