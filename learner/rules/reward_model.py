@@ -60,7 +60,7 @@ class RewardModelRule:
 
     def prepare(self, policy: PolicySampler, data: TrainingData, seed: int) -> Mapping[str, float]:
         rewards = [e.reward for e in data.experience]
-        if min(rewards) == max(rewards):
+        if min(rewards) == max(rewards) and not data.corrections:
             raise NothingToLearn(f"all {len(rewards)} judged answers got the same reward")
         if not data.prompts:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
@@ -103,7 +103,7 @@ class RewardModelRule:
         mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
         liked, told = self._preferred(policy, candidates)
         rehearsed = self._rehearsed(policy, mixed)
-        corrected = self._corrected(rng)
+        corrected = self._corrected(policy, rng)
         distilled = self._distilled(policy, rng)
         figures = {
             **told,
@@ -136,10 +136,10 @@ class RewardModelRule:
             base=True,
         )
 
-    def _corrected(self, rng: Random) -> list[Rollout]:
+    def _corrected(self, policy: PolicySampler, rng: Random) -> list[Rollout]:
         """A few corrections above what they correct, learnt directly: somebody wrote them out."""
         picked = rng.sample(self._corrections, min(CORRECTIONS, len(self._corrections)))
-        return [
+        both = [
             rollout
             for pair in picked
             for rollout in (
@@ -147,6 +147,7 @@ class RewardModelRule:
                 pair.rejected.with_advantage(-pair.weight),
             )
         ]
+        return policy.with_logprobs(both)
 
     def _judge(self, policy: PolicySampler) -> Liked:
         def liked(rollouts: Sequence[Rollout]) -> list[tuple[float, float]]:

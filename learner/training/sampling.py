@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.training.batching import token_logprobs
@@ -68,6 +69,16 @@ class PolicySampler:
     def base_logprobs(self, rollouts: Sequence[Rollout]) -> list[tuple[float, ...]]:
         """The same under the frozen base."""
         return token_logprobs(self.model, rollouts)
+
+    def with_logprobs(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The same; those that came without log-probabilities, since no policy of ours drew them, with
+        the present policy's."""
+        unknown = [len(rollout.logprobs) != len(rollout.token_ids) for rollout in rollouts]
+        own = iter(self.logprobs(list(compress(rollouts, unknown))))
+        return [
+            replace(rollout, logprobs=next(own)) if missing else rollout
+            for rollout, missing in zip(rollouts, unknown, strict=True)
+        ]
 
     def close(self) -> None:
         """Free the sampler's adapter slot."""

@@ -46,9 +46,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Vote:
+    """Thumbs; with a correction, that alone: what the user would rather have read."""
+
     answer: Answer
     user: str
     up: bool
+    correction: str | None = None
 
 
 class LearningLoop:
@@ -189,7 +192,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
         tenant=TENANT,
         user=vote.user,
         interaction_id=id,
-        name="thumbs",
-        value="up" if vote.up else "down",
+        name="correction" if vote.correction else "thumbs",
+        value=vote.correction or ("up" if vote.up else "down"),
     )
     return answered, judged

@@ -5,21 +5,17 @@ from random import Random
 from typing import Any
 
 import pytest
-from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig
 from burnish.learner.rules import rehearsal as rehearsing
 from burnish.learner.rules.base import best_and_worst, normalised
+from burnish.learner.rules.corrections import Pair
 from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
 from burnish.learner.training.rollouts import Rollout
+from burnish.serving.reward.features import base_features
 
 from tests.learner.rules.conftest import data_of, judged
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model) -> LoadedModel:
-    return load_model(tiny_model)
 
 
 def rollout(text: str = "", token_ids: tuple[int, ...] = (1,)) -> Rollout:
@@ -190,6 +186,29 @@ def test_a_rule_says_why_there_is_nothing_to_learn(rule, experience, prompts, re
     data = data_of(experience, prompts=prompts)
     with pytest.raises(NothingToLearn, match=reason):
         made.prepare(None, data, seed=0)  # type: ignore[arg-type]
+
+
+def test_corrections_alone_are_learnt_from(policy, trainer):
+    log = [judged(-0.5, token_ids=(20 + n,)) for n in range(8)]
+    pairs = [
+        Pair(
+            Rollout(item.prompt_ids, (120, 130), (), imitated=True),
+            Rollout(item.prompt_ids, item.token_ids, item.logprobs),
+            weight=1.0,
+        )
+        for item in log
+    ]
+    rule = RULES["reward_model"](StepConfig(max_tokens=4), {})
+    features = base_features(policy.model, [(item.prompt_ids, item.token_ids) for item in log])
+    data = data_of(log, features=features, prompts=[(1, 2)], pairs=pairs)
+    rule.prepare(policy, data, seed=0)
+    batch = rule.batch(policy, step=0, seed=0)
+    assert batch is not None and batch.figures["corrected"] == 4, "two pairs a step"
+    liked = [r.token_ids for r in batch.rollouts if r.imitated and r.advantage > 0]
+    assert (120, 130) in liked
+    before = sum(map(sum, policy.logprobs([pairs[0].chosen])))
+    trainer.step(batch.rollouts)
+    assert sum(map(sum, policy.logprobs([pairs[0].chosen]))) > before
 
 
 class WrongAnswers:
