@@ -66,8 +66,6 @@ class RewardModelRule:
             raise NothingToLearn("no logged prompt is short enough to be asked again")
         self._prompts = PromptPool(data.prompts)
         self._corrections = data.corrections
-        self._rehearsal.source = data.tasks
-        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         self._fitted = learn(data.evidence, self._parent, seed=seed)
         quality = measured(data.evidence, self._fitted)
         self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
@@ -78,6 +76,8 @@ class RewardModelRule:
                 f"{len(rewards)} judged answers do not foretell what others are thought of better than"
                 f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
             )
+        self._rehearsal.source = data.tasks
+        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
         told = self._comments.measure(policy, self._judge(policy), data.comments, seed)
         return {
             **told,

@@ -26,6 +26,7 @@ import torch
 import typer
 from burnish.kernels.lora import load_adapter
 from burnish.learner.gate.report import GateReport
+from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.ops import models
 from burnish.ops.bench.lib.choosing import flattened
@@ -156,12 +157,18 @@ def measure(loop: LearningLoop, plan: Plan, keep: Callable[[Mapping[str, Any]], 
     )
     rng = random.Random(f"real:{plan.seed}")
     rows: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
     for number in range(1, plan.updates + 1):
         wanted = plan.votes * number // plan.updates - len(loop.votes)
-        rows.append(update(loop, people, exam, wanted, plan.samples, rng))
+        try:
+            rows.append(update(loop, people, exam, wanted, plan.samples, rng))
+        except NothingToLearn as why:
+            log(f"nothing is learnt: {why}")
+            refused.append({"votes": len(loop.votes), "why_not": str(why)})
         keep(
             {
                 "updates": rows,
+                "nothing_learnt": refused,
                 "seconds": round(time.monotonic() - began, 1),
                 "cpu_seconds": round(time.process_time() - cpu, 1),
             }
