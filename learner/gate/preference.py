@@ -40,7 +40,7 @@ class Change:
 def left_out(
     fitted: FittedReward, raters: Sequence[Hashable], features: Tensor, users: Sequence[Hashable]
 ) -> Tensor:
-    """P(liked) [M] of answers with features [M, 3H], each by the votes of all but its user; `raters` [N] gave
+    """P(liked) [M] of answers with features [M, 3H + MANNER], each by the votes of all but its user; `raters` [N] gave
     the votes. None, and whoever did not vote, leaves nobody out."""
     likeness = fitted.model.likeness(features)  # [M, N]
     found = fitted.model.prior + likeness @ fitted.model.weights
@@ -113,7 +113,7 @@ def cohorts(fitted: FittedReward, raters: Sequence[Hashable]) -> list[list[int]]
 
 
 def by_cohort(fitted: FittedReward, groups: Sequence[Sequence[int]], features: Tensor) -> Tensor:
-    """P(liked) [cohorts, M] of answers with features [M, 3H], by each cohort's votes alone."""
+    """P(liked) [cohorts, M] of answers with features [M, 3H + MANNER], by each cohort's votes alone."""
     if not groups:
         return torch.empty(0, len(features))
     likeness = fitted.model.likeness(features)

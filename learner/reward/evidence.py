@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Evidence:
-    """N judged answers, oldest first: features [N, 3H] (serving/reward/features.py), targets [N], P(liked)
+    """N judged answers, oldest first: features [N, 3H + MANNER] (serving/reward/features.py), targets [N], P(liked)
     in [0, 1], weights [N] in (0, 1], and who judged each."""
 
     features: Tensor

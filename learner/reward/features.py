@@ -1,4 +1,4 @@
-"""Features of answers: the frozen base's hidden states, pooled; the reward models' input.
+"""Features of answers: the frozen base's hidden states and their manner; the reward models' input.
 
 Those of judged answers are computed once per base and kept in the database as float16: half the
 size, with an error far below the noise of the judgements. Rows of another base are left in place.
@@ -24,7 +24,7 @@ Key = tuple[str, int]  # interaction id, choice
 
 
 def features_of(database: Database, model: LoadedModel, answers: Sequence[JudgedAnswer]) -> Tensor:
-    """Features [N, 3H] of judged answers, in the order given; what is missing is computed and
+    """Features [N, 3H + MANNER] of judged answers, in the order given; what is missing is computed and
     stored."""
     asked = [(a.prompt_ids, a.token_ids) for a in answers]
     return _kept(database, model, _base_key(model), answers, asked)
@@ -36,7 +36,7 @@ def turn_features(
     answers: Sequence[JudgedAnswer],
     turns: Sequence[Sequence[int]],
 ) -> Tensor:
-    """Features [N, 3H] of the user's turns, in tokens, that followed answers, after prompt and answer."""
+    """Features [N, 3H + MANNER] of the user's turns, in tokens, that followed answers, after prompt and answer."""
     said = [((*a.prompt_ids, *a.token_ids), turn) for a, turn in zip(answers, turns, strict=True)]
     return _kept(database, model, f"{_base_key(model)}/next", answers, said)
 
@@ -61,8 +61,8 @@ def _kept(
 
 
 def _base_key(model: LoadedModel) -> str:
-    """What the features were read from: this base, at half its depth."""
-    return f"{model.sha256}/middle"
+    """What the features were read from: this base, at half its depth, and the answer's text."""
+    return f"{model.sha256}/middle+manner"
 
 
 def _stored(database: Database, base: str, keys: Sequence[Key]) -> dict[Key, Tensor]:

@@ -33,7 +33,7 @@ def believe(
     hyperparameters: Hyperparameters,
     policy: TrustPolicy | None = None,
 ) -> Weights:
-    """The weights of all judgements on these answers, one after another; features [N, 3H]."""
+    """The weights of all judgements on these answers, one after another; features [N, 3H + MANNER]."""
     judgements = [judgement for answer in answers for judgement in answer.judgements]
     rows = [row for row, answer in enumerate(answers) for _ in answer.judgements]
     of_answers = kinds_of_prompts(features)

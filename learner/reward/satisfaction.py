@@ -24,6 +24,7 @@ from burnish.learner.reward.features import turn_features
 from burnish.learner.reward.next_turns import NextTurn, next_turns, unjudged
 from burnish.learner.reward.quality import Quality, fold_of, mean_quality, quality
 from burnish.learner.reward.signals import information
+from burnish.serving.reward.features import split
 from torch import Tensor
 
 LEAST = 64  # judged answers with a next turn
@@ -205,4 +206,4 @@ def _features(
     [N, 2H]."""
     turns = [following[answer.interaction_id][1] for answer in answers]
     read = turn_features(database, model, answers, turns)
-    return read[:, read.shape[1] // 3 :]
+    return split(read)[1]

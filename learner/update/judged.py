@@ -113,7 +113,7 @@ def load_judged(
 def evidence_of(
     model: LoadedModel, judged: Sequence[Experience], features: Tensor, pairs: Sequence[Pair]
 ) -> Evidence:
-    """What a reward model is fitted to: judged answers with their features [N, 3H], and corrections, which
+    """What a reward model is fitted to: judged answers with their features [N, 3H + MANNER], and corrections, which
     are liked."""
     targets = [(item.reward + 1) / 2 for item in judged] + [1.0] * len(pairs)
     weights = [item.weight for item in judged] + [pair.weight for pair in pairs]

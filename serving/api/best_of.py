@@ -27,7 +27,7 @@ from burnish.serving.api.service import Service
 from burnish.serving.engine import Engine
 from burnish.serving.live import ServedReward
 from burnish.serving.reward.choosing import Candidate, counting, ranked
-from burnish.serving.reward.features import layers_read, pooled
+from burnish.serving.reward.features import answer_features, layers_read, text_of
 from burnish.serving.reward.reward_model import RewardModel
 
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ class Chooser:
     ) -> list[Candidate]:
         """The candidates with score and support; without them where there is no token to judge."""
         assert self._engine.depth is not None
+        tokenizer = self._engine.tokenizer
         given = [place for place, one in enumerate(candidates) if one.token_ids]
         asked, *said = await self._engine.states(
             self._request.prompt_ids,
@@ -136,7 +137,10 @@ class Chooser:
         )
 
         def ask() -> tuple[list[float], list[float]]:
-            features = torch.stack([pooled(asked, answer) for answer in said])
+            texts = [text_of(tokenizer, candidates[place].token_ids) for place in given]
+            features = torch.stack(
+                [answer_features(asked, *both) for both in zip(said, texts, strict=True)]
+            )
             scores, support = model.draw_and_support(features, draw)
             return scores.tolist(), support.tolist()
 

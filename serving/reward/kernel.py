@@ -12,10 +12,13 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 import torch
+from burnish.serving.reward.features import MANNER, split
 from torch import Tensor
 
 AXES = 16  # of prompts, and of answers
 ROWS = 2048  # that axes are fitted to
+MANNER_SCALE = 0.4  # typical distances to a standard deviation of one of its numbers
+FAR = 3.0  # standard deviations, from which on more of one no longer matters
 NEIGHBOUR_SCALE = 0.15  # of the prompts whose answers set the unit of the answers' distance
 
 
@@ -43,7 +46,7 @@ class Hyperparameters:
 @dataclass(frozen=True)
 class Points:
     """Judged or new answers as the kernel sees them: prompts [N, AXES] on the unit sphere, answers
-    [N, AXES] in typical distances, and how many votes ago [N] they were judged, 0 for now."""
+    [N, AXES + MANNER] in typical distances, and how many votes ago [N] they were judged, 0 for now."""
 
     prompts: Tensor
     answers: Tensor
@@ -54,14 +57,23 @@ class Points:
 
 
 class Coordinates:
-    """Features [N, 3H] as `Points`, in the few directions in which they differ most.
+    """Features [N, 3H + MANNER] as `Points`, in the few directions in which they differ most.
 
     Prompts: principal components of their features, halfway to equal spread, on the unit sphere. Answers:
     principal components of what sets them apart from other answers to such prompts, halfway to equal
-    spread, in typical distances; so that what an answer is about does not drown how it is put.
+    spread, in typical distances; so that what an answer is about does not drown how it is put. Beside
+    them its manner, in standard deviations.
     """
 
-    NAMES = ("centre", "spread", "prompt_axes", "answer_centre", "answer_axes")
+    NAMES = (
+        "centre",
+        "spread",
+        "prompt_axes",
+        "answer_centre",
+        "answer_axes",
+        "manner_centre",
+        "manner_spread",
+    )
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = {name: tensors[name] for name in self.NAMES}
@@ -70,7 +82,7 @@ class Coordinates:
     def fit(cls, features: Tensor) -> Self:
         features = features.float()
         rows = torch.linspace(0, len(features) - 1, min(len(features), ROWS)).round().long()
-        prompts, answers = _split(features[rows])
+        prompts, answers, manner = split(features[rows])
         centre, spread = prompts.mean(0), prompts.std(0, correction=0).clamp_min(1e-3)
         standard = (prompts - centre) / spread
         prompt_axes = _axes(standard)
@@ -87,23 +99,32 @@ class Coordinates:
                 "prompt_axes": prompt_axes,
                 "answer_centre": answers.mean(0),
                 "answer_axes": answer_axes / distance,
+                "manner_centre": manner.mean(0),
+                "manner_spread": manner.std(0, correction=0).clamp_min(1e-3),
             }
         )
 
     def __call__(self, features: Tensor, ages: Tensor | None = None) -> Points:
         """`ages` [N] in votes; now, if there are none."""
-        prompts, answers = _split(features.float())
+        prompts, answers, manner = split(features.float())
         of = self.tensors
+        unusual = (manner - of["manner_centre"]) / of["manner_spread"]
         return Points(
             _on_sphere((prompts - of["centre"]) / of["spread"] @ of["prompt_axes"]),
-            (answers - of["answer_centre"]) @ of["answer_axes"],
+            torch.cat(
+                [
+                    (answers - of["answer_centre"]) @ of["answer_axes"],
+                    unusual.clamp(-FAR, FAR) * MANNER_SCALE,
+                ],
+                1,
+            ),
             torch.zeros(len(features)) if ages is None else ages.float(),
         )
 
     @property
     def size(self) -> int:
-        """3H."""
-        return 3 * len(self.tensors["centre"])
+        """3H + MANNER."""
+        return 3 * len(self.tensors["centre"]) + MANNER
 
 
 def kernel(a: Points, b: Points, of: Hyperparameters) -> Tensor:
@@ -122,11 +143,6 @@ def variance(points: Points, of: Hyperparameters) -> Tensor:
 def cosine_kernel(a: Tensor, b: Tensor, scale: float) -> Tensor:
     """exp(-(1 - cosine) / scale) between unit vectors a [N, H] and b [M, H], [N, M]."""
     return ((a @ b.T - 1) / scale).exp()
-
-
-def _split(features: Tensor) -> tuple[Tensor, Tensor]:
-    size = features.shape[1] // 3
-    return features[:, :size], features[:, size:]
 
 
 def _axes(rows: Tensor) -> Tensor:

@@ -84,8 +84,9 @@ class RewardModel:
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> Self | None:
-        """From a state dict, which may hold other names besides; None where it holds none."""
-        if "hyperparameters" not in state:
+        """From a state dict, which may hold other names besides; None where it holds none, or one of a
+        release whose coordinates were others."""
+        if not {"hyperparameters", *Coordinates.NAMES} <= state.keys():
             return None
         prior, amplitude = state["scale"].tolist()
         return cls(

@@ -14,7 +14,7 @@ from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.fitting import fit
 from burnish.serving.engine import StubEngine
 from burnish.serving.registry import signing_keys
-from burnish.serving.reward.features import layers_read, pooled
+from burnish.serving.reward.features import answer_features, layers_read
 from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.reward.publication import Notice, pack, publish, sha256_of
 from burnish.serving.reward.reward_model import RewardModel
@@ -24,11 +24,11 @@ ASKED = ("Hi", "Good day", "Who are you?", "Are you there?")
 
 
 def features_by(engine: StubEngine, prompt: str, answers: Sequence[str]) -> torch.Tensor:
-    """Of answers to one prompt, [N, 3H]."""
+    """Of answers to one prompt, [N, 3H + MANNER]."""
     tokens = [list(answer.encode()) for answer in answers]
     layers = layers_read(engine.depth or 0)
     asked, *said = asyncio.run(engine.states(list(prompt.encode()), tokens, layers))
-    return torch.stack([pooled(asked, answer) for answer in said])
+    return torch.stack([answer_features(asked, *both) for both in zip(said, answers, strict=True)])
 
 
 def liking(engine: StubEngine, said: Sequence[str], liked: Sequence[float]) -> RewardModel:

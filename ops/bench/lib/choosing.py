@@ -17,7 +17,7 @@ from torch import Tensor
 
 def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, seed: int) -> int:
     """The place of the candidate that serving would give for a request of that seed with
-    `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H]."""
+    `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H + MANNER]."""
     scores, support = reward.draw_and_support(features, draw_of(seed, reward.draws))
     candidates = [
         Candidate(
@@ -32,7 +32,7 @@ def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, see
 
 
 def features_of(model: LoadedModel, given: Sequence[Sequence[Answer]]) -> Tensor:
-    """The reward model's features [prompts * samples, 3H]."""
+    """The reward model's features [prompts * samples, 3H + MANNER]."""
     rollouts = [answer.rollout for answer in flattened(given)]
     # An answer without a token has none: it passes for one that repeats the prompt's last.
     return base_features(

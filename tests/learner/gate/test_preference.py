@@ -14,15 +14,17 @@ from burnish.learner.reward.fitting import FittedReward, fit
 from burnish.serving.reward.kernel import Hyperparameters
 from torch import Tensor
 
+from tests.learner.reward.conftest import alike_in_manner
+
 SIZE = 12
 
 
 def features(style: Tensor, seed: int = 0) -> Tensor:
-    """Answers to alike prompts, which differ in one direction, [N, 3 SIZE]."""
+    """Answers to alike prompts, which differ in one direction, [N, 3 SIZE + MANNER]."""
     noise = 0.1 * torch.randn(len(style), 3 * SIZE, generator=torch.Generator().manual_seed(seed))
     noise[:, SIZE] += style
     noise[:, 2 * SIZE] += style
-    return noise
+    return alike_in_manner(noise)
 
 
 def tastes(likes: list[float], votes: int = 20) -> tuple[FittedReward, list[str]]:

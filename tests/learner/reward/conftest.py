@@ -2,9 +2,15 @@
 
 import torch
 from burnish.learner.reward.evidence import Evidence
+from burnish.serving.reward.features import MANNER
 from torch import Tensor
 
 WIDTH = 16
+
+
+def alike_in_manner(hidden: Tensor) -> Tensor:
+    """Features of answers with these hidden states [N, 3H] that are all put alike."""
+    return torch.cat([hidden, torch.zeros(len(hidden), MANNER)], 1)
 
 
 def judged(
@@ -22,7 +28,8 @@ def judged(
     styles = torch.randint(2, (count,), generator=generator)
     centres = torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(99))
     scatter = noise * torch.randn(count, 3 * WIDTH, generator=generator)
-    features = torch.cat([centres[kinds], centres[4 + styles], centres[4 + styles]], 1) + scatter
+    hidden = torch.cat([centres[kinds], centres[4 + styles], centres[4 + styles]], 1) + scatter
+    features = alike_in_manner(hidden)
     liked = (kinds % 2 == styles).float()
     if inverted:
         liked = 1 - liked

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feedback.judged import judged
+from tests.learner.reward.conftest import alike_in_manner
 
 EXPECTED = st.floats(-1.5, 1.5)  # a model's mean is not bounded
 TURNS = st.lists(EXPECTED, min_size=1, max_size=8)
@@ -131,7 +132,7 @@ def world(sessions: int, seed: int = 0) -> tuple[list[JudgedAnswer], torch.Tenso
         answers += session(str(number), ("thumbs", "up" if liked else "down"), 4)
         noise = torch.randn(4, 3 * 16, generator=generator)
         noise[:, 16:] += styles[[int(turn) for turn in turns]]
-        features.append(noise)
+        features.append(alike_in_manner(noise))
         bad += turns
     return answers, torch.cat(features), bad
 

@@ -8,7 +8,7 @@ from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
 from burnish.learner.reward.features import features_of
-from burnish.serving.reward.features import base_features
+from burnish.serving.reward.features import MANNER, base_features
 
 from tests.learner.conftest import interaction, thumbs
 
@@ -23,7 +23,7 @@ def test_features_do_not_depend_on_the_rest_of_the_batch(model):
     together = base_features(model, answers)
     alone = torch.cat([base_features(model, [answer]) for answer in answers])
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
-    assert together.shape == (6, 3 * model.config.hidden_size)
+    assert together.shape == (6, 3 * model.config.hidden_size + MANNER)
 
 
 def test_features_of_judged_answers_are_computed_once(model, sqlite: Database, monkeypatch):

@@ -18,6 +18,7 @@ from burnish.learner.tasks import TaskSource
 from burnish.learner.training.sampling import PolicySampler
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.serving.engine import LocalEngine
+from burnish.serving.reward.features import MANNER
 from torch import Tensor
 
 # The rule's loss alone, and its gradient as it is.
@@ -85,7 +86,7 @@ def data_of(
 ) -> TrainingData:
     """Judged answers as training data, with features of nothing unless there are some."""
     evidence = Evidence(
-        torch.zeros(len(log), 6) if features is None else features,
+        torch.zeros(len(log), 6 + MANNER) if features is None else features,
         torch.tensor([(item.reward + 1) / 2 for item in log]),
         torch.tensor([item.weight for item in log]),
         [item.user for item in log],

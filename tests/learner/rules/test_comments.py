@@ -21,6 +21,7 @@ from burnish.learner.rules.comments import (
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import PolicySampler
+from burnish.serving.reward.features import MANNER
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -211,7 +212,8 @@ def test_of_answers_that_are_liked_no_comment_is_learnt(ember):
 
 def test_comments_that_change_nothing_teach_nothing(policy: PolicySampler, model):
     log = random_log(40)
-    features = torch.randn(40, 3 * model.config.hidden_size, generator=torch.manual_seed(0))
+    size = 3 * model.config.hidden_size + MANNER
+    features = torch.randn(40, size, generator=torch.manual_seed(0))
     asked = [CommentedPrompt(item.prompt_ids, item.prompt_ids) for item in log]
     data = data_of(log, features=features, prompts=[item.prompt_ids for item in log])
     rule: Any = RULES["reward_model"](StepConfig(rollouts=16, max_tokens=4), {})

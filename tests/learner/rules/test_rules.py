@@ -203,7 +203,8 @@ def test_corrections_alone_are_learnt_from(policy, trainer):
     data = data_of(log, features=features, prompts=[(1, 2)], pairs=pairs)
     rule.prepare(policy, data, seed=0)
     batch = rule.batch(policy, step=0, seed=0)
-    assert batch is not None and batch.figures["corrected"] == 4, "two pairs a step"
+    assert batch is not None
+    assert batch.figures["corrected"] == 4, "two pairs a step"
     liked = [r.token_ids for r in batch.rollouts if r.imitated and r.advantage > 0]
     assert (120, 130) in liked
     before = sum(map(sum, policy.logprobs([pairs[0].chosen])))

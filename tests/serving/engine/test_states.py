@@ -7,7 +7,12 @@ import asyncio
 import pytest
 import torch
 from burnish.serving.engine import Completion, LocalEngine, StubEngine
-from burnish.serving.reward.features import base_features, layers_read, pooled
+from burnish.serving.reward.features import (
+    answer_features,
+    base_features,
+    layers_read,
+    text_of,
+)
 
 from .conftest import Ask, random_adapter
 
@@ -19,7 +24,9 @@ async def test_they_are_those_of_the_base_whatever_version_answers(running: Loca
     running.set_adapter_weights("p@2", random_adapter(running.model, 2))
     asked, *said = await running.states(PROMPT, ANSWERS, layers_read(running.depth or 0))
     wanted = base_features(running.model, [(PROMPT, answer) for answer in ANSWERS])
-    found = torch.stack([pooled(asked, answer) for answer in said])
+    texts = [text_of(running.tokenizer, answer) for answer in ANSWERS]
+    both = zip(said, texts, strict=True)
+    found = torch.stack([answer_features(asked, states, text) for states, text in both])
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 

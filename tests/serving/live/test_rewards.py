@@ -9,6 +9,7 @@ import redis
 import torch
 from burnish.serving.live import LiveRewards
 from burnish.serving.registry import signing_keys
+from burnish.serving.reward.features import MANNER
 from burnish.serving.reward.publication import MODEL, NOTICE, key_of
 from burnish.serving.reward.reward_model import RewardModel
 
@@ -21,7 +22,9 @@ KEY = key_of("default")
 
 @pytest.fixture(scope="module")
 def model() -> RewardModel:
-    return fitted(torch.randn(4, 24, generator=torch.Generator().manual_seed(1)), [1.0, 0.0] * 2)
+    return fitted(
+        torch.randn(4, 24 + MANNER, generator=torch.Generator().manual_seed(1)), [1.0, 0.0] * 2
+    )
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import redis
 import torch
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry import signing_keys
+from burnish.serving.reward.features import MANNER
 from burnish.serving.reward.publication import (
     MODEL,
     NOTICE,
@@ -27,7 +28,7 @@ BASE = "0" * 64
 
 @pytest.fixture(scope="module")
 def model() -> RewardModel:
-    features = torch.randn(6, 24, generator=torch.Generator().manual_seed(1))
+    features = torch.randn(6, 24 + MANNER, generator=torch.Generator().manual_seed(1))
     return fitted(features, [1.0, 0.0] * 3)
 
 
@@ -39,7 +40,7 @@ def keyring(tmp_path: Path) -> Keyring:
 def test_what_is_published_is_what_is_asked(model, keyring, tmp_path: Path):
     notice = notice_of(model, tmp_path)
     told, found = verified("default", BASE, {NOTICE: notice.text, MODEL: pack(model)}, keyring)
-    features = torch.randn(4, 24)
+    features = torch.randn(4, 24 + MANNER)
     assert told == notice
     assert torch.equal(found.draw(features, 7), model.draw(features, 7))
     assert torch.equal(found.support(features), model.support(features))
