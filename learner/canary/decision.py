@@ -6,7 +6,7 @@
     ramp       to a larger share of users
     hold       for now
 
-While somebody has paused it, it is withdrawn or held.
+While somebody has paused it, it is withdrawn or held. Before its first users come those who do not see it (shadow.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Literal
 
 from burnish.learner.canary.evidence import Evidence, Harm
 from burnish.learner.canary.settings import CanarySettings
+
+SHADOW_HOURS = 1.0  # after which its outcome is not waited for
 
 Action = Literal["withdraw", "promote", "end", "ramp", "hold"]
 
@@ -37,6 +39,17 @@ class Decision:
     action: Action
     why: str
     share: float | None = None
+
+
+@dataclass(frozen=True)
+class ShadowResult:
+    """By how much foreseen thumbs moved against the champion, with a 95 % bound for each side; None where nothing can
+    be said, and `says` why."""
+
+    says: str
+    mean: float | None = None
+    lower: float | None = None
+    upper: float | None = None
 
 
 def decide(
@@ -73,6 +86,29 @@ def decide(
         surely = f"at most {-evidence.lower:.2f} of the thumbs can have been lost"
         return Decision("ramp", f"{surely}, so {wanted:.0%} of users may have it", wanted)
     return Decision("hold", _waits(settings, voters, hours))
+
+
+def after_shadow(
+    settings: CanarySettings,
+    result: ShadowResult | None,
+    *,
+    hours: float,
+    open_alarms: Sequence[str] = (),
+    paused: str | None = None,
+) -> Decision:
+    """Of a challenger that no user has met yet."""
+    if open_alarms:
+        return Decision("withdraw", f"an alarm is open: {open_alarms[0]}")
+    if result is not None and result.upper is not None and result.upper < -settings.shadow_margin:
+        return Decision("withdraw", f"in shadow, {result.says}")
+    if paused is not None:
+        return Decision("hold", f"{paused} has paused it")
+    first = settings.shares[0]
+    if result is not None:
+        return Decision("ramp", f"in shadow, {result.says}", first)
+    if hours >= SHADOW_HOURS:
+        return Decision("ramp", "nothing has come of its shadow", first)
+    return Decision("hold", f"it answers {settings.shadow} logged prompts first, which nobody sees")
 
 
 def ramped(settings: CanarySettings, lower: float, share: float) -> float:

@@ -7,22 +7,35 @@ harm       larger losses, and what they cost
 
 from __future__ import annotations
 
+import asyncio
 import statistics
+import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
 from typing import Annotated, Any
 
 import typer
 from burnish.learner.canary.settings import CanarySettings
+from burnish.learner.database import Database
+from burnish.ops.bench.lib.harmful_version import (
+    evidence_in_at,
+    figures_of,
+    observed,
+    withdraw_under_load,
+)
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
+from burnish.ops.bench.lib.service import run_service
 from burnish.ops.bench.lib.simulated_canaries import Outcome, Rates, run_canary
+from burnish.ops.bench.swaps import add_versions
+from burnish.serving.registry import PolicyRegistry, signing_keys
 
 BASE, BETTER = 0.60, 0.65
 FIXED_ALPHA, FIXED_POWER = 0.05, 0.8  # of the fixed test, one-sided
 TIMES = 1.3  # of its votes
 AT_ONCE = CanarySettings(shares=(0.5,))
+NOISE = 0.3  # deviation of the harmful adapter's weights
 
 
 def fixed_votes(low: float, high: float) -> int:
@@ -93,16 +106,66 @@ def simulate(canaries: int, seed: int) -> tuple[dict[str, Any], list[MustShow]]:
     ]
 
 
+def on_a_service(clients: int, calm_s: float, limit_s: float, share: float) -> dict[str, Any]:
+    """A version whose adapter is noise, on `burnish up` with the shipped model."""
+    model = Path(__file__).parents[1] / "ember"
+    env = {
+        "BURNISH_MODEL": str(model),
+        "BURNISH_PROMOTES": "challenger",
+        "BURNISH_UPDATE_EVERY": "86400",
+    }
+    with tempfile.TemporaryDirectory() as scratch, run_service(Path(scratch), env=env) as service:
+        registry = PolicyRegistry(service.mlflow_uri, keys=signing_keys(service.data_dir))
+        (version,), _ = add_versions(registry, model, 1, noise=NOISE)
+        seen, began, withdrawn_at, told = asyncio.run(
+            withdraw_under_load(
+                service.url, version, share, clients=clients, calm_s=calm_s, limit_s=limit_s
+            )
+        )
+        database = Database(service.database_url)
+        evidence_at = evidence_in_at(observed(database, version, began), CanarySettings())
+        database.close()
+    return figures_of(seen, version, began, withdrawn_at, told, evidence_at)
+
+
+def goals_under_load(figures: Mapping[str, Any]) -> list[MustShow]:
+    since, failed = figures["from_evidence_to_withdrawal_s"], figures["failed_requests"]
+    after = figures["answered_by_it_though_withdrawn"]
+    return [
+        MustShow(
+            "harmful version under load: seconds from the evidence to its withdrawal",
+            since,
+            "<= 60",
+            since is not None and since <= 60,
+        ),
+        MustShow("requests and votes that failed meanwhile", failed, "0", not failed),
+        MustShow("users given it though it was withdrawn", after, "0", not after),
+    ]
+
+
 def main(
-    canaries: Annotated[int, typer.Option(help="Simulated canaries of a kind.")] = 1000,
+    canaries: Annotated[int, typer.Option(help="Simulated canaries of a kind; 0: none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the simulated users.")] = 0,
+    service: Annotated[bool, typer.Option(help="A running service too.")] = True,
+    clients: Annotated[int, typer.Option(help="At a time, on the service.")] = 8,
+    share: Annotated[
+        float, typer.Option(help="Of users whom the harmful version answers first.")
+    ] = 0.05,
+    calm_s: Annotated[float, typer.Option(help="Seconds of load before and after.")] = 10.0,
+    limit_s: Annotated[float, typer.Option(help="Seconds until it must be withdrawn.")] = 1200.0,
     out: Annotated[Path, typer.Option(help="canary.json goes here.")] = FOLDER,
 ) -> None:
-    """Measure how often a canary is wrong, and what it costs to be right."""
-    simulated, must_show = simulate(canaries, seed)
+    """Measure how often a canary is wrong, what it costs to be right, and how fast it acts."""
+    simulated, must_show = simulate(canaries, seed) if canaries else ({}, [])
     for name, figures in simulated.items():
         print_figures(name.replace("_", " "), figures)
-    print(write_results("canary", {"simulated": simulated}, out, must_show=must_show))
+    loaded: dict[str, Any] = {}
+    if service:
+        loaded = on_a_service(clients, calm_s, limit_s, share)
+        must_show += goals_under_load(loaded)
+        print_figures("a harmful version under load", loaded)
+    told = {"simulated": simulated, "under_load": loaded}
+    print(write_results("canary", told, out, must_show=must_show))
     raise typer.Exit(0 if all(shown.met for shown in must_show) else 1)
 
 

@@ -180,13 +180,13 @@ class LivePolicies:
         """The task without which no champion is followed, once started."""
         return self._follower
 
-    async def poll(self) -> None:
-        """Look once at every policy's champion, and swap where it moved."""
+    async def poll(self, *, canaries: bool = False) -> None:
+        """Look once at every policy's champion, and swap where it moved; at challengers every second, or now."""
         try:
             # One at a time: two that see the same move would both swap, and the second would
             # take the champion itself for the previous version.
             async with self._polling:
-                canaries_too = time.monotonic() >= self._canaries_at
+                canaries_too = canaries or time.monotonic() >= self._canaries_at
                 for name in await self._names_to_poll():
                     served = self._policies.setdefault(name, ServedPolicy())
                     await self._poll_one(name, served)

@@ -64,7 +64,7 @@ def router(auth: Auth) -> APIRouter:
         service = service_of(request)
         find_policy(service, name)
         await registry_call(lambda: _change(service, name, body, who.actor))
-        await service.policies.poll()
+        await service.policies.poll(canaries=True)
         return await _shown(service, name)
 
     return api

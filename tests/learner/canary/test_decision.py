@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from burnish.learner.canary.decision import decide, ramped
+from burnish.learner.canary.decision import ShadowResult, after_shadow, decide, ramped
 from burnish.learner.canary.evidence import Evidence, Observation
 from burnish.learner.canary.settings import CanarySettings
 from hypothesis import given
@@ -70,6 +70,23 @@ def test_the_share_grows_as_less_can_be_lost():
     decided = decide(SETTINGS, voted(0.6, 0.6, 60), share=START, hours=0.1)
     assert decided.action == "ramp"
     assert decided.share in SETTINGS.shares[1:]
+
+
+@pytest.mark.parametrize(
+    ("result", "hours", "action"),
+    [
+        (None, 0.5, "hold"),
+        (None, 1.0, "ramp"),
+        (ShadowResult("nothing was asked"), 0.1, "ramp"),
+        (ShadowResult("thumbs fell", -0.05, -0.08, -0.02), 0.1, "ramp"),
+        (ShadowResult("thumbs fell", -0.09, -0.12, -0.06), 0.1, "withdraw"),
+    ],
+)
+def test_in_shadow_only_a_sure_loss_withdraws_it(result, hours, action):
+    decided = after_shadow(CanarySettings(shadow=32), result, hours=hours)
+    assert decided.action == action
+    assert decided.share == (0.05 if action == "ramp" else None)
+    assert after_shadow(SETTINGS, result, hours=hours, open_alarms=["x"]).action == "withdraw"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=200))
