@@ -20,6 +20,9 @@ LEDGER_PREFIX = "burnish:ledger:"  # and {tenant}: standing judgements that repl
 BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on all replicas
 REWARD_PREFIX = "burnish:reward:"  # and the policy, a hash: its reward model as published, signed
 TICKS_KEY = "burnish:ticks"
+CANARY_PREFIX = "burnish:canary:"  # and the policy: how its canary stands, as JSON (learner/canary)
+CANARY_SHADOW_PREFIX = "burnish:canary-shadow:"  # and its id: what came of its shadow
+CANARY_FAILED_PREFIX = "burnish:canary-failed:"  # failed_key
 REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
 USER_KEYS = (
     "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
@@ -43,6 +46,13 @@ UPDATE_TASK = "burnish.learner.update"
 REWARD_TASK = "burnish.learner.reward"
 JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
+CANARY_TASK = "burnish.learner.canary"
+SHADOW_TASK = "burnish.learner.shadow"
 ERASE_TASK = "burnish.learner.erase"
 RELEASE_TASK = "burnish.learner.release"
 RETENTION_TASK = "burnish.learner.retention"
+
+
+def failed_key(policy: str, challenger: int, arm: str) -> str:
+    """The set of users of a canary's arm, as salted hashes, of whom a request failed."""
+    return f"{CANARY_FAILED_PREFIX}{policy}@{challenger}:{arm}"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 from burnish.feedback.contract import FEEDBACK, INTERACTIONS
 from burnish.feedback.errors import KeyDestroyed, UnknownEvent
 from burnish.feedback.judgements import Place, event_id_of, place_of
-from burnish.feedback.ranges import Count, Id, Label, Line, Microseconds, Number, Token
+from burnish.feedback.ranges import Count, Duration, Id, Label, Line, Microseconds, Number, Token
 from burnish.feedback.stream.record import DESTROYED, SEALED, StreamRecord
 from cloudevents.core.bindings import kafka as binary_mode
 from cloudevents.core.exceptions import BaseCloudEventException
@@ -126,6 +126,18 @@ class BestOf(BaseModel):
     """Why nothing was chosen, and the first were given."""
 
 
+class Arm(BaseModel):
+    """Where a canary had the end user whom an interaction answered; other interactions have none."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: Literal["champion", "challenger"]
+    challenger: Count
+    """The version that was tried."""
+    subject: Label
+    """Tells the users of one canary apart: a salted hash, which names nobody."""
+
+
 class InteractionEvent(_Event):
     """One prompt and its completions, as served."""
 
@@ -144,6 +156,9 @@ class InteractionEvent(_Event):
     best_of: BestOf | None = None
     memories: list[str] = []
     memory: MemoryUsed | None = None
+    arm: Arm | None = None
+    seconds: Duration | None = None
+    """From the request to its last token."""
     metadata: dict[str, Any] = {}
 
     @property

@@ -21,6 +21,7 @@ import os
 from typing import Any
 
 from burnish.feedback.contract import (
+    CANARY_TASK,
     CELERY_PREFIX,
     COMPACTOR_TASK,
     ERASE_TASK,
@@ -31,6 +32,7 @@ from burnish.feedback.contract import (
     RETENTION_TASK,
     REWARD_QUEUE,
     REWARD_TASK,
+    SHADOW_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
@@ -52,6 +54,7 @@ RETENTION_EVERY = 600.0  # seconds
 ERASE_EVERY = 30.0  # for what was not asked for in time
 RELEASE_EVERY = 60.0
 JOBS_EVERY = 10.0  # seconds
+SHADOW_EVERY = 30.0
 JOB_TASKS_PER_CHILD = 1000
 
 
@@ -89,11 +92,17 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_time_limit=longest,
         task_default_queue=UPDATE_QUEUE,
         task_routes={
-            **{task: {"queue": INTAKE_QUEUE} for task in (INTAKE_TASK, ERASE_TASK)},
+            **{task: {"queue": INTAKE_QUEUE} for task in (INTAKE_TASK, ERASE_TASK, CANARY_TASK)},
             REWARD_TASK: {"queue": REWARD_QUEUE},
             **{
                 task: {"queue": UPDATE_QUEUE}
-                for task in (UPDATE_TASK, COMPACTOR_TASK, RETENTION_TASK, RELEASE_TASK)
+                for task in (
+                    UPDATE_TASK,
+                    COMPACTOR_TASK,
+                    RETENTION_TASK,
+                    RELEASE_TASK,
+                    SHADOW_TASK,
+                )
             },
         },
         worker_prefetch_multiplier=1,
@@ -132,6 +141,7 @@ def make_app(settings: LearnerSettings) -> Celery:
                 for policy in settings.policies
             },
             **(_rewards(settings) if settings.reward_every else {}),
+            **(_canaries(settings) if settings.promotes_to == "challenger" else {}),
             **({"retention": _retention()} if settings.forgets else {}),
             "erase": {
                 "task": ERASE_TASK,
@@ -164,6 +174,29 @@ def _rewards(settings: LearnerSettings) -> dict[str, Any]:
             "args": [policy],
             "schedule": settings.reward_every,
             "options": {"expires": settings.reward_every, "queue": REWARD_QUEUE},
+        }
+        for policy in settings.policies
+    }
+
+
+def _canaries(settings: LearnerSettings) -> dict[str, Any]:
+    """Beside the intake, whose worker is never held up for minutes: what harms is withdrawn at once. Shadows
+    wait for updates, and are only there if a file asks for them."""
+    shadows = {
+        f"shadow {policy}": {
+            "task": SHADOW_TASK,
+            "args": [policy],
+            "schedule": SHADOW_EVERY,
+            "options": {"expires": SHADOW_EVERY, "queue": UPDATE_QUEUE},
+        }
+        for policy in (settings.policies if settings.canary_settings else ())
+    }
+    return shadows | {
+        f"canary {policy}": {
+            "task": CANARY_TASK,
+            "args": [policy],
+            "schedule": settings.canary_every,
+            "options": {"expires": settings.canary_every, "queue": INTAKE_QUEUE},
         }
         for policy in settings.policies
     }
@@ -230,6 +263,20 @@ def update(policy: str = "default") -> str | None:
     from burnish.learner import work
 
     return work.update(policy)
+
+
+@app.task(name=CANARY_TASK)
+def canary(policy: str = "default") -> str | None:
+    from burnish.learner import work
+
+    return work.canary(policy)
+
+
+@app.task(name=SHADOW_TASK)
+def shadow(policy: str = "default") -> str | None:
+    from burnish.learner import work
+
+    return work.shadow(policy)
 
 
 @app.task(name=JOBS_TASK)

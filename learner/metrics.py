@@ -12,7 +12,14 @@ from collections.abc import Iterable, Mapping
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.learner.database import Database
-from burnish.learner.tables import AttemptRow, CounterRow, OffsetRow, TickRow, UnmatchedRow
+from burnish.learner.tables import (
+    AttemptRow,
+    CanaryRow,
+    CounterRow,
+    OffsetRow,
+    TickRow,
+    UnmatchedRow,
+)
 from burnish.learner.ticks import Tick
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -94,7 +101,7 @@ class Learning(Collector):
         found: list[Metric] = []
         try:
             with self._database.read() as session:
-                found = [*_judgements(session), *_updates(session)]
+                found = [*_judgements(session), *_updates(session), *_canaries(session)]
             up.add_metric((), 1)
         except SQLAlchemyError as error:
             log.warning("metrics: %s", error)
@@ -150,6 +157,35 @@ def _updates(session: Session) -> Iterable[Metric]:
     ):
         values = {p: row.counts.get(key) if key else row.seconds for p, row in made.items()}
         yield _gauge(name, what, {p: float(v) for p, v in values.items() if v is not None})
+
+
+def _canaries(session: Session) -> Iterable[Metric]:
+    """What became of all of them, and what those that run have shown."""
+    ended = CounterMetricFamily(
+        "burnish_canaries", "Challengers tried, by what became of them.", labels=("policy", "state")
+    )
+    grouped = select(CanaryRow.policy, CanaryRow.state, func.count()).group_by(
+        CanaryRow.policy, CanaryRow.state
+    )
+    for policy, state, count in session.execute(grouped):
+        ended.add_metric((policy, state), count)
+    yield ended
+    voters = GaugeMetricFamily(
+        "burnish_canary_voters", "Users of a canary who voted.", labels=("policy", "arm")
+    )
+    change = GaugeMetricFamily(
+        "burnish_canary_change",
+        "Of the thumbs rate by a challenger: its mean, and bounds that hold at any time.",
+        labels=("policy", "what"),
+    )
+    for row in session.scalars(select(CanaryRow).where(CanaryRow.state == "running")):
+        for arm, told in row.figures.get("thumbs", {}).items():
+            voters.add_metric((row.policy, arm), told["users"])
+        for what, value in row.figures.get("change", {}).items():
+            if value is not None:
+                change.add_metric((row.policy, what), value)
+    yield voters
+    yield change
 
 
 def _gauge(name: str, what: str, by_policy: Mapping[str, float]) -> Metric:

@@ -183,8 +183,17 @@ class LearnerSettings(StreamSettings):
         default=None, description="name of BURNISH_MODEL at that service, say `Qwen/Qwen3-8B`"
     )
 
-    promotes: Literal["champion", "challenger", "nothing"] = Field(
-        default="champion", description="alias given to a version that passed the gate"
+    promotes: Literal["champion", "challenger", "nothing"] | None = Field(
+        default=None,
+        description="alias given to a version that passed the gate: `champion`, at once; `challenger`, by way of"
+        " a canary (ops/docs/canary.md); `nothing` (default: challenger, or champion where updates follow one"
+        " another within ten minutes)",
+    )
+    canary_settings: Path | None = Field(
+        default=None, description="YAML file of how canaries go, by policy (ops/docs/canary.md)"
+    )
+    canary_every: float = Field(
+        default=5.0, gt=0, description="seconds between looks at a canary's evidence"
     )
     gate_limits: Path | None = Field(
         default=None,
@@ -230,6 +239,12 @@ class LearnerSettings(StreamSettings):
     def training_seconds(self) -> float:
         """BURNISH_UPDATE_SECONDS, or its default."""
         return self.update_seconds or TRAINING_SHARE * self.update_every
+
+    @property
+    def promotes_to(self) -> Literal["champion", "challenger", "nothing"]:
+        """BURNISH_PROMOTES, or its default: at a demonstration's pace a canary would only stand in the way."""
+        often = self.update_every < LONG_REST_SECONDS
+        return self.promotes or ("champion" if often else "challenger")
 
     @property
     def updates_run_in(self) -> str:

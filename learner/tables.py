@@ -60,6 +60,20 @@ class CompletionRow(Base):
     tool_calls: Mapped[list[Any] | None]
 
 
+class ArmRow(Base):
+    """Where a canary had the end user of an interaction, by a salted hash of theirs, and how long the answer
+    took."""
+
+    __tablename__ = "arm"
+    __table_args__ = (Index("ix_arm_canary", "policy", "challenger", "subject"),)
+    interaction_id: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str]
+    challenger: Mapped[int]
+    name: Mapped[str]
+    subject: Mapped[str]
+    seconds: Mapped[float | None]
+
+
 class JudgementRow(Base):
     """The last feedback event of those sent under one id, by (`time`, `revision`). `key_id`: of the
     API key that sent it."""
@@ -196,6 +210,39 @@ class AttemptRow(Base):
     version: Mapped[int | None]
     tries: Mapped[int] = mapped_column(server_default="0")
     problem: Mapped[str | None] = mapped_column(Text)
+
+
+class CanaryRow(Base):
+    """A challenger's canary: against which champion, how far it came, and what became of it. `state`: running,
+    promoted, withdrawn, ended (the champion stayed) or outside (somebody moved the aliases)."""
+
+    __tablename__ = "canary"
+    __table_args__ = (Index("ix_canary_policy", "policy", "state"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str]
+    version: Mapped[int]
+    champion: Mapped[int]
+    salt: Mapped[str]
+    share: Mapped[float]
+    state: Mapped[str]
+    started_at: Mapped[float]
+    ended_at: Mapped[float | None]
+    why: Mapped[str] = mapped_column(Text)
+    figures: Mapped[dict[str, Any]]
+
+
+class CanaryObservationRow(Base):
+    """What was seen of one end user of a canary, once for each metric, in the order in which it counts. `subject` is
+    taken from it when the canary has ended, or the user is erased."""
+
+    __tablename__ = "canary_observation"
+    __table_args__ = (Index("ix_canary_observation_subject", "canary_id", "metric", "subject"),)
+    canary_id: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    metric: Mapped[str]
+    arm: Mapped[str]
+    value: Mapped[float]
+    subject: Mapped[str | None]
 
 
 class VersionEventRow(Base):

@@ -25,7 +25,7 @@ KEPT = 200
 class Tick:
     """One line. `did` is a sentence; `why_not` is set when nothing trained or was promoted."""
 
-    kind: Literal["intake", "update", "gate", "promote"]
+    kind: Literal["intake", "update", "gate", "promote", "canary"]
     policy: str
     did: str
     why_not: str | None = None

@@ -34,13 +34,14 @@ from burnish.learner.intake import receipts
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.jobs import JobError
-from burnish.learner.lease import Lease
+from burnish.learner.lease import Lease, LeaseHeld
 from burnish.learner.metrics import Metrics, positions
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
 
 if TYPE_CHECKING:
+    from burnish.learner.canary.controller import Controller
     from burnish.learner.jobs.updates import UpdateJobs
     from burnish.learner.update.publishing import RewardPublisher
     from burnish.learner.update.tick import Learner
@@ -233,6 +234,43 @@ def compactor_tick() -> str | None:
     return tick.did if tick else None
 
 
+def canary(policy: str = "default") -> str | None:
+    """One look at a policy's canary; returns what was done."""
+    from burnish.serving.registry import RegistryError
+
+    try:
+        made = controller().tick(policy)
+    except RegistryError as error:
+        log.error("the canary of %s waits: %s", policy, masked(str(error)))
+        return None
+    return made.did if made else None
+
+
+def shadow(policy: str = "default") -> str | None:
+    """Have a challenger that waits for it answer logged prompts, unseen; returns what came of it."""
+    from burnish.learner.canary import shadow as shadows
+    from burnish.learner.canary.settings import read_settings
+
+    with database().read() as session:
+        row = shadows.waiting(session, client(), policy)
+    if row is None:
+        return None
+    from burnish.learner.update.shadow import compare_in_shadow
+    from burnish.learner.update.tick import Learner
+
+    seconds = settings().lease_seconds
+    try:
+        with Lease(client(), f"shadow:{policy}", seconds, database=database()):
+            prompts = read_settings(settings().canary_settings, policy).shadow
+            loaded = Learner(
+                settings(), database()
+            )  # let go afterwards: it is large, and rarely needed
+            found = compare_in_shadow(loaded, policy, row.version, row.champion, prompts)
+            return shadows.tell(client(), row.id, found).says
+    except LeaseHeld:
+        return None
+
+
 def erase(counted: str | None = None) -> int:
     """Erase whom serving has erased from the rest, or count what that would be; how many people."""
     if counted is not None:
@@ -278,10 +316,18 @@ def update_jobs() -> UpdateJobs:
     from burnish.learner.jobs.runners import new_runner
     from burnish.learner.jobs.updates import UpdateJobs
     from burnish.learner.update.attempts import nothing_to_do
+    from burnish.learner.update.held import anew_since
+    from burnish.learner.update.registration import being_tried
 
     def why_not(policy: str) -> str | None:
+        champion = registry().champion_version(policy)
         with database().read() as session:
-            return nothing_to_do(session, policy, registry().champion_version(policy), settings())
+            nothing = nothing_to_do(session, policy, champion, settings())
+            if nothing is None and (
+                champion is None or anew_since(session, policy, champion) is None
+            ):
+                nothing = being_tried(registry(), policy, settings())
+        return nothing
 
     return UpdateJobs(new_runner(settings()), client(), settings(), why_not)
 
@@ -306,6 +352,13 @@ def registry() -> PolicyRegistry:
         keys=signing_keys(settings().data_dir),
         audit=AuditLog(settings().data_dir),
     )
+
+
+@cache
+def controller() -> Controller:
+    from burnish.learner.canary.controller import Controller
+
+    return Controller(settings(), database(), registry(), client())
 
 
 @cache

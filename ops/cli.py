@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import exchange, keys, research, tasks, versions
+from burnish.ops.commands import canary, exchange, keys, research, tasks, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.commands.mcp import mcp
 from burnish.ops.settings import SettingsError, UpSettings
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 app.add_typer(tasks.app, name="tasks", no_args_is_help=True)
+app.add_typer(canary.app, name="canary", no_args_is_help=True)
 deadletters_app = typer.Typer(help="Events that the learner could not read.")
 app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 

@@ -24,6 +24,7 @@ from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
     audit,
+    canaries,
     chat,
     compact,
     erase,
@@ -124,6 +125,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(memory.router(_memory, auth.require("memory")))
     app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
+    app.include_router(canaries.router(auth))
     app.include_router(learner.router(auth))
     app.include_router(erase.router(auth))
     app.include_router(audit.router(auth))

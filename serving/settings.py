@@ -77,8 +77,8 @@ class ServingSettings(BaseSettings):
         default=0.0,
         ge=0,
         le=0.5,
-        description="share of end users whom a policy's challenger answers, the same on every replica;"
-        " requests that name no user stay with the champion",
+        description="share of end users whom a challenger answers that the learner leads no canary of"
+        " (BURNISH_PROMOTES), the same on every replica",
     )
     best_of: int = Field(
         default=1,

@@ -25,6 +25,8 @@ from burnish.learner.intake.joining import (
 from burnish.learner.intake.rows import without_nul
 from burnish.learner.intake.unmatched import list_unmatched
 from burnish.learner.tables import (
+    ArmRow,
+    CanaryObservationRow,
     CompletionRow,
     CreditRow,
     ErasureRow,
@@ -36,7 +38,7 @@ from burnish.learner.tables import (
     UnmatchedRow,
     VersionEventRow,
 )
-from sqlalchemy import and_, delete, func, or_, select, tuple_
+from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 Key = tuple[str, str]  # tenant and id of a judgement
@@ -47,6 +49,7 @@ _HANGING = {
     "experience": ExperienceRow,
     "credits": CreditRow,
     "features": FeatureRow,
+    "arms": ArmRow,
 }
 
 
@@ -143,9 +146,21 @@ def of_erased_users(session: Session, events: Iterable[Event]) -> set[str]:
 def delete_interactions(session: Session, ids: Collection[str]) -> None:
     """These interactions with everything that hangs on them, their judgements excepted."""
     for part in slices(sorted(ids)):
+        _forget_subjects(session, part)
         for table in _HANGING.values():
             session.execute(delete(table).where(table.interaction_id.in_(part)))
         session.execute(delete(InteractionRow).where(InteractionRow.id.in_(part)))
+
+
+def _forget_subjects(session: Session, ids: Sequence[str]) -> None:
+    """What a canary saw of these stays, and is nobody's."""
+    subjects = select(ArmRow.subject).where(ArmRow.interaction_id.in_(ids))
+    session.execute(
+        update(CanaryObservationRow)
+        .where(CanaryObservationRow.subject.in_(subjects))
+        .values(subject=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _of_user(session: Session, tenant: str, user: str) -> tuple[Sequence[str], list[Key]]:

@@ -69,6 +69,20 @@ def completion_rows(event: InteractionEvent) -> list[dict[str, Any]]:
     ]
 
 
+def arm_row(event: InteractionEvent) -> dict[str, Any] | None:
+    """The attributes of its `ArmRow`, if a canary had its user."""
+    if event.arm is None:
+        return None
+    return dict(
+        interaction_id=event.id,
+        policy=event.policy,
+        challenger=event.arm.challenger,
+        name=event.arm.name,
+        subject=event.arm.subject,
+        seconds=event.seconds,
+    )
+
+
 def judgement_row(event: FeedbackEvent) -> JudgementRow:
     return JudgementRow(
         tenant=event.tenant,

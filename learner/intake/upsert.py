@@ -17,13 +17,20 @@ from burnish.learner.intake.joining import (
     slices,
 )
 from burnish.learner.intake.rows import (
+    arm_row,
     completion_rows,
     interaction_row,
     judgement_row,
     without_nul,
 )
 from burnish.learner.intake.unmatched import list_unmatched, waiting_for
-from burnish.learner.tables import CompletionRow, InteractionRow, JudgementRow, RetractionRow
+from burnish.learner.tables import (
+    ArmRow,
+    CompletionRow,
+    InteractionRow,
+    JudgementRow,
+    RetractionRow,
+)
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.orm import Session
 
@@ -80,6 +87,7 @@ def _interactions(
     known: set[str] = set()
     interactions: list[dict[str, Any]] = []
     completions: list[dict[str, Any]] = []
+    arms: list[dict[str, Any]] = []
     for part in slices([event.id for event in events]):
         known.update(session.scalars(select(InteractionRow.id).where(InteractionRow.id.in_(part))))
     for event in events:
@@ -90,10 +98,15 @@ def _interactions(
         counts.interactions += 1
         interactions.append(interaction_row(event))
         completions += completion_rows(event)
+        arms += [row] if (row := arm_row(event)) else []
         touched.interactions.add(event.id)
         if event.session_id is not None:
             touched.grown.add((event.tenant, without_nul(event.session_id)))
-    for table, rows in ((InteractionRow, interactions), (CompletionRow, completions)):
+    for table, rows in (
+        (InteractionRow, interactions),
+        (CompletionRow, completions),
+        (ArmRow, arms),
+    ):
         if rows:  # in one statement: nobody needs these as objects
             session.execute(insert(table), rows, execution_options={"render_nulls": True})
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from burnish.learner.gate.report import GateReport
+from burnish.learner.settings import LearnerSettings
 from burnish.learner.training.checkpoint import Checkpoint
 from burnish.learner.update.attempts import Attempt, Attempts
 from burnish.serving.registry import PolicyRegistry, PolicyVersion
@@ -80,3 +81,14 @@ def promote(
     elif registry.champion_version(attempt.policy) == attempt.parent:
         # If somebody moved the alias during the training, their choice stands.
         registry.promote(attempt.policy, version.version, why="it passed the gate")
+
+
+def being_tried(registry: PolicyRegistry, policy: str, settings: LearnerSettings) -> str | None:
+    """Why no new version is begun, while a canary decides about the last one: its outcome is what to learn on,
+    and another challenger would end it. The judgements count with the next."""
+    if settings.promotes_to != "challenger":
+        return None
+    version = registry.challenger_version(policy)
+    if version is None or version == registry.champion_version(policy):
+        return None
+    return f"{policy}@{version} is tried on a share of users first (`burnish canary show`)"

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import Literal
 
 import redis
 import torch
@@ -59,7 +60,7 @@ from burnish.learner.update.attempts import (
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.loop import train
 from burnish.learner.update.publishing import publish_trained
-from burnish.learner.update.registration import promote, register
+from burnish.learner.update.registration import being_tried, promote, register
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.summary import summarise
 from burnish.learner.update.trace import UpdateTrace
@@ -223,9 +224,13 @@ class Update:
             return self.idle(f"BURNISH_GATE_LIMITS: {error}")
         except GateError as error:
             return self.idle(f"BURNISH_GATES: {error}")
-        attempt = self.attempts.unfinished(champion.version) or self.attempts.begin(
-            champion.version, self.settings
-        )
+        attempt = self.attempts.unfinished(champion.version)
+        if attempt is None:
+            anew = self.attempts.begins_anew(champion.version) is not None
+            tried = being_tried(self.registry, self.policy, self.settings)
+            if tried is not None and not anew:
+                return self.idle(tried)
+            attempt = self.attempts.begin(champion.version, self.settings)
         if isinstance(attempt, NotEnoughFeedback):
             return self.put_base_back(champion) or self.idle(attempt.reason)
         tries = self.attempts.count_try(attempt)
@@ -253,7 +258,7 @@ class Update:
     def put_base_back(self, champion: PolicyVersion) -> Tick | None:
         """Where the champion holds what was erased and too little is left to learn from, its base serves."""
         if (
-            self.settings.promotes != "champion"
+            self.settings.promotes_to == "nothing"
             or self.attempts.begins_anew(champion.version) is None
         ):
             return None
@@ -328,8 +333,8 @@ class Update:
                 told["burnish.policy_version"] = version.ref
             if report.passed:
                 with trace.stage("promote") as told:
-                    promote(self.registry, self.attempts, attempt, version, self.settings.promotes)
-                    told["burnish.alias"] = self.settings.promotes
+                    told["burnish.alias"] = alias = self.alias_for(champion)
+                    promote(self.registry, self.attempts, attempt, version, alias)
         tick = summarise(
             trained.progress,
             version,
@@ -342,6 +347,12 @@ class Update:
         self.attempts.mark_finished(attempt, version.version, tick)
         self.prune_checkpoints()
         return tick
+
+    def alias_for(self, champion: PolicyVersion) -> Literal["champion", "challenger", "nothing"]:
+        """Of a version that passed. One that takes the place of erased data does not wait for a canary."""
+        alias = self.settings.promotes_to
+        anew = self.attempts.begins_anew(champion.version) is not None
+        return "champion" if alias == "challenger" and anew else alias
 
     def train(self, attempt: Attempt, champion: PolicyVersion) -> Checkpoint:
         """The attempt's finished checkpoint: read, resumed or trained from the champion."""

@@ -44,6 +44,7 @@ from rich.console import Console
 DEFAULTS = {
     "tasks": "general",
     "update_every": 1200.0,
+    "promotes": "champion",  # a canary would wait for real users
     "gate_tasks_per_family": 40,
     "threads": 2,
 }

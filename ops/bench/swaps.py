@@ -100,8 +100,10 @@ class Load:
         return seen
 
 
-def add_versions(registry: PolicyRegistry, model: Path, count: int) -> tuple[list[int], list[int]]:
-    """Register adapters of small noise; returns their versions and the model's end-of-sequence ids."""
+def add_versions(
+    registry: PolicyRegistry, model: Path, count: int, noise: float = NOISE
+) -> tuple[list[int], list[int]]:
+    """Register adapters of noise; returns their versions and the model's end-of-sequence ids."""
     import torch
     from burnish.kernels.loading import load_model
     from burnish.kernels.lora import (
@@ -118,7 +120,7 @@ def add_versions(registry: PolicyRegistry, model: Path, count: int) -> tuple[lis
     for number in range(count):
         torch.manual_seed(number)
         fresh = init_adapter(loaded.model, spec, seed=number)
-        noisy = {name: t + NOISE * torch.randn_like(t) for name, t in fresh.tensors.items()}
+        noisy = {name: t + noise * torch.randn_like(t) for name, t in fresh.tensors.items()}
         with tempfile.TemporaryDirectory() as folder:
             save_adapter(AdapterWeights(spec, noisy), Path(folder), str(model))
             registered = registry.register(

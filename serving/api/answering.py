@@ -25,6 +25,7 @@ from burnish.feedback.errors import EventTooLarge
 from burnish.memory import StoreError
 from burnish.serving.api import best_of
 from burnish.serving.api.answer_parser import AnswerParser, Part
+from burnish.serving.api.arms import arm_headers, count_arm, count_failure
 from burnish.serving.api.auth import Principal
 from burnish.serving.api.chat_formatters import message_of
 from burnish.serving.api.chat_memory import adopt, remember
@@ -104,9 +105,14 @@ def released_on_failure(lease: VersionLease) -> Iterator[None]:
         raise
 
 
-async def lease_of(service: Service, model: str, who: Principal, user: str | None) -> VersionLease:
-    """The version that answers an end user's request for `model`, held. Raises ApiError."""
+async def lease_of(
+    service: Service, model: str, who: Principal, user: str | None, session: str | None = None
+) -> VersionLease:
+    """The version that answers an end user's request for `model`, held. A key's session stands for a user
+    who is not named. Raises ApiError."""
     person = None if user is None else f"{who.tenant}/{user}"
+    if person is None and session is not None:
+        person = f"{who.tenant}/{who.account}/session/{session}"
     try:
         return await service.policies.acquire(model, person)
     except UnknownModel as error:
@@ -125,7 +131,7 @@ async def start_chat(
     """Start to generate the answers to a conversation; they are the caller's to close. `how` is
     what `chat_request` takes. Raises ApiError."""
     best_of.check(service, body)
-    lease = await lease_of(service, body.model, who, body.end_user)
+    lease = await lease_of(service, body.model, who, body.end_user, body.session_id)
     with released_on_failure(lease):
         request, in_reasoning = await chat_request(service, body, who, **how)
         chooser = best_of.chooser_of(service, body, request, lease.policy)
@@ -161,14 +167,19 @@ async def answer(
         shown = sum(each["completion_tokens"] for each in usage) * (1 + params.logprobs)
         if params.prompt_logprobs is not None:
             shown += sum(each["prompt_tokens"] for each in usage) * (1 + params.prompt_logprobs)
+        headers = arm_headers(generation.lease)
         return await off_loop(
-            _MICROSECONDS * shown, lambda: JSONResponse(formatter.response(generation))
+            _MICROSECONDS * shown,
+            lambda: JSONResponse(formatter.response(generation), headers=headers),
         )
     except Disconnected:
         service.metrics.interactions.labels(generation.lease.policy, "hung_up").inc()
         return Response(status_code=499)
     except (EngineError, EventTooLarge) as error:
-        raise _as_api_error(error, generation.request).renamed(formatter.names) from error
+        told = _as_api_error(error, generation.request).renamed(formatter.names)
+        for each in generations:
+            count_failure(service, each.lease, told)
+        raise told from error
     finally:
         if not generation.streaming:
             for each in generations:
@@ -196,6 +207,7 @@ class _EventStream(Response):
         self._recorded = False
         generation.streaming = True
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        headers |= arm_headers(generation.lease)
         super().__init__(media_type="text/event-stream; charset=utf-8", headers=headers)
         del self.headers["content-length"]
 
@@ -224,6 +236,7 @@ class _EventStream(Response):
             # The status is already sent: the stream ends in an error and without its usual end.
             self._recorded = isinstance(error, EventTooLarge)  # recording it again would fail again
             told = _as_api_error(error, generation.request).renamed(formatter.names)
+            count_failure(self._service, generation.lease, told)
             last = text_of(formatter.error_events(generation, told))
         except Exception:  # the client of a stream must be told as well; the log has the rest
             log.exception("the stream of %s failed", generation.request.id)
@@ -260,6 +273,7 @@ async def _record(
     labels = (formatter.operation, generation.lease.policy)
     metrics, usage = service.metrics, generation.usage()
     metrics.interactions.labels(generation.lease.policy, outcome).inc()
+    count_arm(metrics, generation.lease, "answered")
     metrics.tokens.labels(generation.lease.policy, "input").inc(usage["prompt_tokens"])
     metrics.tokens.labels(generation.lease.policy, "output").inc(generation.generated_tokens)
     metrics.duration.labels(*labels).observe(generation.seconds)

@@ -295,6 +295,7 @@ def _head(generation: Generation, kind: str) -> dict[str, Any]:
         "created": generation.request.created,
         "model": generation.request.model,
         "system_fingerprint": generation.lease.ref,
+        "arm": generation.lease.arm,
     }
 
 

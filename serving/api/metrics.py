@@ -59,6 +59,18 @@ class Metrics:
         self.interactions = Counter(
             "burnish_interactions", "Interactions recorded.", ("policy", "outcome"), **own
         )
+        self.arms = Counter(
+            "burnish_arm_answers",
+            "Requests of the users of a canary, by its arm.",
+            ("policy", "arm", "outcome"),
+            **own,
+        )
+        self.canary_share = Gauge(
+            "burnish_canary_share",
+            "Share of users whom the challenger answers; 0 without one.",
+            ("policy",),
+            **own,
+        )
         self.best_of = Counter(
             "burnish_best_of",
             "Answers that were to be chosen among candidates: chosen, or the first one given.",

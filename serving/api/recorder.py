@@ -18,7 +18,7 @@ from typing import Literal
 
 from burnish.feedback.contract import INTERACTIONS
 from burnish.feedback.errors import FeedbackError, SpoolError
-from burnish.feedback.events import Completion, Event, InteractionEvent
+from burnish.feedback.events import Arm, Completion, Event, InteractionEvent
 from burnish.feedback.spool.spool import Receipt, Spool
 from burnish.serving.api.generation import Choice, Generation
 from burnish.serving.api.off_loop import off_loop
@@ -34,7 +34,7 @@ def interaction_of(
 ) -> InteractionEvent:
     """The event of a generation: token ids, log-probabilities, version, sampling parameters; with them
     the formats of weights and cache, if the engine rounds."""
-    request = generation.request
+    request, assigned = generation.request, generation.lease.assignment
     return InteractionEvent(
         id=request.id,
         time=datetime.fromtimestamp(request.created, UTC),
@@ -51,6 +51,10 @@ def interaction_of(
         best_of=generation.best_of,
         memories=list(request.memory.cursors) if request.memory else [],
         memory=request.memory,
+        arm=None
+        if assigned is None
+        else Arm(name=assigned.arm, challenger=assigned.challenger, subject=assigned.subject),
+        seconds=round(generation.seconds, 3),
         metadata=request.metadata,
     )
 

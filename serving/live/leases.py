@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from burnish.serving.live.adapters import ServedVersion
+from burnish.serving.live.canary import ArmName, Assignment
 
 
 class VersionLease:
-    """Keeps one version resident until `release`, which may be called twice."""
+    """Keeps one version resident until `release`, which may be called twice.
 
-    def __init__(self, served: ServedVersion, released: Callable[[str], None]):
+    `arm`: which of a policy's versions it is, None for one that was asked for by number; `assignment`: the end
+    user's, where a canary has one.
+    """
+
+    def __init__(
+        self,
+        served: ServedVersion,
+        released: Callable[[str], None],
+        arm: ArmName | None = None,
+        assignment: Assignment | None = None,
+    ):
+        self.arm: ArmName | None = arm
+        self.assignment = assignment
         self.policy = served.policy
         self.version = served.version
         self.adapter = served.adapter
@@ -30,9 +43,14 @@ class Leases:
         self._counts: dict[str, int] = {}
         self._unused = unused
 
-    def grant(self, served: ServedVersion) -> VersionLease:
+    def grant(
+        self,
+        served: ServedVersion,
+        arm: ArmName | None = None,
+        assignment: Assignment | None = None,
+    ) -> VersionLease:
         self._counts[served.ref] = self._counts.get(served.ref, 0) + 1
-        return VersionLease(served, self._release)
+        return VersionLease(served, self._release, arm, assignment)
 
     @property
     def refs(self) -> set[str]:

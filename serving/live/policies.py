@@ -4,9 +4,9 @@ A poll reads each policy's champion alias. A new champion is fetched, verified a
 the old one, then swapped in; requests that began on the old version hold a `VersionLease` on it and
 finish there. Adapters stay resident while leased, while champion or previous, and as the most
 recently pinned ones. Whatever fails (registry unreachable, wrong hash, broken adapter), the version
-loaded last is still served, and `problem` says why. With a `canary_share` the challenger alias is followed
-in the same way, and answers that share of end users (canary.py).
-Left out: what comes of a canary.
+loaded last is still served, and `problem` says why. The challenger of a canary is followed in the same way, and
+answers the share of end users that the registry says (canary.py), or `canary_share` where nobody leads one.
+Left out: what comes of a canary (learner/canary).
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from pathlib import Path
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.serving.engine import Engine, EngineError
-from burnish.serving.live import canary
+from burnish.serving.live import canary as arms
 from burnish.serving.live.adapters import Adapters, ServedVersion
 from burnish.serving.live.errors import UnknownModel, VersionUnavailable
 from burnish.serving.live.leases import Leases, VersionLease
 from burnish.serving.live.status import PolicyStatus, ServedPolicy
 from burnish.serving.registry import (
     BaseMismatch,
+    Canary,
     PolicyRegistry,
     PolicyVersion,
     RegistryError,
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _RELIST_S = 10.0  # how often to look for policies that the settings do not name
 _RETRY_S = 30.0  # how soon a broken champion is tried again
+_CANARY_S = 1.0  # how often to look for challengers and their share
 
 
 class LivePolicies:
@@ -76,6 +78,7 @@ class LivePolicies:
         self._sweep_wanted = False
         self._with_base: set[str] = set()
         self._relist_at = 0.0
+        self._canaries_at = 0.0
         self.problem: str | None = None  # why the registry cannot be read
         self.has_looked = False  # at the aliases, since the start; also in vain
 
@@ -83,7 +86,8 @@ class LivePolicies:
 
     async def acquire(self, model: str, user: str | None = None) -> VersionLease:
         """The version `model` names: the one that a policy answers this end user with, or
-        `policy@version`, loaded if need be. `user` is told apart from those of other tenants.
+        `policy@version`, loaded if need be. `user`, or a session in its place, is told apart from those of
+        other tenants.
 
         Raises UnknownModel, VersionUnavailable.
         """
@@ -96,7 +100,7 @@ class LivePolicies:
                 raise VersionUnavailable(
                     served.problem or self.problem or "no version is loaded yet"
                 )
-            return self._leases.grant(self._arm(served, user) or served.champion)
+            return self._grant(served, served.champion, user)
         if not number.isdecimal() or str(int(number)) != number:
             raise UnknownModel(model)
         resident = self._resident(policy, int(number))
@@ -104,12 +108,17 @@ class LivePolicies:
             return self._leases.grant(resident)
         return await self._acquire_pinned(policy, int(number))
 
-    def _arm(self, served: ServedPolicy, user: str | None) -> ServedVersion | None:
-        """The challenger, where this user is in its canary."""
-        challenger = served.challenger
-        if challenger is None or not canary.is_in(challenger.ref, user, self._canary_share):
-            return None
-        return challenger
+    def _grant(
+        self, served: ServedPolicy, champion: ServedVersion, user: str | None
+    ) -> VersionLease:
+        """The champion, or where this user is in its canary the challenger."""
+        challenger, canary = served.challenger, served.canary
+        if challenger is None or canary is None:
+            return self._leases.grant(champion, "champion")
+        assigned = arms.assign(canary.salt, user, canary.share, challenger.version)
+        if assigned is None or assigned.arm == "champion":
+            return self._leases.grant(champion, "champion", assigned)
+        return self._leases.grant(challenger, "challenger", assigned)
 
     def models(self) -> list[ServedVersion]:
         """The champion of each policy."""
@@ -171,17 +180,20 @@ class LivePolicies:
         """The task without which no champion is followed, once started."""
         return self._follower
 
-    async def poll(self) -> None:
-        """Look once at every policy's champion, and swap where it moved."""
+    async def poll(self, *, canaries: bool = False) -> None:
+        """Look once at every policy's champion, and swap where it moved; at challengers every second, or now."""
         try:
             # One at a time: two that see the same move would both swap, and the second would
             # take the champion itself for the previous version.
             async with self._polling:
+                canaries_too = canaries or time.monotonic() >= self._canaries_at
                 for name in await self._names_to_poll():
                     served = self._policies.setdefault(name, ServedPolicy())
                     await self._poll_one(name, served)
-                    if self._canary_share:
+                    if canaries_too:
                         await self._poll_challenger(name, served)
+                if canaries_too:
+                    self._canaries_at = time.monotonic() + _CANARY_S
             if self.problem:
                 log.info("the registry is back")
             self.problem = None
@@ -254,24 +266,37 @@ class LivePolicies:
 
     async def _poll_challenger(self, name: str, served: ServedPolicy) -> None:
         """Have the challenger answer its share, if there is one that can be served."""
-        wanted = await asyncio.to_thread(self._registry.challenger_version, name)
-        if served.champion is not None and wanted == served.champion.version:
-            wanted = None  # promoted, and its alias left behind
-        if wanted == (served.challenger.version if served.challenger else None):
-            return
-        if served.challenger is not None:
-            served.challenger = None
+        canary = await asyncio.to_thread(self._canary, name)
+        if canary is not None and served.champion and canary.version == served.champion.version:
+            canary = None  # promoted, and its alias left behind
+        if served.challenger is not None and (
+            canary is None or canary.version != served.challenger.version
+        ):
+            served.challenger = served.canary = None
             self._sweep_soon()
-        if wanted is None or served.broken.get(wanted, 0.0) > time.monotonic():
+        if canary is None or served.broken.get(canary.version, 0.0) > time.monotonic():
             return
-        try:
-            version = await asyncio.to_thread(self._registry.get, name, wanted)
-            served.challenger = await self._load(version)
-        except (RegistryError, VersionUnavailable) as error:
-            served.broken[wanted] = time.monotonic() + _RETRY_S
-            log.error("%s: challenger %d cannot be served: %s", name, wanted, error)
-            return
-        log.info("%s: version %d answers %g of the users", name, wanted, self._canary_share)
+        if served.challenger is None:
+            try:
+                version = await asyncio.to_thread(self._registry.get, name, canary.version)
+                served.challenger = await self._load(version)
+            except (RegistryError, VersionUnavailable) as error:
+                served.broken[canary.version] = time.monotonic() + _RETRY_S
+                log.error("%s: challenger %d cannot be served: %s", name, canary.version, error)
+                return
+        if served.canary != canary:
+            log.info("%s: version %d answers %g of the users", name, canary.version, canary.share)
+            served.canary = canary
+
+    def _canary(self, name: str) -> Canary | None:
+        """The policy's, as the learner leads it; one of a fixed share where nobody does. Blocks."""
+        version = self._registry.challenger_version(name)
+        if version is None:
+            return None
+        led = self._registry.canaries.of(name)
+        if led is not None or not self._canary_share:
+            return led
+        return Canary(version, self._canary_share, f"{name}@{version}", 0.0)
 
     def _trace_swap(self, version: PolicyVersion, began: float) -> None:
         """The last span of each vote that the version has learnt from: it is served."""

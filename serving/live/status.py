@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from burnish.serving.live.adapters import ServedVersion
+from burnish.serving.registry import Canary
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class PolicyStatus:
     problem: str | None
     swapped_at: float | None
     swaps: int
+    share: float = 0.0  # of end users whom the challenger answers
 
 
 @dataclass
@@ -29,6 +31,7 @@ class ServedPolicy:
     champion: ServedVersion | None = None
     previous: ServedVersion | None = None
     challenger: ServedVersion | None = None  # answers the users of its canary
+    canary: Canary | None = None  # as the registry has it
     before: int | None = None  # the version that served before the champion, also before a restart
     problem: str | None = None  # why the champion alias is not what is served
     swapped_at: float | None = None
@@ -56,4 +59,5 @@ class ServedPolicy:
             problem=self.problem or registry_problem,
             swapped_at=self.swapped_at,
             swaps=self.swaps,
+            share=self.canary.share if self.canary else 0.0,
         )

@@ -4,9 +4,11 @@
 does not import MLflow; the first call does.
 """
 
+from burnish.serving.registry.canaries import LARGEST_SHARE, Canaries, Canary
 from burnish.serving.registry.errors import (
     BaseMismatch,
     HashMismatch,
+    NoCanary,
     NothingToRollBack,
     NotSigned,
     RegistryError,
@@ -19,9 +21,13 @@ from burnish.serving.registry.versions import ADAPTER_FILES, Move, PolicyVersion
 
 __all__ = [
     "ADAPTER_FILES",
+    "LARGEST_SHARE",
     "BaseMismatch",
+    "Canaries",
+    "Canary",
     "HashMismatch",
     "Move",
+    "NoCanary",
     "NotSigned",
     "NothingToRollBack",
     "PolicyRegistry",

@@ -3,6 +3,7 @@
 RegistryError (RuntimeError)     the registry cannot be reached or its answer is unusable; try again
 ├── UnknownVersion (LookupError)
 ├── NothingToRollBack
+├── NoCanary
 ├── BaseMismatch (ValueError)    the policy belongs to another base model
 ├── HashMismatch (ValueError)    an adapter is not the one that was registered
 ├── NotOurs                      a version that was not registered through us
@@ -20,6 +21,10 @@ class UnknownVersion(RegistryError, LookupError):
 
 class NothingToRollBack(RegistryError):
     """No version was champion before this one."""
+
+
+class NoCanary(RegistryError):
+    """No version is tried on a share of users now."""
 
 
 class BaseMismatch(RegistryError, ValueError):

@@ -26,6 +26,7 @@ from typing import Any
 from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry import moves
+from burnish.serving.registry.canaries import CHALLENGER, Canaries
 from burnish.serving.registry.errors import (
     BaseMismatch,
     HashMismatch,
@@ -47,7 +48,7 @@ from burnish.serving.registry.versions import (
 
 log = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CHAMPION, PREVIOUS = "champion", "previous"
 
 CHAT = "true"  # the tag's value from when chat was the only kind
 _IS_POLICY, _KIND = "burnish.policy", "burnish.kind"
@@ -177,6 +178,11 @@ class PolicyRegistry:
             self._store.set_alias(policy, PREVIOUS, move.before)
         self._record(policy, move, key=key)
         return move
+
+    @property
+    def canaries(self) -> Canaries:
+        """What share of users the challengers answer."""
+        return Canaries(self._store, self._note)
 
     def champion(self, policy: str) -> PolicyVersion | None:
         """The version to serve; None when the policy or its champion does not exist."""

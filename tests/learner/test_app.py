@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.feedback.contract import (
+    CANARY_TASK,
     COMPACTOR_TASK,
     ERASE_TASK,
     INTAKE_TASK,
@@ -73,6 +74,27 @@ def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
         policies = [entry["args"] for entry in schedule.values() if entry["task"] == task]
         assert policies == [["default"], ["shop"]]
     assert all(e["options"]["expires"] <= e["schedule"] for e in schedule.values())
+
+
+@pytest.mark.parametrize(
+    ("every", "promotes", "looked_at"),
+    [
+        (5400.0, None, True),
+        (20.0, None, False),
+        (20.0, "challenger", True),
+        (5400.0, "champion", False),
+    ],
+)
+def test_canaries_are_looked_at_beside_the_intake_where_there_are_any(
+    tmp_path: Path, every, promotes, looked_at
+):
+    settings = LearnerSettings(data_dir=tmp_path, update_every=every, promotes=promotes)
+    conf = make_app(settings).conf
+    found = [e for e in conf.beat_schedule.values() if e["task"] == CANARY_TASK]
+    assert [(e["args"], e["options"]["queue"]) for e in found] == (
+        [(["default"], "intake")] if looked_at else []
+    )
+    assert conf.task_routes[CANARY_TASK] == {"queue": "intake"}
 
 
 def test_reward_models_are_published_by_updates_alone_where_nobody_looks(tmp_path: Path):

@@ -90,6 +90,7 @@ def _message(generation: Generation) -> dict[str, Any]:
         "role": "assistant",
         "model": generation.request.model,
         "system_fingerprint": generation.lease.ref,
+        "arm": generation.lease.arm,
         "usage": _usage(generation),
     }
 

@@ -209,6 +209,7 @@ class ResponseFormatter:
             "session_id": request.session_id,
             "store": self.stored,
             "system_fingerprint": generation.lease.ref,
+            "arm": generation.lease.arm,
             "temperature": body.temperature,
             "text": text,
             "tool_choice": body.tool_choice

@@ -183,6 +183,7 @@ def _figures(service: Service) -> bytes:
     for state in service.policies.status():
         shown.version.labels(state.policy).set(state.champion or 0)
         shown.swaps.labels(state.policy).set(state.swaps)
+        shown.canary_share.labels(state.policy).set(state.share)
         if reward := service.rewards.of(state.policy):
             shown.reward_votes.labels(state.policy).set(reward.notice.votes)
             shown.reward_age.labels(state.policy).set(reward.age_s)

@@ -18,6 +18,7 @@ from burnish.serving.api.json_body import Route
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.live import PolicyStatus
 from burnish.serving.registry import (
+    NoCanary,
     NothingToRollBack,
     PolicyVersion,
     RegistryError,
@@ -55,9 +56,9 @@ def router(auth: Auth) -> APIRouter:
     @api.get("/{name}")
     async def policy(request: Request, name: Label, _: Principal = reader) -> dict[str, Any]:
         service = service_of(request)
-        state = _state(service, name)
-        versions = await _registry_call(service.registry.versions, name)
-        history = await _registry_call(service.registry.history, name)
+        state = find_policy(service, name)
+        versions = await registry_call(service.registry.versions, name)
+        history = await registry_call(service.registry.history, name)
         return {
             **_live(service, state),
             "versions": [_version(version, brief=True) for version in versions],
@@ -70,8 +71,8 @@ def router(auth: Auth) -> APIRouter:
     ) -> dict[str, Any]:
         """Of the judgements it was learnt from, those of the caller's tenant; all with "admin"."""
         service = service_of(request)
-        _state(service, name)
-        shown = _version(await _registry_call(service.registry.get, name, version))
+        find_policy(service, name)
+        shown = _version(await registry_call(service.registry.get, name, version))
         if "admin" not in who.scopes:
             shown["lineage"] = _own(shown["lineage"], who.tenant)
         return shown
@@ -81,40 +82,43 @@ def router(auth: Auth) -> APIRouter:
         request: Request, name: Label, body: Promotion, who: Principal = mover
     ) -> dict[str, Any]:
         service = service_of(request)
-        _state(service, name)
+        find_policy(service, name)
         actor = who.actor
         if body.version == 1:
             # Where the model is gone altogether, its base is what there is to begin with again.
-            await _registry_call(service.policies.begin_anew, name)
-        await _registry_call(
+            await registry_call(service.policies.begin_anew, name)
+        await registry_call(
             lambda: service.registry.promote(name, body.version, who=actor, why=body.why)
         )
         await service.policies.poll()
-        return _live(service, _state(service, name))
+        return _live(service, find_policy(service, name))
 
     @api.post("/{name}/rollback")
     async def rollback(
         request: Request, name: Label, body: Rollback | None = None, who: Principal = mover
     ) -> dict[str, Any]:
         service = service_of(request)
-        _state(service, name)
+        find_policy(service, name)
         actor = who.actor
         served = service.policies.served(name)
         why = body.why if body else ""
-        await _registry_call(
+        await registry_call(
             lambda: service.registry.rollback(name, who=actor, served=served, why=why)
         )
         await service.policies.poll()
-        return _live(service, _state(service, name))
+        return _live(service, find_policy(service, name))
 
     return api
 
 
-async def _registry_call(call: Callable[..., T], *args: Any) -> T:
+async def registry_call(call: Callable[..., T], *args: Any) -> T:
+    """Call the registry from a thread. Raises ApiError."""
     try:
         return await asyncio.to_thread(call, *args)
     except UnknownVersion as error:
         raise ApiError(404, str(error), param="version", code="version_not_found") from error
+    except NoCanary as error:
+        raise ApiError(409, str(error), code="no_canary") from error
     except NothingToRollBack as error:
         raise ApiError(409, str(error), code="nothing_to_roll_back") from error
     except RegistryError as error:
@@ -122,7 +126,7 @@ async def _registry_call(call: Callable[..., T], *args: Any) -> T:
         raise ApiError(503, message, code="registry_unavailable", retry_after=5) from error
 
 
-def _state(service: Service, name: str) -> PolicyStatus:
+def find_policy(service: Service, name: str) -> PolicyStatus:
     for state in service.policies.status():
         if state.policy == name:
             return state
@@ -148,6 +152,7 @@ def _live(service: Service, state: PolicyStatus) -> dict[str, Any]:
         "object": "policy",
         "champion": state.champion,
         "challenger": state.challenger,
+        "share": state.share,
         "previous": state.previous,
         "resident": list(state.resident),
         "problem": state.problem,

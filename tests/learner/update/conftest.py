@@ -24,6 +24,7 @@ SMALL = {
     "answers_per_step": 16,
     "max_answer_tokens": 24,
     "max_prompt_tokens": 400,
+    "promotes": "champion",
     "tasks": "ember",
     "gate_tasks_per_family": 1,
     "gate_max_kl": 50.0,

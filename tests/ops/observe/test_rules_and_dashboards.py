@@ -30,7 +30,7 @@ PARTS = {
 # Bounded, whoever uses the service and however many they are.
 LABELS = {
     *("route", "status", "operation", "policy", "type", "name", "value", "outcome", "what"),
-    *("kind", "topic", "partition", "state", "server"),
+    *("kind", "topic", "partition", "state", "server", "arm"),
 }
 
 

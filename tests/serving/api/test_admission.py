@@ -25,6 +25,7 @@ THUMB = {"session_id": "s", "name": "thumbs", "value": "up"}
 CHANGING = [
     ("POST", "/v1/policies/default/rollback"),
     ("POST", "/v1/policies/default/promote"),
+    ("POST", "/v1/policies/default/canary"),
     ("POST", "/v1/learner/update"),
     ("POST", "/v1/feedback"),
     ("POST", "/v1/chat/completions"),

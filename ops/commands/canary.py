@@ -1,0 +1,141 @@
+"""`burnish canary`: how a challenger does on its share of users, and a hand on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from burnish.ops import settings as config
+from burnish.ops.commands.client import ServiceClient
+from burnish.ops.commands.versions import parse
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+console = Console()
+app = typer.Typer(help="A new version on a share of users: how it does, and a hand on it.")
+
+Policy = Annotated[str, typer.Option(help="Which policy.")]
+Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
+DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
+Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
+
+_METRICS = {
+    "thumbs": "thumbs up",
+    "signal": "good signals",
+    "seconds": "seconds an answer",
+    "tokens": "tokens an answer",
+}
+
+
+@app.command()
+def show(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+    """What the two arms have shown, and what is waited for."""
+    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
+    tell(service.get(f"/v1/policies/{policy}/canary"), console)
+
+
+@app.command()
+def begin(
+    version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
+    share: Annotated[
+        float | None, typer.Option(help="Of users, above 0 and up to 0.5 (0.05).")
+    ] = None,
+    policy: Policy = "default",
+    why: Why = "",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Try a version on a share of users, in place of the challenger."""
+    policy, number = parse(version, policy)
+    told = {"version": number} | ({} if share is None else {"share": share})
+    _change("begin", policy, why, data_dir, url, **told)
+
+
+@app.command()
+def ramp(
+    share: Annotated[float, typer.Argument(help="Of users, above 0 and up to 0.5.")],
+    policy: Policy = "default",
+    why: Why = "",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Give the challenger another share of users."""
+    _change("ramp", policy, why, data_dir, url, share=share)
+
+
+@app.command()
+def pause(
+    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+) -> None:
+    """Neither ramp nor promote it, until resumed; what harms is withdrawn all the same."""
+    _change("pause", policy, why, data_dir, url)
+
+
+@app.command()
+def resume(
+    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+) -> None:
+    """Let it go on by itself."""
+    _change("resume", policy, why, data_dir, url)
+
+
+@app.command()
+def withdraw(
+    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+) -> None:
+    """Have the champion answer everybody again."""
+    _change("withdraw", policy, why, data_dir, url)
+
+
+def _change(
+    action: str, policy: str, why: str, data_dir: Path | None, url: str | None, **fields: Any
+) -> None:
+    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
+    body = {"action": action, **fields} | ({"why": why} if why else {})
+    tell(service.post(f"/v1/policies/{policy}/canary", body), console)
+
+
+def tell(told: dict[str, Any], console: Console) -> None:
+    """What the API says of a canary."""
+    if running := told["running"]:
+        ref = f"{told['policy']}@{running['version']}"
+        paused = f", paused by {running['paused_by']}" if running["paused_by"] else ""
+        console.print(
+            escape(f"{ref} answers {running['share']:.0%} of users{paused}"), highlight=False
+        )
+    console.print(escape(told["says"]), highlight=False, soft_wrap=True)
+    last = told["last"] or {}
+    figures = last.get("figures") or {}
+    if "thumbs" not in figures:
+        return
+    table = Table(
+        "",
+        f"{last['policy']}@{last['version']}",
+        "users",
+        f"{last['policy']}@{last['champion']}",
+        "users",
+        box=None,
+    )
+    for metric, name in _METRICS.items():
+        of = figures[metric]
+        cells = [
+            text
+            for arm in ("challenger", "champion")
+            for text in (_mean(of[arm]["mean"]), str(of[arm]["users"]))
+        ]
+        table.add_row(name, *cells)
+    failed = figures["failed_users"]
+    table.add_row("had a request fail", "", str(failed["challenger"]), "", str(failed["champion"]))
+    console.print(table)
+    change = figures["change"]
+    console.print(
+        f"{figures['compared']} of up to {figures['of']} pairs of voters: thumbs changed by"
+        f" {change['lower']:+.3f} to {change['upper']:+.3f}",
+        highlight=False,
+    )
+
+
+def _mean(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
