@@ -165,3 +165,14 @@ def ask(page: Page, text: str = "Hi") -> None:
 def sent(request: PageRequest) -> dict:
     """The JSON body of a request that the page made."""
     return json.loads(request.post_data or "{}")
+
+
+def answers(page: Page) -> list[dict]:
+    """The answers of the conversation that shows, as the browser keeps them."""
+    kept = page.evaluate(
+        """() => {
+             const [newest] = JSON.parse(localStorage.getItem('burnish.conversations'));
+             return JSON.parse(localStorage.getItem('burnish.conversation.' + newest.id)).turns;
+           }"""
+    )
+    return [turn["answers"][turn["shown"]] for turn in kept if turn["role"] == "assistant"]
