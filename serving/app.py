@@ -20,6 +20,7 @@ from burnish.memory import MemoryStore
 from burnish.serving.api import errors, openapi
 from burnish.serving.api.admission import Admission
 from burnish.serving.api.auth import Auth, KeyStore
+from burnish.serving.api.cors import Cors
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
@@ -43,7 +44,6 @@ from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -134,13 +134,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.router.routes.append(Route("/", _page))
     app.router.routes.append(Route("/static/{name:path}", _page))
     app.add_middleware(Admission, auth=auth, settings=settings)
-    if settings.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],  # clients send headers of their own
-        )
+    app.add_middleware(Cors, settings=settings)
     app.add_middleware(Traffic)
     app.add_middleware(Methods)
     return app

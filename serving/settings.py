@@ -143,6 +143,11 @@ class ServingSettings(BaseSettings):
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="origins of other sites whose pages may use the API (CORS)"
     )
+    feedback_origins: tuple[str, ...] = Field(
+        default=(),
+        description="origins of products whose pages may load the element `burnish-feedback` and send"
+        " feedback with a token (CORS); nothing else",
+    )
     requests_per_minute: int = Field(
         default=0, ge=0, description="of one API key; then 429. 0: no limit"
     )

@@ -18,7 +18,7 @@ class Shell(StrEnum):
     fish = "fish"
 
 
-typers.completion_init()  # or the scripts would ask in vain
+typers.completion_init()  # pyright: ignore[reportPrivateImportUsage] - or the scripts would ask in vain
 
 
 def completion(
@@ -29,4 +29,5 @@ def completion(
     bash: eval "$(burnish completion bash)"    zsh: eval "$(burnish completion zsh)"
     fish: burnish completion fish | source
     """
-    print(typers.get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))
+    script = typers.get_completion_script  # pyright: ignore[reportPrivateImportUsage]
+    print(script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell.value))

@@ -1,13 +1,14 @@
 """/v1/feedback: judgements on interactions and sessions, read back and taken back.
 
 202 means the judgement is on disk. The interaction's id proves by its signature that this
-tenant's keys received it, so nothing is looked up. Left out: what a judgement is worth.
+tenant's keys received it, so nothing is looked up. A product's page has a feedback token instead of a
+key (granted.py), which /v1/feedback/tokens makes. Left out: what a judgement is worth.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import time
 import uuid
 from typing import Annotated, Any
 
@@ -18,14 +19,16 @@ from burnish.feedback.ids import check_interaction_id, choices_of, is_recorded
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.feedback.telemetry import tracing
+from burnish.serving.api import feedback_tokens, granted
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
+from burnish.serving.api.feedback_tokens import DEFAULT_S, LONGEST_S, SHORTEST_S, FeedbackGrant
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Body, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import RedisError
 
 MAX_BATCH = 500
@@ -48,6 +51,17 @@ class FeedbackIn(BaseModel):
     metadata: dict[str, Any] = {}
 
 
+class TokenRequest(BaseModel):
+    """Whose judgements a token is to take: one user's, on one choice of one interaction."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    interaction_id: Label
+    choice: Choice = 0
+    user: Label | None = None
+    expires_in: Annotated[int, Field(ge=SHORTEST_S, le=LONGEST_S)] = DEFAULT_S
+
+
 _ONE = FeedbackIn.model_json_schema()
 _BATCH = {"type": "array", "items": _ONE, "minItems": 1, "maxItems": MAX_BATCH}
 _BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": [_ONE, _BATCH]}}}}
@@ -55,13 +69,16 @@ _BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": 
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
-    caller = Depends(auth.require("feedback"))
+    product = Depends(auth.require("feedback"))
+    caller = Depends(auth.require("feedback", or_token=True))
 
     @api.post("", status_code=202, openapi_extra={"requestBody": _BODY})
     async def give(
         request: Request, body: Annotated[Any, Body()], who: Principal = caller
     ) -> dict[str, Any]:
         service = service_of(request)
+        if who.grant is not None:
+            body = granted.filled(who.grant, body)
         if not isinstance(body, list):
             event = _event(service, who, body, "")
             return _accepted(event, (await _store(service, [event]))[0])
@@ -75,6 +92,29 @@ def router(auth: Auth) -> APIRouter:
         given = [_accepted(event, r) for event, r in zip(events, receipts, strict=True)]
         return {"object": "list", "data": given}
 
+    @api.post("/tokens", status_code=201)
+    async def token(
+        request: Request, body: TokenRequest, who: Principal = product
+    ) -> dict[str, Any]:
+        """A token with which a browser may judge one answer, for `expires_in` seconds."""
+        service = service_of(request)
+        _check_own(service, who, body.interaction_id, "interaction_id")
+        _check_recorded(body.interaction_id, "interaction_id")
+        _check_choice(body.interaction_id, body.choice, "choice")
+        expires_at = int(time.time()) + body.expires_in
+        grant = FeedbackGrant(
+            who.tenant, body.interaction_id, body.choice, body.user, granted.key_id(who), expires_at
+        )
+        made = feedback_tokens.mint(service.secret, grant)
+        return {
+            "object": "feedback.token",
+            "token": made,
+            "interaction_id": body.interaction_id,
+            "choice": body.choice,
+            "user": body.user,
+            "expires_at": expires_at,
+        }
+
     @api.get("")
     async def read(
         request: Request,
@@ -83,6 +123,9 @@ def router(auth: Auth) -> APIRouter:
         who: Principal = caller,
     ) -> dict[str, Any]:
         service = service_of(request)
+        if who.grant is not None:
+            granted.check_interaction(who.grant, interaction_id)
+            interaction_id = who.grant.interaction_id
         target = interaction_id or session_id
         if target is None or (interaction_id and session_id):
             message = "Name one of interaction_id and session_id in the query."
@@ -90,16 +133,17 @@ def router(auth: Auth) -> APIRouter:
         if interaction_id is not None:
             _check_own(service, who, interaction_id, "interaction_id")
         standing = await asyncio.to_thread(service.spool.judgements, who.tenant, target)
-        return {"object": "list", "data": [_shown(event) for event in standing]}
+        grant = who.grant
+        seen = [one for one in standing if grant is None or granted.covers(grant, one)]
+        return {"object": "list", "data": [_shown(event) for event in seen]}
 
     @api.get("/{feedback_id:path}")
     async def fate(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
         """A judgement that this server accepted, whether it stands, and why it counts nothing."""
         service = service_of(request)
         row = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
-        if row is None:
-            message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
-            raise ApiError(404, message, param="id", code="feedback_not_found")
+        if row is None or not (who.grant is None or granted.covers(who.grant, row.event)):
+            raise _unknown(feedback_id)
         redis: Any = service.redis
         try:
             why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
@@ -122,6 +166,8 @@ def router(auth: Auth) -> APIRouter:
         if interaction_id is not None:
             _check_own(service, who, interaction_id, "interaction_id")
         known = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
+        if who.grant is not None and not (known and granted.covers(who.grant, known.event)):
+            raise _unknown(feedback_id)
         response.status_code = 202 if known is None else 200
         try:
             await service.spool.retract(who.tenant, feedback_id, interaction_id)
@@ -130,6 +176,11 @@ def router(auth: Auth) -> APIRouter:
         return {"id": feedback_id, "object": "feedback", "deleted": True}
 
     return api
+
+
+def _unknown(feedback_id: str) -> ApiError:
+    message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
+    return ApiError(404, message, param="id", code="feedback_not_found")
 
 
 def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackEvent:
@@ -144,7 +195,7 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
         return FeedbackEvent(
             id=given.id or f"fb-{uuid.uuid4().hex}",
             tenant=who.tenant,
-            key_id=hashlib.sha256(who.key.encode()).hexdigest()[:16] if who.key else None,
+            key_id=granted.key_id(who),
             **fields,
         )
     except ValidationError as error:
