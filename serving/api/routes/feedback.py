@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 import uuid
 from typing import Annotated, Any
 
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
+from burnish.feedback.fates import Fate
+from burnish.feedback.fates import read as read_fate
 from burnish.feedback.ids import check_interaction_id, choices_of, is_recorded
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.feedback.telemetry import tracing
+from burnish.serving.api import fates
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
+from burnish.serving.api.ticks import why_nothing_trained
+from burnish.serving.live import PolicyStatus
+from burnish.serving.registry import RegistryError
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.exceptions import RedisError
@@ -94,19 +101,16 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{feedback_id:path}")
     async def fate(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
-        """A judgement that this server accepted, whether it stands, and why it counts nothing."""
+        """A judgement that this server accepted, whether it stands, what became of it (`fate`), and why it
+        counts nothing."""
         service = service_of(request)
         row = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
         if row is None:
             message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
             raise ApiError(404, message, param="id", code="feedback_not_found")
-        redis: Any = service.redis
-        try:
-            why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
-        except RedisError:
-            why = None  # the learner is away, and with it what it would tell
-        problem = why.decode() if isinstance(why, bytes) else why
-        return {**_shown(row.event), "state": row.state, "problem": problem}
+        known = await _known(service, row.event, row.state)
+        told = fates.told(row.event, known, time.time())
+        return {**_shown(row.event), "state": row.state, "problem": known.problem, "fate": told}
 
     @api.delete("/{feedback_id:path}", responses={202: {"description": "Known elsewhere"}})
     async def retract(
@@ -130,6 +134,46 @@ def router(auth: Auth) -> APIRouter:
         return {"id": feedback_id, "object": "feedback", "deleted": True}
 
     return api
+
+
+async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Known:
+    """What the learner and the registry tell of a judgement; where they are away, what is left."""
+    redis: Any = service.redis
+    fate, problem, idle, away = Fate(), None, None, False
+    try:
+        why = await redis.hget(UNMATCHED_KEY, f"{event.tenant}/{event.id}")
+        problem = why.decode() if isinstance(why, bytes) else why
+        fate = await read_fate(redis, event.event_id)
+        if fate.version is None:
+            idle = await why_nothing_trained(redis, fate.policy)
+    except RedisError:
+        away = True  # the learner is away, and with it what it would tell
+    served, challenger = dict[int, float](), None
+    for live in service.policies.status() if fate.version is not None else ():
+        if live.policy == fate.policy:
+            challenger = live.challenger
+            served = await _served(service, live)
+    return fates.Known(
+        state=state,
+        fate=fate,
+        problem=problem,
+        away=away,
+        served=served,
+        challenger=challenger,
+        idle=idle,
+    )
+
+
+async def _served(service: Service, live: PolicyStatus) -> dict[int, float]:
+    """When each version first became champion; the one that serves is among them whatever is recorded."""
+    try:
+        moves = await asyncio.to_thread(service.registry.history, live.policy)
+    except RegistryError:
+        moves = []
+    found = {move.after: move.at for move in reversed(moves) if move.after is not None}
+    if live.champion is not None:
+        found.setdefault(live.champion, live.swapped_at or service.started_at)
+    return found
 
 
 def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackEvent:
