@@ -29,6 +29,7 @@ from burnish.serving.api.routes import (
     compact,
     erase,
     feedback,
+    feedback_tokens,
     health,
     learner,
     memory,
@@ -121,6 +122,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(messages.router(auth))
     app.include_router(models.router(auth))
     app.include_router(feedback.router(auth))
+    app.include_router(feedback_tokens.router(auth))
     app.include_router(memory.router(_memory, auth.require("memory")))
     app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))

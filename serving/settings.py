@@ -38,6 +38,10 @@ class ServingSettings(BaseSettings):
     mlflow_artifacts: str | None = Field(
         default=None, description="where adapters go (default: beside the SQLite registry)"
     )
+    mlflow_page: Url | None = Field(
+        default=None,
+        description="where people open MLflow's page, for links to it (default: the registry, where that is a server)",
+    )
     keys_url: Url | None = Field(
         default=None,
         description="PostgreSQL with the API keys that replicas share (default: the data folder's)",
@@ -179,6 +183,16 @@ class ServingSettings(BaseSettings):
     @property
     def engine_urls(self) -> tuple[str, ...]:
         return _split(self.engine_url)
+
+    @property
+    def mlflow_links(self) -> str | None:
+        """Where MLflow's page is, without a password that the registry's address may hold."""
+        page = self.mlflow_page or self.mlflow_uri or ""
+        return (
+            page.rstrip("/")
+            if page.startswith(("http://", "https://")) and "@" not in page
+            else None
+        )
 
     @property
     def registry_uri(self) -> str:

@@ -5,6 +5,7 @@
 // back retracts it. When the server refuses, the page shows again what the server holds.
 import { judge, newId, retract } from "./api.js";
 import { h, icon } from "./dom.js";
+import { FateLine } from "./fate.js";
 import { strings } from "./strings.js";
 
 const words = strings.judgement;
@@ -12,8 +13,8 @@ const KINDS = ["correction", "comment"];
 
 export class Judgement {
   // `answer.held` is what the server holds, by name; `keep` is called whenever that changes.
-  constructor(root, answer, { keep, say, regenerate, pager }) {
-    Object.assign(this, { answer, keep, say });
+  constructor(root, answer, { api, keep, say, regenerate, pager }) {
+    Object.assign(this, { api, answer, keep, say });
     answer.held ??= {};
     this.queue = Promise.resolve();
     this.undoes = null;
@@ -28,6 +29,7 @@ export class Judgement {
     this.saved = h("span");
     this.undoButton = h("button", { type: "button", class: "link", onclick: () => this.undo() }, strings.undo);
     this.line = h("p", { class: "saved", hidden: true }, this.saved, " ", this.undoButton);
+    this.fate = h("div");
     root.replaceChildren(
       h("div", { class: "tools", role: "group", "aria-label": words.group },
         this.thumbs, Object.values(this.openers),
@@ -35,8 +37,18 @@ export class Judgement {
         regenerate && this.tool(words.regenerate, regenerate),
         pager,
         h("span", { class: "badge", title: words.badge }, answer.version ?? strings.unknownVersion)),
-      this.line, this.reasons, ...Object.values(this.panels));
+      this.line, this.reasons, this.fate, ...Object.values(this.panels));
     this.show();
+    this.follow();
+  }
+
+  // The story of what stands: of the thumb, where there is one.
+  follow() {
+    const { thumbs, correction, comment } = this.answer.held;
+    const held = thumbs ?? correction ?? comment;
+    this.story?.end();
+    this.story = held && new FateLine(this.api, held.id);
+    if (this.story) this.fate.replaceChildren(this.story.node);
   }
 
   tool(content, onclick, more = {}) {
@@ -116,6 +128,7 @@ export class Judgement {
       try {
         await tell();
         this.note(next ? words.done[name] : words.takenBack, next ? name : null);
+        this.follow();
       } catch (error) {
         if (this.answer.held[name] === next) this.set(name, before);
         this.note(words.notSaved(error.message), null);

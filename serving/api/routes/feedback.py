@@ -15,20 +15,23 @@ from typing import Annotated, Any
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.ids import check_interaction_id, choices_of, is_recorded
+from burnish.feedback.fates import Fate
+from burnish.feedback.fates import read as read_fate
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.feedback.telemetry import tracing
-from burnish.serving.api import feedback_tokens, granted
+from burnish.serving.api import fates, granted, judgeable
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
-from burnish.serving.api.feedback_tokens import DEFAULT_S, LONGEST_S, SHORTEST_S, FeedbackGrant
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
+from burnish.serving.api.ticks import why_nothing_trained
+from burnish.serving.live import PolicyStatus
+from burnish.serving.registry import RegistryError
 from fastapi import APIRouter, Body, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.exceptions import RedisError
 
 MAX_BATCH = 500
@@ -51,17 +54,6 @@ class FeedbackIn(BaseModel):
     metadata: dict[str, Any] = {}
 
 
-class TokenRequest(BaseModel):
-    """Whose judgements a token is to take: one user's, on one choice of one interaction."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    interaction_id: Label
-    choice: Choice = 0
-    user: Label | None = None
-    expires_in: Annotated[int, Field(ge=SHORTEST_S, le=LONGEST_S)] = DEFAULT_S
-
-
 _ONE = FeedbackIn.model_json_schema()
 _BATCH = {"type": "array", "items": _ONE, "minItems": 1, "maxItems": MAX_BATCH}
 _BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": [_ONE, _BATCH]}}}}
@@ -69,7 +61,6 @@ _BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": 
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
-    product = Depends(auth.require("feedback"))
     caller = Depends(auth.require("feedback", or_token=True))
 
     @api.post("", status_code=202, openapi_extra={"requestBody": _BODY})
@@ -92,29 +83,6 @@ def router(auth: Auth) -> APIRouter:
         given = [_accepted(event, r) for event, r in zip(events, receipts, strict=True)]
         return {"object": "list", "data": given}
 
-    @api.post("/tokens", status_code=201)
-    async def token(
-        request: Request, body: TokenRequest, who: Principal = product
-    ) -> dict[str, Any]:
-        """A token with which a browser may judge one answer, for `expires_in` seconds."""
-        service = service_of(request)
-        _check_own(service, who, body.interaction_id, "interaction_id")
-        _check_recorded(body.interaction_id, "interaction_id")
-        _check_choice(body.interaction_id, body.choice, "choice")
-        expires_at = int(time.time()) + body.expires_in
-        grant = FeedbackGrant(
-            who.tenant, body.interaction_id, body.choice, body.user, granted.key_id(who), expires_at
-        )
-        made = feedback_tokens.mint(service.secret, grant)
-        return {
-            "object": "feedback.token",
-            "token": made,
-            "interaction_id": body.interaction_id,
-            "choice": body.choice,
-            "user": body.user,
-            "expires_at": expires_at,
-        }
-
     @api.get("")
     async def read(
         request: Request,
@@ -131,7 +99,7 @@ def router(auth: Auth) -> APIRouter:
             message = "Name one of interaction_id and session_id in the query."
             raise ApiError(400, message, param="interaction_id", code="missing_required_parameter")
         if interaction_id is not None:
-            _check_own(service, who, interaction_id, "interaction_id")
+            judgeable.check_own(service, who, interaction_id, "interaction_id")
         standing = await asyncio.to_thread(service.spool.judgements, who.tenant, target)
         grant = who.grant
         seen = [one for one in standing if grant is None or granted.covers(grant, one)]
@@ -139,18 +107,15 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{feedback_id:path}")
     async def fate(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
-        """A judgement that this server accepted, whether it stands, and why it counts nothing."""
+        """A judgement that this server accepted, whether it stands, what became of it (`fate`), and why it
+        counts nothing."""
         service = service_of(request)
         row = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
         if row is None or not (who.grant is None or granted.covers(who.grant, row.event)):
             raise _unknown(feedback_id)
-        redis: Any = service.redis
-        try:
-            why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
-        except RedisError:
-            why = None  # the learner is away, and with it what it would tell
-        problem = why.decode() if isinstance(why, bytes) else why
-        return {**_shown(row.event), "state": row.state, "problem": problem}
+        known = await _known(service, row.event, row.state)
+        told = fates.told(row.event, known, time.time())
+        return {**_shown(row.event), "state": row.state, "problem": known.problem, "fate": told}
 
     @api.delete("/{feedback_id:path}", responses={202: {"description": "Known elsewhere"}})
     async def retract(
@@ -164,7 +129,7 @@ def router(auth: Auth) -> APIRouter:
         this one knows it, else 202, since it is taken back where it is known."""
         service = service_of(request)
         if interaction_id is not None:
-            _check_own(service, who, interaction_id, "interaction_id")
+            judgeable.check_own(service, who, interaction_id, "interaction_id")
         known = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
         if who.grant is not None and not (known and granted.covers(who.grant, known.event)):
             raise _unknown(feedback_id)
@@ -183,14 +148,54 @@ def _unknown(feedback_id: str) -> ApiError:
     return ApiError(404, message, param="id", code="feedback_not_found")
 
 
+async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Known:
+    """What the learner and the registry tell of a judgement; where they are away, what is left."""
+    redis: Any = service.redis
+    fate, problem, idle, away = Fate(), None, None, False
+    try:
+        why = await redis.hget(UNMATCHED_KEY, f"{event.tenant}/{event.id}")
+        problem = why.decode() if isinstance(why, bytes) else why
+        fate = await read_fate(redis, event.event_id)
+        if fate.version is None:
+            idle = await why_nothing_trained(redis, fate.policy)
+    except RedisError:
+        away = True  # the learner is away, and with it what it would tell
+    served, challenger = dict[int, float](), None
+    for live in service.policies.status() if fate.version is not None else ():
+        if live.policy == fate.policy:
+            challenger = live.challenger
+            served = await _served(service, live)
+    return fates.Known(
+        state=state,
+        fate=fate,
+        problem=problem,
+        away=away,
+        served=served,
+        challenger=challenger,
+        idle=idle,
+    )
+
+
+async def _served(service: Service, live: PolicyStatus) -> dict[int, float]:
+    """When each version first became champion; the one that serves is among them whatever is recorded."""
+    try:
+        moves = await asyncio.to_thread(service.registry.history, live.policy)
+    except RegistryError:
+        moves = []
+    found = {move.after: move.at for move in reversed(moves) if move.after is not None}
+    if live.champion is not None:
+        found.setdefault(live.champion, live.swapped_at or service.started_at)
+    return found
+
+
 def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackEvent:
     """The event for one judgement. Raises ApiError naming the field (with its place in a batch)."""
     try:
         given = FeedbackIn.model_validate(body)
         if given.interaction_id is not None:
-            _check_own(service, who, given.interaction_id, f"{place}interaction_id")
-            _check_recorded(given.interaction_id, f"{place}interaction_id")
-            _check_choice(given.interaction_id, given.choice, f"{place}choice")
+            judgeable.check_own(service, who, given.interaction_id, f"{place}interaction_id")
+            judgeable.check_recorded(given.interaction_id, f"{place}interaction_id")
+            judgeable.check_choice(given.interaction_id, given.choice, f"{place}choice")
         fields = given.model_dump(exclude={"id"})
         return FeedbackEvent(
             id=given.id or f"fb-{uuid.uuid4().hex}",
@@ -212,31 +217,6 @@ def _naming_field(error: ValidationError, place: str) -> ApiError:
         found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
     found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
     return from_validation(found[:1])
-
-
-def _check_own(service: Service, who: Principal, interaction_id: str, param: str) -> None:
-    if not check_interaction_id(service.secret, who.tenant, interaction_id):
-        message = (
-            f"No interaction '{interaction_id}' was given to this key."
-            " Send the id of a completion that a key of this tenant received."
-        )
-        raise ApiError(404, message, param=param, code="interaction_not_found")
-
-
-def _check_recorded(interaction_id: str, param: str) -> None:
-    if not is_recorded(interaction_id):
-        message = (
-            f"'{interaction_id}' was answered with store: false or X-No-Training: it is not recorded,"
-            " so there is nothing to learn from feedback on it. Leave both out of chats to be judged."
-        )
-        raise ApiError(409, message, param=param, code="interaction_not_recorded")
-
-
-def _check_choice(interaction_id: str, choice: int, param: str) -> None:
-    choices = choices_of(interaction_id)
-    if choices is not None and choice >= choices:
-        message = f"Invalid value for '{param}': this interaction has {choices} choices, from 0."
-        raise ApiError(400, message, param=param, code="invalid_value")
 
 
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
