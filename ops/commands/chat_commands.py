@@ -93,15 +93,29 @@ def why(conversation: Conversation) -> str:
 
 
 def fate(answer: Mapping[str, Any]) -> str:
-    """What GET /v1/feedback/{id} says of a judgement, in words."""
-    match answer["state"]:
-        case "superseded":
-            return "you gave another one later, which stands instead"
-        case "retracted":
-            return "taken back"
-    if answer.get("problem"):
-        return f"saved, but it counts nothing so far: {answer['problem']}"
-    return "saved, and it stands; the next update will weigh it"
+    """What GET /v1/feedback/{id} says of a judgement, in words: its steps, then why it ends or what it waits for."""
+    told = answer["fate"]
+    said = ", ".join(_step(step, told["policy"]) for step in told["steps"])
+    if told["skipped"]:
+        return f"{said}; it counts nothing: {told['skipped']}"
+    return f"{said}; it waits for: {told['waits']}" if told["waits"] else said
+
+
+def _step(step: Mapping[str, Any], policy: str | None) -> str:
+    """One step of a fate (serving/api/fates.py)."""
+    version = f"{policy}@{step.get('version')}"
+    match step["step"]:
+        case "weighed":
+            less = f" since {step['why']}" if step.get("why") else ""
+            return f"weighed {step['weight']:.2f}{less}"
+        case "used":
+            return f"used in update {step['update']}"
+        case "gate":
+            return f"{'passed' if step['passed'] else 'refused'} at the gate as {version}"
+        case "served":
+            return f"served in {version}"
+        case other:  # saved, joined
+            return other
 
 
 def last_update(learner: Mapping[str, Any]) -> str | None:

@@ -19,7 +19,23 @@ CHUNK = {
     "system_fingerprint": "default@1",
     "choices": [{"index": 0, "delta": {"content": "42"}, "finish_reason": None}],
 }
-FATE = {"id": "fb-1", "state": "stands", "problem": None}
+FATE = {
+    "id": "fb-1",
+    "state": "stands",
+    "problem": None,
+    "fate": {
+        "policy": "default",
+        "steps": [
+            {"step": "saved", "at": 1.0},
+            {"step": "joined", "at": 2.0},
+            {"step": "weighed", "at": 3.0, "weight": 0.5, "why": "one person counts only so much"},
+            {"step": "used", "at": 4.0, "update": "u7", "version": 8},
+            {"step": "gate", "at": 4.0, "update": "u7", "version": 8, "passed": True},
+        ],
+        "skipped": None,
+        "waits": "default@8 passed the gate, and waits to be promoted",
+    },
+}
 LEARNER = {
     "why": None,
     "ticks": [
@@ -104,7 +120,8 @@ def test_without_a_name_the_login_is_it(service, monkeypatch: pytest.MonkeyPatch
 def test_a_vote_is_taken_back_and_its_fate_told(service) -> None:
     url, sent = service
     said = talk(url, lines="What is 12 + 30?\n/down\n/why\n/undo\n/undo\n/why\n")
-    assert "thumbs down: saved, and it stands" in said
+    assert "thumbs down: saved, joined, weighed 0.50 since one person counts only so much" in said
+    assert "used in update u7, passed at the gate as default@8; it waits for: default@8" in said
     assert "the learner's last update: trained nothing: 2 of 16 judged answers" in said
     assert [path for path, _ in sent][-1] == "DELETE /v1/feedback/fb-1"
     assert "there is nothing to take back" in said
