@@ -35,6 +35,7 @@ from burnish.serving.api.routes import (
     memory,
     messages,
     models,
+    operations,
     policies,
     responses,
 )
@@ -129,6 +130,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(learner.router(auth))
     app.include_router(erase.router(auth))
     app.include_router(audit.router(auth))
+    app.include_router(operations.router(auth))
     app.include_router(health.router(auth))
     openapi.install(app)
     app.router.routes.append(Route("/openapi.json", _openapi))
