@@ -28,6 +28,8 @@ export const onReach = (hears) => { reached = hears; };
 
 export const get = (path) => call("GET", path);
 export const post = (path, body = {}) => call("POST", path, body);
+export const patch = (path, body) => call("PATCH", path, body);
+export const text = (path) => send("GET", path).then((response) => response.text());
 export const remove = (path) => call("DELETE", path);
 export const reader = () => user;
 

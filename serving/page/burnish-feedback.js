@@ -1,13 +1,8 @@
 // <burnish-feedback token="fbt_..."></burnish-feedback>: what somebody thinks of an answer, on any page.
 //
-// A thumb is saved the moment it is pressed; thumbs down then offers reasons, a note and a correction, all
-// optional; undo takes the last one back. The token, minted by the product's server, allows that on one
-// answer and nothing else. Loaded as a module, by nothing but this file: ops/docs/embedding.md says how.
-//
-// Attributes: token; src (the service, else where this file came from). Properties: token; strings (other
-// words); transport, in place of HTTP with a token: {standing(), save(judgement), retract(id)}, each a
-// promise. Events, which bubble: burnish-saved {id, name, value}, burnish-retracted {id, name},
-// burnish-failed {message}, burnish-token-needed (set `token` anew, and what waits is sent).
+// A thumb is saved the moment it is pressed; thumbs down then offers reasons, a note and a correction. The token, minted
+// by the product's server, allows that on one answer and nothing else. ops/docs/embedding.md has attributes, properties
+// (among them `transport`: {standing(), save(judgement), retract(id)}, in place of HTTP with a token) and events.
 
 const WAITS_MS = [2000, 4000, 8000, 15000];
 const WORDS = {
@@ -29,8 +24,7 @@ const WORDS = {
   expired: "Not saved yet: this page has to renew its permission.",
   refused: (message) => `Not saved: ${message}`,
 };
-const UP = "M7 21V11m0 10H4V11h3m0 10h9.6a2 2 0 0 0 2-1.6l1.3-6A2 2 0 0 0 18 11h-4l.8-4.6A2 2 0 0 0 12.9 4L7 11";
-const DOWN = "M17 3v10m0-10h3v10h-3m0-10H7.4a2 2 0 0 0-2 1.6l-1.3 6A2 2 0 0 0 6 13h4l-.8 4.6a2 2 0 0 0 1.9 2.4L17 13";
+const THUMB = "M7 21V11m0 10H4V11h3m0 10h9.6a2 2 0 0 0 2-1.6l1.3-6A2 2 0 0 0 18 11h-4l.8-4.6A2 2 0 0 0 12.9 4L7 11";
 
 const sheet = new CSSStyleSheet();
 sheet.replaceSync(`
@@ -44,6 +38,7 @@ button[aria-pressed="true"] { background: var(--burnish-accent, light-dark(#9649
 :focus-visible { outline: 2px solid var(--burnish-accent, light-dark(#96491a, #e8a878)); outline-offset: 2px; }
 .row { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }
 .thumb { display: inline-grid; place-items: center; padding: .2rem .5rem; }
+[data-value="down"] svg { transform: rotate(180deg); }
 svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }
 form { margin-top: .5rem; padding: .75rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .6rem; width: 26rem; max-width: 100%; }
 fieldset { margin: 0; padding: 0; border: 0; }
@@ -94,12 +89,12 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
-function drawn(path) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+function drawn() {
+  const [svg, path] = ["svg", "path"].map((name) => document.createElementNS("http://www.w3.org/2000/svg", name));
   svg.setAttribute("viewBox", "0 0 24 24");
   svg.setAttribute("aria-hidden", "true");
-  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "path"));
-  svg.firstChild.setAttribute("d", path);
+  path.setAttribute("d", THUMB);
+  svg.append(path);
   return svg;
 }
 
@@ -175,11 +170,11 @@ export class BurnishFeedback extends HTMLElement {
 
   #build() {
     const words = this.#words;
-    const thumb = (value, path) => el("button", {
+    const thumb = (value) => el("button", {
       type: "button", class: "thumb", part: "thumb", "aria-label": words[value], title: words[value], "aria-pressed": "false",
       "data-value": value, onclick: () => this.#thumb(value),
-    }, drawn(path));
-    this.thumbs = [thumb("up", UP), thumb("down", DOWN)];
+    }, drawn());
+    this.thumbs = ["up", "down"].map(thumb);
     this.chips = Object.entries(words.reasons).map(([reason, label]) => el("button", {
       type: "button", class: "chip", "aria-pressed": "false", "data-reason": reason, onclick: () => this.#reason(reason),
     }, label));

@@ -23,7 +23,7 @@ import uvicorn
 from burnish.serving.app import create_app
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Request as PageRequest
 
 from tests.conftest import missing
@@ -38,6 +38,7 @@ FLAGS = [
     "--no-first-run",
 ]
 AXE = "axe-core@4.14.1"
+expect.set_options(timeout=120_000)  # no test is about time
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +127,7 @@ def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)  # a busy machine is slow
 
         def asked(request) -> None:
             if not request.url.startswith((server.url, "data:", "blob:")):

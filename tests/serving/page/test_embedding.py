@@ -55,7 +55,7 @@ def product(serve: Callable[..., Running], settings: ServingSettings) -> Iterato
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     context = browser.new_context()
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(120_000)
     yield context
     context.close()
 
@@ -213,3 +213,31 @@ def test_the_react_component_judges_and_hears_of_it(
     page.get_by_role("button", name="Good answer").click()
     page.get_by_text("Judged 1 times").wait_for()
     assert [vote["value"] for vote in product.votes(interaction)] == ["up"]
+
+
+def test_on_our_own_page_it_works_by_a_transport_under_the_strict_policy(
+    open_page: Callable[..., Page], server: Running
+) -> None:
+    interaction = server.say("Hi").id
+    page = open_page()  # which fails the test on what the policy reports
+    page.evaluate(
+        """async (interaction_id) => {
+          await import("/static/burnish-feedback.js");
+          const { get, post, remove } = await import("/static/api.js");
+          const element = document.createElement("burnish-feedback");
+          element.transport = {
+            standing: () => get(`/v1/feedback?interaction_id=${interaction_id}`).then((told) => told.data),
+            save: (judgement) => post("/v1/feedback", { interaction_id, ...judgement }),
+            retract: (id) => remove(`/v1/feedback/${id}`),
+          };
+          document.querySelector("main").append(element);
+        }""",
+        interaction,
+    )
+    element = page.locator("burnish-feedback")
+    element.get_by_role("button", name="Good answer").click()
+    element.get_by_role("status").get_by_text("saved").wait_for()
+    rounded = "(button) => getComputedStyle(button).borderRadius"
+    assert element.get_by_role("button", name="Good answer").evaluate(rounded) == "8px"
+    votes = server.http("GET", "/v1/feedback", params={"interaction_id": interaction}).json()
+    assert [vote["value"] for vote in votes["data"]] == ["up"]
