@@ -85,7 +85,7 @@ class Chat {
       h("div", { class: "talk" },
         h("h1", { class: "sr" }, words.title),
         h("div", { class: "bar" }, this.sidebar.opener, this.settings.picker, this.settings.opener),
-        this.tour.node, this.welcome, this.thread,
+        this.welcome, this.tour.node, this.thread,
         h("div", { class: "asking" }, this.form, h("p", { class: "hint" }, words.hint))));
   }
 
@@ -128,7 +128,7 @@ class Chat {
   showWelcome() {
     this.welcome.hidden = this.talk.turns.length > 0;
     const submit = (text) => this.running || this.submit(text);
-    if (!this.welcome.hidden) welcome(this.welcome, this.api, submit, () => this.tour.open());
+    if (!this.welcome.hidden) welcome(this.welcome, this.api, submit, this.tour.node.hidden && (() => this.tour.open()));
     this.tour.update(this.talk.turns);
   }
 

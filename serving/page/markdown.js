@@ -79,7 +79,7 @@ export class GrowingMarkdown {
 
   // The marker of the code block that is open, and where its text goes; null where that is not plain.
   openFence() {
-    const marker = /^(`{3,}|~{3,})/.exec(this.open)?.[1];
+    const marker = /^(\x60{3,}|~{3,})/.exec(this.open)?.[1];
     const code = this.last[0]?.querySelector?.("code");
     if (!marker || !code) return null;
     let lines = 0;
@@ -99,7 +99,7 @@ export class GrowingMarkdown {
   // Whether the fence is closed by what was added (or by the line that it ends).
   closes(added) {
     const from = this.open.lastIndexOf("\n", this.open.length - added.length - 1);
-    return this.open.slice(from).includes(`\n${this.fence.marker}`) || /\n {1,3}[`~]{3}/.test(this.open.slice(from));
+    return this.open.slice(from).includes(`\n${this.fence.marker}`) || /\n {1,3}[\x60~]{3}/.test(this.open.slice(from));
   }
 }
 

@@ -2,7 +2,7 @@
 // The vote is a preference pair: "better" on the one, "worse" on the other, each naming the other.
 import { judgeAll, newId, retract } from "./api.js";
 import { h } from "./dom.js";
-import { FateLine } from "./fate.js";
+import { FateLine, whenSeen } from "./fate.js";
 import { strings } from "./strings.js";
 import { Answer } from "./turns.js";
 
@@ -26,6 +26,7 @@ export class PairView {
         h("p", { class: "small soft" }, words.sides[index], " ", this.labels[index]), view.node))),
       this.choice, this.line, this.story);
     this.show();
+    if (turn.pair.ids) whenSeen(this.story, () => this.story.append(new FateLine(context.api, turn.pair.ids[0]).node));
   }
 
   // Both have ended: now they can be compared.
@@ -57,7 +58,7 @@ export class PairView {
         id: ids[index], interaction_id: index ? b : a, over: index ? a : b, name: "preference", value,
       })));
       this.told(words.saved(turn.answers[turn.shown].version, vote), true);
-      this.story.replaceChildren(new FateLine(context.api, ids[0]).node);
+      this.story.replaceChildren(new FateLine(context.api, ids[0], true).node);
     } catch (error) {
       if (!("status" in error)) throw error;
       turn.pair = before;

@@ -15,7 +15,7 @@ export class Tour {
     this.step = 0;
     this.body = h("div");
     this.summary = h("summary");
-    this.node = h("details", { class: "tour card", open: true }, this.summary, this.body);
+    this.node = h("details", { class: "tour card" }, this.summary, this.body);
     this.node.hidden = remembered() !== null;
     this.show();
   }
@@ -40,6 +40,7 @@ export class Tour {
     const asked = answers.filter((answer) => answer?.done).length;
     const thumbs = answers.filter((answer) => answer?.held?.thumbs).length;
     if (asked === this.asked && thumbs === this.thumbs) return;
+    if (!this.asked && asked) this.node.open = true; // somebody has begun
     Object.assign(this, { asked, thumbs });
     this.first = turns.find((turn) => turn.role === "user")?.text ?? null;
     this.before ??= answers[0]?.version ?? null;

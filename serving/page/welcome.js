@@ -14,7 +14,7 @@ export async function examplesOf(api) {
 export async function welcome(root, api, submit, tour) {
   const examples = h("ul", { class: "examples", "aria-label": words.examples });
   root.replaceChildren(h("h2", {}, words.title), h("p", {}, words.text), examples,
-    h("p", { class: "small" }, h("button", { type: "button", class: "link", onclick: tour }, words.tour)));
+    h("p", { class: "small", hidden: !tour }, h("button", { type: "button", class: "link", onclick: tour }, words.tour)));
   const prompts = await examplesOf(api);
   examples.replaceChildren(...prompts.map((prompt) => h("li", {},
     h("button", { type: "button", onclick: () => submit(prompt) }, prompt))));

@@ -1,5 +1,6 @@
 """A preference between two answers to one prompt is a pair to learn from."""
 
+from burnish.feedback.events import Completion
 from burnish.feedback.trust.weighing import weigh
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
@@ -10,12 +11,15 @@ from tests.learner.conftest import interaction, thumbs
 
 
 def test_the_better_answer_is_chosen_and_the_worse_rejected(sqlite: Database):
+    other = Completion(
+        index=0, token_ids=[6, 7], logprobs=[-1, -1], text="ho", finish_reason="stop"
+    )
     with sqlite.write() as session:
         upsert(
             session,
             [
                 interaction(1),
-                interaction(2),
+                interaction(2, completions=[other]),
                 thumbs(1, "better", name="preference", metadata={"over": "chatcmpl-0002"}),
                 thumbs(2, "worse", name="preference", metadata={"over": "chatcmpl-0001"}),
             ],

@@ -25,7 +25,7 @@ from burnish.serving.app import create_app
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Request as PageRequest
 
 from tests.conftest import missing
@@ -40,6 +40,8 @@ FLAGS = [
     "--no-first-run",
 ]
 AXE = "axe-core@4.14.1"
+PATIENCE_MS = 60_000  # no test waits this long unless it fails; machines may be busy
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE_MS)
 
         def asked(request) -> None:
             if not request.url.startswith((server.url, "data:", "blob:")):

@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Error, Page, expect
 from tests.serving.conftest import Running
 from tests.serving.page.conftest import StubEngine, ask
 from tests.serving.page.hostile import HOSTILE
+from tests.serving.page.made_up import fulfilled, policy, ticks, version, vote
 
 # What must not be among the elements that texts became, wherever they show.
 UNSAFE = """(selector) => [...document.querySelectorAll(selector)].flatMap((node) => [
@@ -87,13 +88,13 @@ def test_hostile_versions_reasons_and_reports_stay_text(page: Page):
     for n in (0, 7, 30, 55):
         text = HOSTILE[n]
         page.unroute_all()
-        page.route("**/v1/policies/default?*", lambda route, t=text: route.fulfill(json=policy(t)))
+        page.route("**/v1/policies/default?*", fulfilled(policy(text)))
         page.route(
             "**/v1/policies/default/versions/*",
-            lambda route, t=text: route.fulfill(json=version(t)),
+            fulfilled(version(text)),
         )
-        page.route("**/v1/learner?*", lambda route, t=text: route.fulfill(json=ticks(t)))
-        page.route("**/v1/feedback/*", lambda route, t=text: route.fulfill(json=vote(t)))
+        page.route("**/v1/learner?*", fulfilled(ticks(text)))
+        page.route("**/v1/feedback/*", fulfilled(vote(text)))
         for path, shown in (
             ("learning", "ol.moves"),
             ("learning/version/2", ".checks"),
@@ -103,80 +104,6 @@ def test_hostile_versions_reasons_and_reports_stay_text(page: Page):
             expect(page.locator(shown).first).to_be_visible()
             assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'])") == [], (path, text)
     assert page.evaluate("window.hit") is None
-
-
-def policy(text: str) -> dict:
-    move = {"at": 1.0, "who": text, "what": text, "before": 1, "after": 2, "why": text}
-    made = {
-        "version": 2,
-        "created_at": 1.0,
-        "gate_passed": False,
-        "metrics": {"gate_skill": 0.5, text: 1},
-    }
-    return {
-        "name": text,
-        "champion": 2,
-        "challenger": 3,
-        "previous": 1,
-        "versions": [made],
-        "history": [move],
-    }
-
-
-def version(text: str) -> dict:
-    check = {"name": text, "value": 1, "passed": False, "says": text}
-    gate = {
-        "passed": False,
-        "checks": [check],
-        "families": {text: [0.1, 0.2]},
-        "skill": 1,
-        "asked": {},
-    }
-    lineage = {"feedback_ids": [f"local/{text}"], "rule": text, "code": text, "steps": 1}
-    shown = {
-        "ref": text,
-        "version": 2,
-        "parent": 1,
-        "created_at": 1.0,
-        "aliases": [text],
-        "sha256": text,
-    }
-    return {
-        **shown,
-        "metrics": {text: 1},
-        "lineage": lineage,
-        "gate_report": gate,
-        "mlflow": "javascript:hit=1",
-    }
-
-
-def ticks(text: str) -> dict:
-    tick = {
-        "kind": "update",
-        "policy": "default",
-        "did": text,
-        "why_not": text,
-        "at": 1.0,
-        "seconds": 2,
-    }
-    paused = {"default": {"at": 1.0, "who": text, "why": text}}
-    return {"available": True, "why": text, "ticks": [tick], "problem": text, "paused": paused}
-
-
-def vote(text: str) -> dict:
-    steps = [
-        {"step": "saved", "at": 1.0},
-        {"step": "weighed", "at": 1.0, "weight": 0.5, "why": text},
-    ]
-    fate = {"policy": text, "steps": steps, "skipped": None, "waits": text}
-    given = {
-        "id": text,
-        "name": "comment",
-        "value": text,
-        "time": "2026-01-01T00:00:00Z",
-        "user": text,
-    }
-    return {**given, "interaction_id": text, "fate": fate}
 
 
 def test_hostile_questions_stay_text(page: Page):
@@ -249,3 +176,17 @@ def test_files_have_their_types_and_are_small(server: Running):
         size += len(answer.content)
     assert size < 200_000
     assert httpx.get(f"{server.url}/static/..%2Fapp.py").status_code == 404
+
+
+def test_scripts_are_sent_without_comments_and_whole(server: Running):
+    for file in PAGE.glob("*.js"):
+        source = file.read_text()
+        ticks = [
+            line.count("`") % 2 for line in source.splitlines() if not line.strip().startswith("//")
+        ]
+        assert not any(ticks), (
+            f"{file.name}: a text of several lines may hold what looks like a comment"
+        )
+        lines = httpx.get(f"{server.url}/static/{file.name}").text.splitlines()
+        kept = [line.strip() for line in source.splitlines()]
+        assert lines == [line for line in kept if line and not line.startswith("//")]
