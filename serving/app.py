@@ -6,6 +6,7 @@ the settings name. Left out: FastAPI's own /docs, whose assets would come from a
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +24,7 @@ from burnish.serving.api.auth import Auth, KeyStore
 from burnish.serving.api.cors import Cors
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
+from burnish.serving.api.page_files import content_of
 from burnish.serving.api.routes import (
     audit,
     chat,
@@ -44,7 +46,7 @@ from burnish.serving.engine import Engine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -160,7 +162,7 @@ def _window(request: Request) -> int:
     return service_of(request).engine.max_model_len
 
 
-async def _page(request: Request) -> FileResponse:
+async def _page(request: Request) -> Response:
     """A file of the page, and no other file: names are looked up, never opened as they come."""
     index = "docs.html" if request.url.path == "/docs" else "index.html"
     name = request.path_params.get("name", index)
@@ -168,7 +170,8 @@ async def _page(request: Request) -> FileResponse:
     if file is None:
         raise ApiError(404, f"There is no page '{name}'.", code="not_found")
     kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
-    return FileResponse(file, media_type=kind, headers=PAGE_HEADERS)
+    content = await asyncio.to_thread(content_of, file)
+    return Response(content, media_type=kind, headers=PAGE_HEADERS)
 
 
 async def _openapi(request: Request) -> JSONResponse:

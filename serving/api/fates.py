@@ -18,6 +18,7 @@ LESS = {
     "reliability": "this person's votes agree little with what other people's votes let expect",
     "cap": "one person, API key or tenant counts only so much",
     "correction": "a correction says that an answer was nearly right",
+    "preference": "it says which of two answers is better, not how good one is",
     "signal": "what somebody did in passing says less than a vote",
     "comment": "a comment says what was wrong, and counts by itself neither for nor against",
 }

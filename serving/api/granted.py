@@ -26,7 +26,11 @@ def filled(grant: FeedbackGrant, body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         message = "With a feedback token judgements come one at a time, as one JSON object."
         raise ApiError(403, message, code="token_not_allowed")
-    for field, why in (("id", "the server names it"), ("session_id", "it is for an interaction")):
+    for field, why in (
+        ("id", "the server names it"),
+        ("session_id", "it is for an interaction"),
+        ("over", "it is for one answer"),
+    ):
         if body.get(field) is not None:
             message = f"A feedback token allows no '{field}': {why}."
             raise ApiError(403, message, param=field, code="token_not_allowed")

@@ -34,8 +34,10 @@ export const remove = (path) => call("DELETE", path);
 export const reader = () => user;
 
 export const models = () => call("GET", "/v1/models").then((list) => list.data);
-export const policy = (name) => call("GET", `/v1/policies/${encodeURIComponent(name)}`);
+export const policy = (name, limit) => call("GET", `/v1/policies/${encodeURIComponent(name)}?limit=${limit}`);
 export const judge = (judgement) => call("POST", "/v1/feedback", { user, ...judgement });
+export const judgeAll = (judgements) =>
+  call("POST", "/v1/feedback", judgements.map((judgement) => ({ user, ...judgement })));
 export const retract = (id, interaction) =>
   call("DELETE", `/v1/feedback/${encodeURIComponent(id)}?interaction_id=${encodeURIComponent(interaction)}`);
 

@@ -5,13 +5,15 @@
 import { Conversations, messagesOf } from "./conversations.js";
 import { toast } from "./dialog.js";
 import { h, icon } from "./dom.js";
+import { PairView } from "./pair.js";
 import { pathTo } from "./router.js";
 import { Follower } from "./scroll.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { strings } from "./strings.js";
+import { Tour } from "./tour.js";
 import { Answer, questionOf } from "./turns.js";
-import { welcome } from "./welcome.js";
+import { examplesOf, welcome } from "./welcome.js";
 
 export const keeps = true;
 const words = strings.chat;
@@ -25,7 +27,7 @@ export function mount(root, context) {
 
 class Chat {
   constructor(root, { api, say, path }) {
-    Object.assign(this, { api, say, running: null, shown: new Map() });
+    Object.assign(this, { api, say, running: null, shown: new Map(), views: new WeakMap() });
     this.store = new Conversations();
     this.build(root);
     this.follower = new Follower(this.thread, () => this.running !== null);
@@ -46,6 +48,10 @@ class Chat {
   build(root) {
     this.settings = new Settings(this.api, () => this.keep());
     this.sidebar = new Sidebar(this.store, { begin: () => this.begin(), removed: (id) => this.removed(id) });
+    this.tour = new Tour(this.api, {
+      examples: () => examplesOf(this.api),
+      ask: (text) => this.running || this.submit(text),
+    });
     this.welcome = h("section", { id: "welcome" });
     this.thread = h("section", { id: "conversation", "aria-label": words.conversation });
     this.field = h("textarea", {
@@ -79,7 +85,7 @@ class Chat {
       h("div", { class: "talk" },
         h("h1", { class: "sr" }, words.title),
         h("div", { class: "bar" }, this.sidebar.opener, this.settings.picker, this.settings.opener),
-        this.welcome, this.thread,
+        this.welcome, this.tour.node, this.thread,
         h("div", { class: "asking" }, this.form, h("p", { class: "hint" }, words.hint))));
   }
 
@@ -121,28 +127,31 @@ class Chat {
 
   showWelcome() {
     this.welcome.hidden = this.talk.turns.length > 0;
-    if (!this.welcome.hidden) welcome(this.welcome, this.api, (text) => this.running || this.submit(text));
+    const submit = (text) => this.running || this.submit(text);
+    if (!this.welcome.hidden) welcome(this.welcome, this.api, submit, this.tour.node.hidden && (() => this.tour.open()));
+    this.tour.update(this.talk.turns);
   }
 
   append(turn) {
     const node = turn.role === "user" ? questionOf(turn, { edit: (one) => this.edit(one) }) : this.answered(turn);
-    this.shown.get(turn)?.replaceWith(node) ?? this.thread.append(node);
+    const before = this.shown.get(turn);
+    if (before) before.replaceWith(node);
+    else this.thread.append(node);
     this.shown.set(turn, node);
     return node;
   }
 
   answered(turn) {
-    const answer = turn.answers[turn.shown];
-    turn.view = null;
-    const view = new Answer(answer, {
+    const context = {
       api: this.api,
       say: this.say,
       keep: () => this.keep(),
       regenerate: () => this.regenerate(turn),
       retry: () => this.regenerate(turn),
-      pager: this.pager(turn),
-    });
-    this.views ??= new WeakMap();
+    };
+    const view = turn.pair
+      ? new PairView(turn, context)
+      : new Answer(turn.answers[turn.shown], { ...context, pager: this.pager(turn) });
     this.views.set(turn, view);
     return view.node;
   }
@@ -166,6 +175,7 @@ class Chat {
   }
 
   keep() {
+    this.tour.update(this.talk.turns);
     if (!this.talk.turns.length) return;
     this.talk.settings = this.settings.chosen();
     const kept = this.store.keep(this.talk);
@@ -183,41 +193,55 @@ class Chat {
     return this.answer({ role: "assistant", answers: [], shown: 0 });
   }
 
-  // Ask for one more try at `turn`, which is the last one.
+  // Ask for one more try at `turn`, which is the last one; for two at once where versions are compared.
   async answer(turn) {
     if (!this.talk.turns.includes(turn)) this.talk.turns.push(turn);
     const said = this.talk.turns.slice(0, this.talk.turns.indexOf(turn));
-    const body = { ...this.settings.body(), messages: messagesOf(said, this.settings.system()) };
-    turn.shown = turn.answers.push({ text: "" }) - 1;
-    const answer = turn.answers[turn.shown];
+    const messages = messagesOf(said, this.settings.system());
+    const bodies = this.settings.models().map((model) => ({ ...this.settings.body(), model, messages }));
+    if (bodies.length > 1) {
+      turn.answers = []; // a pair is judged as a pair
+      turn.pair = { vote: null };
+    } else {
+      delete turn.pair;
+    }
+    const tries = bodies.map(() => ({ text: "" }));
+    turn.shown = turn.answers.push(...tries) - tries.length;
     this.append(turn);
-    const view = this.views.get(turn);
-    const running = (this.running = new AbortController());
+    const shown = this.views.get(turn);
+    this.running = new AbortController();
     this.busy(true);
     this.keep();
     this.sidebar.show(this.talk.id);
     history.replaceState(null, "", pathTo("chat", this.talk.id));
     this.say(words.generating);
     this.follower.toEnd();
+    const ends = await Promise.all(tries.map((one, index) => this.take(one, bodies[index], shown.views?.[index] ?? shown)));
+    this.running = null;
+    shown.end();
+    this.say(ends.find((end) => end) ?? words.complete);
+    this.keep();
+    this.busy(false);
+    this.follower.follow();
+    this.settings.refresh(); // another version may have become the champion meanwhile
+  }
+
+  // Stream one answer into its view; what to say where it did not come to its end.
+  async take(answer, body, view) {
     try {
-      for await (const chunk of this.api.chat(body, running.signal)) view.take(chunk);
-      this.say(words.complete);
+      for await (const chunk of this.api.chat(body, this.running.signal)) view.take(chunk);
+      return "";
     } catch (error) {
-      this.failed(answer, error);
+      return this.failed(answer, error);
     } finally {
-      this.running = null;
       view.end();
-      this.keep();
-      this.busy(false);
-      this.follower.follow();
-      this.settings.refresh(); // another version may have become the champion meanwhile
     }
   }
 
   failed(answer, error) {
     if (error.name === "AbortError") {
       answer.stopped = true;
-      return this.say(words.stopped);
+      return words.stopped;
     }
     if (!(error instanceof this.api.ApiError)) {
       answer.error = words.pageFailed;
@@ -226,7 +250,7 @@ class Chat {
     // Nothing was asked where nothing was reached: it is asked by itself when the server is back.
     answer.waits = error.code === "unreachable" && !answer.text;
     answer.error = answer.waits ? words.waits : error.message;
-    this.say(words.error(answer.error));
+    return words.error(answer.error);
   }
 
   askAgain() {

@@ -12,13 +12,13 @@ const FOLLOWED = 30; // of the newest votes
 let following = []; // lines whose story goes on
 let stream = null;
 
-// The line of a vote by its id. `refresh` asks again; the line is empty until something is known.
+// The line of a vote by its id, empty until something is known. A `fresh` vote is asked after again soon.
 export class FateLine {
-  constructor(api, id) {
+  constructor(api, id, fresh = false) {
     Object.assign(this, { api, id });
     this.node = h("div", { class: "fate", hidden: true });
     this.refresh();
-    for (const wait of FIRST_LOOKS_MS) setTimeout(() => this.refresh(), wait);
+    for (const wait of fresh ? FIRST_LOOKS_MS : []) setTimeout(() => this.refresh(), wait);
     follow(this);
   }
 
@@ -70,6 +70,16 @@ function sentence(fate, done) {
     parts.push(words.waits(fate.waits));
   }
   return parts.flatMap((part) => [part, " "]);
+}
+
+// Run once when a node comes into sight.
+export function whenSeen(node, run) {
+  const observer = new IntersectionObserver(([{ isIntersecting }]) => {
+    if (!isIntersecting) return;
+    observer.disconnect();
+    run();
+  });
+  observer.observe(node);
 }
 
 function follow(line) {

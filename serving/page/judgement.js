@@ -5,7 +5,7 @@
 // back retracts it. When the server refuses, the page shows again what the server holds.
 import { judge, newId, retract } from "./api.js";
 import { h, icon } from "./dom.js";
-import { FateLine } from "./fate.js";
+import { FateLine, whenSeen } from "./fate.js";
 import { strings } from "./strings.js";
 
 const words = strings.judgement;
@@ -39,15 +39,15 @@ export class Judgement {
         h("span", { class: "badge", title: words.badge }, answer.version ?? strings.unknownVersion)),
       this.line, this.reasons, this.fate, ...Object.values(this.panels));
     this.show();
-    this.follow();
+    if (Object.keys(answer.held).length) whenSeen(this.fate, () => this.story || this.follow());
   }
 
   // The story of what stands: of the thumb, where there is one.
-  follow() {
+  follow(fresh = false) {
     const { thumbs, correction, comment } = this.answer.held;
     const held = thumbs ?? correction ?? comment;
     this.story?.end();
-    this.story = held && new FateLine(this.api, held.id);
+    this.story = held && new FateLine(this.api, held.id, fresh);
     if (this.story) this.fate.replaceChildren(this.story.node);
   }
 
@@ -128,7 +128,8 @@ export class Judgement {
       try {
         await tell();
         this.note(next ? words.done[name] : words.takenBack, next ? name : null);
-        this.follow();
+        this.follow(true);
+        this.line.parentElement.scrollIntoView({ block: "nearest" });
       } catch (error) {
         if (this.answer.held[name] === next) this.set(name, before);
         this.note(words.notSaved(error.message), null);

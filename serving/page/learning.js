@@ -8,7 +8,7 @@ import { ago, duration, number } from "./format.js";
 import { pathTo } from "./router.js";
 import { load, nothing } from "./states.js";
 import { strings } from "./strings.js";
-import { timelineCard } from "./timeline.js";
+import { canaryCard, timelineCard } from "./timeline.js";
 import { versionPage, votePage } from "./version.js";
 
 const words = strings.learning;
@@ -60,15 +60,16 @@ async function gathered(api, policy) {
     return null;
   });
   const of = `policy=${encodeURIComponent(policy)}`;
-  const [known, ticks, report, alarms, about] = await Promise.all([
+  const [known, ticks, report, alarms, about, canary] = await Promise.all([
     api.get(`/v1/policies/${encodeURIComponent(policy)}?limit=${VERSIONS}`),
     api.get(`/v1/learner?limit=${TICKS}`),
     optional(`/v1/learner/report?${of}`),
     optional(`/v1/learner/alarms?${of}`),
     optional("/version"),
+    optional(`/v1/policies/${encodeURIComponent(policy)}/canary`),
   ]);
   const champion = known.champion && await optional(`/v1/policies/${encodeURIComponent(policy)}/versions/${known.champion}`);
-  return { policy, known, ticks, report: report?.report, unreported: report?.why, alarms, about, champion };
+  return { policy, known, ticks, report: report?.report, unreported: report?.why, alarms, about, canary, champion };
 }
 
 // Cards stay as they are while what they tell does: focus and what is folded out are kept.
@@ -79,6 +80,7 @@ function grid(cards, found, api) {
     alarms: () => alarmsCard(found),
     liked: () => likedCard(found),
     why: () => whyCard(found),
+    canary: () => canaryCard(found),
     timeline: () => timelineCard(found),
     changes: () => changesCard(api, found.policy, promptsOf(found)),
     skill: () => skillCard(found),
@@ -87,6 +89,7 @@ function grid(cards, found, api) {
   const concerns = {
     headline: [found.report, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.ticks.paused],
     alarms: found.alarms, liked: [found.report?.versions, found.report?.comparison], why: found.ticks,
+    canary: found.canary,
     timeline: [found.known.history, found.known.versions, found.known.champion, found.known.challenger],
     changes: found.policy, skill: found.known.versions, families: found.champion,
   };
@@ -101,7 +104,7 @@ function grid(cards, found, api) {
   const node = (name) => cards.get(name).node;
   const column = (...names) => h("div", { class: "column" }, names.map(node));
   return [node("headline"), node("controls"), node("alarms"),
-    h("div", { class: "columns" }, column("liked", "changes", "skill", "families"), column("why", "timeline"))];
+    h("div", { class: "columns" }, column("liked", "changes", "skill", "families"), column("why", "canary", "timeline"))];
 }
 
 function headline({ report, unreported, known }) {
@@ -152,10 +155,14 @@ async function act(api, { title, text, label, done }, path, body, { plain = fals
 // -- alarms, and why nothing trained -----------------------------------------------------------------------
 
 function alarmsCard({ alarms }) {
-  const rung = (alarms?.alarms ?? alarms?.data ?? []).filter((alarm) => alarm.rings ?? alarm.active ?? true);
-  if (!rung.length) return [];
-  return [h("h2", {}, words.alarms(rung.length)), h("ul", { class: "plain" }, rung.map((alarm) => h("li", {},
-    h("span", { class: "tag bad" }, alarm.name ?? words.alarm), " ", alarm.says ?? alarm.why ?? alarm.message ?? "")))];
+  const open = alarms?.open ?? [];
+  if (!open.length) return [];
+  return [
+    h("h2", {}, words.alarms(open.length)), alarms.holds && h("p", {}, words.holds),
+    h("ul", { class: "plain" }, open.map((alarm) => h("li", {},
+      h("span", { class: alarm.silenced ? "tag" : "tag bad" }, `${alarm.name} @${alarm.version}`), " ", alarm.says,
+      alarm.silenced && h("span", { class: "soft" }, ` (${words.silenced})`)))),
+  ];
 }
 
 function whyCard({ policy, ticks, report }) {

@@ -1,5 +1,5 @@
 // Which policy and version answers, and how: the picker in the bar, and a drawer with the system prompt and sampling.
-import { h, icon } from "./dom.js";
+import { h, icon, iconButton } from "./dom.js";
 import { strings } from "./strings.js";
 
 const words = strings.chat;
@@ -10,13 +10,18 @@ const SAMPLING = [
   { name: "seed", min: 0, max: 4294967295, step: 1 },
 ];
 const FRESH_MS = 5000;
+const LISTED = 100; // of the latest versions
 
 export class Settings {
   constructor(api, changed) {
     Object.assign(this, { api, changed, listed: 0, wanted: "" });
     this.select = h("select", { id: "model", onfocus: () => this.refresh(), onchange: () => this.changed() },
       h("option", { value: "default" }, "default"));
-    this.picker = h("span", { class: "picker" }, h("label", { class: "sr", for: "model" }, words.model), this.select);
+    this.against = h("select", { id: "against", onfocus: () => this.refresh() }, h("option", { value: "default@1" }, "default@1"));
+    this.beside = h("span", { hidden: true }, h("label", { class: "sr", for: "against" }, strings.pair.against), this.against);
+    this.compare = iconButton("pair", strings.pair.compare, () => this.compareTwo(this.beside.hidden), { "aria-pressed": "false" });
+    this.picker = h("span", { class: "picker" },
+      h("label", { class: "sr", for: "model" }, words.model), this.select, this.beside, this.compare);
     this.opener = h("button", { type: "button", class: "quiet", "aria-haspopup": "dialog", onclick: () => this.drawer.showModal() },
       icon("tune"), h("span", { class: "wide" }, words.settings));
     this.drawer = this.buildDrawer();
@@ -39,6 +44,20 @@ export class Settings {
           h("button", { type: "button", class: "secondary", onclick: () => this.reset() }, words.reset))));
     document.body.append(drawer);
     return drawer;
+  }
+
+  // Whether each question is answered by two versions, side by side.
+  compareTwo(on) {
+    this.beside.hidden = !on;
+    this.compare.setAttribute("aria-pressed", String(on));
+    if (on) this.refresh();
+  }
+
+  // The models that answer a question: one, or two in an order that nobody knows.
+  models() {
+    const both = [this.select.value, this.against.value];
+    if (this.beside.hidden) return both.slice(0, 1);
+    return crypto.getRandomValues(new Uint8Array(1))[0] % 2 ? both : both.reverse();
   }
 
   set() {
@@ -97,17 +116,20 @@ export class Settings {
 
   async list() {
     const found = await this.api.models();
-    const groups = await Promise.all(found.map(async (model) => {
+    const known = await Promise.all(found.map((model) =>
+      this.api.policy(model.id, LISTED).catch(() => ({ versions: [] }))));
+    const groups = () => found.map((model, index) => {
       const now = model.version ? words.now(model.id, model.version) : model.id;
-      const known = await this.api.policy(model.id).catch(() => ({ versions: [] }));
-      const versions = (known.versions ?? []).map(({ version }) => `${model.id}@${version}`).reverse();
+      const versions = (known[index].versions ?? []).map(({ version }) => `${model.id}@${version}`).reverse();
       return h("optgroup", { label: model.id },
         h("option", { value: model.id }, now), versions.map((name) => h("option", { value: name }, name)));
-    }));
-    if (!groups.length) return;
-    const chosen = this.select.value;
-    this.select.replaceChildren(...groups);
+    });
+    if (!found.length) return;
+    const [chosen, against] = [this.select.value, this.against.value];
+    this.select.replaceChildren(...groups());
+    this.against.replaceChildren(...groups());
     this.choose(chosen);
+    if ([...this.against.options].some((option) => option.value === against)) this.against.value = against;
     if (this.wanted) this.choose(this.wanted);
     this.wanted = "";
   }

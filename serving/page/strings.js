@@ -95,10 +95,29 @@ export const strings = {
     title: "Ask something. Then say how it went.",
     text: "Burnish learns from the thumbs, corrections and comments that you give. Each answer carries the version of the model that wrote it.",
     examples: "Examples",
+    tour: "Show me how it learns",
     prompts: {
       ember: ["What is 17 + 26?", "Convert 3 km to m.", "Reverse this list: pear, fig, plum.", "Say it more politely: send me the file."],
       general: ["Explain photosynthesis to a child.", "Write a short reply that declines a meeting.", "Name three ways to sleep better.", "Say it more politely: send me the file."],
     },
+  },
+
+  tour: {
+    title: (step) => (step > 4 ? "You have seen the loop" : `See it learn: step ${step} of 4`),
+    steps: ["Ask three questions", "Judge the answers", "Update", "Ask again"],
+    text: [
+      "Each answer carries the version that wrote it. Send your own questions, or these:",
+      "Thumbs up or down below each answer. A thumb is saved at once; below it you see what becomes of it.",
+      "The learner looks at your votes. What passes its gate takes over, within seconds of being ready.",
+      "A new version serves. Here is the first question again, answered by the version before and by the new one:",
+      "Every vote goes this way. The view Learning has all versions, and what people thought of them.",
+    ],
+    askNext: (prompt) => `Ask: ${prompt}`,
+    update: "Update now",
+    training: "Asked. The learner looks, trains and tests; that takes a while.",
+    wants: (why) => `Nothing trained yet: ${why}. Go on asking and judging; it looks again by itself.`,
+    again: "Ask again and mark what changed",
+    close: "Close this guide",
   },
 
   judgement: {
@@ -115,6 +134,16 @@ export const strings = {
     reasons: { wrong: "Not correct", missed: "Missed the question", long: "Too long", short: "Too short", tone: "Wrong tone" },
     badge: "The version that wrote this answer",
     regenerate: "Regenerate",
+  },
+
+  pair: {
+    question: "Which is better?",
+    sides: ["Answer A", "Answer B"],
+    hidden: "version hidden",
+    votes: { a: "A is better", b: "B is better", tie: "No difference" },
+    saved: (version, vote) => (vote === "tie" ? "No difference saved." : `Preference for ${version} saved.`),
+    compare: "Compare two versions",
+    against: "Compared with",
   },
 
   fate: {
@@ -182,7 +211,8 @@ export const strings = {
     notDone: (why) => `Not done: ${why}`,
     pausedBy: (who, when, why) => `Paused by ${who} ${when}${why ? `: ${why}` : ""}`,
     alarms: (count) => plural(count, { one: "alarm", other: "alarms" }),
-    alarm: "Alarm",
+    holds: "Nothing is promoted while they are open.",
+    silenced: "silenced",
     ticks: "What the learner does",
     noTicks: "The learner has not run yet",
     noTicksText: "It runs every few minutes once there are judgements. Update now asks for it at once.",
@@ -236,8 +266,12 @@ export const strings = {
     refusedBy: "Refused by the gate",
     notServed: "never served",
     canary: "Canary",
-    tried: "is tried on a share of people.",
-    triedOn: (share) => `answers ${share} of people.`,
+    held: "paused",
+    triedOn: (share) => `It answers ${share} of people.`,
+    canaryTable: "Thumbs up in the canary",
+    people: "People",
+    sequence: (low, high) => `Change of thumbs up: ${points(low)} to ${points(high)} points, bounds that hold whenever one looks.`,
+    compared: (now, of) => `${number(now)} of ${number(of)} people have been compared.`,
     earlier: (count) => `${number(count)} earlier`,
     isBase: "The base model, without an adapter.",
     made: (when, parent, votes, steps) => `Made on ${when} from @${parent}: ${plural(votes, { one: "judgement", other: "judgements" })} new to it, ${plural(steps, { one: "step", other: "steps" })}.`,

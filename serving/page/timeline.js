@@ -4,6 +4,7 @@ import { ago, dateTime, number, percent } from "./format.js";
 import { pathTo } from "./router.js";
 import { nothing } from "./states.js";
 import { strings } from "./strings.js";
+import { table } from "./table.js";
 
 const words = strings.learning;
 const SHOWN = 12;
@@ -17,7 +18,6 @@ export function timelineCard({ known }) {
   const list = (part) => h("ol", { class: "moves" }, part.map(({ node }) => node));
   return [
     h("h2", {}, words.timeline),
-    known.challenger && canary(known),
     list(marks.slice(0, SHOWN)),
     marks.length > SHOWN && h("details", {}, h("summary", {}, words.earlier(marks.length - SHOWN)), list(marks.slice(SHOWN, SHOWN * 8))),
   ];
@@ -48,10 +48,25 @@ function refusalOf(version) {
     h("p", { class: "soft small" }, when(version.created_at)));
 }
 
-// The challenger beside the champion, while one is tried.
-function canary({ challenger, canary: trial }) {
-  const share = trial?.share ?? trial?.traffic;
-  return h("p", { class: "now" }, h("span", { class: "tag warn" }, words.canary), " ", link(challenger), " ",
-    share === undefined ? words.tried : words.triedOn(percent(share)),
-    trial?.says && ` ${trial.says}`);
+// The challenger beside the champion: on which share of people, and how sure it is by now. The bounds of the change
+// are a confidence sequence's, which holds however often one looks.
+export function canaryCard({ policy, canary }) {
+  const runs = canary?.running;
+  if (!runs) return [];
+  const { thumbs, change, compared, of } = canary.last?.figures ?? {};
+  const arm = (name) => [name, `${policy}@${name === "challenger" ? runs.version : canary.last?.champion ?? ""}`, thumbs[name]];
+  return [
+    h("h2", {}, words.canary, " ", h("span", { class: "tag warn" }, runs.paused_by ? words.held : percent(runs.share))),
+    h("p", {}, words.triedOn(percent(runs.share)), " ", canary.says),
+    thumbs && table({
+      caption: words.canaryTable, rows: [arm("challenger"), arm("champion")],
+      columns: [
+        { label: words.version, head: true, cell: ([, ref]) => ref },
+        { label: words.people, right: true, cell: ([, , { users }]) => number(users) },
+        { label: words.liked, right: true, cell: ([, , { mean }]) => (mean == null ? words.tooFew : percent(mean)) },
+      ],
+    }),
+    change?.lower != null && h("p", { class: "small soft" }, words.sequence(change.lower, change.upper)),
+    of && h("p", { class: "small soft" }, words.compared(compared, of)),
+  ];
 }

@@ -6,6 +6,8 @@ import { GrowingMarkdown } from "./markdown.js";
 import { strings } from "./strings.js";
 
 const words = strings.chat;
+const SLOW_MS = 8;
+const REST = 6; // times as long as a slow frame's work
 
 export function questionOf(turn, { edit }) {
   const text = h("p", {}, turn.text);
@@ -14,13 +16,15 @@ export function questionOf(turn, { edit }) {
     h("div", { class: "tools" }, iconButton("edit", words.edit, () => edit(turn))));
 }
 
-// An answer as it comes or as it was kept. `context`: {keep, say, api, regenerate, retry}.
+// An answer as it comes or as it was kept. `context`: {keep, say, api, regenerate, retry, blind}; a `blind`
+// one is judged beside another (pair.js).
 export class Answer {
   constructor(answer, context) {
     this.answer = answer;
     this.context = context;
     this.pending = "";
     this.frame = 0;
+    this.rests = 0;
     this.text = h("div", { class: "text" });
     this.markdown = new GrowingMarkdown(this.text);
     this.extra = h("div", { class: "extra" });
@@ -41,8 +45,7 @@ export class Answer {
     answer.id ??= chunk.id;
     answer.version ??= chunk.system_fingerprint;
     const choice = chunk.choices?.[0];
-    if (!choice) return;
-    const { reasoning_content: thought, tool_calls: calls, content } = choice.delta ?? {};
+    const { reasoning_content: thought, tool_calls: calls, content } = choice?.delta ?? {};
     if (thought) answer.thinking = (answer.thinking ?? "") + thought;
     for (const part of calls ?? []) addCall((answer.calls ??= []), part);
     if (content) {
@@ -50,16 +53,23 @@ export class Answer {
       this.pending += content;
       this.node.classList.add("begun");
     }
-    if (choice.finish_reason) answer.finish = choice.finish_reason;
+    if (choice?.finish_reason) answer.finish = choice.finish_reason;
     this.changedExtra ||= Boolean(thought || calls);
-    // At most once per frame, however fast tokens come.
-    this.frame ||= requestAnimationFrame(() => this.flush());
+    // At most once per frame, however fast tokens come; more rarely where a frame's work has taken long.
+    this.frame ||= requestAnimationFrame((now) => {
+      this.frame = 0;
+      if (now < this.rests) this.take({});
+      else this.flush();
+    });
   }
 
   flush() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
+    const began = performance.now();
     if (this.pending) this.markdown.write(this.pending);
+    const took = performance.now() - began;
+    this.rests = took > SLOW_MS ? began + REST * took : 0;
     this.pending = "";
     if (this.changedExtra) this.showExtra();
     this.changedExtra = false;
@@ -97,7 +107,7 @@ export class Answer {
     this.note.replaceChildren(...[note && h("p", {}, note), again].filter(Boolean));
     this.note.hidden = !note;
     this.note.classList.toggle("error", Boolean(answer.error));
-    if (answer.id) this.judgement ??= new Judgement(this.foot, answer, context);
+    if (answer.id && !context.blind) this.judgement ??= new Judgement(this.foot, answer, context);
   }
 }
 

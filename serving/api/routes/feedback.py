@@ -50,6 +50,8 @@ class FeedbackIn(BaseModel):
     user: Label | None = None
     name: Word
     value: bool | Number | Text
+    over: Label | None = None
+    """Of a preference: the other answer's interaction."""
     rationale: Paragraph | None = None
     metadata: dict[str, Any] = {}
 
@@ -196,7 +198,10 @@ def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackE
             judgeable.check_own(service, who, given.interaction_id, f"{place}interaction_id")
             judgeable.check_recorded(given.interaction_id, f"{place}interaction_id")
             judgeable.check_choice(given.interaction_id, given.choice, f"{place}choice")
-        fields = given.model_dump(exclude={"id"})
+        _check_over(service, who, given, f"{place}over")
+        fields = given.model_dump(exclude={"id", "over"})
+        if given.over is not None:
+            fields["metadata"]["over"] = given.over
         return FeedbackEvent(
             id=given.id or f"fb-{uuid.uuid4().hex}",
             tenant=who.tenant,
@@ -214,9 +219,23 @@ def _naming_field(error: ValidationError, place: str) -> ApiError:
         about_target = "session_id" in found[0]["msg"]
         found[0]["loc"] = ("interaction_id" if about_target else "value",)
     if found[0]["loc"][0] == "name":
-        found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
+        found[0]["msg"] = "one of thumbs, score, comment, correction, signal, preference"
     found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
     return from_validation(found[:1])
+
+
+def _check_over(service: Service, who: Principal, given: FeedbackIn, param: str) -> None:
+    """A preference, and nothing else, names the other answer, which this tenant was given too."""
+    if given.name == "preference" and (given.over is None or given.over == given.interaction_id):
+        message = "A preference names the other answer's interaction_id as 'over'."
+        raise ApiError(400, message, param=param, code="missing_required_parameter")
+    if given.over is None:
+        return
+    if given.name != "preference":
+        message = f"'over' belongs to a preference, not to {given.name}."
+        raise ApiError(400, message, param=param, code="invalid_value")
+    judgeable.check_own(service, who, given.over, param)
+    judgeable.check_recorded(given.over, param)
 
 
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
@@ -226,7 +245,7 @@ async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]
     except FeedbackError as error:
         raise _refusal(error) from error
     for event in events:
-        shown = str(event.value) if event.name in ("thumbs", "signal") else ""
+        shown = str(event.value) if event.name in ("thumbs", "signal", "preference") else ""
         service.metrics.evaluations.labels(event.name, shown).inc()
         tracing.event("gen_ai.evaluation.result", _evaluation(event, shown))
     return receipts

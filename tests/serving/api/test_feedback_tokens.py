@@ -98,6 +98,7 @@ def test_it_is_taken_back_with_the_token(running: Running) -> None:
         ({"choice": 1}, "choice"),
         ({"id": "vote-1"}, "id"),
         ({"session_id": "s1"}, "session_id"),
+        ({"over": "another"}, "over"),
     ],
 )
 def test_what_goes_beyond_the_grant_is_refused(running: Running, body: dict, param: str) -> None:
