@@ -30,11 +30,16 @@ USER_KEYS = (
 ERASURES_KEY = "burnish:erasures"  # and the two below: feedback/erasures.py
 ERASURE_PREFIX = "burnish:erasure:"
 ERASED_KEY = "burnish:erased"
+FATE_PREFIX = "burnish:fate:"  # and a judgement's event id, a hash: what became of it (fates.py)
+FATES_JOINED_KEY = "burnish:fates-joined"  # the number of the last judgement told as joined
 UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why it counts nothing
 
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
 COMPACTOR = "compactor"  # memory's, among the policies that are updated
 BEAT_KEY = "burnish:beat"  # a hash: a task's name in beat's schedule -> when it was last sent
+PAUSED_KEY = (
+    "burnish:paused"  # a hash: a policy -> who paused its updates, when and why (pauses.py)
+)
 INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, seconds since 1970
 
 # Celery's queues, and the tasks by the name they are sent under.

@@ -33,7 +33,8 @@ SOURCE = "burnish"
 
 Signal = Literal["copied", "regenerated", "edited", "abandoned", "followup"]
 SIGNALS = ("copied", "regenerated", "edited", "abandoned", "followup")
-JudgementName = Literal["thumbs", "score", "comment", "correction", "signal"]
+PREFERENCES = ("better", "worse", "tie")
+JudgementName = Literal["thumbs", "score", "comment", "correction", "signal", "preference"]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -174,7 +175,8 @@ class FeedbackEvent(_Event):
     """One judgement by one user on an interaction or on a whole session.
 
     Values: thumbs "up" or "down" (true, 1 and "accept" mean up; false, 0, -1 and "reject" mean
-    down), score a number from 0 to 1, comment and correction a text, signal one of SIGNALS.
+    down), score a number from 0 to 1, comment and correction a text, signal one of SIGNALS, preference one of
+    PREFERENCES: how this answer is beside another one to the same prompt, which `metadata` names as `over`.
     """
 
     type: ClassVar[str] = "burnish.feedback.v1"
@@ -287,6 +289,10 @@ def normal_value(name: Any, value: Any) -> Any:
         case "signal":
             if value not in SIGNALS:
                 raise ValueError(f"signal must be one of {', '.join(SIGNALS)}")
+            return value
+        case "preference":
+            if value not in PREFERENCES:
+                raise ValueError(f"preference must be one of {', '.join(PREFERENCES)}")
             return value
         case _:
             return value  # an unknown name is the name field's own error

@@ -5,7 +5,8 @@ Pure functions over standing judgements. The weight of each one comes from outsi
 Values and weights are our choice, kept in the two tables below: an explicit judgement is worth far
 more than what somebody did in passing, and silence is worth nothing. Where people have done both, the
 learner fits the second to the first (learner/reward/signals.py). A correction says that the
-answer was not good enough, mildly: people correct what was nearly right. A comment is worth
+answer was not good enough, mildly: people correct what was nearly right. A preference says which of two answers to
+one prompt is better, and not that it is good: half a vote for the one and against the other. A comment is worth
 nothing by itself: it says what was wrong (learner/rules/comments.py).
 """
 
@@ -33,6 +34,11 @@ SIGNALS: Mapping[str, Worth] = {
     "followup": Worth(0.0, 0.0),
 }
 CORRECTION = Worth(-0.5, 0.6)
+PREFERENCES: Mapping[str, Worth] = {
+    "better": Worth(+1.0, 0.5),
+    "worse": Worth(-1.0, 0.5),
+    "tie": Worth(0.0, 0.0),
+}
 EXPLICIT_WEIGHT = 1.0
 
 
@@ -50,6 +56,8 @@ def _worth_by_table(judgement: Judgement) -> Worth | None:
             return Worth(2.0 * float(judgement.value) - 1.0, EXPLICIT_WEIGHT)
         case "correction":
             return CORRECTION
+        case "preference":
+            return PREFERENCES.get(str(judgement.value))
         case "signal":
             return SIGNALS.get(str(judgement.value))
     return None

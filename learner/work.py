@@ -17,6 +17,7 @@ from burnish.feedback.audit import AuditLog
 from burnish.feedback.contract import (
     COMPACTOR,
     INTAKE_KEY,
+    PAUSED_KEY,
     REWARD_QUEUE,
     REWARD_TASK,
     UPDATE_QUEUE,
@@ -24,6 +25,7 @@ from burnish.feedback.contract import (
 )
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.masking import masked
+from burnish.feedback.pauses import Pause
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.opening import open_stream
@@ -31,6 +33,7 @@ from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
 from burnish.learner.database import Database
 from burnish.learner.intake import receipts
+from burnish.learner.intake.joined import tell_joined
 from burnish.learner.intake.sharing import consume_shared
 from burnish.learner.intake.unmatched import tell
 from burnish.learner.jobs import JobError
@@ -117,6 +120,7 @@ def intake() -> str | None:
     client().set(INTAKE_KEY, time.time())
     with database().read() as session:
         tell(session, client(), time.time() - settings().unmatched_after)
+        tell_joined(session, client())
     if shown is not None:
         shown.count(tick)
         shown.measure_lag(stream(), positions(database()))
@@ -145,6 +149,10 @@ def reward(policy: str = "default") -> str:
 
 def update(policy: str = "default") -> str | None:
     """One update of one policy, here or as a job; returns what was done."""
+    if paused := client().hget(PAUSED_KEY, policy):
+        why = Pause.decoded(paused).says  # type: ignore[arg-type]
+        publish(client(), Tick("update", policy, "trained nothing", why))
+        return None
     if settings().updates_run_in != "worker":
         did = _begin(policy, update_jobs)
         report(policy, refit=False)  # where nothing was begun, no job will tell

@@ -232,6 +232,7 @@ class MemoryStore:
         return {
             "session_id": session,
             "steps": int(meta["docs"]),
+            "newest": meta["seq"],
             "tokens": int(meta["tokens"]),
             "pinned": pinned,
             "open_tool_calls": waiting,

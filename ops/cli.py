@@ -1,29 +1,55 @@
 """The command line `burnish`: `up`, and the commands that act on a running service.
 
-Commands here only parse flags and report errors; each imports the module that does its work when
+Commands only parse flags and report errors; each imports the module that does its work when
 called, so that `burnish --help` loads neither torch nor MLflow. An error that the user can correct
-is one line on stderr, with exit code 2 for a setting and 1 otherwise.
+is one line on stderr; the exit codes are those of commands/output.py.
 """
 
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import canary, exchange, keys, research, tasks, versions
-from burnish.ops.commands.client import ServiceClient, ServiceError
+from burnish.ops.commands import canary, exchange, keys, learning, research, stores, tasks
+from burnish.ops.commands.client import ServiceDown, ServiceError
+from burnish.ops.commands.completion import completion
 from burnish.ops.commands.mcp import mcp
+from burnish.ops.commands.output import (
+    FAILED,
+    INTERRUPTED,
+    NO_SERVICE,
+    WRONG_USE,
+    AsJson,
+    DataDir,
+    Url,
+    print_json,
+    told_to,
+)
 from burnish.ops.settings import SettingsError, UpSettings
 from burnish.ops.supervisor import run_state
 from rich.console import Console
 
+EPILOG = (
+    "Exit codes: 0 done; 1 refused, failed, or a check found something; 2 a flag or a setting is wrong;"
+    " 3 no service answers; 130 interrupted."
+)
+
+MlflowDatabase = Annotated[
+    str | None, typer.Option(help="Of an MLflow server: its database's URL.")
+]
+MlflowArtifacts = Annotated[
+    Path | None, typer.Option(help="Of an MLflow server: the folder of its artifacts.")
+]
+
 console = Console()
 app = typer.Typer(
     help="A chat service that gets better with use.",
+    epilog=EPILOG,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,19 +57,23 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 app.add_typer(tasks.app, name="tasks", no_args_is_help=True)
 app.add_typer(canary.app, name="canary", no_args_is_help=True)
-deadletters_app = typer.Typer(help="Events that the learner could not read.")
-app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
+app.add_typer(stores.deadletters_app, name="deadletters", no_args_is_help=True)
 
-DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
-Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
-MlflowDatabase = Annotated[
-    str | None, typer.Option(help="Of an MLflow server: its database's URL.")
-]
-MlflowArtifacts = Annotated[
-    Path | None, typer.Option(help="Of an MLflow server: the folder of its artifacts.")
-]
-Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
-Policy = Annotated[str, typer.Option(help="Which policy.")]
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"burnish {installed('burnish')}")
+        raise typer.Exit
+
+
+@app.callback()
+def burnish(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -81,6 +111,20 @@ def up(
 
 
 @app.command()
+def doctor(
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    model: Annotated[Path | None, typer.Option(help="A model to look for (BURNISH_MODEL).")] = None,
+    port: Annotated[int | None, typer.Option(help="A port to try (BURNISH_PORT).")] = None,
+) -> None:
+    """What this machine lacks, what for, and how to get it; exit code 1 where `up` cannot start."""
+    from burnish.ops.commands import doctor as work
+
+    settings = config.load({"data_dir": data_dir, "model": model, "port": port})
+    raise typer.Exit(work.run(settings, console, as_json=as_json))
+
+
+@app.command()
 def chat(
     model: Annotated[
         str, typer.Option(help="Policy, or a pinned version: default@12.")
@@ -89,73 +133,39 @@ def chat(
     user: Annotated[
         str | None, typer.Option(help="Whose votes they are; your login name, if not given.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A JSON object for each turn and command, one a line.")
+    ] = False,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
-    """Talk in the terminal; /up and /down judge the last answer."""
+    """Talk in the terminal; /up and /down judge the last answer, /why tells what became of it."""
     from burnish.ops.commands import chat as terminal
+    from burnish.ops.commands.conversation import Conversation
 
     settings = config.load({"data_dir": data_dir, "url": url})
-    talk = terminal.Conversation(settings, model, system, user or terminal.login_name())
-    raise typer.Exit(terminal.run(talk, console=console))
+    talk = Conversation(settings, model, system, user or terminal.login_name())
+    raise typer.Exit(terminal.run(talk, console=console, as_json=as_json))
 
 
 @app.command()
 def status(
     data_dir: DataDir = None,
     url: Url = None,
-    ticks: Annotated[int, typer.Option(help="How many of the learner's ticks to show.")] = 10,
+    ticks: Annotated[
+        int, typer.Option(min=1, max=200, help="How many of the learner's ticks to show.")
+    ] = 10,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw it again and again.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between, with --watch.")] = 2.0,
+    as_json: AsJson = False,
 ) -> None:
     """Processes, versions, and what the learner did last or why nothing trained."""
-    from burnish.ops.commands import status as report
+    from burnish.ops.commands import status as work
 
     settings = config.load({"data_dir": data_dir, "url": url})
-    raise typer.Exit(report.run(settings, console=console, ticks=ticks))
-
-
-@app.command()
-def report(
-    policy: Policy = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, on standard output.")] = False,
-    plots: Annotated[Path | None, typer.Option(help="Write PNGs into this folder.")] = None,
-    data_dir: DataDir = None,
-    url: Url = None,
-) -> None:
-    """Is it learning? What votes say of each version, and what would help most."""
-    from burnish.ops.commands import report as work
-
-    settings = config.load({"data_dir": data_dir, "url": url})
-    work.run(settings, policy, console, as_json=as_json, plots=plots)
-
-
-@app.command()
-def gate(
-    version: Annotated[
-        str | None, typer.Argument(help="A version: 12 or default@12 (default: the newest).")
-    ] = None,
-    policy: Policy = "default",
-    data_dir: DataDir = None,
-    url: Url = None,
-) -> None:
-    """What the gate said of a version: whether it passed, and why not; exit code 1 where it did not."""
-    from burnish.ops.commands import gate as work
-
-    settings = config.load({"data_dir": data_dir, "url": url})
-    raise typer.Exit(work.run(settings, version, policy, console))
-
-
-@app.command()
-def repair(
-    data_dir: DataDir = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing; only say what is damaged.")
-    ] = False,
-) -> None:
-    """Check every store of a stopped service and save what can be read of a damaged one."""
-    from burnish.ops.commands import repair as work
-
-    settings = config.load({"data_dir": data_dir})
-    raise typer.Exit(work.run(settings, dry_run=dry_run, console=console))
+    if watch:
+        work.watch(settings, console=console, ticks=ticks, every_s=every, as_json=as_json)
+    raise typer.Exit(work.run(settings, console=console, ticks=ticks, as_json=as_json))
 
 
 @app.command()
@@ -163,18 +173,21 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     mlflow_database: MlflowDatabase = None,
     mlflow_artifacts: MlflowArtifacts = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Copy everything that the service has acknowledged; it may go on meanwhile."""
     from burnish.ops.backup import make
 
-    make.run(
+    holds = make.run(
         config.load({"data_dir": data_dir}),
         folder.resolve(),
-        console,
+        told_to(console, as_json),
         mlflow_database=mlflow_database,
         mlflow_artifacts=mlflow_artifacts,
     )
+    if as_json:
+        print_json({"folder": folder.resolve(), "holds": holds})
 
 
 @app.command()
@@ -182,104 +195,21 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="What `burnish backup` wrote.")],
     mlflow_database: MlflowDatabase = None,
     mlflow_artifacts: MlflowArtifacts = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Put a backup back where nothing is: an empty data folder, empty databases."""
     from burnish.ops.backup import restore as work
 
-    work.run(
+    holds = work.run(
         config.load({"data_dir": data_dir}),
         folder.resolve(),
-        console,
+        told_to(console, as_json),
         mlflow_database=mlflow_database,
         mlflow_artifacts=mlflow_artifacts,
     )
-
-
-@app.command()
-def erase(
-    user: Annotated[str, typer.Option(help="The end user, as `user` named them.")],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would go, where and how much.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before it is done.")] = False,
-    wait: Annotated[
-        float, typer.Option(help="Seconds to wait for the stores; the weights take an update.")
-    ] = 60.0,
-    data_dir: DataDir = None,
-    url: Url = None,
-) -> None:
-    """Erase an end user of the key's tenant from every store, and, by a rebuild, from the weights."""
-    from burnish.ops.commands import erase as work
-
-    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}), timeout=60.0)
-    found = work.count(service, user, console)
-    if dry_run or (found and not yes and not typer.confirm("Erase all of this for good?")):
-        return
-    work.run(service, user, console, wait)
-
-
-@app.command()
-def audit(
-    limit: Annotated[int, typer.Option(min=1, help="How many of the newest entries.")] = 50,
-    check: Annotated[
-        bool, typer.Option("--check", help="Whether any was removed or changed, and where.")
-    ] = False,
-    data_dir: DataDir = None,
-) -> None:
-    """Who promoted, rolled back, erased, changed keys or settings, and why."""
-    from burnish.feedback.audit import AuditLog
-    from burnish.ops.commands import audit as work
-
-    log = AuditLog(config.load({"data_dir": data_dir}).data_dir)
-    work.check(log, console) if check else work.show(log, limit, console)
-
-
-@app.command()
-def update(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
-    """Ask the learner for an update tick now."""
-    service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
-    service.post("/v1/learner/update", {"policy": policy})
-    console.print("asked the learner for an update; `burnish status` will say what it did")
-
-
-@app.command()
-def promote(
-    version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
-    policy: Policy = "default",
-    why: Why = "",
-    data_dir: DataDir = None,
-    url: Url = None,
-) -> None:
-    """Make a version the champion."""
-    policy, number = versions.parse(version, policy)
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
-    console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
-
-
-@app.command()
-def rollback(
-    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
-) -> None:
-    """Put the previous champion back."""
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None, why)
-    console.print(f"{policy}: the version before is champion now", highlight=False)
-
-
-@app.command()
-def sign(
-    version: Annotated[str, typer.Argument(help="A version: 12 or default@12.")],
-    policy: Policy = "default",
-    data_dir: DataDir = None,
-) -> None:
-    """Vouch for a version that you brought: only what is signed is ever served.
-
-    It is an adapter in peft's format (adapter_config.json, adapter_model.safetensors) for this base
-    model, registered in MLflow as a version of the policy.
-    """
-    policy, number = versions.parse(version, policy)
-    sha256 = versions.sign(config.load({"data_dir": data_dir}), policy, number)
-    console.print(f"{policy}@{number} is signed (sha256 {sha256})", highlight=False)
+    if as_json:
+        print_json({"folder": folder.resolve(), "holds": holds})
 
 
 @app.command()
@@ -298,46 +228,47 @@ def kafka(
     run_kafka(settings.data_dir.resolve() / "kafka", port, brokers)
 
 
-app.command()(mcp)
+for command in (
+    learning.report,
+    learning.gate,
+    learning.update,
+    learning.promote,
+    learning.rollback,
+    learning.sign,
+    stores.repair,
+    stores.erase,
+    stores.audit,
+    mcp,
+    exchange.export,
+    research.simulate,
+    research.pretrain,
+    research.train_compactor,
+    research.verify,
+    research.kernels,
+    completion,
+):
+    app.command()(command)
 app.command("import")(exchange.import_)
-app.command()(exchange.export)
-app.command()(research.simulate)
-app.command()(research.pretrain)
-app.command()(research.train_compactor)
-app.command()(research.verify)
-app.command()(research.kernels)
-
-
-@deadletters_app.command("list")
-def deadletters_list(
-    reasons: Annotated[int, typer.Option(min=1, help="Reasons to show per topic.")] = 3,
-    data_dir: DataDir = None,
-) -> None:
-    """Dead letters per topic, and why they were set aside."""
-    from burnish.ops.commands import deadletters
-
-    deadletters.list_letters(config.load({"data_dir": data_dir}), console, reasons)
-
-
-@deadletters_app.command("replay")
-def deadletters_replay(data_dir: DataDir = None) -> None:
-    """Put all dead letters back, for the learner to read again."""
-    from burnish.ops.commands import deadletters
-
-    deadletters.replay(config.load({"data_dir": data_dir}), console)
 
 
 def main() -> None:
     """Console script: reports errors that the user can correct in one line."""
     mask_logs()
     try:
-        app()
+        app(prog_name="burnish")
     except (SettingsError, run_state.FolderInUse) as error:
-        print(masked(f"burnish: {error}"), file=sys.stderr)
-        sys.exit(2)
+        _fail(error, WRONG_USE)
+    except ServiceDown as error:
+        _fail(error, NO_SERVICE)
     except ServiceError as error:
-        print(masked(f"burnish: {error}"), file=sys.stderr)
-        sys.exit(1)
+        _fail(error, FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(masked(f"burnish: {error}"), file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -233,8 +233,12 @@ def reject_unknown(env: Mapping[str, str]) -> None:
 def _hint(name: str, names: Mapping[str, Setting]) -> str:
     import difflib
 
-    matches = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {matches[0]}?" if matches else " (the README lists them all)"
+    # Without what all begin with, or anything would be near.
+    known_names = [known.removeprefix(PREFIX) for known in names]
+    matches = difflib.get_close_matches(name.removeprefix(PREFIX), known_names, 1, cutoff=0.7)
+    if matches:
+        return f"; did you mean {PREFIX}{matches[0]}?"
+    return " (ops/docs/settings.md lists them all)"
 
 
 def load(flags: Mapping[str, object | None] | None = None) -> UpSettings:

@@ -6,6 +6,7 @@ the settings name. Left out: FastAPI's own /docs, whose assets would come from a
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 import time
 from collections.abc import AsyncIterator
@@ -20,8 +21,10 @@ from burnish.memory import MemoryStore
 from burnish.serving.api import errors, openapi
 from burnish.serving.api.admission import Admission
 from burnish.serving.api.auth import Auth, KeyStore
+from burnish.serving.api.cors import Cors
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
+from burnish.serving.api.page_files import content_of
 from burnish.serving.api.routes import (
     audit,
     canaries,
@@ -29,11 +32,13 @@ from burnish.serving.api.routes import (
     compact,
     erase,
     feedback,
+    feedback_tokens,
     health,
     learner,
     memory,
     messages,
     models,
+    operations,
     policies,
     responses,
 )
@@ -42,9 +47,8 @@ from burnish.serving.engine import Engine
 from burnish.serving.registry import PolicyRegistry
 from burnish.serving.settings import ServingSettings
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -122,6 +126,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(messages.router(auth))
     app.include_router(models.router(auth))
     app.include_router(feedback.router(auth))
+    app.include_router(feedback_tokens.router(auth))
     app.include_router(memory.router(_memory, auth.require("memory")))
     app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
@@ -129,6 +134,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(learner.router(auth))
     app.include_router(erase.router(auth))
     app.include_router(audit.router(auth))
+    app.include_router(operations.router(auth))
     app.include_router(health.router(auth))
     openapi.install(app)
     app.router.routes.append(Route("/openapi.json", _openapi))
@@ -136,13 +142,7 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.router.routes.append(Route("/", _page))
     app.router.routes.append(Route("/static/{name:path}", _page))
     app.add_middleware(Admission, auth=auth, settings=settings)
-    if settings.allowed_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],  # clients send headers of their own
-        )
+    app.add_middleware(Cors, settings=settings)
     app.add_middleware(Traffic)
     app.add_middleware(Methods)
     return app
@@ -164,7 +164,7 @@ def _window(request: Request) -> int:
     return service_of(request).engine.max_model_len
 
 
-async def _page(request: Request) -> FileResponse:
+async def _page(request: Request) -> Response:
     """A file of the page, and no other file: names are looked up, never opened as they come."""
     index = "docs.html" if request.url.path == "/docs" else "index.html"
     name = request.path_params.get("name", index)
@@ -172,7 +172,8 @@ async def _page(request: Request) -> FileResponse:
     if file is None:
         raise ApiError(404, f"There is no page '{name}'.", code="not_found")
     kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
-    return FileResponse(file, media_type=kind, headers=PAGE_HEADERS)
+    content = await asyncio.to_thread(content_of, file)
+    return Response(content, media_type=kind, headers=PAGE_HEADERS)
 
 
 async def _openapi(request: Request) -> JSONResponse:

@@ -38,6 +38,10 @@ class ServingSettings(BaseSettings):
     mlflow_artifacts: str | None = Field(
         default=None, description="where adapters go (default: beside the SQLite registry)"
     )
+    mlflow_page: Url | None = Field(
+        default=None,
+        description="where people open MLflow's page, for links to it (default: the registry, where that is a server)",
+    )
     keys_url: Url | None = Field(
         default=None,
         description="PostgreSQL with the API keys that replicas share (default: the data folder's)",
@@ -143,6 +147,11 @@ class ServingSettings(BaseSettings):
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="origins of other sites whose pages may use the API (CORS)"
     )
+    feedback_origins: tuple[str, ...] = Field(
+        default=(),
+        description="origins of products whose pages may load the element `burnish-feedback` and send"
+        " feedback with a token (CORS); nothing else",
+    )
     requests_per_minute: int = Field(
         default=0, ge=0, description="of one API key; then 429. 0: no limit"
     )
@@ -174,6 +183,16 @@ class ServingSettings(BaseSettings):
     @property
     def engine_urls(self) -> tuple[str, ...]:
         return _split(self.engine_url)
+
+    @property
+    def mlflow_links(self) -> str | None:
+        """Where MLflow's page is, without a password that the registry's address may hold."""
+        page = self.mlflow_page or self.mlflow_uri or ""
+        return (
+            page.rstrip("/")
+            if page.startswith(("http://", "https://")) and "@" not in page
+            else None
+        )
 
     @property
     def registry_uri(self) -> str:

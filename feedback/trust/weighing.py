@@ -29,13 +29,16 @@ from burnish.feedback.trust.votes import Rater, votes_among
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights in [0, 1] of the judgements given, in their order, and why some are low."""
+    """The weights in [0, 1] of the judgements given, in their order, and why some are low.
+
+    `reasons`: of each "burst", "reliability" or "cap", the one that took most; "" where nothing did."""
 
     weights: tuple[float, ...]
     reliability: Mapping[Rater, float]
     quarantined: int = 0
     capped: int = 0
     quarantined_users: frozenset[Rater] = field(default_factory=frozenset)
+    reasons: tuple[str, ...] = ()
 
 
 def weigh(
@@ -61,10 +64,15 @@ def weigh(
         vote.judgement.share * weight_of(found.of(vote, newcomer), policy) for vote in counted
     ]
     kept = capped(counted, trusted, policy)
-    weights = [0.0] * len(judgements)
-    for vote, weight in zip(counted, kept, strict=True):
+    weights, reasons = [0.0] * len(judgements), [""] * len(judgements)
+    for index in held:
+        reasons[index] = "burst"
+    for vote, believed, weight in zip(counted, trusted, kept, strict=True):
+        share = vote.judgement.share
         # What is left of a session's judgement is shared among its answers where rewards are made.
-        weights[vote.index] = weight / vote.judgement.share
+        weights[vote.index] = weight / share
+        if weight < share:
+            reasons[vote.index] = "cap" if believed - weight > share - believed else "reliability"
     return Weights(
         weights=tuple(weights),
         reliability=found.of_raters,
@@ -73,4 +81,5 @@ def weigh(
         quarantined_users=frozenset(
             vote.rater for vote in votes if vote.index in held and vote.rater is not None
         ),
+        reasons=tuple(reasons),
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from burnish.feedback.fates import Fate
 from burnish.learner.database import LearnerError
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience, LoggedPrompt
@@ -31,7 +32,7 @@ class NothingToLearn(LearnerError):
 class TrainingData:
     """What an update learns from: judged answers, what of them and of corrections a reward model is fitted
     to, logged prompts to ask again, corrections above what they correct, prompts of failures with what
-    people said of them, and tasks to rehearse."""
+    people said of them, tasks to rehearse, and what became of each judgement by event id."""
 
     experience: Sequence[Experience]
     evidence: Evidence
@@ -40,6 +41,7 @@ class TrainingData:
     tasks: TaskSource = field(default_factory=TaskSource)
     figures: Mapping[str, float] = field(default_factory=dict)
     comments: Sequence[CommentedPrompt] = ()
+    fates: Mapping[str, Fate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

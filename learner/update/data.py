@@ -58,4 +58,5 @@ def load_training_data(
         comments=list(commented(failures, chats, model, model.max_model_len // 2)),
         tasks=tasks,
         figures=judged.figures,
+        fates=judged.fates,
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from burnish.feedback.fates import Fate
+from burnish.feedback.rewards import worth_of
+from burnish.feedback.trust.weighing import Weights
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.reward import experience, signals
@@ -26,12 +30,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class JudgedAnswers:
-    """What judgements say, corrections above what they correct, and figures about whom to believe."""
+    """What judgements say, corrections above what they correct, figures about whom to believe, and what
+    becomes of each judgement, by event id."""
 
     experience: Sequence[Experience]
     corrections: Sequence[Pair]
     evidence: Evidence
     figures: Mapping[str, float]
+    fates: Mapping[str, Fate]
 
 
 def load_judged(
@@ -64,6 +70,14 @@ def load_judged(
     def readable(answer: JudgedAnswer) -> bool:
         return in_vocabulary(model, (*answer.prompt_ids, *answer.token_ids))
 
+    unlearnt = {
+        judgement.event_id: Fate(
+            policy=policy, skipped="tokenizer" if not readable(answer) else "long"
+        )
+        for answer in judged
+        if not readable(answer) or not fits(answer)
+        for judgement in answer.judgements
+    }
     judged = list(filter(readable, judged))
     known = len(judged)
     judged = list(filter(fits, judged))
@@ -89,7 +103,8 @@ def load_judged(
     features = features_of(database, model, judged)
     judged = assigned(judged, expected_rewards(before, features))
     known_before = before.hyperparameters if before else Hyperparameters()
-    trusted = experience.weighed(judged, believe(judged, features, known_before, settings.trust))
+    weights = believe(judged, features, known_before, settings.trust)
+    trusted = experience.weighed(judged, weights)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")
     pairs = list(corrections(trusted.experience, model, max_answer))
@@ -107,7 +122,25 @@ def load_judged(
             "disbelieved": float(trusted.distrusted),
             "corrections": float(len(pairs)),
         },
+        fates=unlearnt | fates_of(policy, judged, weights),
     )
+
+
+def fates_of(policy: str, judged: Sequence[JudgedAnswer], weights: Weights) -> dict[str, Fate]:
+    """How much each judgement on these answers counts, and why less than in full, by event id. What a
+    judgement of a session counts for all its answers together."""
+    now, found = time.time(), dict[str, Fate]()
+    given = [judgement for answer in judged for judgement in answer.judgements]
+    for judgement, trust, reason in zip(given, weights.weights, weights.reasons, strict=True):
+        worth = worth_of(judgement)
+        weight = worth.weight * trust * judgement.share if worth else 0.0
+        if judgement.event_id in found:
+            weight += found[judgement.event_id].weight or 0.0
+        less = reason or ("" if worth and worth.weight == 1 else judgement.name)
+        found[judgement.event_id] = Fate(
+            policy=policy, weighed_at=now, weight=round(min(weight, 1.0), 3), less=less, skipped=""
+        )
+    return found
 
 
 def evidence_of(

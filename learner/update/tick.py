@@ -58,6 +58,7 @@ from burnish.learner.update.attempts import (
     NotEnoughFeedback,
 )
 from burnish.learner.update.data import load_training_data
+from burnish.learner.update.fates import tell_learnt, tell_weighed
 from burnish.learner.update.loop import train
 from burnish.learner.update.publishing import publish_trained
 from burnish.learner.update.registration import being_tried, promote, register
@@ -345,6 +346,7 @@ class Update:
             seconds=time.monotonic() - self.began,
         )
         self.attempts.mark_finished(attempt, version.version, tick)
+        tell_learnt(self.learner.redis, version, attempt.id, report.passed, events)
         self.prune_checkpoints()
         return tick
 
@@ -370,6 +372,7 @@ class Update:
             rule_state=start.rule_state,
             tasks=self.learner.tasks.without(self.learner.calibration.unrehearsed),
         )
+        tell_weighed(self.learner.redis, self.policy, data.fates, self.attempts.events(attempt))
         return train(
             start,
             folder,

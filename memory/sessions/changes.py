@@ -36,6 +36,16 @@ class Changes:
         reply = await self._change(keys, kind, parse_cursor(cursor), "user")
         return reply[0]
 
+    async def pins(self, tenant: str, session: str) -> list[dict[str, str]]:
+        """The steps that every view keeps, by cursor, and why. Raises SessionNotFound, Forgotten."""
+        keys = session_keys(tenant, session)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hgetall(keys.meta)
+            pipe.hgetall(keys.pins)
+            meta, pins = await pipe.execute()
+        check_exists(meta, keys)
+        return [{"cursor": place, "why": pins[place]} for place in sorted(pins, key=int)]
+
     async def delete(
         self, tenant: str, session: str, cursors: Iterable[str | int], grace: float = DELETION_GRACE
     ) -> dict[str, Any]:

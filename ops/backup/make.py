@@ -50,8 +50,8 @@ def run(
     *,
     mlflow_database: str | None = None,
     mlflow_artifacts: Path | None = None,
-) -> None:
-    """Raises ServiceError where a store cannot be copied; then nothing is left behind."""
+) -> dict[str, str]:
+    """What it holds, by part. Raises ServiceError where a store cannot be copied; then nothing is left behind."""
     folder = settings.data_dir.resolve()
     if not folder.is_dir():
         raise ServiceError(f"there is no data folder at {folder}")
@@ -72,6 +72,7 @@ def run(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     console.print(f"backed up to {target}", highlight=False, soft_wrap=True)
+    return holds
 
 
 def _copy(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def run(
     *,
     mlflow_database: str | None = None,
     mlflow_artifacts: Path | None = None,
-) -> None:
-    """Raises ServiceError where the backup is not whole, or something is in its place."""
+) -> Mapping[str, str]:
+    """What was put back, by part.
+
+    Raises ServiceError where the backup is not whole, or something is in its place."""
     found = manifest.read(source)
     folder = settings.data_dir.resolve()
     registry = registry_of(settings, mlflow_database, mlflow_artifacts)
@@ -74,6 +77,7 @@ def run(
     console.print(
         f"restored to {folder}; start it with `burnish up`", highlight=False, soft_wrap=True
     )
+    return found.holds
 
 
 def _refuse_what_is_there(folder: Path, artifacts: Path) -> None:

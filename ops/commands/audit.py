@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from burnish.feedback.audit import AuditLog
 from burnish.ops.commands.client import ServiceError
 from rich.console import Console
 from rich.table import Table
+
+
+def listed(log: AuditLog, limit: int) -> list[dict[str, Any]]:
+    """The newest entries, oldest first, as they are written."""
+    return [{**vars(entry), "details": dict(entry.details)} for entry in log.entries(limit)]
 
 
 def show(log: AuditLog, limit: int, console: Console) -> None:

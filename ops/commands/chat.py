@@ -1,78 +1,27 @@
-"""`burnish chat`: a streamed conversation in the terminal through the openai client, with feedback.
+"""`burnish chat`: a streamed conversation in the terminal, with feedback.
 
-A line that starts with / is a command. Left out: history across runs, and editing of past turns.
+A line that starts with / is a command (chat_commands.py). What was typed is remembered across runs in
+`$XDG_STATE_HOME/burnish/chat_history`, for the arrow keys. Left out: editing of past turns, and
+conversations across runs, which are sessions of memory.
 """
 
 from __future__ import annotations
 
 import getpass
+import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import openai
-from burnish.ops.commands.client import ServiceClient, ServiceError
-from burnish.ops.settings import UpSettings
+from burnish.ops.commands.chat_commands import command
+from burnish.ops.commands.client import ServiceDown, ServiceError
+from burnish.ops.commands.conversation import Conversation
+from burnish.ops.commands.markdown_stream import MarkdownStream
+from burnish.ops.commands.output import plain, print_json
 from rich.console import Console
 
-HELP = """\
-/up            a good answer            /down [why]    a bad one
-/fix TEXT      what it should have said /comment TEXT  anything else about it
-/new           start a new conversation /quit          leave (or Ctrl-D)"""
-
-
-class Conversation:
-    """The messages so far, and the latest interaction, which feedback refers to; `user` says whose it is."""
-
-    def __init__(self, settings: UpSettings, model: str, system: str | None, user: str) -> None:
-        self._service = ServiceClient(settings)
-        self._client = openai.OpenAI(
-            base_url=f"{self._service.url}/v1",
-            api_key=settings.api_key or "none-needed-on-loopback",
-            max_retries=0,
-        )
-        self.model = model
-        self._system = system
-        self._user = user
-        self.interaction_id: str | None = None
-        self.version: str | None = None
-        self.messages: list[Any] = []
-        self.restart()
-
-    @property
-    def url(self) -> str:
-        return self._service.url
-
-    def restart(self) -> None:
-        self.messages = [{"role": "system", "content": self._system}] if self._system else []
-        self.interaction_id = None
-
-    def ask(self, text: str) -> Iterator[str]:
-        """Stream the answer's text, then set `interaction_id` and `version` to the answer's."""
-        messages = [*self.messages, {"role": "user", "content": text}]
-        answer = ""
-        with self._client.chat.completions.create(
-            model=self.model, messages=messages, user=self._user, stream=True
-        ) as stream:
-            for chunk in stream:
-                self.interaction_id = chunk.id
-                self.version = chunk.system_fingerprint or self.version
-                piece = chunk.choices[0].delta.content if chunk.choices else None
-                if piece:
-                    answer += piece
-                    yield piece
-        self.messages = [*messages, {"role": "assistant", "content": answer}]
-
-    def judge(self, name: str, value: Any, rationale: str | None = None) -> None:
-        if self.interaction_id is None:
-            raise ServiceError("there is no answer to judge yet")
-        body = {
-            "interaction_id": self.interaction_id,
-            "user": self._user,
-            "name": name,
-            "value": value,
-        }
-        self._service.post("/v1/feedback", body | ({"rationale": rationale} if rationale else {}))
+REMEMBERED = 1000  # lines
 
 
 def login_name() -> str:
@@ -83,52 +32,94 @@ def login_name() -> str:
         return "terminal"
 
 
-def run(conversation: Conversation, *, console: Console) -> int:
-    interactive = sys.stdin.isatty()
+def run(conversation: Conversation, *, console: Console, as_json: bool = False) -> int:
+    """Read lines until there are no more. `as_json`: an object for each turn and command.
+
+    A person is told of a service that is away, and may try again; a script gets ServiceDown.
+    """
+    interactive = sys.stdin.isatty() and not as_json
     if interactive:
+        remember_lines(history_file())
         console.print(f"[dim]{conversation.url}  ({conversation.model})  /help for commands[/dim]")
     while True:
         try:
             line = input("> " if interactive else "").strip()
         except (EOFError, KeyboardInterrupt):
             return 0
+        if line in ("/quit", "/exit"):
+            return 0
         try:
-            if line in ("/quit", "/exit"):
-                return 0
             if line.startswith("/"):
-                console.print(
-                    command(conversation, line), style="dim", markup=False, highlight=False
-                )
+                said = command(conversation, line)
+                if as_json:
+                    print_json({"command": line, "said": said}, line=True)
+                else:
+                    console.print(plain(said), style="dim", markup=False, highlight=False)
             elif line:
-                for piece in conversation.ask(line):
-                    console.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
-                console.print(f"  [dim]{conversation.version}[/dim]", highlight=False)
+                answer(conversation, line, console, as_json=as_json)
         except KeyboardInterrupt:  # closing the stream frees its slot
             console.print("  [dim](stopped)[/dim]")
-        except openai.APIConnectionError:
-            raise ServiceError(
-                f"no service answers at {conversation.url}; start one with `burnish up`"
-            ) from None
+        except (openai.APIConnectionError, ServiceDown):
+            problem = f"no service answers at {conversation.url}; start one with `burnish up`"
+            if not interactive:
+                raise ServiceDown(problem) from None
+            console.print(problem, style="red", markup=False, highlight=False)
         except (openai.APIStatusError, ServiceError) as error:
-            console.print(str(error), style="red", markup=False, highlight=False)
+            if as_json:
+                print_json({"error": str(error)}, line=True)
+            else:
+                console.print(plain(str(error)), style="red", markup=False, highlight=False)
 
 
-def command(conversation: Conversation, line: str) -> str:
-    """Carry out a slash command; returns the line to print."""
-    name, _, argument = line.partition(" ")
-    argument = argument.strip()
-    match name:
-        case "/up" | "/down":
-            conversation.judge("thumbs", name[1:], argument or None)
-            return f"thumbs {name[1:]} noted"
-        case "/fix" if argument:
-            conversation.judge("correction", argument)
-            return "correction noted"
-        case "/comment" if argument:
-            conversation.judge("comment", argument)
-            return "comment noted"
-        case "/new":
-            conversation.restart()
-            return "a new conversation"
-        case _:
-            return HELP
+def answer(conversation: Conversation, line: str, console: Console, *, as_json: bool) -> None:
+    """Ask, and show the answer while it comes."""
+    if as_json:
+        for _ in conversation.ask(line):
+            pass
+        print_json(conversation.turns[-1].as_json(), line=True)
+        return
+    pieces = conversation.ask(line)
+    first = _show_reasoning(pieces, console)
+    with MarkdownStream(console) as stream:
+        stream.write(first)
+        for kind, text in pieces:
+            if kind == "content":
+                stream.write(text)
+    console.print(f"  [dim]{plain(conversation.turns[-1].version or 'unknown')}[/dim]")
+
+
+def _show_reasoning(pieces: Iterator[tuple[str, str]], console: Console) -> str:
+    """Print reasoning dim, up to the first piece of the answer, which is returned."""
+    thought = False
+    for kind, text in pieces:
+        if kind == "content":
+            if thought:
+                console.print()
+            return text
+        thought = True
+        console.print(plain(text), end="", style="dim", markup=False, highlight=False)
+    return ""
+
+
+def history_file() -> Path:
+    """Where typed lines are kept (XDG Base Directory)."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "burnish" / "chat_history"
+
+
+def remember_lines(file: Path) -> None:
+    """Arrow keys go through what was typed, this time and before; where the system has readline."""
+    try:
+        import readline
+    except ImportError:
+        return
+    import atexit
+
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        readline.read_history_file(file)
+    except OSError:  # a home that cannot be written: it is remembered for this run
+        return
+    readline.set_history_length(REMEMBERED)
+    atexit.register(readline.write_history_file, file)

@@ -51,6 +51,9 @@ class ServiceClient:
     def post(self, path: str, body: Any = None) -> Any:
         return self._request("POST", path, json=body if body is not None else {})
 
+    def delete(self, path: str) -> Any:
+        return self._request("DELETE", path)
+
     def _request(self, method: str, path: str, accept: Collection[int] = (), **options: Any) -> Any:
         response = self._answer(method, path, accept, **options)
         return response.json() if response.content else None

@@ -6,12 +6,14 @@ Works on the stream of the service that runs on the data folder, else on the one
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.errors import FeedbackError
 from burnish.feedback.settings import StreamSettings
 from burnish.feedback.stream.deadletters import letters, replay_all
 from burnish.feedback.stream.opening import open_stream
+from burnish.feedback.stream.record import StreamRecord
 from burnish.ops.commands.client import ServiceDown, ServiceError
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor import run_state
@@ -21,34 +23,40 @@ from rich.markup import escape
 from rich.table import Table
 
 
-def list_letters(settings: UpSettings, console: Console, reasons: int) -> None:
-    """Print one row per topic: how many dead letters, and the most frequent reasons."""
+def count(settings: UpSettings) -> dict[str, Counter[str]]:
+    """How many dead letters for each reason, by topic."""
     stream = open_stream(stream_settings(settings))
-    table = Table("topic", "dead letters", "reasons", box=None)
     try:
         stream.ensure_topics()
-        for topic in TOPICS:
-            counts = Counter(
-                f"{letter.headers.get('dlt_exception')}: {letter.headers.get('dlt_message')}"
-                for letter in letters(stream, topic)
-            )
-            shown = [f"{count} x {reason}" for reason, count in counts.most_common(reasons)]
-            table.add_row(topic, str(counts.total()), escape("\n".join(shown)))
+        return {topic: Counter(map(_reason, letters(stream, topic))) for topic in TOPICS}
     except FeedbackError as error:
         raise ServiceError(str(error)) from error
     finally:
         stream.close()
-    console.print(table)
 
 
-def replay(settings: UpSettings, console: Console) -> None:
-    """Publish all dead letters to their topics again."""
+def table(counted: Mapping[str, Counter[str]], reasons: int) -> Table:
+    """One row per topic: how many dead letters, and the most frequent reasons."""
+    shown = Table("topic", "dead letters", "reasons", box=None)
+    for topic, counts in counted.items():
+        most = [f"{number} x {reason}" for reason, number in counts.most_common(reasons)]
+        shown.add_row(topic, str(counts.total()), escape("\n".join(most)))
+    return shown
+
+
+def _reason(letter: StreamRecord) -> str:
+    return f"{letter.headers.get('dlt_exception')}: {letter.headers.get('dlt_message')}"
+
+
+def replay(settings: UpSettings, console: Console) -> dict[str, int]:
+    """Publish all dead letters to their topics again; how many, by topic."""
     try:
         counts = replay_all(stream_settings(settings))
     except FeedbackError as error:
         raise ServiceError(str(error)) from error
-    for topic, count in counts.items():
-        console.print(f"{topic}: {count} put back", highlight=False)
+    for topic, number in counts.items():
+        console.print(f"{topic}: {number} put back", highlight=False)
+    return counts
 
 
 def stream_settings(settings: UpSettings) -> StreamSettings:

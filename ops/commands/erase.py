@@ -15,15 +15,15 @@ from rich.console import Console
 POLL_S = 0.5
 
 
-def count(service: ServiceClient, user: str, console: Console) -> bool:
-    """Say what would go, where and how much; whether there is anything. Raises ServiceError."""
+def count(service: ServiceClient, user: str, console: Console) -> dict[str, Any]:
+    """Say what would go, where and how much: the receipt of a dry run. Raises ServiceError."""
     found = service.post("/v1/erase", {"user": user, "dry_run": True})
     _show(console, found, "would be erased")
-    return bool(found["removed"])
+    return found
 
 
-def run(service: ServiceClient, user: str, console: Console, wait_s: float) -> None:
-    """Erase, and wait until the stores are clear. Raises ServiceError."""
+def run(service: ServiceClient, user: str, console: Console, wait_s: float) -> Any:
+    """Erase, and wait until the stores are clear: the receipt. Raises ServiceError."""
     told = service.post("/v1/erase", {"user": user})
     until = time.monotonic() + wait_s
     while told["state"] in ("requested", "served") and time.monotonic() < until:
@@ -45,6 +45,7 @@ def run(service: ServiceClient, user: str, console: Console, wait_s: float) -> N
         case _:
             console.print("the rest goes on by itself, as soon as the learner is there")
     console.print(f"receipt: GET /v1/erase/{told['id']}", highlight=False)
+    return told
 
 
 def _show(console: Console, told: Mapping[str, Any], what: str) -> None:

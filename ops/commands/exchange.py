@@ -16,6 +16,7 @@ from typing import Annotated, Any, TextIO
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceClient, ServiceError
+from burnish.ops.commands.output import AsJson, DataDir, print_json
 from burnish.ops.settings import SettingsError, UpSettings
 from rich.console import Console
 
@@ -23,8 +24,6 @@ BATCH = 200  # events published at once
 SHOWN = 20  # broken rows that are printed
 
 console = Console()
-
-DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 
 
 def import_(
@@ -38,6 +37,7 @@ def import_(
     tenant: Annotated[str, typer.Option(help="Whose they are.")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what is in them.")] = False,
     model: Annotated[Path | None, typer.Option(help="Whose tokens they become.")] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Take in judged answers that another program has kept; exit code 1 where rows were passed over."""
@@ -50,6 +50,16 @@ def import_(
             publish(made)
             answers += 1
             judgements += len(made) - 1
+    if as_json:
+        print_json(
+            {
+                "answers": answers,
+                "judgements": judgements,
+                "passed_over": problems,
+                "dry_run": dry_run,
+            }
+        )
+        raise typer.Exit(1 if problems else 0)
     for problem in problems[:SHOWN]:
         _say(problem)
     if problems[SHOWN:]:

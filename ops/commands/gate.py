@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from burnish.ops.commands.client import ServiceClient
+from burnish.ops.commands.output import print_json
 from burnish.ops.commands.versions import parse
 from burnish.ops.settings import UpSettings
 from rich.console import Console
@@ -14,7 +15,14 @@ from rich.table import Table
 SHOWN = 5  # families that changed most
 
 
-def run(settings: UpSettings, version: str | None, policy: str, console: Console) -> int:
+def run(
+    settings: UpSettings,
+    version: str | None,
+    policy: str,
+    console: Console,
+    *,
+    as_json: bool = False,
+) -> int:
     """Print the report; 1 where the version did not pass, or has none."""
     service = ServiceClient(settings)
     if version is None:
@@ -24,6 +32,9 @@ def run(settings: UpSettings, version: str | None, policy: str, console: Console
         policy, number = parse(version, policy)
     told = service.get(f"/v1/policies/{policy}/versions/{number}")
     report = told["gate_report"]
+    if as_json:
+        print_json({"ref": told["ref"], "gate_report": report})
+        return 0 if report and report["passed"] else 1
     if report is None:
         console.print(
             f"{told['ref']} was never at the gate: it is the base, or somebody brought it",

@@ -20,6 +20,7 @@ from burnish.kernels.formats import Weights
 from burnish.kernels.forward_batch import SAMPLING_DTYPE, ForwardBatch, SamplingMetadata
 from burnish.kernels.loading import load_model
 from burnish.kernels.model import LoadedModel
+from burnish.ops.commands.output import print_json
 from burnish.serving.engine.sampler import Sampler
 from burnish.serving.engine.types import SamplingParams
 from rich.console import Console
@@ -103,9 +104,13 @@ def _largest_error(drawn: Sequence[Any], reference: Sequence[Any]) -> float:
     return max(float((drawn[at].cpu() - reference[at]).abs().max()) for at in (1, 2))
 
 
-def run(console: Console, model: Path | None = None, weights: Weights = "auto") -> int:
+def run(
+    console: Console, model: Path | None = None, weights: Weights = "auto", *, as_json: bool = False
+) -> int:
     """Print the report, with the choice for the model in that folder; returns 1 if an op's error exceeds
     what is allowed. ModelError."""
+    if as_json:
+        return _print_json(model, weights)
     console.print(f"weights in serving: {weights} (BURNISH_WEIGHTS chooses)", highlight=False)
     for name, value in machine().items():
         console.print(f"{name}: {value}", highlight=False, soft_wrap=True)
@@ -120,6 +125,23 @@ def run(console: Console, model: Path | None = None, weights: Weights = "auto") 
     if model is not None:
         print_choice(console, model, load_model(model).choice)
     return 1 if failed else 0
+
+
+def _print_json(model: Path | None, weights: Weights) -> int:
+    ops = (*backends(weights=weights), sampling())
+    choice = load_model(model).choice if model is not None else None
+    told = {
+        "weights": weights,
+        "machine": machine(),
+        "ops": [{**vars(one), "passed": one.passed} for one in ops],
+        "choice": {
+            work: {"native": way.native, "why": way.why} for work, way in choice.ways.items()
+        }
+        if choice
+        else None,
+    }
+    print_json(told)
+    return 0 if all(one.passed for one in ops) else 1
 
 
 def print_choice(console: Console, model: Path, choice: Choice | None) -> None:

@@ -14,6 +14,7 @@ import typer
 from burnish.feedback.audit import AuditLog
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceError
+from burnish.ops.commands.output import AsJson, DataDir, print_json
 from burnish.ops.settings import SettingsError
 from rich.console import Console
 from rich.table import Table
@@ -23,8 +24,6 @@ SHOWN = 10  # characters of a key that may be shown
 
 console = Console()
 app = typer.Typer(help="API keys, needed as soon as the service leaves loopback; other secrets.")
-
-DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 
 
 @app.command()
@@ -36,6 +35,7 @@ def add(
     days: Annotated[
         float | None, typer.Option(min=0, help="Days until it expires (never).")
     ] = None,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make a key; it is shown once. From the first one on, no request is served without."""
@@ -47,14 +47,18 @@ def add(
     except ValueError as error:
         raise SettingsError(str(error)) from error
     _note(data_dir, "add key", key[:SHOWN], {"tenant": tenant, "scopes": scope or "default"})
-    print(key)
+    _print_key(key, as_json)
 
 
 @app.command("list")
-def show(data_dir: DataDir = None) -> None:
+def show(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """What may be shown of each key."""
+    keys = _keys(data_dir).list()
+    if as_json:
+        print_json([vars(key) for key in keys])
+        return
     table = Table("key", "tenant", "scopes", "made", "expires", box=None)
-    for key in _keys(data_dir).list():
+    for key in keys:
         expires = "" if key.expires_at is None else _minute(key.expires_at)
         table.add_row(
             f"{key.prefix}...", key.tenant, " ".join(key.scopes), _minute(key.created_at), expires
@@ -68,6 +72,7 @@ def rotate(
     hours: Annotated[
         float, typer.Option(min=0, help="Hours for which the old key is still good.")
     ] = 24.0,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Make a new key in place of an old one, which is good for a while yet."""
@@ -76,12 +81,13 @@ def rotate(
     except LookupError as error:
         raise ServiceError(str(error)) from error
     _note(data_dir, "rotate key", name, {"new": key[:SHOWN]})
-    print(key)
+    _print_key(key, as_json)
 
 
 @app.command()
 def revoke(
     prefix: Annotated[str, typer.Argument(help="As `keys list` shows it.")],
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Forget a key; its requests are refused within a second."""
@@ -89,6 +95,9 @@ def revoke(
     if not keys.revoke(prefix.removesuffix("...")):
         raise ServiceError(f"no key starts with {prefix}")
     _note(data_dir, "revoke key", prefix)
+    if as_json:
+        print_json({"revoked": prefix, "valid_keys_left": bool(keys)})
+        return
     console.print("revoked")
     if not keys:
         console.print("no key is valid any more: every request is refused until `burnish keys add`")
@@ -99,6 +108,7 @@ def rotate_ids(
     days: Annotated[
         float, typer.Option(min=0, help="Days for which feedback on older answers is taken.")
     ] = 90.0,
+    as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Sign interaction ids with a new secret; those given out before stay good for a while."""
@@ -109,16 +119,29 @@ def rotate_ids(
     except ValueError as error:
         raise SettingsError(str(error)) from error
     _note(data_dir, "rotate ids' secret")
+    if as_json:
+        print_json({"rotated": True, "older_ids_good_for_days": days})
+        return
     console.print(f"new ids have a new signature; older ones are good for {days:g} days")
 
 
 @app.command()
-def rotate_signing(data_dir: DataDir = None) -> None:
+def rotate_signing(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """Sign every policy version of ours again, with a new secret."""
     from burnish.ops.commands import versions
 
     count = versions.rotate_signing_key(config.load({"data_dir": data_dir}))
+    if as_json:
+        print_json({"signed": count})
+        return
     console.print(f"{count} versions have a new signature")
+
+
+def _print_key(key: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"key": key})
+    else:
+        print(key)
 
 
 def _note(data_dir: Path | None, what: str, about: str = "", details: Any = None) -> None:

@@ -15,13 +15,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from burnish.feedback.disk import DiskSpace
 from burnish.ops.commands.adapters import Finding, repair_adapters
 from burnish.ops.commands.append_only import AppendOnlyFiles
 from burnish.ops.commands.client import ServiceError
+from burnish.ops.commands.output import print_json
 from burnish.ops.commands.salvage import (
     COMPANIONS,
     TAIL,
@@ -46,7 +47,7 @@ class SqliteStore:
     holds: str
 
 
-def run(settings: UpSettings, *, dry_run: bool, console: Console) -> int:
+def run(settings: UpSettings, *, dry_run: bool, console: Console, as_json: bool = False) -> int:
     """Returns the exit code. Raises ServiceError where a service runs on the folder."""
     folder = settings.data_dir.resolve()
     if not folder.is_dir():
@@ -60,6 +61,10 @@ def run(settings: UpSettings, *, dry_run: bool, console: Console) -> int:
         findings = list(examine(settings, folder, dry_run=dry_run))
     finally:
         os.close(lock)
+    usable = all(finding.usable for finding in findings)
+    if as_json:
+        print_json({"can_start": usable, "stores": [asdict(finding) for finding in findings]})
+        return 0 if usable else 1
     for finding in findings:
         problem = f"damaged ({finding.problem}): " if finding.problem else "whole"
         console.print(
@@ -68,7 +73,6 @@ def run(settings: UpSettings, *, dry_run: bool, console: Console) -> int:
             markup=False,
             soft_wrap=True,
         )
-    usable = all(finding.usable for finding in findings)
     console.print("the service can start" if usable else "the service cannot start yet")
     return 0 if usable else 1
 

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceError, find_url
+from burnish.ops.commands.output import AsJson
 
 
 def simulate(
@@ -74,6 +75,7 @@ def verify(
     tolerance: Annotated[
         float, typer.Option(help="Largest difference of logits, by their spread.")
     ] = 1e-3,
+    as_json: AsJson = False,
 ) -> None:
     """Compare our way of running a model with transformers' own; exit code 1 where they differ."""
     settings = config.load({"weights": weights, "kv_cache": kv_cache})
@@ -90,6 +92,7 @@ def verify(
             rows=rows,
             length=length,
             tolerance=tolerance,
+            as_json=as_json,
         )
     except ModelError as error:
         raise ServiceError(str(error)) from error
@@ -137,6 +140,7 @@ def kernels(
     model: Annotated[
         Path | None, typer.Option(help="Hugging Face folder (default: the served one).")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Which way each op and a model take on this machine, why, and each op's error; exit code 1 where
     one is off."""
@@ -148,6 +152,8 @@ def kernels(
 
     torch.set_num_threads(settings.model_threads)  # as the service does: the choice depends on it
     try:
-        raise typer.Exit(report.run(Console(), settings.model_path, settings.weights))
+        raise typer.Exit(
+            report.run(Console(), settings.model_path, settings.weights, as_json=as_json)
+        )
     except ModelError as error:
         raise ServiceError(str(error)) from error

@@ -1,77 +1,140 @@
 """`burnish status`: processes, versions, and the learner's latest ticks or why nothing trained.
 
 Processes are read from the data folder's run.json and the rest over HTTP, so that it works on a
-remote service too. Exit code 1 when no service answers.
+remote service too. With `--watch` it is drawn again every few seconds, and goes on where a service that
+was away comes back.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from burnish.ops.commands.client import ServiceClient, ServiceDown
+from burnish.ops.commands.output import DONE, NO_SERVICE, print_json
 from burnish.ops.settings import UpSettings
 from burnish.ops.supervisor import run_state
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
-def run(settings: UpSettings, *, console: Console, ticks: int = 10) -> int:
+def run(settings: UpSettings, *, console: Console, ticks: int = 10, as_json: bool = False) -> int:
+    """Show it once; the exit code."""
+    told = read(settings, ticks)
+    if as_json:
+        print_json(told)
+    else:
+        console.print(shown(told, ticks), highlight=False)
+    return NO_SERVICE if told["problem"] else DONE
+
+
+def watch(
+    settings: UpSettings,
+    *,
+    console: Console,
+    ticks: int,
+    every_s: float,
+    as_json: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Show it again and again, until Ctrl-C. `as_json`: a line each time."""
+    if as_json:
+        while True:
+            print_json(read(settings, ticks), line=True)
+            sleep(every_s)
+    with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
+        while True:
+            told = read(settings, ticks)
+            at = Text(f"as of {clock_time(time.time())}, every {every_s:g} s; Ctrl-C ends", "dim")
+            live.update(Group(shown(told, ticks), at), refresh=True)
+            sleep(every_s)
+
+
+def read(settings: UpSettings, ticks: int) -> dict[str, Any]:
+    """All that is known: `processes` of this folder, and what the service tells, unless `problem`."""
     running = run_state.running(settings.data_dir)
+    told: dict[str, Any] = {"url": None, "started_at": None, "processes": [], "problem": None}
     if running:
-        since = clock_time(running.started_at)
-        console.print(f"{running.url}  up since {since}", highlight=False)
-        console.print(processes(running))
+        told |= {"url": running.url, "started_at": running.started_at}
+        told["processes"] = processes(running)
     try:
         service = ServiceClient(settings)
-        learner = service.get("/v1/learner", limit=ticks)
-        policies = service.get("/v1/policies")
-        ready = service.get("/readyz", accept=(503,))
-        told = service.get("/version")
+        told["url"] = service.url
+        told["learner"] = service.get("/v1/learner", limit=ticks)
+        told["policies"] = service.get("/v1/policies")
+        told["ready"] = service.get("/readyz", accept=(503,))
+        told["version"] = service.get("/version")
     except ServiceDown as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        return 1
-    for problem in ready.get("problems", ()):  # details are for admins
-        console.print(problem, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        told["problem"] = str(error)
+    return told
+
+
+def shown(told: Mapping[str, Any], ticks: int) -> RenderableType:
+    parts: list[RenderableType] = []
+    if told["processes"]:
+        parts.append(Text(f"{told['url']}  up since {clock_time(told['started_at'])}"))
+        parts.append(process_table(told["processes"]))
+    if told["problem"]:
+        return Group(*parts, Text(told["problem"], "red"))
+    ready, version = told["ready"], told["version"]
+    # Details are for admins.
+    parts += [Text(problem, "yellow") for problem in ready.get("problems", ())]
     if ready.get("unrecorded"):
-        console.print(f"{ready['unrecorded']} answers since its start were not recorded")
-    if not told.get("lossless", True):
-        console.print(
-            f"served with weights in {told['weights']} and a cache in {told['kv_cache']}; the learner"
-            " samples, trains and gates without rounding",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(versions(policies))
-    for policy in policies["data"]:
-        if reward := policy.get("reward"):
-            console.print(
-                f"{policy['name']}: answers are chosen by {reward['votes']} judged ones, as of"
-                f" {reward['age_seconds']:.0f} s ago, where best_of asks for it",
-                highlight=False,
-                soft_wrap=True,
+        parts.append(Text(f"{ready['unrecorded']} answers since its start were not recorded"))
+    if not version.get("lossless", True):
+        parts.append(
+            Text(
+                f"served with weights in {version['weights']} and a cache in {version['kv_cache']};"
+                " the learner samples, trains and gates without rounding"
             )
-    console.print(learner_ticks(learner, ticks))
-    return 0
+        )
+    parts.append(versions(told["policies"]))
+    for policy in told["policies"]["data"]:
+        if reward := policy.get("reward"):
+            parts.append(
+                Text(
+                    f"{policy['name']}: answers are chosen by {reward['votes']} judged ones, as of"
+                    f" {reward['age_seconds']:.0f} s ago, where best_of asks for it"
+                )
+            )
+    parts.append(learner_ticks(told["learner"], ticks))
+    return Group(*parts)
 
 
-def processes(running: run_state.RunState) -> Table:
+def processes(running: run_state.RunState) -> list[dict[str, Any]]:
+    """Each process: its name, pid, whether it lives, and its memory in bytes, where that is known."""
+    return [
+        {
+            "name": name,
+            "pid": pid,
+            "alive": run_state.pid_alive(pid),
+            "memory_bytes": resident_memory(pid),
+        }
+        for name, pid in {"burnish up": running.pid, **running.children}.items()
+    ]
+
+
+def process_table(listed: list[dict[str, Any]]) -> Table:
     table = Table("process", "pid", "memory", box=None)
-    for name, pid in {"burnish up": running.pid, **running.children}.items():
-        alive = run_state.pid_alive(pid)
-        table.add_row(name, str(pid), resident_memory(pid) if alive else "[red]gone[/red]")
+    for one in listed:
+        memory = one["memory_bytes"]
+        held = "" if memory is None else f"{memory / 1e6:.0f} MB"
+        table.add_row(one["name"], str(one["pid"]), held if one["alive"] else "[red]gone[/red]")
     return table
 
 
-def resident_memory(pid: int) -> str:
-    """Resident set size in MB; empty where there is no /proc."""
+def resident_memory(pid: int) -> int | None:
+    """Resident set size in bytes; None where there is no /proc."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
-        return ""
-    return f"{pages * 4096 / 1e6:.0f} MB"
+        return None
+    return pages * 4096
 
 
 def versions(policies: Any) -> Table:

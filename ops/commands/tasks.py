@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks import CheckFailed, PackError, Task, TaskSource, open_source
 from burnish.learner.tasks.jsonl import JsonlPack
 from burnish.ops import settings as config
+from burnish.ops.commands.output import AsJson, print_json
 from burnish.ops.settings import EMBER, SettingsError, UpSettings
 from rich.console import Console
 from rich.markup import escape
@@ -34,39 +35,67 @@ Model = Annotated[Path | None, typer.Option(help="Hugging Face folder, GGUF file
 
 
 @app.command("list")
-def list_(sources: Sources = None, model: Model = None) -> None:
+def list_(sources: Sources = None, model: Model = None, as_json: AsJson = False) -> None:
     """The families of the packs, and how many tasks each has to rehearse and for the gate."""
     source = _open(sources, config.load({"model": model}))
+    listed = list(_families(source))
+    if as_json:
+        print_json({"families": listed, "notes": list(source.notes)})
+        return
     table = Table("pack", "family", "levels", "to rehearse", "for the gate", box=None)
+    for one in listed:
+        counts = ("endless" if n is None else str(n) for n in (one["train"], one["heldout"]))
+        levels = ", ".join(map(str, one["levels"]))
+        table.add_row(one["pack"], one["family"], levels, *counts)
+    console.print(table)
+    _print_notes(source)
+
+
+def _families(source: TaskSource) -> Iterator[dict[str, Any]]:
+    """The families of each pack: their levels, and how many tasks of each split; None: endless."""
     for pack in source.packs:
         levels: dict[str, list[int]] = defaultdict(list)
         for family, level in pack.pools:
             levels[family].append(level)
         for family, known in levels.items():
-            counts = [_count(pack.draw(Random(0), family, s)) for s in ("train", "heldout")]
-            table.add_row(pack.name, family, ", ".join(map(str, sorted(known))), *counts)
-    console.print(table)
-    _print_notes(source)
+            yield {
+                "pack": pack.name,
+                "family": family,
+                "levels": sorted(known),
+                "train": _count(pack.draw(Random(0), family, "train")),
+                "heldout": _count(pack.draw(Random(0), family, "heldout")),
+            }
 
 
 @app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="JSONL files, or folders of them.")],
+    as_json: AsJson = False,
 ) -> None:
     """Check packs line by line; exit code 1 where a line cannot be used."""
-    bad = 0
+    bad, told = 0, []
     for file in (found for given in files for found in _jsonl_files(given)):
         try:
             pack = JsonlPack(file)
         except PackError as error:
-            _print(str(error))
+            told.append({"file": str(file), "tasks": 0, "families": 0, "problems": [str(error)]})
             bad += 1
             continue
-        for problem in pack.problems:
-            _print(str(problem))
         good, families = len(pack.tasks), len({task.family for task in pack.tasks})
-        _print(f"{file}: {good} tasks in {families} families, {len(pack.problems)} bad lines")
-        bad += bool(pack.problems) or not good
+        problems = [str(problem) for problem in pack.problems]
+        told.append({"file": str(file), "tasks": good, "families": families, "problems": problems})
+        bad += bool(problems) or not good
+    if as_json:
+        print_json(told)
+        raise typer.Exit(1 if bad else 0)
+    for one in told:
+        for problem in one["problems"]:
+            _print(problem)
+        if one["tasks"] or not one["problems"]:
+            _print(
+                f"{one['file']}: {one['tasks']} tasks in {one['families']} families,"
+                f" {len(one['problems'])} bad lines"
+            )
     raise typer.Exit(1 if bad else 0)
 
 
@@ -78,6 +107,7 @@ def try_(
     count: Annotated[int, typer.Option(min=1, help="Tasks of each family.")] = 4,
     show: Annotated[bool, typer.Option(help="Print prompts and answers.")] = True,
     seed: Annotated[int, typer.Option(help="Of the tasks and the answers.")] = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Let a model answer some tasks, and show what the checkers say. Nothing of it is recorded."""
     settings = config.load({"model": model})
@@ -89,9 +119,10 @@ def try_(
         for name in ([family] if family else source.families)
         for task in islice(source.draw(Random(f"{seed}/{name}"), name, "train"), count)
     ]
-    with _progress(f"answering {len(tasks)} tasks"):
+    with nullcontext() if as_json else _progress(f"answering {len(tasks)} tasks"):
         answers = _answers(settings, source, tasks, seed)
     verdicts: dict[str, list[bool]] = defaultdict(list)
+    answered = []
     for task, answer in answers:
         try:
             right = task.is_correct(answer)
@@ -99,11 +130,23 @@ def try_(
             source.note(str(error))
             continue
         verdicts[task.family].append(right)
-        if show:
+        answered.append(
+            {
+                "family": task.family,
+                "level": task.level,
+                "right": right,
+                "asked": task.messages[-1].get("content"),
+                "answer": answer.strip(),
+            }
+        )
+        if show and not as_json:
             mark = "[green]right[/green]" if right else "[red]wrong[/red]"
             console.print(f"{mark} [dim]{escape(task.family)} level {task.level}[/dim]")
             _print(f"  > {task.messages[-1].get('content')}")
             _print(f"  {answer.strip()}\n")
+    if as_json:
+        print_json({"answers": answered, "notes": list(source.notes)})
+        return
     table = Table("family", "right", "of", box=None)
     for name, rights in verdicts.items():
         table.add_row(name, str(sum(rights)), str(len(rights)))
@@ -156,9 +199,10 @@ def _jsonl_files(path: Path) -> list[Path]:
     return sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
 
 
-def _count(tasks: Iterator[Any]) -> str:
+def _count(tasks: Iterator[Any]) -> int | None:
+    """How many; None where there is no end to them."""
     found = sum(1 for _ in islice(tasks, COUNTED))
-    return "endless" if found == COUNTED else str(found)
+    return None if found == COUNTED else found
 
 
 def _print(text: str) -> None:

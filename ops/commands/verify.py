@@ -12,6 +12,7 @@ from pathlib import Path
 
 from burnish.kernels.formats import Cache, Weights
 from burnish.kernels.verify import Comparison, phases, rounding, verify
+from burnish.ops.commands.output import print_json
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from transformers.utils import logging
@@ -26,12 +27,13 @@ def run(
     rows: int,
     length: int,
     tolerance: float,
+    as_json: bool = False,
 ) -> int:
-    """Raises ModelError."""
+    """0 where nothing differs by more than is allowed. Raises ModelError."""
     logging.disable_progress_bar()  # of loading; ours tells
     began, found = time.monotonic(), list[Comparison]()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    quiet = not console.is_terminal
+    quiet = as_json or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=quiet) as shown:
         task = shown.add_task("", total=phases(weights, kv_cache))
 
@@ -48,12 +50,18 @@ def run(
             progress=progress,
         ):
             found.append(comparison)
-            console.print(_line(comparison), highlight=False, soft_wrap=True)
+            if not as_json:
+                console.print(_line(comparison), highlight=False, soft_wrap=True)
+    passed = all(one.passed for one in found)
+    if as_json:
+        compared = [{**vars(one), "passed": one.passed} for one in found]
+        print_json({"model": model, "verified": passed, "comparisons": compared})
+        return 0 if passed else 1
     verdict = _verdict(
         model, rounding(weights, kv_cache), found, f"{time.monotonic() - began:.0f} s"
     )
     console.print(verdict, highlight=False, soft_wrap=True)
-    return 0 if all(one.passed for one in found) else 1
+    return 0 if passed else 1
 
 
 def _line(one: Comparison) -> str:

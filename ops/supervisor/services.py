@@ -97,6 +97,8 @@ def plan_launch(settings: UpSettings, *, kafka: bool = False, observe: bool = Fa
         "TQDM_DISABLE": "1",  # no progress bars in logs
         "PYTHONWARNINGS": "ignore",
     }
+    if mlflow_port is not None:
+        env["BURNISH_MLFLOW_PAGE"] = f"http://127.0.0.1:{mlflow_port}"
     plan = LaunchPlan(settings, data_dir, env, redis_port, mlflow_port, kafka_port)
     if not observe:
         return plan

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.budgets import Budgets
+from burnish.serving.api.cors import ELEMENT, is_for_feedback
 from burnish.serving.api.errors import ApiError
 from burnish.serving.settings import ServingSettings
 from starlette.datastructures import Headers
@@ -34,6 +35,7 @@ class Admission:
         self._max_bytes = int(settings.max_body_mb * 2**20)
         self._body_timeout_s = settings.body_timeout_s
         self._origins = frozenset(settings.allowed_origins)
+        self._feedback_origins = self._origins | set(settings.feedback_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +48,7 @@ class Admission:
                 who = await self._principal(scope)
             changing = scope["method"] in _CHANGING
             if changing or "origin" in headers:  # no page could read the answer either
-                check_site(headers, self._origins)
+                check_site(headers, self._origins_for(scope["path"], who))
             if changing:
                 check_media_type(headers)
             budgets: Budgets = scope["app"].state.service.budgets
@@ -58,6 +60,11 @@ class Admission:
                 await self.app(scope, _replay(body, receive), _with_headers(send, limits))
         except ApiError as refusal:  # raised here; the routes' own are answered further in
             await refusal.response(scope["path"])(scope, receive, send)
+
+    def _origins_for(self, path: str, who: Principal | None) -> frozenset[str]:
+        """Whose pages may send this: a product's may judge with a token, and load what does."""
+        by_token = who is not None and who.grant is not None and is_for_feedback(path)
+        return self._feedback_origins if by_token or path == ELEMENT else self._origins
 
     async def _principal(self, scope: Scope) -> Principal | None:
         """Whose key it is; None without one on an open path. ApiError: 401, or 403 for the host."""
@@ -118,7 +125,8 @@ def check_site(headers: Mapping[str, str], allowed: frozenset[str]) -> None:
     if foreign or site not in (None, "same-origin", "none"):
         message = (
             f"Pages of {origin or 'another site'} may not use this server."
-            " BURNISH_ALLOWED_ORIGINS names the origins that may."
+            " BURNISH_ALLOWED_ORIGINS names the origins that may; BURNISH_FEEDBACK_ORIGINS those that may"
+            " judge, with a token."
         )
         raise ApiError(403, message, code="origin_not_allowed", param="Origin")
 

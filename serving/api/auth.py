@@ -11,10 +11,13 @@ Left out: users, passwords, rate limits.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from burnish.serving.api import feedback_tokens
 from burnish.serving.api.errors import ApiError
+from burnish.serving.api.feedback_tokens import FeedbackGrant, TokenInvalid
 from burnish.serving.api.keys import SCOPES, KeyStore, KeysUnreadable
 from burnish.serving.api.local_user import is_ours
 from fastapi import Request
@@ -30,6 +33,7 @@ class Principal:
     tenant: str
     scopes: frozenset[str]
     key: str | None = None  # the prefix shown, for logs
+    grant: FeedbackGrant | None = None  # of a feedback token, which allows that and nothing else
 
     @property
     def account(self) -> str:
@@ -79,11 +83,19 @@ class Auth:
         self.host = host
         self.names = frozenset(name.lower() for name in names)
 
-    def require(self, scope: str | None = None) -> Callable[[Request], Awaitable[Principal]]:
-        """A dependency: any valid key (scope None), or one that has the scope."""
+    def require(
+        self, scope: str | None = None, *, or_token: bool = False
+    ) -> Callable[[Request], Awaitable[Principal]]:
+        """A dependency: any valid key (scope None), or one that has the scope; `or_token`: or a feedback
+        token, whose grant the route then has to keep to."""
 
         async def principal(request: Request) -> Principal:
             who: Principal = request.scope["principal"]  # put there by admission.py
+            if who.grant is not None:
+                if or_token:
+                    return who
+                message = "A feedback token is for /v1/feedback, on its own interaction."
+                raise ApiError(403, message, code="token_not_allowed")
             if scope is not None:
                 who.check_scope(scope)
             return who
@@ -91,11 +103,14 @@ class Auth:
         return principal
 
     def identify(self, request: Request) -> Principal:
+        """Whose key or token it is. ApiError: 401, or 403 for the host."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         # Anthropic's clients have a header of their own.
         bearer = (
             token.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
         )
+        if bearer.startswith(feedback_tokens.PREFIX):
+            return self._granted(request, bearer)
         try:
             who = self.keys.check(bearer) if bearer else None
             if who is not None:
@@ -123,3 +138,12 @@ class Auth:
             )
             raise ApiError(403, message, code="host_not_allowed", param="Host")
         return LOCAL
+
+    def _granted(self, request: Request, token: str) -> Principal:
+        """Who holds a feedback token: no scope, and one grant."""
+        secret = request.app.state.service.secret
+        try:
+            grant = feedback_tokens.read(secret, token, time.time())
+        except TokenInvalid as error:
+            raise ApiError(401, str(error), code="invalid_feedback_token") from error
+        return Principal(grant.tenant, frozenset(), grant=grant)

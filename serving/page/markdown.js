@@ -1,6 +1,9 @@
 // Markdown to DOM nodes. marked only reads it: its tokens become elements made here, one by
 // one, so that nothing a model writes is ever parsed as HTML. Raw HTML is shown as text, links
 // go to http, https and mailto only, and images become links (loading one would leak data).
+import { toast } from "./dialog.js";
+import { iconButton } from "./dom.js";
+import { strings } from "./strings.js";
 import { lexer } from "./vendor/marked.esm.js";
 
 const DEEPEST = 20;
@@ -10,29 +13,93 @@ const ENTITIES = {
   ndash: "–", times: "×", deg: "°", copy: "©", euro: "€", larr: "←", rarr: "→",
 };
 
-// A text that grows. Finished blocks are made once; only the last one is made anew, so that
-// the work per token does not grow with the answer.
+// Beyond these lengths an unfinished block is settled in part, so that each piece of text costs as much as the last.
+const LONG = 3000; // characters of code or of a list
+const WALL = 6000; // of a paragraph
+const CHUNK = 100; // lines of code that are laid out together
+
+// A text that grows. Finished blocks are made once; only the last one is made anew, so that the work per token does
+// not grow with the answer. `lexed` counts the characters that were read for it.
 export class GrowingMarkdown {
   constructor(root) {
     this.root = root;
     this.open = "";
     this.last = [];
+    this.fence = null;
+    this.lexed = 0;
   }
 
   write(text) {
     // marked drops carriage returns before it counts; `raw` must stay true to `open`.
-    this.open += text.replaceAll("\r", "");
+    const added = text.replaceAll("\r", "");
+    this.open += added;
+    if (this.fence && !this.closes(added)) return this.fence.grow(added);
+    this.fence = null;
+    this.lexed += this.open.length;
     const tokens = read(this.open);
     let end = tokens.length - 1;
     while (end > 0 && tokens[end].type === "space") end -= 1;
     const settled = tokens.slice(0, Math.max(end, 0));
+    const open = tokens.slice(settled.length);
     for (const node of this.last) node.remove();
-    for (const token of settled) {
-      this.root.append(...blocks([token], 0));
-      this.open = this.open.slice(token.raw.length);
-    }
-    this.last = blocks(tokens.slice(settled.length), 0);
+    for (const token of settled) this.settle(token);
+    if (open.length === 1) this.settlePart(open[0]);
+    this.last = blocks(open, 0);
+    if (this.continues) this.last[0]?.classList?.add("more");
     this.root.append(...this.last);
+    if (open.length === 1 && open[0].type === "code" && this.open.length > LONG) this.fence = this.openFence();
+  }
+
+  settle(token, length = token.raw.length) {
+    const nodes = blocks([token], 0);
+    if (this.continues) nodes[0]?.classList?.add("more");
+    this.continues = false;
+    this.root.append(...nodes);
+    this.open = this.open.slice(length);
+  }
+
+  // Of a long list all items but the last, of a long paragraph all but its end; `token` becomes the rest.
+  settlePart(token) {
+    if (token.type === "list" && token.items.length > 1 && token.raw.length > LONG) {
+      const [last] = token.items.splice(-1);
+      this.settle(token, this.open.lastIndexOf(last.raw));
+      if (token.ordered) token.start = Number.parseInt(last.raw, 10);
+      token.items = [last];
+    } else if (token.type === "paragraph" && token.raw.length > WALL) {
+      const cut = token.raw.lastIndexOf(" ", token.raw.length - LONG);
+      if (cut <= 0) return;
+      const [whole] = read(token.raw.slice(0, cut));
+      this.settle(whole, cut + 1);
+      Object.assign(token, read(this.open)[0]);
+    } else {
+      return;
+    }
+    this.continues = true;
+  }
+
+  // The marker of the code block that is open, and where its text goes; null where that is not plain.
+  openFence() {
+    const marker = /^(\x60{3,}|~{3,})/.exec(this.open)?.[1];
+    const code = this.last[0]?.querySelector?.("code");
+    if (!marker || !code) return null;
+    let lines = 0;
+    return {
+      marker,
+      grow(text) {
+        lines += text.split("\n").length - 1;
+        if (lines > CHUNK || !code.lastChild) {
+          lines = 0;
+          code.append(element("span"));
+        }
+        code.lastChild.append(text);
+      },
+    };
+  }
+
+  // Whether the fence is closed by what was added (or by the line that it ends).
+  closes(added) {
+    const from = this.open.lastIndexOf("\n", this.open.length - added.length - 1);
+    return this.open.slice(from).includes(`\n${this.fence.marker}`) || /\n {1,3}[\x60~]{3}/.test(this.open.slice(from));
   }
 }
 
@@ -62,7 +129,7 @@ function block(token, depth) {
     case "paragraph":
       return [element("p", inline(token.tokens, depth))];
     case "code":
-      return [element("pre", [element("code", [token.text])], { tabIndex: 0 })];
+      return [code(token.text)];
     case "blockquote":
       return [element("blockquote", blocks(token.tokens, depth))];
     case "hr":
@@ -80,6 +147,22 @@ function block(token, depth) {
     default:
       return [token.raw];
   }
+}
+
+// With a button that copies it. Long code is laid out in pieces.
+function code(text) {
+  const lines = text.split("\n");
+  const parts = [];
+  for (let at = 0; at < lines.length; at += CHUNK) {
+    const part = lines.slice(at, at + CHUNK).join("\n");
+    parts.push(at + CHUNK < lines.length ? `${part}\n` : part);
+  }
+  const inner = parts.length > 1 ? parts.map((part) => element("span", [part])) : parts;
+  const box = element("pre", [element("code", inner)], { tabIndex: 0 });
+  const copy = iconButton("copy", strings.chat.copyCode, () => {
+    navigator.clipboard.writeText(text).then(() => toast(strings.copied), () => toast(strings.copyRefused));
+  });
+  return element("div", [box, copy], { className: "code" });
 }
 
 function list(token, depth) {

@@ -1,90 +1,126 @@
-// One question or answer on the page. A turn is plain data that outlives the page (see app.js);
-// the classes here show it.
+// One question, or one answer in all its tries, on the page. Turns are plain data (conversations.js); the classes
+// here show them.
+import { h, iconButton } from "./dom.js";
 import { Judgement } from "./judgement.js";
 import { GrowingMarkdown } from "./markdown.js";
+import { strings } from "./strings.js";
 
-export function showQuestion(root, turn) {
-  const article = copy("question");
-  article.querySelector("p").textContent = turn.text;
-  root.append(article);
+const words = strings.chat;
+const SLOW_MS = 8;
+const REST = 6; // times as long as a slow frame's work
+
+export function questionOf(turn, { edit }) {
+  const text = h("p", {}, turn.text);
+  return h("article", { class: "turn asked" },
+    h("h2", { class: "sr" }, words.you), text,
+    h("div", { class: "tools" }, iconButton("edit", words.edit, () => edit(turn))));
 }
 
+// An answer as it comes or as it was kept. `context`: {keep, say, api, regenerate, retry, blind}; a `blind`
+// one is judged beside another (pair.js).
 export class Answer {
-  constructor(root, turn, { changed, say }) {
-    this.turn = turn;
-    this.changed = changed;
-    this.say = say;
-    this.article = copy("answer");
-    this.markdown = new GrowingMarkdown(this.article.querySelector(".text"));
+  constructor(answer, context) {
+    this.answer = answer;
+    this.context = context;
     this.pending = "";
     this.frame = 0;
-    root.append(this.article);
-    if (turn.text) this.markdown.write(turn.text);
-    if (turn.thinking) this.think("");
-    if (turn.done) this.end();
-    else this.article.setAttribute("aria-busy", "true");
+    this.rests = 0;
+    this.text = h("div", { class: "text" });
+    this.markdown = new GrowingMarkdown(this.text);
+    this.extra = h("div", { class: "extra" });
+    this.note = h("div", { class: "note", hidden: true });
+    this.foot = h("div", { class: "foot" });
+    const waiting = h("p", { class: "waiting", "aria-hidden": "true" }, h("i"), h("i"), h("i"));
+    this.node = h("article", { class: "turn answered", "aria-busy": String(!answer.done) },
+      h("h2", { class: "sr" }, strings.product), this.extra, this.text, waiting, this.note, this.foot);
+    if (answer.text) this.markdown.write(answer.text);
+    if (answer.text) this.node.classList.add("begun");
+    this.showExtra();
+    if (answer.done) this.end();
   }
 
   // A chunk of the stream: who answers, and what is new.
   take(chunk) {
-    this.turn.id ??= chunk.id;
-    this.turn.version ??= chunk.system_fingerprint;
+    const { answer } = this;
+    answer.id ??= chunk.id;
+    answer.version ??= chunk.system_fingerprint;
     const choice = chunk.choices?.[0];
-    if (!choice) return;
-    if (choice.delta?.reasoning_content) this.think(choice.delta.reasoning_content);
-    if (choice.delta?.content) this.write(choice.delta.content);
-    if (choice.finish_reason) this.turn.finish = choice.finish_reason;
-  }
-
-  write(text) {
-    this.turn.text += text;
-    this.pending += text;
-    this.article.classList.add("begun");
-    // At most once per frame, however fast tokens come.
-    this.frame ||= requestAnimationFrame(() => this.flush());
+    const { reasoning_content: thought, tool_calls: calls, content } = choice?.delta ?? {};
+    if (thought) answer.thinking = (answer.thinking ?? "") + thought;
+    for (const part of calls ?? []) addCall((answer.calls ??= []), part);
+    if (content) {
+      answer.text += content;
+      this.pending += content;
+      this.node.classList.add("begun");
+    }
+    if (choice?.finish_reason) answer.finish = choice.finish_reason;
+    this.changedExtra ||= Boolean(thought || calls);
+    // At most once per frame, however fast tokens come; more rarely where a frame's work has taken long.
+    this.frame ||= requestAnimationFrame((now) => {
+      this.frame = 0;
+      if (now < this.rests) this.take({});
+      else this.flush();
+    });
   }
 
   flush() {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
+    const began = performance.now();
     if (this.pending) this.markdown.write(this.pending);
+    const took = performance.now() - began;
+    this.rests = took > SLOW_MS ? began + REST * took : 0;
     this.pending = "";
+    if (this.changedExtra) this.showExtra();
+    this.changedExtra = false;
   }
 
-  think(text) {
-    this.turn.thinking = (this.turn.thinking ?? "") + text;
-    const details = this.article.querySelector(".thinking");
-    details.hidden = false;
-    details.querySelector("p").textContent = this.turn.thinking;
+  // Thoughts and calls of tools, folded.
+  showExtra() {
+    const { thinking, calls } = this.answer;
+    if (thinking) {
+      this.thinking ??= this.fold(words.thinking, "p");
+      this.thinking.textContent = thinking;
+    }
+    (calls ?? []).forEach((call, index) => {
+      this.calls ??= [];
+      this.calls[index] ??= this.fold(words.call(call.name), "pre");
+      this.calls[index].textContent = call.arguments;
+    });
+  }
+
+  fold(title, name) {
+    const inner = h(name, name === "pre" ? { tabindex: "0" } : {});
+    this.extra.append(h("details", { class: "thinking" }, h("summary", {}, title), inner));
+    return inner;
   }
 
   end() {
-    const { turn, article } = this;
+    const { answer, context } = this;
     this.flush();
-    turn.done = true;
-    article.classList.add("done");
-    article.setAttribute("aria-busy", "false");
-    const note = article.querySelector(".note");
-    note.textContent = noteOf(turn);
-    note.hidden = !note.textContent;
-    note.classList.toggle("error", Boolean(turn.error));
-    if (!turn.id) return;
-    article.querySelector(".badge").textContent = turn.version ?? "unknown version";
-    article.querySelector(".tools").hidden = false;
-    turn.held ??= {};
-    const { id, text, held } = turn;
-    new Judgement(article, { id, text, held, changed: this.changed, say: this.say });
+    answer.done = true;
+    this.node.classList.add("done");
+    this.node.setAttribute("aria-busy", "false");
+    const note = noteOf(answer);
+    const again = answer.error && context.retry &&
+      h("button", { type: "button", class: "secondary", onclick: context.retry }, strings.states.retry);
+    this.note.replaceChildren(...[note && h("p", {}, note), again].filter(Boolean));
+    this.note.hidden = !note;
+    this.note.classList.toggle("error", Boolean(answer.error));
+    if (answer.id && !context.blind) this.judgement ??= new Judgement(this.foot, answer, context);
   }
 }
 
-function noteOf(turn) {
-  if (turn.error) return turn.error;
-  if (turn.stopped) return "You stopped this answer.";
-  if (turn.finish === "length") return "The answer reached its length limit.";
-  if (!turn.text) return "The answer is empty.";
-  return "";
+function addCall(calls, part) {
+  const call = (calls[part.index ?? calls.length] ??= { name: "", arguments: "" });
+  call.name += part.function?.name ?? "";
+  call.arguments += part.function?.arguments ?? "";
 }
 
-function copy(id) {
-  return document.getElementById(id).content.firstElementChild.cloneNode(true);
+function noteOf(answer) {
+  if (answer.error) return answer.error;
+  if (answer.stopped) return words.youStopped;
+  if (answer.finish === "length") return words.tooLong;
+  if (!answer.text && !answer.calls) return words.empty;
+  return "";
 }

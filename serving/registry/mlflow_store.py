@@ -163,9 +163,17 @@ class MlflowStore:
         with mlflow_errors(f"reading '{name}' {version}"):
             return self._client.get_model_version(name, str(version))
 
-    def versions(self, name: str) -> list[Any]:
+    def versions(self, name: str, latest: int | None = None) -> list[Any]:
         quoted = name.replace("'", "")
-        return self._all(self._client.search_model_versions, f"name = '{quoted}'")
+        if latest is None:
+            return self._all(self._client.search_model_versions, f"name = '{quoted}'")
+        with mlflow_errors(f"reading '{name}'"):
+            newest_first = ["version_number DESC"]
+            return list(
+                self._client.search_model_versions(
+                    f"name = '{quoted}'", max_results=latest, order_by=newest_first
+                )
+            )
 
     def models(self, tag: str) -> list[str]:
         found = self._all(self._client.search_registered_models, f"tags.`{tag}` LIKE '%'")

@@ -53,7 +53,9 @@ class ModelStore(Protocol):
 
     def version(self, name: str, version: int) -> ModelVersion: ...
 
-    def versions(self, name: str) -> Sequence[ModelVersion]: ...
+    def versions(self, name: str, latest: int | None = None) -> Sequence[ModelVersion]:
+        """All of them, or the `latest` so many."""
+        ...
 
     def models(self, tag: str) -> list[str]:
         """Names of the models that carry `tag`."""

@@ -201,14 +201,14 @@ class PolicyRegistry:
         """Raises UnknownVersion."""
         return self._read(self._store.version(policy, version), self._store.aliases(policy))
 
-    def versions(self, policy: str) -> list[PolicyVersion]:
-        """All versions, oldest first; a long lineage is left to `get`, which downloads it.
+    def versions(self, policy: str, latest: int | None = None) -> list[PolicyVersion]:
+        """All versions, or the `latest` so many, oldest first; a long lineage is left to `get`, which downloads it.
 
         Left out are those whose tags cannot be read: they are not ours.
         """
         aliases = self._store.aliases(policy)
         versions = []
-        for stored in self._store.versions(policy):
+        for stored in self._store.versions(policy, latest):
             with contextlib.suppress(NotOurs):
                 versions.append(self._read(stored, aliases, fetch=False))
         return sorted(versions, key=lambda version: version.version)

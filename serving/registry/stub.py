@@ -141,9 +141,10 @@ class MemoryModelStore:
                 return stored
         raise UnknownVersion(f"'{name}' has no version {version}")
 
-    def versions(self, name: str) -> list[StoredVersion]:
+    def versions(self, name: str, latest: int | None = None) -> list[StoredVersion]:
         self._check_available()
-        return list(self._models[name].versions) if name in self._models else []
+        found = list(self._models[name].versions) if name in self._models else []
+        return found if latest is None else found[-latest:]
 
     def models(self, tag: str) -> list[str]:
         self._check_available()

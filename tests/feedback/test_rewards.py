@@ -57,6 +57,18 @@ def test_a_correction_is_a_mild_no() -> None:
     assert down.value < reward.value < 0
 
 
+def test_a_preference_is_half_a_vote_for_one_and_against_the_other() -> None:
+    better, worse = (
+        reward_of([judged("preference", "better")]),
+        reward_of([judged("preference", "worse")]),
+    )
+    assert better is not None
+    assert worse is not None
+    assert (better.value, worse.value) == (1.0, -1.0)
+    assert better.weight == worse.weight == 0.5
+    assert reward_of([judged("preference", "tie")]) is None
+
+
 def test_users_are_averaged() -> None:
     mixed = reward_of([UP, judged("thumbs", "down", "ben"), judged("thumbs", "down", "cid")])
     assert mixed is not None

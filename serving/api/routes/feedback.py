@@ -1,29 +1,35 @@
 """/v1/feedback: judgements on interactions and sessions, read back and taken back.
 
 202 means the judgement is on disk. The interaction's id proves by its signature that this
-tenant's keys received it, so nothing is looked up. Left out: what a judgement is worth.
+tenant's keys received it, so nothing is looked up. A product's page has a feedback token instead of a
+key (granted.py), which /v1/feedback/tokens makes. Left out: what a judgement is worth.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import time
 import uuid
 from typing import Annotated, Any
 
 from burnish.feedback.contract import FEEDBACK, UNMATCHED_KEY
 from burnish.feedback.errors import DiskFull, EventTooLarge, FeedbackError, SpoolFull
 from burnish.feedback.events import FeedbackEvent
-from burnish.feedback.ids import check_interaction_id, choices_of, is_recorded
+from burnish.feedback.fates import Fate
+from burnish.feedback.fates import read as read_fate
 from burnish.feedback.ranges import Choice, Id, Label, Name, Number, Paragraph, Text, Word
 from burnish.feedback.spool.spool import Receipt
 from burnish.feedback.telemetry import tracing
+from burnish.serving.api import fates, granted, judgeable
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError, disk_full, from_validation
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.off_loop import off_loop
 from burnish.serving.api.recorder import append
 from burnish.serving.api.service import Service, service_of
+from burnish.serving.api.ticks import why_nothing_trained
+from burnish.serving.live import PolicyStatus
+from burnish.serving.registry import RegistryError
 from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis.exceptions import RedisError
@@ -44,6 +50,8 @@ class FeedbackIn(BaseModel):
     user: Label | None = None
     name: Word
     value: bool | Number | Text
+    over: Label | None = None
+    """Of a preference: the other answer's interaction."""
     rationale: Paragraph | None = None
     metadata: dict[str, Any] = {}
 
@@ -55,13 +63,15 @@ _BODY = {"required": True, "content": {"application/json": {"schema": {"anyOf": 
 
 def router(auth: Auth) -> APIRouter:
     api = APIRouter(prefix="/v1/feedback", tags=["feedback"], route_class=Route)
-    caller = Depends(auth.require("feedback"))
+    caller = Depends(auth.require("feedback", or_token=True))
 
     @api.post("", status_code=202, openapi_extra={"requestBody": _BODY})
     async def give(
         request: Request, body: Annotated[Any, Body()], who: Principal = caller
     ) -> dict[str, Any]:
         service = service_of(request)
+        if who.grant is not None:
+            body = granted.filled(who.grant, body)
         if not isinstance(body, list):
             event = _event(service, who, body, "")
             return _accepted(event, (await _store(service, [event]))[0])
@@ -83,30 +93,31 @@ def router(auth: Auth) -> APIRouter:
         who: Principal = caller,
     ) -> dict[str, Any]:
         service = service_of(request)
+        if who.grant is not None:
+            granted.check_interaction(who.grant, interaction_id)
+            interaction_id = who.grant.interaction_id
         target = interaction_id or session_id
         if target is None or (interaction_id and session_id):
             message = "Name one of interaction_id and session_id in the query."
             raise ApiError(400, message, param="interaction_id", code="missing_required_parameter")
         if interaction_id is not None:
-            _check_own(service, who, interaction_id, "interaction_id")
+            judgeable.check_own(service, who, interaction_id, "interaction_id")
         standing = await asyncio.to_thread(service.spool.judgements, who.tenant, target)
-        return {"object": "list", "data": [_shown(event) for event in standing]}
+        grant = who.grant
+        seen = [one for one in standing if grant is None or granted.covers(grant, one)]
+        return {"object": "list", "data": [_shown(event) for event in seen]}
 
     @api.get("/{feedback_id:path}")
     async def fate(request: Request, feedback_id: Id, who: Principal = caller) -> dict[str, Any]:
-        """A judgement that this server accepted, whether it stands, and why it counts nothing."""
+        """A judgement that this server accepted, whether it stands, what became of it (`fate`), and why it
+        counts nothing."""
         service = service_of(request)
         row = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
-        if row is None:
-            message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
-            raise ApiError(404, message, param="id", code="feedback_not_found")
-        redis: Any = service.redis
-        try:
-            why = await redis.hget(UNMATCHED_KEY, f"{who.tenant}/{feedback_id}")
-        except RedisError:
-            why = None  # the learner is away, and with it what it would tell
-        problem = why.decode() if isinstance(why, bytes) else why
-        return {**_shown(row.event), "state": row.state, "problem": problem}
+        if row is None or not (who.grant is None or granted.covers(who.grant, row.event)):
+            raise _unknown(feedback_id)
+        known = await _known(service, row.event, row.state)
+        told = fates.told(row.event, known, time.time())
+        return {**_shown(row.event), "state": row.state, "problem": known.problem, "fate": told}
 
     @api.delete("/{feedback_id:path}", responses={202: {"description": "Known elsewhere"}})
     async def retract(
@@ -120,8 +131,10 @@ def router(auth: Auth) -> APIRouter:
         this one knows it, else 202, since it is taken back where it is known."""
         service = service_of(request)
         if interaction_id is not None:
-            _check_own(service, who, interaction_id, "interaction_id")
+            judgeable.check_own(service, who, interaction_id, "interaction_id")
         known = await asyncio.to_thread(service.spool.find, who.tenant, feedback_id)
+        if who.grant is not None and not (known and granted.covers(who.grant, known.event)):
+            raise _unknown(feedback_id)
         response.status_code = 202 if known is None else 200
         try:
             await service.spool.retract(who.tenant, feedback_id, interaction_id)
@@ -132,19 +145,67 @@ def router(auth: Auth) -> APIRouter:
     return api
 
 
+def _unknown(feedback_id: str) -> ApiError:
+    message = f"This server has accepted no feedback '{feedback_id}', or forgotten it."
+    return ApiError(404, message, param="id", code="feedback_not_found")
+
+
+async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Known:
+    """What the learner and the registry tell of a judgement; where they are away, what is left."""
+    redis: Any = service.redis
+    fate, problem, idle, away = Fate(), None, None, False
+    try:
+        why = await redis.hget(UNMATCHED_KEY, f"{event.tenant}/{event.id}")
+        problem = why.decode() if isinstance(why, bytes) else why
+        fate = await read_fate(redis, event.event_id)
+        if fate.version is None:
+            idle = await why_nothing_trained(redis, fate.policy)
+    except RedisError:
+        away = True  # the learner is away, and with it what it would tell
+    served, challenger = dict[int, float](), None
+    for live in service.policies.status() if fate.version is not None else ():
+        if live.policy == fate.policy:
+            challenger = live.challenger
+            served = await _served(service, live)
+    return fates.Known(
+        state=state,
+        fate=fate,
+        problem=problem,
+        away=away,
+        served=served,
+        challenger=challenger,
+        idle=idle,
+    )
+
+
+async def _served(service: Service, live: PolicyStatus) -> dict[int, float]:
+    """When each version first became champion; the one that serves is among them whatever is recorded."""
+    try:
+        moves = await asyncio.to_thread(service.registry.history, live.policy)
+    except RegistryError:
+        moves = []
+    found = {move.after: move.at for move in reversed(moves) if move.after is not None}
+    if live.champion is not None:
+        found.setdefault(live.champion, live.swapped_at or service.started_at)
+    return found
+
+
 def _event(service: Service, who: Principal, body: Any, place: str) -> FeedbackEvent:
     """The event for one judgement. Raises ApiError naming the field (with its place in a batch)."""
     try:
         given = FeedbackIn.model_validate(body)
         if given.interaction_id is not None:
-            _check_own(service, who, given.interaction_id, f"{place}interaction_id")
-            _check_recorded(given.interaction_id, f"{place}interaction_id")
-            _check_choice(given.interaction_id, given.choice, f"{place}choice")
-        fields = given.model_dump(exclude={"id"})
+            judgeable.check_own(service, who, given.interaction_id, f"{place}interaction_id")
+            judgeable.check_recorded(given.interaction_id, f"{place}interaction_id")
+            judgeable.check_choice(given.interaction_id, given.choice, f"{place}choice")
+        _check_over(service, who, given, f"{place}over")
+        fields = given.model_dump(exclude={"id", "over"})
+        if given.over is not None:
+            fields["metadata"]["over"] = given.over
         return FeedbackEvent(
             id=given.id or f"fb-{uuid.uuid4().hex}",
             tenant=who.tenant,
-            key_id=hashlib.sha256(who.key.encode()).hexdigest()[:16] if who.key else None,
+            key_id=granted.key_id(who),
             **fields,
         )
     except ValidationError as error:
@@ -158,34 +219,23 @@ def _naming_field(error: ValidationError, place: str) -> ApiError:
         about_target = "session_id" in found[0]["msg"]
         found[0]["loc"] = ("interaction_id" if about_target else "value",)
     if found[0]["loc"][0] == "name":
-        found[0]["msg"] = "one of thumbs, score, comment, correction, signal"
+        found[0]["msg"] = "one of thumbs, score, comment, correction, signal, preference"
     found[0]["loc"] = (f"{place}{found[0]['loc'][0]}",)
     return from_validation(found[:1])
 
 
-def _check_own(service: Service, who: Principal, interaction_id: str, param: str) -> None:
-    if not check_interaction_id(service.secret, who.tenant, interaction_id):
-        message = (
-            f"No interaction '{interaction_id}' was given to this key."
-            " Send the id of a completion that a key of this tenant received."
-        )
-        raise ApiError(404, message, param=param, code="interaction_not_found")
-
-
-def _check_recorded(interaction_id: str, param: str) -> None:
-    if not is_recorded(interaction_id):
-        message = (
-            f"'{interaction_id}' was answered with store: false or X-No-Training: it is not recorded,"
-            " so there is nothing to learn from feedback on it. Leave both out of chats to be judged."
-        )
-        raise ApiError(409, message, param=param, code="interaction_not_recorded")
-
-
-def _check_choice(interaction_id: str, choice: int, param: str) -> None:
-    choices = choices_of(interaction_id)
-    if choices is not None and choice >= choices:
-        message = f"Invalid value for '{param}': this interaction has {choices} choices, from 0."
+def _check_over(service: Service, who: Principal, given: FeedbackIn, param: str) -> None:
+    """A preference, and nothing else, names the other answer, which this tenant was given too."""
+    if given.name == "preference" and (given.over is None or given.over == given.interaction_id):
+        message = "A preference names the other answer's interaction_id as 'over'."
+        raise ApiError(400, message, param=param, code="missing_required_parameter")
+    if given.over is None:
+        return
+    if given.name != "preference":
+        message = f"'over' belongs to a preference, not to {given.name}."
         raise ApiError(400, message, param=param, code="invalid_value")
+    judgeable.check_own(service, who, given.over, param)
+    judgeable.check_recorded(given.over, param)
 
 
 async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]:
@@ -195,7 +245,7 @@ async def _store(service: Service, events: list[FeedbackEvent]) -> list[Receipt]
     except FeedbackError as error:
         raise _refusal(error) from error
     for event in events:
-        shown = str(event.value) if event.name in ("thumbs", "signal") else ""
+        shown = str(event.value) if event.name in ("thumbs", "signal", "preference") else ""
         service.metrics.evaluations.labels(event.name, shown).inc()
         tracing.event("gen_ai.evaluation.result", _evaluation(event, shown))
     return receipts

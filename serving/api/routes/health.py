@@ -11,22 +11,18 @@ once it is full.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from importlib.metadata import version as installed
 from typing import Any
 
-from burnish.feedback.errors import DiskFull, FeedbackError
+from burnish.serving.api import readiness
 from burnish.serving.api.auth import Auth, Principal
-from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
-from burnish.serving.api.service import LOOK_PATIENCE_S, Service, service_of
+from burnish.serving.api.service import Service, service_of
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from redis.exceptions import RedisError
-
-CLOCKS_APART_S = 5.0
 
 
 def router(auth: Auth) -> APIRouter:
@@ -41,9 +37,8 @@ def router(auth: Auth) -> APIRouter:
     @api.get("/readyz")
     async def readyz(request: Request) -> JSONResponse:
         service = service_of(request)
-        blocking = await _blocking(service)
-        degraded = await _degraded(service)
-        status = "not ready" if blocking else "degraded" if degraded else "ok"
+        blocking, degraded = await readiness.blocking(service), await readiness.degraded(service)
+        status = readiness.status_of(blocking, degraded)
         content: dict[str, Any] = {"status": status}
         who: Principal | None = request.scope["principal"]
         if who is not None and "admin" in who.scopes:
@@ -79,75 +74,6 @@ def _details(service: Service, problems: list[str]) -> dict[str, Any]:
         "unrecorded": service.recorder.unrecorded,
         "stream": {"lag": service.stream_lag, "error": service.forwarder.last_error},
     }
-
-
-async def _blocking(service: Service) -> list[str]:
-    problems = service.vitals.ended()
-    if service.draining:
-        problems.append("draining")
-    patience = service.started_at + LOOK_PATIENCE_S
-    if not service.policies.has_looked and time.time() < patience:
-        # What served last serves again, but a champion may have moved while this replica was away.
-        problems.append("policies: the aliases are still to be looked at")
-    states = {state.policy: state for state in service.policies.status()}
-    for name in service.settings.policies:
-        state = states.get(name)
-        if state is None or state.champion is None:
-            why = state.problem if state else None
-            problems.append(f"policy {name}: no version is loaded ({why or 'starting'})")
-    servers = service.engine.stats().servers
-    if servers and not any(server.up for server in servers):
-        problems.append("engine: no vLLM server answers")
-    try:
-        await service.spool.append_many([])  # an empty commit goes the whole way but the fsync
-    except DiskFull:
-        pass  # which leaves it degraded
-    except FeedbackError as error:
-        problems.append(f"the spool cannot be written: {error}")
-    return problems
-
-
-async def _degraded(service: Service) -> list[str]:
-    problems = []
-    if service.disk.is_low():
-        problems.append(f"disk: {service.disk}")
-    if service.spool.waiting_bytes() >= service.spool.max_bytes:
-        problems.append("the spool is full: feedback is refused, answers go unrecorded")
-    if service.spool.last_error and not isinstance(service.spool.last_error, DiskFull):
-        problems.append(f"spool: {service.spool.last_error}")
-    if service.forwarder.last_error:
-        problems.append(f"stream: {service.forwarder.last_error}")
-    for server in service.engine.stats().servers:
-        if server.problem:
-            what = "does not do all it should" if server.up else "is away"
-            problems.append(f"engine: vLLM server {server.address} {what}: {server.problem}")
-    problems += service.not_shared
-    states = service.policies.status()
-    problems += [f"policy {s.policy}: {s.problem}" for s in states if s.problem and s.champion]
-    problems += service.rewards.problems
-    redis: Any = service.redis
-    try:
-        await redis.ping()
-        if apart := await _clocks_apart(redis):
-            problems.append(apart)
-        if behind := await intake_problem(redis):
-            problems.append(f"learner: {behind}")
-    except RedisError as error:
-        problems.append(f"redis: {error} (BURNISH_REDIS_URL; memory and learner status are away)")
-    return problems
-
-
-async def _clocks_apart(redis: Any) -> str | None:
-    """Where this machine's clock and that of Redis disagree: one of them is wrong."""
-    told = await redis.time()
-    servers = told.values() if isinstance(told, dict) else [told]
-    ahead = max((time.time() - s - us / 1e6 for s, us in servers), key=abs)
-    if abs(ahead) < CLOCKS_APART_S:
-        return None
-    return (
-        f"clock: {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the Redis of"
-        " BURNISH_REDIS_URL: of two votes under one id the later one stands, so keep clocks in step (NTP)"
-    )
 
 
 async def _ask_redis(service: Service) -> None:

@@ -7,10 +7,13 @@ registry, like one made in MLflow's page, and is served when the call returns, i
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
 
+from burnish.feedback.audit import Entry
 from burnish.feedback.ranges import Label, Line, Positive
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
@@ -24,10 +27,12 @@ from burnish.serving.registry import (
     RegistryError,
     UnknownVersion,
 )
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict
 
 T = TypeVar("T")
+AUDITED = 2000  # of the audit log's newest lines, looked through for reasons
+SAME_MOVE_S = 5.0  # between a move and its line
 
 
 class Promotion(BaseModel):
@@ -54,25 +59,38 @@ def router(auth: Auth) -> APIRouter:
         return {"object": "list", "data": live}
 
     @api.get("/{name}")
-    async def policy(request: Request, name: Label, _: Principal = reader) -> dict[str, Any]:
+    async def policy(
+        request: Request,
+        name: Label,
+        limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+        who: Principal = reader,
+    ) -> dict[str, Any]:
+        """All versions and moves of the champion, or the latest `limit` of each, oldest first. With the scope
+        "admin" moves say why, as the audit log of this server has it."""
         service = service_of(request)
         state = find_policy(service, name)
-        versions = await registry_call(service.registry.versions, name)
+        versions = await registry_call(service.registry.versions, name, limit)
         history = await registry_call(service.registry.history, name)
+        moves = [asdict(move) for move in history[-limit if limit else None :]]
+        if "admin" in who.scopes:
+            moves = await asyncio.to_thread(_with_reasons, service, name, moves)
         return {
             **_live(service, state),
             "versions": [_version(version, brief=True) for version in versions],
-            "history": [asdict(move) for move in history],
+            "history": moves,
         }
 
     @api.get("/{name}/versions/{version}")
     async def version(
         request: Request, name: Label, version: Positive, who: Principal = reader
     ) -> dict[str, Any]:
-        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin"."""
+        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin". `mlflow` is its
+        page there, where that is known."""
         service = service_of(request)
         find_policy(service, name)
         shown = _version(await registry_call(service.registry.get, name, version))
+        if links := service.settings.mlflow_links:
+            shown["mlflow"] = f"{links}/#/models/{quote(name, safe='')}/versions/{version}"
         if "admin" not in who.scopes:
             shown["lineage"] = _own(shown["lineage"], who.tenant)
         return shown
@@ -109,6 +127,22 @@ def router(auth: Auth) -> APIRouter:
         return _live(service, find_policy(service, name))
 
     return api
+
+
+def _with_reasons(
+    service: Service, policy: str, moves: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The moves with `why`, where the audit log has one: a line about the same version, written when it moved."""
+    said: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in service.audit.entries(AUDITED):
+        if entry.why:
+            said[entry.what, entry.about].append(entry)
+
+    def why(move: dict[str, Any]) -> str:
+        of_version = said[move["what"], f"{policy}@{move['after']}"]
+        return next((e.why for e in of_version if abs(e.at - move["at"]) < SAME_MOVE_S), "")
+
+    return [{**move, "why": why(move)} for move in moves]
 
 
 async def registry_call(call: Callable[..., T], *args: Any) -> T:

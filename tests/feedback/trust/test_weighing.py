@@ -292,3 +292,21 @@ def test_nobody_decides_alone_what_a_crowd_rates() -> None:
 def test_many_votes_without_a_user_are_not_one_persons_burst() -> None:
     votes = [vote(None, f"i{n}", 1.0, n * 0.01) for n in range(200)]
     assert sum(weigh(votes).weights) == pytest.approx(200)
+
+
+@given(VOTES)
+def test_each_weight_below_one_has_a_reason(given_votes) -> None:
+    votes, expected = given_votes
+    weighed = weigh(votes, expected, SMALL)
+    for v, weight, reason in zip(votes, weighed.weights, weighed.reasons, strict=True):
+        assert (reason != "") == (weight < 1), v
+        assert reason != "burst" or weight == 0
+    assert sum(reason == "burst" for reason in weighed.reasons) == weighed.quarantined
+
+
+def test_the_reason_is_what_took_most() -> None:
+    fast = [vote("fast", f"f{n}", 1.0, n / 10) for n in range(5)]
+    many = [vote("many", f"m{n}", 1.0, 10 + n * 2) for n in range(40)]
+    reasons = weigh([*fast, *many], None, SMALL).reasons
+    assert set(reasons[:5]) == {"burst"}
+    assert set(reasons[5:]) == {"cap"}

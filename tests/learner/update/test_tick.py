@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from burnish.feedback.contract import FATE_PREFIX
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.rules import RULES
 from burnish.learner.tables import AttemptRow
@@ -27,6 +28,9 @@ def test_judgements_become_a_version_that_serves(learner_with, redis_client, rul
     assert champion.gate_report["passed"]
     assert lineage(learner.database) == {2: [f"local/fb-{n:04}" for n in range(1, 13)]}
     assert latest_ticks(redis_client)[0]["counts"]["version"] == 2
+    fate = redis_client.hgetall(FATE_PREFIX + "local/fb-0003")
+    assert (fate[b"version"], fate[b"passed"]) == (b"2", b"1")
+    assert 0 < float(fate[b"weight"]) <= 1
 
 
 def test_the_next_version_goes_on_from_the_last(learner_with):

@@ -48,7 +48,7 @@ def test_a_dry_run_says_what_would_go_and_where(said: Console):
     service = Answers(
         told("finished", {"default": [2, 3]}, database={"interactions": 2}, memory={"steps": 4})
     )
-    assert erase.count(service, "ada", said)
+    assert erase.count(service, "ada", said)["removed"]
     assert service.asked == [("POST", {"user": "ada", "dry_run": True})]
     assert "database: 2 interactions would be erased" in text(said)
     assert "memory: 4 steps would be erased" in text(said)
@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_would_go_and_where(said: Console):
 
 
 def test_of_somebody_unknown_it_says_so(said: Console):
-    assert not erase.count(Answers(told("finished")), "nobody", said)
+    assert erase.count(Answers(told("finished")), "nobody", said)["removed"] == {}
     assert "nothing is held" in text(said)
 
 

@@ -179,3 +179,34 @@ def test_a_choice_that_was_not_given_cannot_be_judged(running: Running) -> None:
     for interaction, choice in ((two, 2), (running.say("Hi").id, 5)):
         answer = give(running, interaction_id=interaction, choice=choice, **THUMB)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "choice")
+
+
+def test_a_preference_is_a_pair(running: Running) -> None:
+    better, worse = running.say("Hi").id, running.say("Hi").id
+    pair = [
+        {"interaction_id": better, "over": worse, "name": "preference", "value": "better"},
+        {"interaction_id": worse, "over": better, "name": "preference", "value": "worse"},
+    ]
+    assert running.http("POST", "/v1/feedback", json=pair).status_code == 202
+    (found,) = standing(running, better)
+    assert (found["value"], found["metadata"]) == ("better", {"over": worse})
+    assert [one["value"] for one in standing(running, worse)] == ["worse"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "status"),
+    [
+        ({"name": "preference", "value": "better"}, "over", 400),
+        ({"name": "preference", "value": "nicer", "over": "other"}, "value", 400),
+        ({"name": "preference", "value": "better", "over": "chatcmpl-made-up"}, "over", 404),
+        ({"name": "thumbs", "value": "up", "over": "other"}, "over", 400),
+    ],
+)
+def test_half_a_pair_is_refused(
+    running: Running, fields: dict[str, Any], param: str, status: int
+) -> None:
+    first, other = running.say("Hi").id, running.say("Hi").id
+    over = {"over": other} if fields.get("over") == "other" else {}
+    refused = give(running, interaction_id=first, **{**fields, **over})
+    assert refused.status_code == status, refused.text
+    assert refused.json()["error"]["param"] == param

@@ -52,7 +52,10 @@ async def test_a_session_from_first_step_to_forgotten(http: httpx.AsyncClient):
     page = (await http.get("/sessions/s/events?after=1")).json()["events"]
     assert [step["content"] for step in page] == ["ok"]
     assert (await http.post("/sessions/s/pin", json={"cursor": "1"})).status_code == 200
-    assert (await http.get("/sessions/s/stats")).json()["pinned"] == 1
+    stats = (await http.get("/sessions/s/stats")).json()
+    assert (stats["pinned"], stats["newest"]) == (1, "2")
+    pins = (await http.get("/sessions/s/pins")).json()["pins"]
+    assert pins == [{"cursor": "1", "why": "user"}]
     assert (await http.post("/forget", json={"session_id": "s"})).json() == {"steps": 2}
     error(await http.get("/sessions/s/context?budget=9"), 410, "forgotten")
 

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ import uvicorn
 from burnish.serving.app import create_app
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
-from playwright.sync_api import Browser, Page, sync_playwright
+from fastapi import FastAPI
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from playwright.sync_api import Request as PageRequest
 
 from tests.conftest import missing
@@ -38,6 +40,8 @@ FLAGS = [
     "--no-first-run",
 ]
 AXE = "axe-core@4.14.1"
+PATIENCE_MS = 120_000  # no test waits this long unless it fails; machines may be busy
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +87,13 @@ def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
         redis_url=f"redis://127.0.0.1:{closed_port()}/0",
         poll_s=0.2,
     )
-    app = create_app(settings, StubEngine("Hello there."))
+    with running_app(create_app(settings, StubEngine("Hello there."))) as running:
+        yield running
+
+
+@contextmanager
+def running_app(app: FastAPI) -> Iterator[Running]:
+    """The application on a port of its own, in a thread."""
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
@@ -95,6 +105,7 @@ def started(empty_registry: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     service = app.state.service
     host, port = listening.getsockname()
     yield Running(f"http://{host}:{port}", service.engine, service)
+    service.draining = True  # streams of events end by this
     server.should_exit = server.force_exit = True
     thread.join(20)
     assert not thread.is_alive()
@@ -115,10 +126,12 @@ def server(started: Running, engine: StubEngine) -> Running:
 
 @pytest.fixture
 def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]]:
-    """`open_page(width=..., dark=...)`: a fresh profile with the page loaded."""
+    """`open_page(width=..., dark=..., path="/#/learning")`: a fresh profile with the page loaded."""
     contexts, problems = [], []
 
-    def open_(width: int = 1280, height: int = 800, dark: bool = False, **options) -> Page:
+    def open_(
+        width: int = 1280, height: int = 800, dark: bool = False, path: str = "", **options
+    ) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme="dark" if dark else "light",
@@ -126,7 +139,7 @@ def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(PATIENCE_MS)
 
         def asked(request) -> None:
             if not request.url.startswith((server.url, "data:", "blob:")):
@@ -140,7 +153,7 @@ def open_page(browser: Browser, server: Running) -> Iterator[Callable[..., Page]
         page.on("request", asked)
         page.on("console", said)
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(server.url)
+        page.goto(server.url + path)
         return page
 
     yield open_
@@ -165,3 +178,14 @@ def ask(page: Page, text: str = "Hi") -> None:
 def sent(request: PageRequest) -> dict:
     """The JSON body of a request that the page made."""
     return json.loads(request.post_data or "{}")
+
+
+def answers(page: Page) -> list[dict]:
+    """The answers of the conversation that shows, as the browser keeps them."""
+    kept = page.evaluate(
+        """() => {
+             const [newest] = JSON.parse(localStorage.getItem('burnish.conversations'));
+             return JSON.parse(localStorage.getItem('burnish.conversation.' + newest.id)).turns;
+           }"""
+    )
+    return [turn["answers"][turn["shown"]] for turn in kept if turn["role"] == "assistant"]

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serving.page.conftest import StubEngine, ask
+from tests.serving.page.made_up import fulfilled, policy, report, ticks, version, vote
 
 RULES = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22a", "wcag22aa", "best-practice"],
@@ -137,5 +138,56 @@ def test_axe_finds_nothing(
     engine.fails_after = 4
     ask(page, "Once more")
     check("in error")
-    page.evaluate("document.getElementById('key').showModal()")
+    page.get_by_role("button", name="Settings").click()
+    check("settings")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Compare two versions").click()
+    engine.fails_after = None
+    page.get_by_label("Your question").fill("Twice")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="B is better").click()
+    expect(page.locator(".pair .saved")).to_contain_text("saved")
+    check("compared")
+    if width == 360:
+        page.get_by_role("button", name="Conversations").click()
+        check("conversations")
+    page.get_by_role("button", name="Delete: Hi").click()
+    check("a note with undo")
+    error = {"error": {"message": "No API key was sent.", "code": "invalid_api_key"}}
+    page.route("**/v1/**", lambda route: route.fulfill(status=401, json=error))
+    page.get_by_role("link", name="Learning").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
     check("asking for a key")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_axe_finds_nothing_in_what_was_learnt(
+    open_page: Callable[..., Page], axe: str, width: int, dark: bool
+):
+    page = open_page(width=width, dark=dark)
+    page.evaluate(axe)
+
+    def check(path: str, shown: str, state: str) -> None:
+        page.evaluate("(path) => { location.hash = path; }", path)
+        expect(page.locator(shown).first).to_be_visible()
+        found = page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
+        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == [], state
+        sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        assert not sideways, f"{state}: the page scrolls sideways"
+
+    check("#/learning", "ol.moves", "empty")
+    check("#/learning/version/1", ".card", "the base")
+    check("#/chat", "#ask", "back")
+    for address, told in (("policies/default?*", policy), ("policies/default/versions/*", version)):
+        page.route(f"**/v1/{address}", fulfilled(told("plain words")))
+    page.route("**/v1/learner?*", fulfilled(ticks("plain words")))
+    page.route("**/v1/learner/report?*", fulfilled(report()))
+    page.route("**/v1/feedback/*", fulfilled(vote("plain words")))
+    check("#/learning", ".liked svg", "filled")
+    check("#/learning/version/2", ".checks", "a version")
+    check("#/learning/vote/x", ".fate", "a vote")
+    page.unroute_all()
+    error = {"error": {"message": "The registry does not answer.", "code": "registry_unavailable"}}
+    page.route("**/v1/**", lambda route: route.fulfill(status=503, json=error))
+    check("#/learning", ".state.bad", "in error")

@@ -6,13 +6,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.serving.conftest import Running
-from tests.serving.page.conftest import StubEngine, ask, sent
+from tests.serving.page.conftest import StubEngine, answers, ask, sent
 
 
 def held(server: Running, page: Page) -> dict[str, dict]:
     """What the server holds on the page's first answer, by name."""
-    turns = page.evaluate("JSON.parse(localStorage.getItem('burnish.conversation'))")
-    interaction = next(turn["id"] for turn in turns if turn["role"] == "assistant")
+    interaction = answers(page)[0]["id"]
     answer = server.http("GET", "/v1/feedback", params={"interaction_id": interaction})
     return {judgement["name"]: judgement for judgement in answer.json()["data"]}
 

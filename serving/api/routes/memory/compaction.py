@@ -1,6 +1,6 @@
 """/v1/memory/sessions/{id}: what changes a view, and what was changed.
 
-compact, revert, expand, compactions; pin, delete, undo, changes. Nothing here rewrites the log.
+compact, revert, expand, compactions; pin, pins, delete, undo, changes. Nothing here rewrites the log.
 """
 
 from collections.abc import Callable
@@ -121,6 +121,13 @@ def router(get_store: Callable[..., MemoryStore], auth: Callable[..., Any]) -> A
     ) -> dict[str, Any]:
         version = await store.changes.pin(who.tenant, session_id, body.cursor, body.pinned)
         return {"cursor": body.cursor, "pinned": body.pinned, "version": version}
+
+    @api.get("/pins")
+    async def pins(
+        session_id: Line, store: MemoryStore = store_dependency, who: Caller = caller
+    ) -> dict[str, Any]:
+        """The pinned steps, and why: a person's word, or a rule that was stated."""
+        return {"pins": await store.changes.pins(who.tenant, session_id)}
 
     @api.post("/delete")
     async def delete(

@@ -1,0 +1,30 @@
+"""The page's files as they are sent: scripts and style sheets without comments and indentation, a sixth smaller.
+
+They lie readable beside this; nothing is built. A line that begins with `//` is a comment in every script of ours,
+since no text of several lines is in them but style sheets. Left out: renaming, and what is vendored, which is sent as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
+
+def content_of(file: Path) -> bytes:
+    """What is sent of a file, read anew when it has changed."""
+    return _content(file, file.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=128)
+def _content(file: Path, changed: int) -> bytes:
+    content = file.read_bytes()
+    if file.parent.name == "vendor" or file.suffix not in (".js", ".css"):
+        return content
+    text = content.decode()
+    if file.suffix == ".css":
+        text = _CSS_COMMENT.sub("", text)
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("//")).encode()

@@ -1,0 +1,93 @@
+"""What a service may tell the page, with one text wherever people or programs may have put theirs."""
+
+
+def fulfilled(body: dict):
+    """What answers a request of the page with `body`."""
+    return lambda route: route.fulfill(json=body)
+
+
+def policy(text: str) -> dict:
+    move = {"at": 1.0, "who": text, "what": text, "before": 1, "after": 2, "why": text}
+    made = {
+        "version": 2,
+        "created_at": 1.0,
+        "gate_passed": False,
+        "metrics": {"gate_skill": 0.5, text: 1},
+    }
+    return {
+        "name": text,
+        "champion": 2,
+        "challenger": 3,
+        "previous": 1,
+        "versions": [made],
+        "history": [move],
+    }
+
+
+def version(text: str) -> dict:
+    check = {"name": text, "value": 1, "passed": False, "says": text}
+    gate = {
+        "passed": False,
+        "checks": [check],
+        "families": {text: [0.1, 0.2]},
+        "skill": 1,
+        "asked": {},
+    }
+    lineage = {"feedback_ids": [f"local/{text}"], "rule": text, "code": text, "steps": 1}
+    shown = {
+        "ref": text,
+        "version": 2,
+        "parent": 1,
+        "created_at": 1.0,
+        "aliases": [text],
+        "sha256": text,
+    }
+    return {
+        **shown,
+        "metrics": {text: 1},
+        "lineage": lineage,
+        "gate_report": gate,
+        "mlflow": "javascript:hit=1",
+    }
+
+
+def ticks(text: str) -> dict:
+    tick = {
+        "kind": "update",
+        "policy": "default",
+        "did": text,
+        "why_not": text,
+        "at": 1.0,
+        "seconds": 2,
+    }
+    paused = {"default": {"at": 1.0, "who": text, "why": text}}
+    return {"available": True, "why": text, "ticks": [tick], "problem": text, "paused": paused}
+
+
+def vote(text: str) -> dict:
+    steps = [
+        {"step": "saved", "at": 1.0},
+        {"step": "weighed", "at": 1.0, "weight": 0.5, "why": text},
+    ]
+    fate = {"policy": text, "steps": steps, "skipped": None, "waits": text}
+    given = {
+        "id": text,
+        "name": "comment",
+        "value": text,
+        "time": "2026-01-01T00:00:00Z",
+        "user": text,
+    }
+    return {**given, "interaction_id": text, "fate": fate}
+
+
+def report() -> dict:
+    rate = {"share": 0.6, "low": 0.45, "high": 0.73, "count": 50}
+    of = {"liked": rate, "enough": True, "foreseen": {"foreseen": 0.62}}
+    versions = [{**of, "version": n} for n in range(1, 9)]
+    versions.append(
+        {"version": 9, "liked": {**rate, "count": 3}, "enough": False, "foreseen": None}
+    )
+    compared = {"now": rate, "before": {**rate, "share": 0.4}, "low": 0.02, "high": 0.37}
+    figures = {"votes": 403, "people": 61, "at": 1.0, "refused": 1, "updates": 5, "advice": []}
+    told = {"verdict": "learning", "versions": versions, "comparison": compared, **figures}
+    return {"available": True, "why": None, "report": {**told, "discrimination": {"auroc": 0.7}}}
