@@ -12,14 +12,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from burnish.feedback.trust.policy import TrustPolicy
-from burnish.feedback.trust.pools import established, pool_of, pooled
+from burnish.feedback.trust.pools import CROWD, established, pool_of, pooled
 from burnish.feedback.trust.votes import Rater, Vote
 
 Groups = Mapping[Hashable, float]
 """The weight of each group within one whole."""
 Place = tuple[Hashable, Hashable]
 """The whole that a vote belongs to, and its group within it."""
-USUAL, FEWEST = 0.9, 10  # of the established raters, of whom it takes so many
+USUAL = 0.9  # of the established raters
 
 
 def capped(
@@ -34,6 +34,8 @@ def capped(
     known = established(votes, agreed, policy)
     user_votes = usual_votes(votes, weights, known, policy)
     rival_keys = _crowds(rater.key_id for rater in known)
+    in_kinds = {(vote.kind, vote.rater) for vote in votes if vote.rater in known}
+    crowded_kinds = _crowds(kind for kind, _ in in_kinds)
     rival_tenants = _crowds(rater.tenant for rater in known)
 
     def window(vote: Vote) -> int:
@@ -46,7 +48,7 @@ def capped(
         return (vote.kind, vote.rater) if vote.rater and vote.kind is not None else None
 
     def pool_in_kind(vote: Vote) -> Place | None:
-        if vote.rater is None or vote.kind is None:
+        if vote.rater is None or vote.kind is None or vote.kind not in crowded_kinds:
             return None
         return vote.kind, pool_of(vote, known)
 
@@ -118,9 +120,10 @@ def usual_votes(
     their busiest. A quantile, since a few who vote without end move it little, and invented names not at all."""
     busiest: dict[Rater, dict[int, float]] = defaultdict(lambda: defaultdict(float))
     for vote, weight in zip(votes, weights, strict=True):
-        if vote.rater in known:
-            busiest[vote.rater][policy.window_of(vote.judgement.time)] += weight
-    if len(busiest) < FEWEST:
+        rater = vote.rater
+        if rater is not None and rater in known:
+            busiest[rater][policy.window_of(vote.judgement.time)] += weight
+    if len(busiest) < CROWD:
         return policy.user_votes
     sums = sorted(max(windows.values()) for windows in busiest.values())
     usual = sums[math.ceil(USUAL * len(sums)) - 1]
@@ -169,8 +172,8 @@ def _shares(groups: Groups, share: float, least: float, rivals: frozenset[Hashab
 
 
 def _crowds(names: Iterable[Hashable]) -> frozenset[Hashable]:
-    """Those that FEWEST established raters belong to."""
-    return frozenset(name for name, count in Counter(names).items() if count >= FEWEST)
+    """Those that CROWD established raters belong to."""
+    return frozenset(name for name, count in Counter(names).items() if count >= CROWD)
 
 
 def _largest(totals: Sequence[float], share: float) -> float:

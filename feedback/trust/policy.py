@@ -18,6 +18,8 @@ class TrustPolicy:
     """How many times the weight of nine honest raters in ten, in their busiest window, a rater may have."""
     established: float = 2.0
     """Votes' worth of agreement, times one and the days it took, that make a newcomer established."""
+    unknown_agreement: float = 0.2
+    """What a vote counts as agreement where nothing is expected of its answer: about what an honest one shows."""
     newcomer_share: float = 0.05
     """The most that the newcomers of one API key may have beside the established in a window, where that is more
     than their pool."""

@@ -2,7 +2,7 @@
 
 A name costs nothing, so a crowd of new ones is heard as one. Whoever's votes have agreed with what others' let
 expect, often enough or for long enough, is established and leaves the pool. What a pool may weigh in a window
-begins at what one user may, and grows by what it has weighed before, as far as it agreed; so a crowd of
+begins at what one user may, and grows by what it has weighed before, as far as it agreed with a model; so a crowd of
 honest people who vote once each doubles its pool with every window, and one that votes at random stays where it is.
 """
 
@@ -14,6 +14,7 @@ from burnish.feedback.trust.policy import TrustPolicy
 from burnish.feedback.trust.votes import Rater, Vote, by_rater
 
 DAY_S = 86_400.0
+CROWD = 10  # established raters, from which on they are a rival to newcomers, and to other keys and tenants
 
 
 class Pool(NamedTuple):
@@ -55,9 +56,9 @@ def pooled(
     user_votes: float,
 ) -> list[float]:
     """The weights, with those of each pool cut to what it may weigh in its window. A pool without a rival, which
-    is another pool or anybody established, is not cut."""
+    is another pool or a crowd of the established, is not cut."""
     pools = [pool_of(vote, known) for vote in votes]
-    if not known and len({pool for pool in pools if pool is not None}) < 2:
+    if len(known) < CROWD and len({pool for pool in pools if pool is not None}) < 2:
         return list(weights)
     usual = _usual(votes, weights, agreements, known)
     by_pool: dict[Pool, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -80,7 +81,8 @@ def pooled(
             kept = min(total, cap)
             for at in places:
                 cut[at] = weights[at] * kept / total
-            agreed = sum(weights[at] * agreements[at] for at in places) / total
+            told = [at for at in places if votes[at].expected is not None]
+            agreed = sum(weights[at] * agreements[at] for at in told) / total
             grown += kept * min(1.0, max(0.0, agreed / usual))
     return cut
 

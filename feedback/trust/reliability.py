@@ -39,13 +39,13 @@ def reliabilities(votes: Sequence[Vote], policy: TrustPolicy) -> Reliabilities:
     of_raters: dict[Rater, float] = {}
     of_kinds: dict[tuple[Rater, Hashable], float] = {}
     for rater, own in by_rater(votes).items():
-        agreements: dict[Hashable, list[float]] = defaultdict(list)
+        agreed: dict[Hashable, list[float]] = defaultdict(list)
         for vote in own:
-            agreements[vote.kind].append(_agreement(vote.value, expected[vote.index]))
-        everywhere = [agreement for found in agreements.values() for agreement in found]
+            agreed[vote.kind].append(_agreement(vote.value, expected[vote.index]))
+        everywhere = [agreement for found in agreed.values() for agreement in found]
         overall = _reliability(everywhere, policy.prior_reliability, policy.prior_votes)
         of_raters[rater] = overall
-        for kind, found in agreements.items():
+        for kind, found in agreed.items():
             of_kinds[rater, kind] = _reliability(found, overall, policy.prior_votes_of_kind)
     return Reliabilities(of_raters, of_kinds)
 
@@ -56,6 +56,14 @@ def expectations(votes: Sequence[Vote]) -> list[float]:
     return [
         vote.expected if vote.expected is not None else others.mean(vote, vote.rater)
         for vote in votes
+    ]
+
+
+def agreements(votes: Sequence[Vote], unknown: float) -> list[float]:
+    """How far each vote agrees with what is expected of its answer, in [-1, 1]; `unknown` where nothing is."""
+    return [
+        vote.value * expected if vote.expected is not None or expected else unknown
+        for vote, expected in zip(votes, expectations(votes), strict=True)
     ]
 
 

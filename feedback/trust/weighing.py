@@ -23,7 +23,7 @@ from burnish.feedback.judgements import Judgement
 from burnish.feedback.trust.bursts import quarantined
 from burnish.feedback.trust.caps import capped
 from burnish.feedback.trust.policy import TrustPolicy
-from burnish.feedback.trust.reliability import expectations, reliabilities, weight_of
+from burnish.feedback.trust.reliability import agreements, reliabilities, weight_of
 from burnish.feedback.trust.votes import Rater, votes_among
 
 
@@ -60,10 +60,8 @@ def weigh(
     trusted = [
         vote.judgement.share * weight_of(found.of(vote, newcomer), policy) for vote in counted
     ]
-    agreements = [
-        vote.value * expected for vote, expected in zip(counted, expectations(counted), strict=True)
-    ]
-    kept = capped(counted, trusted, policy, agreements)
+    agreed = agreements(counted, policy.unknown_agreement)
+    kept = capped(counted, trusted, policy, agreed)
     weights = [0.0] * len(judgements)
     for vote, weight in zip(counted, kept, strict=True):
         # What is left of a session's judgement is shared among its answers where rewards are made.

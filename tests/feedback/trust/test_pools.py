@@ -68,6 +68,16 @@ def test_ten_thousand_invented_users_weigh_no_more_than_one():
     assert weight(invented, votes, weights) <= POLICY.user_votes + 1e-6
 
 
+def test_before_a_model_says_what_to_expect_who_votes_often_is_established():
+    """Else the first weights, which that model is fitted with, would hear invented names as a crowd."""
+    honest, _ = crowd(40, 15, key="ours", agree=0.85)
+    invented, _ = crowd(2000, 1, key="theirs", agree=0.1, tenant="other")
+    votes = honest + invented
+    weights = weigh(votes).weights
+    assert weight(honest, votes, weights) == pytest.approx(len(honest))
+    assert weight(invented, votes, weights) <= POLICY.user_votes + 1e-6
+
+
 def test_honest_newcomers_double_their_pool_with_every_window():
     established, told = crowd(20, 30, key="ours", agree=0.9, hours=4)
     casual, said = crowd(3000, 1, key="casual", agree=0.9, hours=4)
