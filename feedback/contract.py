@@ -21,6 +21,8 @@ BUDGET_PREFIX = "burnish:budget:"  # and {account}: what an API key has used, on
 REWARD_PREFIX = "burnish:reward:"  # and the policy, a hash: its reward model as published, signed
 TICKS_KEY = "burnish:ticks"
 REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
+ALARMS_PREFIX = "burnish:alarms:"  # and the policy: its alarms, as JSON (learner/alarms)
+QUARANTINE_PREFIX = "burnish:quarantine:"  # and the policy: whose votes count nowhere, as JSON
 USER_KEYS = (
     "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
 )
@@ -45,4 +47,7 @@ JOBS_TASK = "burnish.learner.jobs"
 COMPACTOR_TASK = "burnish.learner.compactor"
 ERASE_TASK = "burnish.learner.erase"
 RELEASE_TASK = "burnish.learner.release"
+ALARMS_TASK = "burnish.learner.alarms"
+SILENCE_TASK = "burnish.learner.silence"
+FREE_TASK = "burnish.learner.free"  # from quarantine
 RETENTION_TASK = "burnish.learner.retention"

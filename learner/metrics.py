@@ -12,7 +12,14 @@ from collections.abc import Iterable, Mapping
 from burnish.feedback.contract import TOPICS
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.learner.database import Database
-from burnish.learner.tables import AttemptRow, CounterRow, OffsetRow, TickRow, UnmatchedRow
+from burnish.learner.tables import (
+    AlarmRow,
+    AttemptRow,
+    CounterRow,
+    OffsetRow,
+    TickRow,
+    UnmatchedRow,
+)
 from burnish.learner.ticks import Tick
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -94,7 +101,7 @@ class Learning(Collector):
         found: list[Metric] = []
         try:
             with self._database.read() as session:
-                found = [*_judgements(session), *_updates(session)]
+                found = [*_judgements(session), *_updates(session), *_alarms(session)]
             up.add_metric((), 1)
         except SQLAlchemyError as error:
             log.warning("metrics: %s", error)
@@ -150,6 +157,16 @@ def _updates(session: Session) -> Iterable[Metric]:
     ):
         values = {p: row.counts.get(key) if key else row.seconds for p, row in made.items()}
         yield _gauge(name, what, {p: float(v) for p, v in values.items() if v is not None})
+
+
+def _alarms(session: Session) -> Iterable[Metric]:
+    """Of every policy that ever had one."""
+    counted = select(AlarmRow.policy, func.count() - func.count(AlarmRow.closed_at))
+    yield _gauge(
+        "burnish_alarms_open",
+        "Alarms that are open, and keep the champion where it is.",
+        {policy: count for policy, count in session.execute(counted.group_by(AlarmRow.policy))},
+    )
 
 
 def _gauge(name: str, what: str, by_policy: Mapping[str, float]) -> Metric:

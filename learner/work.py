@@ -41,6 +41,7 @@ from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
 
 if TYPE_CHECKING:
+    from burnish.learner.alarms.watching import Watch
     from burnish.learner.jobs.updates import UpdateJobs
     from burnish.learner.update.publishing import RewardPublisher
     from burnish.learner.update.tick import Learner
@@ -254,6 +255,42 @@ def release() -> int:
     return len(complete)
 
 
+def alarms(policy: str = "default") -> str:
+    """Look at what a policy serves; returns which alarms hold promotion back."""
+    from burnish.learner.gate.limits import LimitsError
+    from burnish.learner.update.holding import watched
+
+    try:
+        found = watch().look(policy, watched(registry(), policy))
+    except LimitsError as error:
+        log.error("BURNISH_ALARM_LIMITS: %s", error)
+        return f"looked at nothing: {error}"
+    did = "; ".join(alarm.sentence for alarm in found) or "none open"
+    log.info("alarms of %s: %s", policy, did)
+    return did
+
+
+def silence(alarm: str, until: float, who: str, why: str) -> bool:
+    """Let an open alarm hold nothing back for a while; whether there is such a one."""
+    from burnish.learner.alarms import history, publishing
+
+    with database().write() as session:
+        found = history.silence(session, alarm, until=until, who=who, why=why)
+    if found is None:
+        return False
+    with database().read() as session:
+        publishing.publish(session, client(), found.policy)
+    return True
+
+
+def free(tenant: str, person: str, key_id: str | None, until: float, who: str, why: str) -> None:
+    """Let what a rater gave until that time out of quarantine."""
+    from burnish.learner.reward import quarantine
+
+    with database().write() as session:
+        quarantine.release(session, tenant, person, key_id, until=until, who=who, why=why)
+
+
 def retention() -> str | None:
     """Erase what is older than its kind may be, as far as one tick comes; returns what it did."""
     if not settings().forgets:
@@ -306,6 +343,13 @@ def registry() -> PolicyRegistry:
         keys=signing_keys(settings().data_dir),
         audit=AuditLog(settings().data_dir),
     )
+
+
+@cache
+def watch() -> Watch:
+    from burnish.learner.alarms.watching import Watch  # torch
+
+    return Watch(database(), client(), settings())
 
 
 @cache
