@@ -72,14 +72,20 @@ def grown(kinds: Sequence[int], usual: Sequence[float]) -> list[float]:
 
 
 def tastes(
-    data: ReportData, version: int, limits: AlarmLimits, *, since: float, is_open: bool
+    data: ReportData,
+    version: int,
+    limits: AlarmLimits,
+    *,
+    since: float,
+    is_open: bool,
+    bounds: Bounds = FITS,
 ) -> Reading:
-    """How far votes lie from what is foreseen by those before."""
+    """How far votes lie from what is foreseen by those before, by fits within `bounds`."""
     what = "mean square of what votes differ from what is foreseen by"
     before, now = _judged(data, version, since, limits)
     if min(len(before), len(now)) < limits.fewest:
         return silent("tastes", f"{what}: {NO_FEATURES}", since=since, is_open=is_open)
-    fits = Fits(data, FITS)
+    fits = Fits(data, bounds)
     fitted_to = fits.latest(before)
     last = [votes[-1] for votes in fitted_to.values()]
     counts = Counter(vote.rater for vote in last)

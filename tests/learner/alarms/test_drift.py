@@ -1,30 +1,36 @@
 """Drift of what people ask and of what they like."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from burnish.learner.alarms import drift
 from burnish.learner.alarms.limits import AlarmLimits
-from burnish.learner.report.data import ReportData
+from burnish.learner.report.data import Bounds, ReportData
 
 from tests.learner.report.rows import SIZE, judged
 
 LIMITS = AlarmLimits()
 
 
+def tastes(data, version, limits, **how):
+    """However long the fits take."""
+    return drift.tastes(data, version, limits, bounds=Bounds(answers=600, seconds=math.inf), **how)
+
+
 def look(measure, data, version=2):
     return measure(data, version, LIMITS, since=0.0, is_open=False)
 
 
-@pytest.mark.parametrize("measure", [drift.prompts, drift.tastes])
+@pytest.mark.parametrize("measure", [drift.prompts, tastes])
 def test_where_nothing_drifts_nothing_opens(measure):
     found = look(measure, judged({1: 600, 2: 400}, taste=0.35))
     assert found.state == "quiet", found.says
     assert found.count == 400
 
 
-@pytest.mark.parametrize("measure", [drift.prompts, drift.tastes])
+@pytest.mark.parametrize("measure", [drift.prompts, tastes])
 def test_too_few_judged_answers_say_nothing(measure):
     found = look(measure, judged({1: 20, 2: 400}, taste=0.35))
     assert found.state == "few"
@@ -32,7 +38,7 @@ def test_too_few_judged_answers_say_nothing(measure):
 
 def test_people_who_turn_their_tastes_around_open_it():
     data = judged({1: 600, 2: 400}, taste=0.4, believed={2: 0.1})
-    found = look(drift.tastes, data)
+    found = look(tastes, data)
     assert found.opens, found.says
 
 
