@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import exchange, keys, research, tasks, versions
+from burnish.ops.commands import alarms, exchange, keys, quarantine, research, tasks, versions
 from burnish.ops.commands.client import ServiceClient, ServiceError
 from burnish.ops.commands.mcp import mcp
 from burnish.ops.settings import SettingsError, UpSettings
@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 app.add_typer(tasks.app, name="tasks", no_args_is_help=True)
+app.add_typer(alarms.app, name="alarms")
+app.add_typer(quarantine.app, name="quarantine", no_args_is_help=True)
 deadletters_app = typer.Typer(help="Events that the learner could not read.")
 app.add_typer(deadletters_app, name="deadletters", no_args_is_help=True)
 
@@ -43,6 +45,7 @@ MlflowArtifacts = Annotated[
 ]
 Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 Policy = Annotated[str, typer.Option(help="Which policy.")]
+PolicyArgument = Annotated[str, typer.Argument(help="Which policy.")]
 
 
 @app.command()
@@ -252,8 +255,10 @@ def promote(
 ) -> None:
     """Make a version the champion."""
     policy, number = versions.parse(version, policy)
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
+    told = versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
     console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
+    for alarm in told.get("alarms", ()):
+        console.print(f"an alarm is open: {alarm}", highlight=False, markup=False)
 
 
 @app.command()
@@ -263,6 +268,31 @@ def rollback(
     """Put the previous champion back."""
     versions.move(config.load({"data_dir": data_dir, "url": url}), policy, None, why)
     console.print(f"{policy}: the version before is champion now", highlight=False)
+
+
+@app.command()
+def pause(
+    policy: PolicyArgument = "default",
+    why: Why = "",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Let no update promote anything until `resume`; updates go on, and people may promote."""
+    versions.pause(config.load({"data_dir": data_dir, "url": url}), policy, why)
+    console.print(f"{policy}: no update promotes anything from now on", highlight=False)
+
+
+@app.command()
+def resume(
+    policy: PolicyArgument = "default",
+    why: Why = "",
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Let updates promote again."""
+    resumed = versions.resume(config.load({"data_dir": data_dir, "url": url}), policy, why)
+    said = "updates promote again" if resumed else "was not paused"
+    console.print(f"{policy}: {said}", highlight=False)
 
 
 @app.command()

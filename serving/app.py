@@ -23,6 +23,7 @@ from burnish.serving.api.auth import Auth, KeyStore
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.routes import (
+    alarms,
     audit,
     chat,
     compact,
@@ -34,6 +35,7 @@ from burnish.serving.api.routes import (
     messages,
     models,
     policies,
+    quarantine,
     responses,
 )
 from burnish.serving.api.service import Service, service_of
@@ -125,6 +127,8 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(compact.router(_memory_unwritten, _window, auth.require("memory")))
     app.include_router(policies.router(auth))
     app.include_router(learner.router(auth))
+    app.include_router(alarms.router(auth))
+    app.include_router(quarantine.router(auth))
     app.include_router(erase.router(auth))
     app.include_router(audit.router(auth))
     app.include_router(health.router(auth))

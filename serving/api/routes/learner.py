@@ -5,11 +5,9 @@ The learner is other processes: its ticks and reports are read from Redis, a tas
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Annotated, Any
 
-import kombu.exceptions
 from burnish.feedback.contract import (
     CELERY_PREFIX,
     REPORT_PREFIX,
@@ -25,6 +23,7 @@ from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
+from burnish.serving.api.learner_tasks import send
 from burnish.serving.api.service import service_of
 from celery import Celery
 from fastapi import APIRouter, Depends, Query, Request
@@ -116,18 +115,7 @@ def router(auth: Auth) -> APIRouter:
         request: Request, body: UpdateRequest | None = None, _: Principal = caller
     ) -> dict[str, Any]:
         """Ask for an update tick now. It may find nothing to do; its tick says so."""
-        client = request.app.state.celery
-        try:
-            sent = await asyncio.to_thread(
-                client.send_task,
-                UPDATE_TASK,
-                [(body or UpdateRequest()).policy],
-                queue=UPDATE_QUEUE,
-                retry=False,
-            )
-        except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
-            message = f"The learner cannot be asked, its queue does not answer: {error}"
-            raise ApiError(503, message, code="learner_unavailable", retry_after=5) from error
-        return {"id": sent.id, "task": UPDATE_TASK}
+        sent = await send(request, UPDATE_TASK, [(body or UpdateRequest()).policy], UPDATE_QUEUE)
+        return {"id": sent, "task": UPDATE_TASK}
 
     return api
