@@ -49,6 +49,7 @@ class Vote:
     answer: Answer
     user: str
     up: bool
+    tenant: str = TENANT
 
 
 class LearningLoop:
@@ -175,7 +176,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
     answered = InteractionEvent(
         id=id,
         time=at,
-        tenant=TENANT,
+        tenant=vote.tenant,
         user=vote.user,
         policy=policy,
         version=version,
@@ -186,7 +187,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
     judged = FeedbackEvent(
         id=f"vote-{id}",
         time=at,
-        tenant=TENANT,
+        tenant=vote.tenant,
         user=vote.user,
         interaction_id=id,
         name="thumbs",
