@@ -24,6 +24,8 @@ CANARY_PREFIX = "burnish:canary:"  # and the policy: how its canary stands, as J
 CANARY_SHADOW_PREFIX = "burnish:canary-shadow:"  # and its id: what came of its shadow
 CANARY_FAILED_PREFIX = "burnish:canary-failed:"  # failed_key
 REPORT_PREFIX = "burnish:report:"  # and the policy: whether it learns, as JSON (learner/report)
+ALARMS_PREFIX = "burnish:alarms:"  # and the policy: its alarms, as JSON (learner/alarms)
+QUARANTINE_PREFIX = "burnish:quarantine:"  # and the policy: whose votes count nowhere, as JSON
 USER_KEYS = (
     "burnish:user-keys"  # a hash: what seals and opens end users' events (stream/user_keys.py)
 )
@@ -37,9 +39,6 @@ UNMATCHED_KEY = "burnish:unmatched"  # a hash: tenant/id of a judgement -> why i
 JOB_PREFIX = "burnish:update-job:"  # and the policy: the job that updates it, as JSON
 COMPACTOR = "compactor"  # memory's, among the policies that are updated
 BEAT_KEY = "burnish:beat"  # a hash: a task's name in beat's schedule -> when it was last sent
-PAUSED_KEY = (
-    "burnish:paused"  # a hash: a policy -> who paused its updates, when and why (pauses.py)
-)
 INTAKE_KEY = "burnish:intake"  # when the intake last looked into the stream, seconds since 1970
 
 # Celery's queues, and the tasks by the name they are sent under.
@@ -55,6 +54,9 @@ CANARY_TASK = "burnish.learner.canary"
 SHADOW_TASK = "burnish.learner.shadow"
 ERASE_TASK = "burnish.learner.erase"
 RELEASE_TASK = "burnish.learner.release"
+ALARMS_TASK = "burnish.learner.alarms"
+SILENCE_TASK = "burnish.learner.silence"
+FREE_TASK = "burnish.learner.free"  # from quarantine
 RETENTION_TASK = "burnish.learner.retention"
 
 

@@ -1,7 +1,7 @@
 """The learner's Celery app: what runs when, and on what terms.
 
     celery -A burnish.learner.app worker -Q intake      takes events in
-    celery -A burnish.learner.app worker -Q reward      publishes what judgements say, for serving
+    celery -A burnish.learner.app worker -Q reward      publishes what judgements say, for serving; looks for alarms
     celery -A burnish.learner.app worker -Q update      updates policies and the compactor
     celery -A burnish.learner.app beat                  sends the ticks
 
@@ -21,10 +21,12 @@ import os
 from typing import Any
 
 from burnish.feedback.contract import (
+    ALARMS_TASK,
     CANARY_TASK,
     CELERY_PREFIX,
     COMPACTOR_TASK,
     ERASE_TASK,
+    FREE_TASK,
     INTAKE_QUEUE,
     INTAKE_TASK,
     JOBS_TASK,
@@ -33,6 +35,7 @@ from burnish.feedback.contract import (
     REWARD_QUEUE,
     REWARD_TASK,
     SHADOW_TASK,
+    SILENCE_TASK,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
@@ -55,6 +58,7 @@ ERASE_EVERY = 30.0  # for what was not asked for in time
 RELEASE_EVERY = 60.0
 JOBS_EVERY = 10.0  # seconds
 SHADOW_EVERY = 30.0
+ALARMS_EVERY = 60.0
 JOB_TASKS_PER_CHILD = 1000
 
 
@@ -92,8 +96,11 @@ def make_app(settings: LearnerSettings) -> Celery:
         task_time_limit=longest,
         task_default_queue=UPDATE_QUEUE,
         task_routes={
-            **{task: {"queue": INTAKE_QUEUE} for task in (INTAKE_TASK, ERASE_TASK, CANARY_TASK)},
-            REWARD_TASK: {"queue": REWARD_QUEUE},
+            **{
+                task: {"queue": INTAKE_QUEUE}
+                for task in (INTAKE_TASK, ERASE_TASK, SILENCE_TASK, FREE_TASK, CANARY_TASK)
+            },
+            **{task: {"queue": REWARD_QUEUE} for task in (REWARD_TASK, ALARMS_TASK)},
             **{
                 task: {"queue": UPDATE_QUEUE}
                 for task in (
@@ -142,6 +149,15 @@ def make_app(settings: LearnerSettings) -> Celery:
             },
             **(_rewards(settings) if settings.reward_every else {}),
             **(_canaries(settings) if settings.promotes_to == "challenger" else {}),
+            **{
+                f"alarms {policy}": {
+                    "task": ALARMS_TASK,
+                    "args": [policy],
+                    "schedule": ALARMS_EVERY,
+                    "options": {"expires": ALARMS_EVERY, "queue": REWARD_QUEUE},
+                }
+                for policy in settings.policies
+            },
             **({"retention": _retention()} if settings.forgets else {}),
             "erase": {
                 "task": ERASE_TASK,
@@ -256,6 +272,29 @@ def reward(policy: str = "default") -> str:
     from burnish.learner import work
 
     return work.reward(policy)
+
+
+@app.task(name=ALARMS_TASK)
+def alarms(policy: str = "default") -> str:
+    from burnish.learner import work
+
+    return work.alarms(policy)
+
+
+@app.task(name=SILENCE_TASK)
+def silence(alarm: str, until: float, who: str, why: str) -> bool:
+    """`until` in seconds since the epoch."""
+    from burnish.learner import work
+
+    return work.silence(alarm, until, who, why)
+
+
+@app.task(name=FREE_TASK)
+def free(tenant: str, person: str, key_id: str | None, until: float, who: str, why: str) -> None:
+    """`person` is a pseudonym; `until` in seconds since the epoch."""
+    from burnish.learner import work
+
+    work.free(tenant, person, key_id, until, who, why)
 
 
 @app.task(name=UPDATE_TASK)

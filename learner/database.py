@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 if TYPE_CHECKING:
     from alembic.config import Config
 
-NEWEST = "0006"  # the last of migrations/versions
+NEWEST = "0007"  # the last of migrations/versions
 
 
 class LearnerError(Exception):

@@ -13,6 +13,7 @@ from burnish.feedback.contract import TOPICS
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.learner.database import Database
 from burnish.learner.tables import (
+    AlarmRow,
     AttemptRow,
     CanaryRow,
     CounterRow,
@@ -101,7 +102,12 @@ class Learning(Collector):
         found: list[Metric] = []
         try:
             with self._database.read() as session:
-                found = [*_judgements(session), *_updates(session), *_canaries(session)]
+                found = [
+                    *_judgements(session),
+                    *_updates(session),
+                    *_canaries(session),
+                    *_alarms(session),
+                ]
             up.add_metric((), 1)
         except SQLAlchemyError as error:
             log.warning("metrics: %s", error)
@@ -186,6 +192,16 @@ def _canaries(session: Session) -> Iterable[Metric]:
                 change.add_metric((row.policy, what), value)
     yield voters
     yield change
+
+
+def _alarms(session: Session) -> Iterable[Metric]:
+    """Of every policy that ever had one."""
+    counted = select(AlarmRow.policy, func.count() - func.count(AlarmRow.closed_at))
+    yield _gauge(
+        "burnish_alarms_open",
+        "Alarms that are open, and keep the champion where it is.",
+        {policy: count for policy, count in session.execute(counted.group_by(AlarmRow.policy))},
+    )
 
 
 def _gauge(name: str, what: str, by_policy: Mapping[str, float]) -> Metric:

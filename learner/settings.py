@@ -7,6 +7,7 @@ line, which knows the settings of every room.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -157,6 +158,12 @@ class LearnerSettings(StreamSettings):
         description="most that one tenant may have of all votes in an hour, by weight",
     )
 
+    policy_tenants: dict[str, str] = Field(
+        default={},
+        description="tenants by the policy that is theirs, as JSON: of these no share bounds what they"
+        " move; in others no tenant's votes weigh more in an update than all the rest together",
+    )
+
     learning_rate: float | None = Field(
         default=None, gt=0, description="of the adapter (default: 0.256 / the model's width)"
     )
@@ -214,6 +221,11 @@ class LearnerSettings(StreamSettings):
         default=0.02, ge=0, le=1, description="skill a version may lose"
     )
     gate_max_kl: float = Field(default=0.5, gt=0, description="nats per token against the base")
+
+    alarm_limits: Path | None = Field(
+        default=None,
+        description="YAML file of what may change before an alarm opens (ops/docs/alarms.md)",
+    )
 
     lease_seconds: float = Field(
         default=30.0, gt=0, description="seconds until the lease of a dead tick runs out"
@@ -288,6 +300,10 @@ class LearnerSettings(StreamSettings):
     @property
     def trust(self) -> TrustPolicy:
         return TrustPolicy(key_share=self.key_share, tenant_share=self.tenant_share)
+
+    def trust_of(self, policy: str) -> TrustPolicy:
+        """The same for one policy, which may be a tenant's own."""
+        return replace(self.trust, owner=self.policy_tenants.get(policy))
 
     @property
     def checkpoints(self) -> Path:

@@ -267,6 +267,61 @@ class TickRow(Base):
     counts: Mapped[dict[str, Any]]
 
 
+class AlarmReadingRow(Base):
+    """What an alarm's measure of a version came to over one epoch, which began at `since`: `value` between
+    `low` and `high`, in `unit`. `whole`: the next epoch begins at `until`."""
+
+    __tablename__ = "alarm_reading"
+    __table_args__ = (Index("ix_alarm_reading_policy", "policy", "at"),)
+    policy: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    since: Mapped[float] = mapped_column(primary_key=True)
+    at: Mapped[float]
+    until: Mapped[float]
+    whole: Mapped[bool]
+    state: Mapped[str]
+    count: Mapped[int]
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    reference: Mapped[float | None]
+    allowed: Mapped[str]
+    unit: Mapped[str]
+    says: Mapped[str] = mapped_column(Text)
+
+
+class AlarmRow(Base):
+    """An alarm from when it opened; `closed_at` is null while it is open."""
+
+    __tablename__ = "alarm"
+    __table_args__ = (Index("ix_alarm_policy", "policy", "opened_at"),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    policy: Mapped[str]
+    version: Mapped[int]
+    name: Mapped[str]
+    opened_at: Mapped[float]
+    closed_at: Mapped[float | None]
+    says: Mapped[str] = mapped_column(Text)
+    closed_because: Mapped[str | None] = mapped_column(Text)
+    silenced_until: Mapped[float | None]
+    silenced_by: Mapped[str | None]
+    silenced_because: Mapped[str | None] = mapped_column(Text)
+
+
+class ReleaseRow(Base):
+    """A rater, by pseudonym (feedback/stream/user_keys.py), whom an admin has let out of quarantine: what they gave
+    until `until` counts as anyone's. `key_id` is empty where no API key is known."""
+
+    __tablename__ = "quarantine_release"
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(primary_key=True)
+    until: Mapped[float]
+    who: Mapped[str]
+    why: Mapped[str] = mapped_column(Text)
+
+
 class CounterRow(Base):
     """Numbers rows in the order they were committed; a database sequence would leave gaps that
     fill in late, and a reader's high-water mark would step over them."""

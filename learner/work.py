@@ -17,7 +17,6 @@ from burnish.feedback.audit import AuditLog
 from burnish.feedback.contract import (
     COMPACTOR,
     INTAKE_KEY,
-    PAUSED_KEY,
     REWARD_QUEUE,
     REWARD_TASK,
     UPDATE_QUEUE,
@@ -25,7 +24,6 @@ from burnish.feedback.contract import (
 )
 from burnish.feedback.erasures import Erasures
 from burnish.feedback.masking import masked
-from burnish.feedback.pauses import Pause
 from burnish.feedback.redis_clients import open_client
 from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.opening import open_stream
@@ -44,6 +42,7 @@ from burnish.learner.ticks import Tick, publish, publish_intake
 from celery import current_app
 
 if TYPE_CHECKING:
+    from burnish.learner.alarms.watching import Watch
     from burnish.learner.canary.controller import Controller
     from burnish.learner.jobs.updates import UpdateJobs
     from burnish.learner.update.publishing import RewardPublisher
@@ -149,10 +148,6 @@ def reward(policy: str = "default") -> str:
 
 def update(policy: str = "default") -> str | None:
     """One update of one policy, here or as a job; returns what was done."""
-    if paused := client().hget(PAUSED_KEY, policy):
-        why = Pause.decoded(paused).says  # type: ignore[arg-type]
-        publish(client(), Tick("update", policy, "trained nothing", why))
-        return None
     if settings().updates_run_in != "worker":
         did = _begin(policy, update_jobs)
         report(policy, refit=False)  # where nothing was begun, no job will tell
@@ -244,10 +239,13 @@ def compactor_tick() -> str | None:
 
 def canary(policy: str = "default") -> str | None:
     """One look at a policy's canary; returns what was done."""
+    from burnish.learner.alarms.history import holding
     from burnish.serving.registry import RegistryError
 
+    with database().read() as session:
+        alarms = [alarm.sentence for alarm in holding(session, policy, time.time())]
     try:
-        made = controller().tick(policy)
+        made = controller().tick(policy, alarms)
     except RegistryError as error:
         log.error("the canary of %s waits: %s", policy, masked(str(error)))
         return None
@@ -298,6 +296,42 @@ def release() -> int:
     for receipt in complete:
         erasures().advance(receipt.id, "finished", receipt.versions)
     return len(complete)
+
+
+def alarms(policy: str = "default") -> str:
+    """Look at what a policy serves; returns which alarms hold promotion back."""
+    from burnish.learner.gate.limits import LimitsError
+    from burnish.learner.update.holding import watched
+
+    try:
+        found = watch().look(policy, watched(registry(), policy))
+    except LimitsError as error:
+        log.error("BURNISH_ALARM_LIMITS: %s", error)
+        return f"looked at nothing: {error}"
+    did = "; ".join(alarm.sentence for alarm in found) or "none open"
+    log.info("alarms of %s: %s", policy, did)
+    return did
+
+
+def silence(alarm: str, until: float, who: str, why: str) -> bool:
+    """Let an open alarm hold nothing back for a while; whether there is such a one."""
+    from burnish.learner.alarms import history, publishing
+
+    with database().write() as session:
+        found = history.silence(session, alarm, until=until, who=who, why=why)
+    if found is None:
+        return False
+    with database().read() as session:
+        publishing.publish(session, client(), found.policy)
+    return True
+
+
+def free(tenant: str, person: str, key_id: str | None, until: float, who: str, why: str) -> None:
+    """Let what a rater gave until that time out of quarantine."""
+    from burnish.learner.reward import quarantine
+
+    with database().write() as session:
+        quarantine.release(session, tenant, person, key_id, until=until, who=who, why=why)
 
 
 def retention() -> str | None:
@@ -367,6 +401,13 @@ def controller() -> Controller:
     from burnish.learner.canary.controller import Controller
 
     return Controller(settings(), database(), registry(), client())
+
+
+@cache
+def watch() -> Watch:
+    from burnish.learner.alarms.watching import Watch  # torch
+
+    return Watch(database(), client(), settings())
 
 
 @cache

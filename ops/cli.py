@@ -15,7 +15,17 @@ from typing import Annotated
 import typer
 from burnish.feedback.masking import mask_logs, masked
 from burnish.ops import settings as config
-from burnish.ops.commands import canary, exchange, keys, learning, research, stores, tasks
+from burnish.ops.commands import (
+    alarms,
+    canary,
+    exchange,
+    keys,
+    learning,
+    quarantine,
+    research,
+    stores,
+    tasks,
+)
 from burnish.ops.commands.client import ServiceDown, ServiceError
 from burnish.ops.commands.completion import completion
 from burnish.ops.commands.mcp import mcp
@@ -57,6 +67,8 @@ app = typer.Typer(
 app.add_typer(keys.app, name="keys", no_args_is_help=True)
 app.add_typer(tasks.app, name="tasks", no_args_is_help=True)
 app.add_typer(canary.app, name="canary", no_args_is_help=True)
+app.add_typer(alarms.app, name="alarms")
+app.add_typer(quarantine.app, name="quarantine", no_args_is_help=True)
 app.add_typer(stores.deadletters_app, name="deadletters", no_args_is_help=True)
 
 
@@ -234,6 +246,8 @@ for command in (
     learning.update,
     learning.promote,
     learning.rollback,
+    learning.pause,
+    learning.resume,
     learning.sign,
     stores.repair,
     stores.erase,

@@ -26,6 +26,7 @@ from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
 from burnish.serving.api.page_files import content_of
 from burnish.serving.api.routes import (
+    alarms,
     audit,
     canaries,
     chat,
@@ -40,6 +41,7 @@ from burnish.serving.api.routes import (
     models,
     operations,
     policies,
+    quarantine,
     responses,
 )
 from burnish.serving.api.service import Service, service_of
@@ -132,6 +134,8 @@ def bare_app(settings: ServingSettings, lifespan: Any = None) -> FastAPI:
     app.include_router(policies.router(auth))
     app.include_router(canaries.router(auth))
     app.include_router(learner.router(auth))
+    app.include_router(alarms.router(auth))
+    app.include_router(quarantine.router(auth))
     app.include_router(erase.router(auth))
     app.include_router(audit.router(auth))
     app.include_router(operations.router(auth))

@@ -1,5 +1,6 @@
-"""Bursts: where one rater judges faster than people read."""
+"""Bursts: where one rater judges faster than people read. What an admin has released is none."""
 
+import math
 from collections.abc import Iterable
 
 from burnish.feedback.trust.policy import TrustPolicy
@@ -9,8 +10,9 @@ from burnish.feedback.trust.votes import Vote, by_rater
 def quarantined(votes: Iterable[Vote], policy: TrustPolicy) -> set[int]:
     """The indices of votes that fall to a burst: over `burst_votes` of a rater within `burst_s`."""
     held: set[int] = set()
-    for own in by_rater(votes).values():
-        bursts = _bursts(own, policy)
+    for rater, own in by_rater(votes).items():
+        released = policy.released.get(rater, -math.inf)
+        bursts = [burst for burst in _bursts(own, policy) if burst[1] > released]
         answers = {
             vote.judgement.answer
             for vote in own

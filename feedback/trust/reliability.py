@@ -35,20 +35,36 @@ def reliabilities(votes: Sequence[Vote], policy: TrustPolicy) -> Reliabilities:
 
     Of an answer that no model knows, the mean of the others' votes is expected.
     """
-    others = _OthersVotes(votes)
+    expected = dict(zip((vote.index for vote in votes), expectations(votes), strict=True))
     of_raters: dict[Rater, float] = {}
     of_kinds: dict[tuple[Rater, Hashable], float] = {}
     for rater, own in by_rater(votes).items():
-        agreements: dict[Hashable, list[float]] = defaultdict(list)
+        agreed: dict[Hashable, list[float]] = defaultdict(list)
         for vote in own:
-            expected = vote.expected if vote.expected is not None else others.mean(vote, rater)
-            agreements[vote.kind].append(_agreement(vote.value, expected))
-        everywhere = [agreement for found in agreements.values() for agreement in found]
+            agreed[vote.kind].append(_agreement(vote.value, expected[vote.index]))
+        everywhere = [agreement for found in agreed.values() for agreement in found]
         overall = _reliability(everywhere, policy.prior_reliability, policy.prior_votes)
         of_raters[rater] = overall
-        for kind, found in agreements.items():
+        for kind, found in agreed.items():
             of_kinds[rater, kind] = _reliability(found, overall, policy.prior_votes_of_kind)
     return Reliabilities(of_raters, of_kinds)
+
+
+def expectations(votes: Sequence[Vote]) -> list[float]:
+    """The value in [-1, 1] that is expected of each vote's answer: a model's, else the mean of the others' votes."""
+    others = _OthersVotes(votes)
+    return [
+        vote.expected if vote.expected is not None else others.mean(vote, vote.rater)
+        for vote in votes
+    ]
+
+
+def agreements(votes: Sequence[Vote], unknown: float) -> list[float]:
+    """How far each vote agrees with what is expected of its answer, in [-1, 1]; `unknown` where nothing is."""
+    return [
+        vote.value * expected if vote.expected is not None or expected else unknown
+        for vote, expected in zip(votes, expectations(votes), strict=True)
+    ]
 
 
 def weight_of(reliability: float, policy: TrustPolicy) -> float:
@@ -95,7 +111,7 @@ class _OthersVotes:
                 total[0] += vote.value
                 total[1] += 1
 
-    def mean(self, vote: Vote, rater: Rater) -> float:
+    def mean(self, vote: Vote, rater: Rater | None) -> float:
         answer = vote.judgement.answer
         (total, count), (own, own_count) = self._sums[answer], self._own[answer, rater]
         return (total - own) / (count - own_count + 1)

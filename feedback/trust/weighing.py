@@ -8,8 +8,8 @@ Three rules, from the outside in:
 2. Reliability (reliability.py): a rater whose votes say what others' votes let expect counts in full, one
    whose votes say nothing or the opposite hardly at all. There is a floor, because someone whose taste
    differs from most people's also disagrees with them.
-3. Caps (caps.py): on the weight of a rater, of a rater in one kind of prompts, of the anonymous, of an API
-   key and of a tenant.
+3. Caps (caps.py): on the weight of a rater, of the newcomers of an API key together, of both in one kind of
+   prompts, of the anonymous, of a key, and of a tenant in an hour and in all.
 
 A judgement that names nobody counts as that of whoever asked; where that is unknown too, it shares a pool with
 a cap of its own. A session's judgement is one, however many answers it is about. Left out: recognising
@@ -23,7 +23,7 @@ from burnish.feedback.judgements import Judgement
 from burnish.feedback.trust.bursts import quarantined
 from burnish.feedback.trust.caps import capped
 from burnish.feedback.trust.policy import TrustPolicy
-from burnish.feedback.trust.reliability import reliabilities, weight_of
+from burnish.feedback.trust.reliability import agreements, reliabilities, weight_of
 from burnish.feedback.trust.votes import Rater, votes_among
 
 
@@ -63,7 +63,8 @@ def weigh(
     trusted = [
         vote.judgement.share * weight_of(found.of(vote, newcomer), policy) for vote in counted
     ]
-    kept = capped(counted, trusted, policy)
+    agreed = agreements(counted, policy.unknown_agreement)
+    kept = capped(counted, trusted, policy, agreed)
     weights, reasons = [0.0] * len(judgements), [""] * len(judgements)
     for index in held:
         reasons[index] = "burst"

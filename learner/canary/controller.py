@@ -136,7 +136,11 @@ class Controller:
     ) -> Tick | None:
         evidence = self._evidence(row, settings, lease)
         hours = (self.clock() - row.started_at) / 3600
-        told: dict[str, Any] = {"open_alarms": open_alarms, "paused": canary.paused_by}
+        paused = self.registry.paused(row.policy)
+        told: dict[str, Any] = {
+            "open_alarms": open_alarms,
+            "paused": canary.paused_by or (paused.who if paused else None),
+        }
         if canary.share:
             decided = decide(settings, evidence, share=canary.share, hours=hours, **told)
         else:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Ratio = tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]]
+
+
+Limits = TypeVar("Limits", bound=BaseModel)
 
 
 class LimitsError(ValueError):
@@ -57,6 +60,12 @@ class GateLimits(BaseModel):
 
 def read_limits(file: Path | None, **settings: Any) -> GateLimits:
     """The defaults, over them `settings`, over these what the YAML file says. Raises LimitsError."""
+    return read_yaml(GateLimits, file, **settings)
+
+
+def read_yaml(kind: type[Limits], file: Path | None, **settings: Any) -> Limits:
+    """Limits of a kind: its defaults, over them `settings`, over these the lines `NAME: VALUE` of a YAML file.
+    Raises LimitsError."""
     told: Any = {}
     if file is not None:
         try:
@@ -66,16 +75,16 @@ def read_limits(file: Path | None, **settings: Any) -> GateLimits:
     if not isinstance(told, dict):
         raise LimitsError(f"{file}: write a line `NAME: VALUE` for each limit")
     try:
-        return GateLimits(**{**settings, **told})
+        return kind(**{**settings, **told})
     except (ValidationError, TypeError) as error:
-        raise LimitsError(f"{file}: {_first(error)}") from error
+        raise LimitsError(f"{file}: {_first(kind, error)}") from error
 
 
-def _first(error: ValidationError | TypeError) -> str:
+def _first(kind: type[BaseModel], error: ValidationError | TypeError) -> str:
     if isinstance(error, TypeError):
         return str(error)
     told = error.errors()[0]
     where = ".".join(map(str, told["loc"]))
     if told["type"] == "extra_forbidden":
-        return f"{where} is no limit: there are {', '.join(GateLimits.model_fields)}"
+        return f"{where} is no limit: there are {', '.join(kind.model_fields)}"
     return f"{where}: {told['msg']}"

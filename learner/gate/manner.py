@@ -174,12 +174,17 @@ def repeated(tokens: Sequence[int]) -> float:
 
 def commonest_opener(answers: Sequence[Answer]) -> tuple[float, str]:
     """The first words that most answers begin with, of all that go on after them; and their share."""
-    words = [_WORD.findall(answer.text.casefold()) for answer in answers]
-    openers = Counter(" ".join(w[:OPENER_WORDS]) for w in words if len(w) > OPENER_WORDS)
+    openers = Counter(filter(None, (opener_of(answer.text) for answer in answers)))
     if not openers:
         return 0.0, ""
     [(phrase, count)] = openers.most_common(1)
     return count / len(answers), phrase
+
+
+def opener_of(text: str) -> str | None:
+    """The first words of an answer; None where it does not go on after them."""
+    words = _WORD.findall(text.casefold())
+    return " ".join(words[:OPENER_WORDS]) if len(words) > OPENER_WORDS else None
 
 
 def other_language(asked: str, answer: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from burnish.learner.reward.quarantine import Held
 from burnish.learner.reward.signals import SignalWorth
 
 Key = tuple[str, int]  # interaction id, choice
@@ -57,7 +58,7 @@ class Update:
 class ReportData:
     """The latest judged answers of a policy, oldest first, with what belongs to them.
 
-    `quarantined` votes are left out of `votes`. `began` says since when a version may have served,
+    `quarantined` votes are left out of `votes`; `held` says whose they are. `began` says since when a version may have served,
     `updates` are the latest, oldest first. `state` names what was read: the same where nothing is new.
     """
 
@@ -67,6 +68,7 @@ class ReportData:
     answers: Sequence[Answer] = ()
     votes: Sequence[Vote] = ()
     quarantined: int = 0
+    held: Sequence[Held] = ()
     corrections: int = 0
     signals: Mapping[str, SignalWorth] = field(default_factory=dict)
     began: Mapping[int, float] = field(default_factory=dict)

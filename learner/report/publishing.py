@@ -39,7 +39,7 @@ def publish_report(
             told = {"last_update": reading.last_update(session, policy)}
             return _put(client, earlier.model_copy(update=told))
         data = reading.read(
-            session, policy, at=time.time(), limit=settings.history, trust=settings.trust
+            session, policy, at=time.time(), limit=settings.history, trust=settings.trust_of(policy)
         )
     bounds = TICK if refit else None
     return _put(client, make(data, bounds=bounds, earlier=earlier))

@@ -16,6 +16,8 @@ from burnish.learner.intake.joining import slices, standing_judgements
 from burnish.learner.report.data import Answer, Key, ReportData, Update, Vote
 from burnish.learner.report.style import asks, refuses
 from burnish.learner.reward import experience
+from burnish.learner.reward.quarantine import Held, with_released
+from burnish.learner.reward.quarantine import held as held_among
 from burnish.learner.reward.signals import explicit_rewards, signal_worths
 from burnish.learner.tables import (
     AttemptRow,
@@ -77,7 +79,8 @@ def read(session: Session, policy: str, *, at: float, limit: int, trust: TrustPo
     """The latest `limit` judged answers of a policy, and its updates."""
     rows = _rows(session, policy, limit)
     standing = standing_judgements(session, [row.key for row in rows])
-    votes, quarantined = _votes(rows, standing, trust)
+    trust = with_released(session, trust, (j for judged in standing.values() for j in judged))
+    votes, quarantined, held = _votes(rows, standing, trust)
     given = [standing[row.key] for row in rows]
     return ReportData(
         policy=policy,
@@ -96,6 +99,7 @@ def read(session: Session, policy: str, *, at: float, limit: int, trust: TrustPo
         ],
         votes=votes,
         quarantined=quarantined,
+        held=held,
         corrections=sum(j.name == "correction" for judged in standing.values() for j in judged),
         signals=signal_worths(given, explicit_rewards(given, trust)),
         began=_began(session, policy, rows),
@@ -133,8 +137,8 @@ def _rows(session: Session, policy: str, limit: int) -> list[_Row]:
 
 def _votes(
     rows: Sequence[_Row], standing: Mapping[Key, Sequence[Judgement]], trust: TrustPolicy
-) -> tuple[list[Vote], int]:
-    """One vote per person and answer, the last of thumbs and score; and how many are in quarantine."""
+) -> tuple[list[Vote], int, list[Held]]:
+    """One vote per person and answer, the last of thumbs and score; how many are in quarantine, and whose."""
     given: list[tuple[_Row, Judgement, str | None]] = []
     for row in rows:
         last: dict[str | None, Judgement] = {}
@@ -142,13 +146,14 @@ def _votes(
             if judgement.name in VOTES:
                 last[judgement.user or judgement.asker] = judgement  # oldest first: the last stays
         given += [(row, judgement, person) for person, judgement in last.items()]
-    weights = weigh([judgement for _, judgement, _ in given], policy=trust)
+    judgements = [judgement for _, judgement, _ in given]
+    weights = weigh(judgements, policy=trust)
     votes = [
         _vote(row, judgement, person, weight)
         for (row, judgement, person), weight in zip(given, weights.weights, strict=True)
         if weight > 0
     ]
-    return votes, weights.quarantined
+    return votes, weights.quarantined, held_among(judgements, weights)
 
 
 def _vote(row: _Row, judgement: Judgement, person: str | None, trust: float) -> Vote:

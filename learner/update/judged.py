@@ -17,6 +17,7 @@ from burnish.learner.reward.credit_assignment import assigned
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import Experience, JudgedAnswer
 from burnish.learner.reward.features import features_of
+from burnish.learner.reward.quarantine import with_released
 from burnish.learner.reward.raters import believe
 from burnish.learner.reward.satisfaction import read_next_turns
 from burnish.learner.rules import NothingToLearn
@@ -62,6 +63,9 @@ def load_judged(
             limit=settings.history,
             max_staleness=settings.max_staleness,
         )
+        trust = with_released(
+            session, settings.trust_of(policy), (j for answer in judged for j in answer.judgements)
+        )
     max_prompt, max_answer = settings.max_prompt_tokens, 2 * settings.max_answer_tokens
 
     def fits(answer: JudgedAnswer) -> bool:
@@ -87,7 +91,7 @@ def load_judged(
             f" and {max_answer} of answer"
         )
     given = [answer.judgements for answer in judged]
-    explicit = signals.explicit_rewards(given, settings.trust)
+    explicit = signals.explicit_rewards(given, trust)
     worths = signals.signal_worths(given, explicit)
     read = read_next_turns(
         database,
@@ -103,7 +107,7 @@ def load_judged(
     features = features_of(database, model, judged)
     judged = assigned(judged, expected_rewards(before, features))
     known_before = before.hyperparameters if before else Hyperparameters()
-    weights = believe(judged, features, known_before, settings.trust)
+    weights = believe(judged, features, known_before, trust)
     trusted = experience.weighed(judged, weights)
     if not trusted.experience:
         raise NothingToLearn("every judgement is in quarantine")

@@ -20,12 +20,15 @@ def summarise(
     judgements: int,
     notes: Sequence[str],
     serves: bool,
+    held: str | None = None,
     seconds: float,
 ) -> Tick:
     """The tick of a finished update; `serves`: the version is the champion now. `notes`: what could not
-    be used of the tasks."""
+    be used of the tasks; `held`: why it was not promoted though it passed."""
     if not report.passed:
         outcome = "which the gate refused"
+    elif held is not None:
+        outcome = "which is held back"
     elif serves:
         outcome = "which now serves"
     else:
@@ -38,7 +41,7 @@ def summarise(
             f"learnt from {judgements} new judgements in {progress.step} steps "
             f"and registered {version.ref}, {outcome}" + told(notes)
         ),
-        why_not=None if report.passed else f"gate: {report.why_not}",
+        why_not=held if report.passed else f"gate: {report.why_not}",
         counts={
             "version": version.version,
             "parent": progress.parent,
@@ -47,6 +50,7 @@ def summarise(
             "train_seconds": progress.seconds,
             "gate_seconds": report.seconds,
             "gate_passed": report.passed,
+            "held": held is not None,
             "gate_skill": round(report.skill, 4),
             "gate_base_skill": round(report.base_skill, 4),
             "tasks": report.tasks,

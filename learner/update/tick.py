@@ -32,6 +32,8 @@ from burnish.feedback.telemetry.trail import Trail
 from burnish.kernels.loading import load_model
 from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.kernels.model import LoadedModel
+from burnish.learner.alarms.limits import read_limits as read_alarm_limits
+from burnish.learner.alarms.watching import Watch
 from burnish.learner.database import Database
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
 from burnish.learner.gate.calibration import Calibration
@@ -59,6 +61,7 @@ from burnish.learner.update.attempts import (
 )
 from burnish.learner.update.data import load_training_data
 from burnish.learner.update.fates import tell_learnt, tell_weighed
+from burnish.learner.update.holding import why_held
 from burnish.learner.update.loop import train
 from burnish.learner.update.publishing import publish_trained
 from burnish.learner.update.registration import being_tried, promote, register
@@ -155,6 +158,11 @@ class Learner:
         )
 
     @cached_property
+    def watch(self) -> Watch:
+        """What looks whether an alarm keeps the champion where it is."""
+        return Watch(self.database, self.redis, self.settings)
+
+    @cached_property
     def own_gates(self) -> list[OwnGate]:
         """The gates of BURNISH_GATES. Raises GateError."""
         return open_gates(self.settings.gates)
@@ -225,6 +233,10 @@ class Update:
             return self.idle(f"BURNISH_GATE_LIMITS: {error}")
         except GateError as error:
             return self.idle(f"BURNISH_GATES: {error}")
+        try:
+            read_alarm_limits(self.settings.alarm_limits)
+        except LimitsError as error:
+            return self.idle(f"BURNISH_ALARM_LIMITS: {error}")
         attempt = self.attempts.unfinished(champion.version)
         if attempt is None:
             anew = self.attempts.begins_anew(champion.version) is not None
@@ -261,6 +273,7 @@ class Update:
         if (
             self.settings.promotes_to == "nothing"
             or self.attempts.begins_anew(champion.version) is None
+            or self.registry.paused(self.policy) is not None
         ):
             return None
         with self.learner.database.read() as session:
@@ -332,7 +345,8 @@ class Update:
                     self.settings.rule,
                 )
                 told["burnish.policy_version"] = version.ref
-            if report.passed:
+            held = self.why_held() if report.passed else None
+            if report.passed and held is None:
                 with trace.stage("promote") as told:
                     told["burnish.alias"] = alias = self.alias_for(champion)
                     promote(self.registry, self.attempts, attempt, version, alias)
@@ -343,6 +357,7 @@ class Update:
             judgements=len(events),
             notes=list(self.learner.tasks.notes),
             serves=self.registry.champion_version(self.policy) == version.version,
+            held=held,
             seconds=time.monotonic() - self.began,
         )
         self.attempts.mark_finished(attempt, version.version, tick)
@@ -355,6 +370,12 @@ class Update:
         alias = self.settings.promotes_to
         anew = self.attempts.begins_anew(champion.version) is not None
         return "champion" if alias == "challenger" and anew else alias
+
+    def why_held(self) -> str | None:
+        """Why nothing is promoted now whatever the gate says; None where it may be."""
+        if self.settings.promotes_to == "nothing":
+            return None
+        return why_held(self.registry, self.learner.watch, self.policy)
 
     def train(self, attempt: Attempt, champion: PolicyVersion) -> Checkpoint:
         """The attempt's finished checkpoint: read, resumed or trained from the champion."""

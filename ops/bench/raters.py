@@ -91,13 +91,21 @@ def run(seed: int, votes: int, exam: int) -> dict[str, Any]:
 class Crowd:
     """People who vote on one log of answers, and held-out tasks with several answers to each."""
 
-    def __init__(self, loop: LearningLoop, seed: int, votes: int, exam: int) -> None:
+    def __init__(
+        self,
+        loop: LearningLoop,
+        seed: int,
+        votes: int,
+        exam: int,
+        niches: int = NICHES,
+        niche_exam: int = NICHE_EXAM,
+    ) -> None:
         self.loop, self.votes = loop, votes
         self.rng = random.Random(f"raters:{seed}")
         self.people = draw_population(
             families=list(FAMILIES), styles=STYLES, malicious=0.0, judged=1.0, seed=seed
         )
-        self.niches = self.rng.sample(list(FAMILIES), NICHES)
+        self.niches = self.rng.sample(list(FAMILIES), niches)
         asked = [sample(self.rng) for _ in range(votes)]
         self.log = self._answers(asked, 1, seed=self.rng.getrandbits(30))
         self.niche_logs = {
@@ -112,7 +120,7 @@ class Crowd:
         self.tasks = [
             sample(heldout, family, "heldout")
             for family in FAMILIES
-            for _ in range(NICHE_EXAM if family in self.niches else exam)
+            for _ in range(niche_exam if family in self.niches else exam)
         ]
         self.choices = self._answers(self.tasks, CANDIDATES, seed=7)
         self.features = base_features(

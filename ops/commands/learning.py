@@ -18,6 +18,7 @@ from rich.console import Console
 console = Console()
 
 Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
+PolicyArgument = Annotated[str, typer.Argument(help="Which policy.")]
 Version = Annotated[str, typer.Argument(help="A version: 12 or default@12.")]
 
 
@@ -73,11 +74,14 @@ def promote(
 ) -> None:
     """Make a version the champion."""
     policy, number = versions.parse(version, policy)
-    versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
+    told = versions.move(config.load({"data_dir": data_dir, "url": url}), policy, number, why)
+    alarms = told.get("alarms", [])
     if as_json:
-        print_json({"policy": policy, "champion": number})
-    else:
-        console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
+        print_json({"policy": policy, "champion": number, "alarms": alarms})
+        return
+    console.print(f"{policy}: {policy}@{number} is champion now", highlight=False)
+    for alarm in alarms:
+        console.print(f"an alarm is open: {alarm}", highlight=False, markup=False)
 
 
 def rollback(
@@ -93,6 +97,37 @@ def rollback(
         print_json({"policy": policy, "rolled_back": True})
     else:
         console.print(f"{policy}: the version before is champion now", highlight=False)
+
+
+def pause(
+    policy: PolicyArgument = "default",
+    why: Why = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Let no update promote anything until `resume`; updates go on, and people may promote."""
+    versions.pause(config.load({"data_dir": data_dir, "url": url}), policy, why)
+    if as_json:
+        print_json({"policy": policy, "paused": True})
+    else:
+        console.print(f"{policy}: no update promotes anything from now on", highlight=False)
+
+
+def resume(
+    policy: PolicyArgument = "default",
+    why: Why = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    url: Url = None,
+) -> None:
+    """Let updates promote again."""
+    resumed = versions.resume(config.load({"data_dir": data_dir, "url": url}), policy, why)
+    if as_json:
+        print_json({"policy": policy, "paused": False, "resumed": resumed})
+    else:
+        said = "updates promote again" if resumed else "was not paused"
+        console.print(f"{policy}: {said}", highlight=False)
 
 
 def sign(

@@ -52,7 +52,13 @@ def from_database(settings: UpSettings, policy: str) -> Report | None:
     database = Database(learner.database)
     try:
         with database.read() as session:
-            data = read(session, policy, at=time.time(), limit=learner.history, trust=learner.trust)
+            data = read(
+                session,
+                policy,
+                at=time.time(),
+                limit=learner.history,
+                trust=learner.trust_of(policy),
+            )
     except SQLAlchemyError:
         return None
     finally:

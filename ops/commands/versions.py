@@ -1,4 +1,4 @@
-"""`burnish promote`, `rollback` and `sign`: what the registry does at a person's word.
+"""`burnish promote`, `rollback`, `pause`, `resume` and `sign`: what the registry does at a person's word.
 
 The champion is moved through the service if it is up, else directly in the registry. Signing is
 always direct: the data folder's secret is what allows it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from burnish.feedback.audit import AuditLog
 from burnish.ops.commands.client import ServiceClient, ServiceDown, ServiceError
@@ -26,14 +26,13 @@ def parse(version: str, policy: str) -> tuple[str, int]:
     return name or policy, int(number)
 
 
-def move(settings: UpSettings, policy: str, version: int | None, why: str = "") -> None:
-    """Make `version` champion; None: the one before. `why` goes to the audit log."""
+def move(settings: UpSettings, policy: str, version: int | None, why: str = "") -> dict[str, Any]:
+    """Make `version` champion; None: the one before. `why` goes to the audit log. What the service says of it;
+    nothing where it is not up."""
     action = "rollback" if version is None else "promote"
+    body = {} if version is None else {"version": version}
     try:
-        ServiceClient(settings).post(
-            f"/v1/policies/{policy}/{action}",
-            ({} if version is None else {"version": version}) | ({"why": why} if why else {}),
-        )
+        return _asked(settings, policy, action, why, **body)
     except ServiceDown:
         if settings.url:
             raise
@@ -42,6 +41,34 @@ def move(settings: UpSettings, policy: str, version: int | None, why: str = "") 
                 registry.rollback(policy, why=why)
             else:
                 registry.promote(policy, version, why=why)
+            return {}
+
+
+def pause(settings: UpSettings, policy: str, why: str = "") -> None:
+    """Let no update promote anything."""
+    try:
+        _asked(settings, policy, "pause", why)
+    except ServiceDown:
+        if settings.url:
+            raise
+        with _registry(settings) as registry:
+            registry.pause(policy, why=why)
+
+
+def resume(settings: UpSettings, policy: str, why: str = "") -> bool:
+    """Let updates promote again; whether they were kept from it."""
+    try:
+        return bool(_asked(settings, policy, "resume", why)["resumed"])
+    except ServiceDown:
+        if settings.url:
+            raise
+        with _registry(settings) as registry:
+            return registry.resume(policy, why=why)
+
+
+def _asked(settings: UpSettings, policy: str, action: str, why: str, **body: int) -> dict[str, Any]:
+    told = {**body, "why": why} if why else body
+    return ServiceClient(settings).post(f"/v1/policies/{policy}/{action}", told)
 
 
 def sign(settings: UpSettings, policy: str, version: int) -> str:

@@ -87,7 +87,7 @@ function grid(cards, found, api) {
     families: () => familiesCard(found),
   };
   const concerns = {
-    headline: [found.report, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.ticks.paused],
+    headline: [found.report, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.known.paused],
     alarms: found.alarms, liked: [found.report?.versions, found.report?.comparison], why: found.ticks,
     canary: found.canary,
     timeline: [found.known.history, found.known.versions, found.known.champion, found.known.challenger],
@@ -125,15 +125,16 @@ const fact = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value)
 
 // -- what can be done -----------------------------------------------------------------------------------
 
-function controls({ policy, known, ticks }, api) {
-  const paused = ticks.paused?.[policy];
+function controls({ policy, known }, api) {
+  const { paused } = known;
+  const at = (what) => `/v1/policies/${encodeURIComponent(policy)}/${what}`;
   const button = (name, enabled, path, body, extra = {}) => h("button", {
     type: "button", class: "secondary", disabled: !enabled, onclick: () => act(api, words.acts[name], path, body, extra),
   }, words.acts[name].label);
   return h("div", { class: "row" },
-    button("update", !paused, "/v1/learner/update", { policy }, { plain: true }),
-    paused ? button("resume", true, "/v1/learner/resume", { policy }) : button("pause", true, "/v1/learner/pause", { policy }),
-    button("rollback", known.previous, `/v1/policies/${encodeURIComponent(policy)}/rollback`, {}, { danger: true }),
+    button("update", true, "/v1/learner/update", { policy }, { plain: true }),
+    paused ? button("resume", true, at("resume"), {}) : button("pause", true, at("pause"), {}),
+    button("rollback", known.previous, at("rollback"), {}, { danger: true }),
     paused && h("span", { class: "tag warn" }, words.pausedBy(paused.who, ago(paused.at), paused.why)));
 }
 

@@ -201,8 +201,8 @@ export const strings = {
     ofUpdates: (refused, updates) => `${number(refused)} of the last ${plural(updates, { one: "update", other: "updates" })}`,
     acts: {
       update: { label: "Update now", title: "Update now?", text: "The learner looks at what is new. Where there is enough it trains, and a version that passes the gate takes over.", done: "An update was asked for." },
-      pause: { label: "Pause", title: "Pause updates?", text: "Judgements are kept and counted; nothing is trained until updates are resumed. An update that runs finishes.", done: "Updates are paused." },
-      resume: { label: "Resume", title: "Resume updates?", text: "The next update learns from all that has come meanwhile.", done: "Updates go on." },
+      pause: { label: "Pause", title: "Pause promotion?", text: "Updates go on, but none of them promotes anything until promotion is resumed. People still may.", done: "Promotion is paused." },
+      resume: { label: "Resume", title: "Resume promotion?", text: "The next update that passes its gate is promoted again.", done: "Promotion goes on." },
       rollback: { label: "Roll back", title: "Roll back?", text: "The version before takes over within a second. Requests that run finish where they began.", done: "Rolled back." },
       promote: (ref) => ({ label: `Promote ${ref}`, title: `Promote ${ref}?`, text: "It takes over within a second, whatever its gate found. Requests that run finish where they began.", done: `${ref} serves now.` }),
     },

@@ -17,7 +17,13 @@ from burnish.serving.registry.errors import (
 from burnish.serving.registry.policy_registry import PolicyRegistry, prepare
 from burnish.serving.registry.signatures import signing_keys
 from burnish.serving.registry.stub import StubRegistry
-from burnish.serving.registry.versions import ADAPTER_FILES, Move, PolicyVersion, adapter_sha256
+from burnish.serving.registry.versions import (
+    ADAPTER_FILES,
+    Move,
+    Pause,
+    PolicyVersion,
+    adapter_sha256,
+)
 
 __all__ = [
     "ADAPTER_FILES",
@@ -30,6 +36,7 @@ __all__ = [
     "NoCanary",
     "NotSigned",
     "NothingToRollBack",
+    "Pause",
     "PolicyRegistry",
     "PolicyVersion",
     "RegistryError",

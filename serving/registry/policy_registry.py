@@ -25,7 +25,7 @@ from typing import Any
 
 from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
-from burnish.serving.registry import moves
+from burnish.serving.registry import moves, pauses
 from burnish.serving.registry.canaries import CHALLENGER, Canaries
 from burnish.serving.registry.errors import (
     BaseMismatch,
@@ -41,6 +41,7 @@ from burnish.serving.registry.signatures import Keys, is_signed, sign
 from burnish.serving.registry.versions import (
     ADAPTER_FILES,
     Move,
+    Pause,
     PolicyVersion,
     adapter_sha256,
     matches,
@@ -166,6 +167,24 @@ class PolicyRegistry:
             self._store.set_alias(policy, alias, version)
         elif self._store.alias(policy, alias) is not None:
             self._store.drop_alias(policy, alias)
+
+    def pause(self, policy: str, *, who: str | None = None, why: str = "") -> Pause:
+        """Let no update promote anything until `resume`. Raises UnknownVersion."""
+        made = Pause(time.time(), who or self.who, why)
+        pauses.put(self._store, policy, made)
+        self._note("pause", policy, why, who=who)
+        return made
+
+    def resume(self, policy: str, *, who: str | None = None, why: str = "") -> bool:
+        """Let updates promote again; whether they were kept from it."""
+        if self.paused(policy) is None:
+            return False
+        pauses.lift(self._store, policy)
+        self._note("resume", policy, why, who=who)
+        return True
+
+    def paused(self, policy: str) -> Pause | None:
+        return pauses.read(self._store, policy)
 
     def note_moves(self, policy: str) -> Move | None:
         """Record a champion that was moved elsewhere; returns the move, None if there was none."""

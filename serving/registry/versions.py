@@ -33,6 +33,15 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Nothing is promoted by itself since then: who paused it, and why."""
+
+    at: float  # seconds since 1970
+    who: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Move:
     """The champion changed. `what` is "start", "promote", "rollback" or "moved outside"."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 from burnish.feedback.contract import (
+    ALARMS_TASK,
     CANARY_TASK,
     COMPACTOR_TASK,
     ERASE_TASK,
@@ -69,8 +70,9 @@ def test_ticks_expire_before_the_next_is_due(tmp_path: Path):
         REWARD_TASK,
         ERASE_TASK,
         RELEASE_TASK,
+        ALARMS_TASK,
     }
-    for task in (UPDATE_TASK, REWARD_TASK):
+    for task in (UPDATE_TASK, REWARD_TASK, ALARMS_TASK):
         policies = [entry["args"] for entry in schedule.values() if entry["task"] == task]
         assert policies == [["default"], ["shop"]]
     assert all(e["options"]["expires"] <= e["schedule"] for e in schedule.values())

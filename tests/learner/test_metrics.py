@@ -7,7 +7,7 @@ from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.metrics import Metrics, positions
-from burnish.learner.tables import AttemptRow
+from burnish.learner.tables import AlarmRow, AttemptRow
 from burnish.learner.ticks import Tick, record
 from prometheus_client import generate_latest
 
@@ -49,6 +49,14 @@ def test_updates_are_told_from_the_database(sqlite: Database):
     assert 'burnish_gate_skill{policy="default"} 0.5' in lines
     assert 'burnish_update_seconds{policy="default"} 2.5' in lines
     assert 'burnish_updates_total{policy="default",state="given up"} 1.0' in lines
+
+
+def test_open_alarms_are_counted(sqlite: Database):
+    with sqlite.write() as session:
+        for number, closed in enumerate((None, 2.0)):
+            fields = {"version": 2, "name": "length", "opened_at": 1.0, "says": "longer"}
+            session.add(AlarmRow(id=f"a{number}", policy="default", closed_at=closed, **fields))
+    assert 'burnish_alarms_open{policy="default"} 1.0' in told(Metrics(sqlite))
 
 
 def test_a_database_that_is_away_is_told_and_the_rest_with_it(tmp_path):

@@ -52,6 +52,7 @@ class Vote:
     user: str
     up: bool
     correction: str | None = None
+    tenant: str = TENANT
 
 
 class LearningLoop:
@@ -178,7 +179,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
     answered = InteractionEvent(
         id=id,
         time=at,
-        tenant=TENANT,
+        tenant=vote.tenant,
         user=vote.user,
         policy=policy,
         version=version,
@@ -189,7 +190,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
     judged = FeedbackEvent(
         id=f"vote-{id}",
         time=at,
-        tenant=TENANT,
+        tenant=vote.tenant,
         user=vote.user,
         interaction_id=id,
         name="correction" if vote.correction else "thumbs",

@@ -5,25 +5,17 @@ The learner is other processes: its ticks and reports are read from Redis, a tas
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
-from collections.abc import Awaitable
-from contextlib import suppress
-from dataclasses import asdict
 from typing import Annotated, Any
 
-import kombu.exceptions
 from burnish.feedback.contract import (
     CELERY_PREFIX,
-    PAUSED_KEY,
     REPORT_PREFIX,
     UNMATCHED_KEY,
     UPDATE_QUEUE,
     UPDATE_TASK,
 )
-from burnish.feedback.pauses import Pause
-from burnish.feedback.ranges import Label, Line
+from burnish.feedback.ranges import Label
 from burnish.feedback.redis_clients import broker_of
 from burnish.feedback.settings import StreamSettings
 from burnish.serving.api.auth import Auth, Principal
@@ -31,6 +23,7 @@ from burnish.serving.api.errors import ApiError
 from burnish.serving.api.intake import intake_problem
 from burnish.serving.api.json_body import Route
 from burnish.serving.api.learner_events import learner_events
+from burnish.serving.api.learner_tasks import send
 from burnish.serving.api.service import Service, service_of
 from burnish.serving.api.ticks import latest_ticks
 from celery import Celery
@@ -46,13 +39,6 @@ class UpdateRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     policy: Label = "default"
-
-
-class PauseRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    policy: Label = "default"
-    why: Line = ""  # for the audit log
 
 
 def celery_client(redis_url: str) -> Celery:
@@ -95,14 +81,11 @@ def router(auth: Auth) -> APIRouter:
             listed = await latest_ticks(redis, limit)
             unmatched = await redis.hlen(UNMATCHED_KEY)
             problem = await intake_problem(redis)
-            paused = await redis.hgetall(PAUSED_KEY)
         except RedisError as error:
             why = f"the ticks cannot be read, Redis does not answer: {error}"
             return {"available": False, "why": why, "ticks": []}
         why = None if listed else "the learner has not run yet"
         told: dict[str, Any] = {"unmatched": unmatched} if unmatched else {}
-        if paused:
-            told["paused"] = {name: asdict(Pause.decoded(text)) for name, text in paused.items()}
         told |= {"problem": problem} if problem else {}
         return {"available": True, "why": why, "ticks": listed, **told}
 
@@ -135,49 +118,13 @@ def router(auth: Auth) -> APIRouter:
         stream = learner_events(service_of(request))
         return StreamingResponse(stream, media_type="text/event-stream", headers=NO_STORE)
 
-    @api.post("/pause")
-    async def pause(
-        request: Request, body: PauseRequest, who: Principal = caller
-    ) -> dict[str, Any]:
-        """Stop a policy's updates until they are resumed. One that runs finishes; judgements are kept."""
-        service = service_of(request)
-        _check_policy(service, body.policy)
-        made = Pause(time.time(), who.actor, body.why)
-        redis: Any = service.redis
-        await _told(redis.hset(PAUSED_KEY, body.policy, made.encoded()))
-        await _noted(service, who.actor, "pause updates", body)
-        return {"policy": body.policy, "paused": asdict(made)}
-
-    @api.post("/resume")
-    async def resume(
-        request: Request, body: PauseRequest, who: Principal = caller
-    ) -> dict[str, Any]:
-        """Let a policy's updates go on."""
-        service = service_of(request)
-        _check_policy(service, body.policy)
-        redis: Any = service.redis
-        if await _told(redis.hdel(PAUSED_KEY, body.policy)):
-            await _noted(service, who.actor, "resume updates", body)
-        return {"policy": body.policy, "paused": None}
-
     @api.post("/update", status_code=202)
     async def update(
         request: Request, body: UpdateRequest | None = None, _: Principal = caller
     ) -> dict[str, Any]:
         """Ask for an update tick now. It may find nothing to do; its tick says so."""
-        client = request.app.state.celery
-        try:
-            sent = await asyncio.to_thread(
-                client.send_task,
-                UPDATE_TASK,
-                [(body or UpdateRequest()).policy],
-                queue=UPDATE_QUEUE,
-                retry=False,
-            )
-        except (kombu.exceptions.OperationalError, RedisError, OSError) as error:
-            message = f"The learner cannot be asked, its queue does not answer: {error}"
-            raise ApiError(503, message, code="learner_unavailable", retry_after=5) from error
-        return {"id": sent.id, "task": UPDATE_TASK}
+        sent = await send(request, UPDATE_TASK, [(body or UpdateRequest()).policy], UPDATE_QUEUE)
+        return {"id": sent, "task": UPDATE_TASK}
 
     return api
 
@@ -186,17 +133,3 @@ def _check_policy(service: Service, policy: str) -> None:
     if all(state.policy != policy for state in service.policies.status()):
         message = f"There is no policy '{policy}'. GET /v1/policies lists them."
         raise ApiError(404, message, param="policy", code="policy_not_found")
-
-
-async def _told(command: Awaitable[Any]) -> Any:
-    try:
-        return await command
-    except RedisError as error:
-        message = f"The learner cannot be told, Redis does not answer: {error}"
-        raise ApiError(503, message, code="learner_unavailable", retry_after=5) from error
-
-
-async def _noted(service: Service, who: str, what: str, body: PauseRequest) -> None:
-    """A full disk costs the line, and not the pause."""
-    with suppress(OSError):
-        await asyncio.to_thread(service.audit.append, who, what, body.policy, body.why)

@@ -1,4 +1,4 @@
-"""/v1/policies: what each policy serves, its versions and their history; promote and rollback.
+"""/v1/policies: what each policy serves, its versions and their history; promote, rollback, pause and resume.
 
 Reading takes any key, moving the champion takes the scope "admin". A move goes through the
 registry, like one made in MLflow's page, and is served when the call returns, if it can be.
@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from burnish.feedback.audit import Entry
 from burnish.feedback.ranges import Label, Line, Positive
+from burnish.serving.api.alarms import open_alarms
 from burnish.serving.api.auth import Auth, Principal
 from burnish.serving.api.errors import ApiError
 from burnish.serving.api.json_body import Route
@@ -42,10 +43,10 @@ class Promotion(BaseModel):
     why: Line = ""  # for the audit log
 
 
-class Rollback(BaseModel):
+class Reason(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    why: Line = ""
+    why: Line = ""  # for the audit log
 
 
 def router(auth: Auth) -> APIRouter:
@@ -71,11 +72,13 @@ def router(auth: Auth) -> APIRouter:
         state = find_policy(service, name)
         versions = await registry_call(service.registry.versions, name, limit)
         history = await registry_call(service.registry.history, name)
+        paused = await registry_call(service.registry.paused, name)
         moves = [asdict(move) for move in history[-limit if limit else None :]]
         if "admin" in who.scopes:
             moves = await asyncio.to_thread(_with_reasons, service, name, moves)
         return {
             **_live(service, state),
+            "paused": None if paused is None else asdict(paused),
             "versions": [_version(version, brief=True) for version in versions],
             "history": moves,
         }
@@ -99,21 +102,46 @@ def router(auth: Auth) -> APIRouter:
     async def promote(
         request: Request, name: Label, body: Promotion, who: Principal = mover
     ) -> dict[str, Any]:
+        """A person may promote whatever is open: `alarms` says what is, and so does the audit log."""
         service = service_of(request)
         find_policy(service, name)
-        actor = who.actor
+        actor, alarms = who.actor, await open_alarms(service, name)
+        spite = [f"open alarms: {', '.join(alarms)}"] if alarms else []
+        why = "; ".join([body.why, *spite] if body.why else spite)
         if body.version == 1:
             # Where the model is gone altogether, its base is what there is to begin with again.
             await registry_call(service.policies.begin_anew, name)
         await registry_call(
-            lambda: service.registry.promote(name, body.version, who=actor, why=body.why)
+            lambda: service.registry.promote(name, body.version, who=actor, why=why)
         )
         await service.policies.poll()
-        return _live(service, find_policy(service, name))
+        return {**_live(service, find_policy(service, name)), "alarms": list(alarms.values())}
+
+    @api.post("/{name}/pause")
+    async def pause(
+        request: Request, name: Label, body: Reason | None = None, who: Principal = mover
+    ) -> dict[str, Any]:
+        """Nothing is promoted by itself from now on; updates go on, and people may promote."""
+        service = service_of(request)
+        find_policy(service, name)
+        why = body.why if body else ""
+        made = await registry_call(lambda: service.registry.pause(name, who=who.actor, why=why))
+        return {"policy": name, "paused": asdict(made)}
+
+    @api.post("/{name}/resume")
+    async def resume(
+        request: Request, name: Label, body: Reason | None = None, who: Principal = mover
+    ) -> dict[str, Any]:
+        """`resumed` is false where it was not paused."""
+        service = service_of(request)
+        find_policy(service, name)
+        why = body.why if body else ""
+        resumed = await registry_call(lambda: service.registry.resume(name, who=who.actor, why=why))
+        return {"policy": name, "paused": None, "resumed": resumed}
 
     @api.post("/{name}/rollback")
     async def rollback(
-        request: Request, name: Label, body: Rollback | None = None, who: Principal = mover
+        request: Request, name: Label, body: Reason | None = None, who: Principal = mover
     ) -> dict[str, Any]:
         service = service_of(request)
         find_policy(service, name)

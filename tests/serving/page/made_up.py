@@ -17,6 +17,7 @@ def policy(text: str) -> dict:
     return {
         "name": text,
         "champion": 2,
+        "paused": {"at": 1.0, "who": text, "why": text},
         "challenger": 3,
         "previous": 1,
         "versions": [made],
@@ -60,8 +61,7 @@ def ticks(text: str) -> dict:
         "at": 1.0,
         "seconds": 2,
     }
-    paused = {"default": {"at": 1.0, "who": text, "why": text}}
-    return {"available": True, "why": text, "ticks": [tick], "problem": text, "paused": paused}
+    return {"available": True, "why": text, "ticks": [tick], "problem": text}
 
 
 def vote(text: str) -> dict:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 from burnish.feedback import fates
-from burnish.feedback.contract import PAUSED_KEY, REPORT_PREFIX, TICKS_KEY
+from burnish.feedback.contract import REPORT_PREFIX, TICKS_KEY
 from burnish.feedback.fates import Fate
 from burnish.learner.report.figures import Advice, Comparison, Rate, Report, VersionFigures
 from burnish.serving.app import create_app
@@ -45,7 +45,7 @@ def started(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def told(redis_url: str) -> redis.Redis:
     """What the learner left: a report and a tick that trained nothing."""
     client = redis.Redis.from_url(redis_url)
-    client.delete(TICKS_KEY, PAUSED_KEY)
+    client.delete(TICKS_KEY)
     tick = {"kind": "update", "policy": "default", "did": "trained nothing", "why_not": IDLE}
     client.lpush(
         TICKS_KEY, json.dumps({**tick, "id": "t", "at": time.time(), "seconds": 0.1, "counts": {}})
@@ -131,10 +131,13 @@ def test_a_version_is_promoted_by_keyboard_alone(view: Page, started: Running):
     started.http("POST", "/v1/policies/default/promote", json={"version": 2})
 
 
-def test_updates_are_paused_after_a_question(view: Page, told: redis.Redis):
+def test_promotion_is_paused_after_a_question(view: Page, started: Running):
+    def paused() -> object:
+        return started.http("GET", "/v1/policies/default").json()["paused"]
+
     view.get_by_role("button", name="Pause").click()
     view.keyboard.press("Escape")
-    assert not told.hexists(PAUSED_KEY, "default"), "asked first"
+    assert paused() is None, "asked first"
     view.get_by_role("button", name="Pause").click()
     view.get_by_role("dialog").get_by_label("Why").fill("a fair is on")
     view.keyboard.press("Enter")
@@ -142,6 +145,7 @@ def test_updates_are_paused_after_a_question(view: Page, told: redis.Redis):
     view.get_by_role("button", name="Resume").click()
     view.get_by_role("dialog").get_by_role("button", name="Resume").click()
     expect(view.get_by_role("button", name="Pause")).to_be_visible()
+    assert paused() is None
 
 
 def test_what_happens_shows_by_itself(view: Page, told: redis.Redis):
