@@ -20,14 +20,17 @@ def summarise(
     judgements: int,
     notes: Sequence[str],
     serves: bool,
+    tried: bool,
     seconds: float,
 ) -> Tick:
-    """The tick of a finished update; `serves`: the version is the champion now. `notes`: what could not
-    be used of the tasks."""
+    """The tick of a finished update; `serves`: the version is the champion now; `tried`: the challenger. `notes`: what
+    could not be used of the tasks."""
     if not report.passed:
         outcome = "which the gate refused"
     elif serves:
         outcome = "which now serves"
+    elif tried:
+        outcome = "which a share of users meets first"
     else:
         outcome = "which waits for someone to promote it"
     return Tick(

@@ -342,6 +342,7 @@ class Update:
             judgements=len(events),
             notes=list(self.learner.tasks.notes),
             serves=self.registry.champion_version(self.policy) == version.version,
+            tried=self.registry.challenger_version(self.policy) == version.version,
             seconds=time.monotonic() - self.began,
         )
         self.attempts.mark_finished(attempt, version.version, tick)
