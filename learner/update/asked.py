@@ -10,6 +10,7 @@ from burnish.learner.reward.fitting import fit
 from burnish.learner.reward.marginal_likelihood import aged
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.update.judged import in_vocabulary, load_judged
+from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.reward.reward_model import RewardModel
 
 
@@ -20,10 +21,10 @@ def load_logged(
     *,
     policy: str,
     champion: int,
-    reward: RewardModel,
+    reward: RewardModel | None,
 ) -> Logged:
-    """As of the `champion` version, with the hyperparameters that the update found. Raises NothingToLearn
-    where no judgement counts any more."""
+    """As of the `champion` version, with the hyperparameters that the update found, or those to begin with. Raises
+    NothingToLearn where no judgement counts any more."""
     evidence = load_judged(
         database, model, settings, policy=policy, champion=champion, before=reward
     ).evidence
@@ -35,5 +36,5 @@ def load_logged(
         if len(prompt.token_ids) <= settings.max_prompt_tokens
         and in_vocabulary(model, prompt.token_ids)
     ]
-    of = reward.hyperparameters
+    of = reward.hyperparameters if reward else Hyperparameters()
     return Logged(prompts, evidence, fit(evidence, aged(evidence, of), of))

@@ -31,9 +31,6 @@ def compare_in_shadow(
 ) -> Check | str:
     """Have both answer up to so many prompts: by how much foreseen thumbs moved against the champion, with a 95 %
     bound for each side; or why nothing can be said. Raises RegistryError."""
-    reward = _reward_model(learner, policy, version)
-    if reward is None:
-        return "there is no reward model of this version's making"
     try:
         logged = load_logged(
             learner.database,
@@ -41,7 +38,7 @@ def compare_in_shadow(
             learner.settings,
             policy=policy,
             champion=champion,
-            reward=reward,
+            reward=_reward_model(learner, policy, version),
         )
     except NothingToLearn as reason:
         return str(reason)
@@ -65,7 +62,7 @@ def _weights(learner: Learner, policy: str, version: int) -> AdapterWeights | No
 
 
 def _reward_model(learner: Learner, policy: str, version: int) -> RewardModel | None:
-    """That of the update which made the version, whose checkpoint may be gone."""
+    """That of the update which made the version; None where its checkpoint is gone, or somebody brought it."""
     query = select(AttemptRow.id).where(AttemptRow.policy == policy, AttemptRow.version == version)
     with learner.database.read() as session:
         attempt = session.scalars(query).first()

@@ -20,17 +20,20 @@ def summarise(
     judgements: int,
     notes: Sequence[str],
     serves: bool,
+    tried: bool,
     held: str | None = None,
     seconds: float,
 ) -> Tick:
-    """The tick of a finished update; `serves`: the version is the champion now. `notes`: what could not
-    be used of the tasks; `held`: why it was not promoted though it passed."""
+    """The tick of a finished update; `serves`: the version is the champion now; `tried`: the challenger. `notes`: what
+    could not be used of the tasks; `held`: why it was not promoted though it passed."""
     if not report.passed:
         outcome = "which the gate refused"
     elif held is not None:
         outcome = "which is held back"
     elif serves:
         outcome = "which now serves"
+    elif tried:
+        outcome = "which a share of users meets first"
     else:
         outcome = "which waits for someone to promote it"
     return Tick(

@@ -357,6 +357,7 @@ class Update:
             judgements=len(events),
             notes=list(self.learner.tasks.notes),
             serves=self.registry.champion_version(self.policy) == version.version,
+            tried=self.registry.challenger_version(self.policy) == version.version,
             held=held,
             seconds=time.monotonic() - self.began,
         )

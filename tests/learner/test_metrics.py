@@ -7,7 +7,7 @@ from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.database import Database
 from burnish.learner.intake.consume import consume
 from burnish.learner.metrics import Metrics, positions
-from burnish.learner.tables import AlarmRow, AttemptRow
+from burnish.learner.tables import AlarmRow, AttemptRow, CanaryRow
 from burnish.learner.ticks import Tick, record
 from prometheus_client import generate_latest
 
@@ -57,6 +57,23 @@ def test_open_alarms_are_counted(sqlite: Database):
             fields = {"version": 2, "name": "length", "opened_at": 1.0, "says": "longer"}
             session.add(AlarmRow(id=f"a{number}", policy="default", closed_at=closed, **fields))
     assert 'burnish_alarms_open{policy="default"} 1.0' in told(Metrics(sqlite))
+
+
+def test_canaries_are_told_while_they_run_and_counted_for_good(sqlite: Database):
+    figures = {
+        "thumbs": {"challenger": {"users": 5, "mean": 0.8}, "champion": {"users": 6, "mean": 0.5}},
+        "change": {"mean": 0.3, "lower": -0.2, "upper": None},
+    }
+    fields = {"policy": "default", "champion": 1, "salt": "s", "share": 0.1, "why": ""}
+    with sqlite.write() as session:
+        for version, state in ((2, "withdrawn"), (3, "running")):
+            of = {"version": version, "state": state, "started_at": 1.0, "ended_at": None}
+            session.add(CanaryRow(id=str(version), figures=figures, **fields, **of))
+    lines = told(Metrics(sqlite))
+    assert 'burnish_canaries_total{policy="default",state="withdrawn"} 1.0' in lines
+    assert 'burnish_canary_voters{arm="champion",policy="default"} 6.0' in lines
+    assert 'burnish_canary_change{policy="default",what="lower"} -0.2' in lines
+    assert not [line for line in lines if 'what="upper"' in line]
 
 
 def test_a_database_that_is_away_is_told_and_the_rest_with_it(tmp_path):

@@ -158,11 +158,13 @@ def test_a_refused_version_is_kept_with_its_report_and_its_judgements_count_agai
     assert tick.counts["judgements"] == 18
 
 
-def test_a_challenger_waits(learner_with):
+def test_a_challenger_meets_a_share_of_users_first_and_no_other_is_made_meanwhile(learner_with):
     learner = learner_with(promotes="challenger")
     add_judged(learner.database, range(1, 13))
     tick = learner.tick("default")
-    assert "waits for someone" in tick.did
+    assert "which a share of users meets first" in tick.did
+    add_judged(learner.database, range(13, 25))
+    assert "default@2 is tried on a share of users first" in learner.tick("default").why_not
     assert learner.registry.champion("default").version == 1
     assert learner.registry.get("default", 2).aliases == ("challenger",)
 
