@@ -36,11 +36,9 @@ def held(judgements: Sequence[Judgement], weights: Weights) -> list[Held]:
     times: dict[Rater, list[float]] = defaultdict(list)
     for vote in votes_among(judgements):
         rater = vote.rater
-        if (
-            rater is not None
-            and rater in weights.quarantined_users
-            and not weights.weights[vote.index]
-        ):
+        if rater is None or rater not in weights.quarantined_users:
+            continue
+        if not weights.weights[vote.index]:
             times[rater].append(vote.judgement.time)
     found = [
         Held(r.tenant, pseudonym(r.tenant, r.user), r.key_id, len(of), min(of), max(of))

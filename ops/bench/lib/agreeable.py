@@ -40,7 +40,7 @@ class Agreeable:
     def right(self, candidate: AdapterWeights, questions: int) -> dict[str, float]:
         """The share of right answers to the probes, by the candidate and by the base."""
         learner = self.loop.learner
-        streams = learner.gate.probes["sycophancy"]
+        streams = learner.gate.probes.get("sycophancy", ())
         asked = [question for stream in streams for question in stream.first(questions)]
         panel = learner.panel(candidate=candidate)
         with panel.seated():

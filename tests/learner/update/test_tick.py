@@ -4,7 +4,6 @@ import shutil
 
 import pytest
 from burnish.feedback.contract import FATE_PREFIX
-from burnish.learner.alarms.history import silence
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.rules import RULES
 from burnish.learner.tables import AlarmRow, AttemptRow
@@ -247,7 +246,8 @@ def test_a_model_without_a_chat_template_is_asked_in_plain_text(learner_with, mo
     assert learner.tick("default").counts["version"] == 2
 
 
-def test_an_open_alarm_or_a_pause_keeps_the_champion(learner_with):
+def test_an_open_alarm_keeps_the_champion(learner_with):
+    """What else does is told in test_holding.py."""
     learner = learner_with()
     add_judged(learner.database, range(1, 13))
     learner.registry.ensure_base("default", learner.settings.model, learner.model.sha256)
@@ -258,13 +258,3 @@ def test_an_open_alarm_or_a_pause_keeps_the_champion(learner_with):
     assert tick.did.endswith("registered default@2, which is held back")
     assert tick.why_not == "an alarm is open: length of default@1: twice as long"
     assert learner.registry.champion_version("default") == 1
-    with learner.database.write() as session:
-        silence(session, "alarm-1", until=1e12, who="ann", why="known")
-    learner.registry.pause("default", who="ann", why="a fair")
-    add_judged(learner.database, range(13, 19))
-    assert learner.tick("default").why_not == "promotion was paused by ann: a fair"
-    assert learner.registry.champion_version("default") == 1
-    learner.registry.resume("default")
-    add_judged(learner.database, range(19, 25))
-    assert learner.tick("default").why_not is None
-    assert learner.registry.champion_version("default") == 4
