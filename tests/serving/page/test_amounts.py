@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -67,7 +68,7 @@ def test_a_thousand_versions_and_a_hundred_thousand_votes_are_aggregated(
         for n in range(1, 1001)
     ]
     told["report"]["votes"] = 100_000
-    long = policy("x") | {"name": "default"}
+    long: dict[str, Any] = policy("x") | {"name": "default"}
     long["history"] = long["history"] * 120
     long["versions"] = [{**long["versions"][0], "version": n} for n in range(881, 1001)]
     asked: list[str] = []
