@@ -1,7 +1,7 @@
 """The page's files as they are sent: scripts and style sheets without comments and indentation, a sixth smaller.
 
 They lie readable beside this; nothing is built. A line that begins with `//` is a comment in every script of ours,
-since no text of several lines is in them but style sheets. Left out: renaming, and what is vendored, which is sent as it is.
+since no text of several lines is in them but style sheets. Left out: renaming.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_CSS_SPACE = re.compile(r"\s*([{};])\s*")
 
 
 def content_of(file: Path) -> bytes:
@@ -21,10 +22,10 @@ def content_of(file: Path) -> bytes:
 @lru_cache(maxsize=128)
 def _content(file: Path, changed: int) -> bytes:
     content = file.read_bytes()
-    if file.parent.name == "vendor" or file.suffix not in (".js", ".css"):
+    if file.suffix not in (".js", ".css"):
         return content
     text = content.decode()
     if file.suffix == ".css":
-        text = _CSS_COMMENT.sub("", text)
+        text = _CSS_SPACE.sub(r"\1", _CSS_COMMENT.sub("", text))
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//")).encode()

@@ -101,9 +101,8 @@ export function familiesTable({ families, asked = {} }) {
     columns: [
       { label: words.family, head: true, cell: ([name]) => name },
       { label: words.base, right: true, cell: ([, [base]]) => percent(base) },
-      { label: words.candidate, right: true, cell: ([, [, now]]) => percent(now) },
+      { label: words.candidate, right: true, cell: ([, [, now]]) => [bar(now), " ", percent(now)] },
       { label: words.difference, right: true, cell: ([, [base, now]]) => points(now - base) },
-      { label: "", cell: ([, [, now]]) => bar(now) },
       { label: words.asked, right: true, cell: ([name]) => asked[name] && number(asked[name]) },
     ],
   });

@@ -37,7 +37,12 @@ function overview(root, { api }, policy) {
   root.append(h("h1", {}, words.title), body);
   const loading = load(body, () => gathered(api, policy), (found) => grid(cards, found, api));
   let timer = 0;
-  const stop = api.events("/v1/learner/events", () => {
+  let heard = false; // what serves is told at first, and is known
+  const stop = api.events("/v1/learner/events", (name) => {
+    if (name === "policies" && !heard) {
+      heard = true;
+      return;
+    }
     clearTimeout(timer);
     timer = setTimeout(loading.again, SETTLE_MS); // several things happen at once
   });

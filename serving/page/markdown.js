@@ -1,10 +1,10 @@
-// Markdown to DOM nodes. marked only reads it: its tokens become elements made here, one by
-// one, so that nothing a model writes is ever parsed as HTML. Raw HTML is shown as text, links
-// go to http, https and mailto only, and images become links (loading one would leak data).
+// Markdown to DOM nodes: tokens (markdown_reader.js) become elements made here, one by one, so that nothing a model
+// writes is ever parsed as HTML. Raw HTML is shown as text, links go to http, https and mailto only, and images
+// become links (loading one would leak data).
 import { toast } from "./dialog.js";
 import { iconButton } from "./dom.js";
 import { strings } from "./strings.js";
-import { lexer } from "./vendor/marked.esm.js";
+import { lexer } from "./markdown_reader.js";
 
 const DEEPEST = 20;
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
@@ -30,7 +30,7 @@ export class GrowingMarkdown {
   }
 
   write(text) {
-    // marked drops carriage returns before it counts; `raw` must stay true to `open`.
+    // Carriage returns are no part of a line.
     const added = text.replaceAll("\r", "");
     this.open += added;
     if (this.fence && !this.closes(added)) return this.fence.grow(added);
@@ -142,8 +142,6 @@ function block(token, depth) {
       return token.tokens ? inline(token.tokens, depth) : [decode(token.text)];
     case "checkbox":
       return [token.checked ? "☑ " : "☐ "];
-    case "html":
-      return [element("p", [token.raw.trimEnd()], { className: "raw" })];
     default:
       return [token.raw];
   }

@@ -22,7 +22,7 @@ export class PairView {
     }, label));
     this.choice = h("div", { class: "row", role: "group", "aria-label": words.question }, h("span", {}, words.question), this.buttons);
     this.node = h("div", { class: "turn pair" },
-      h("div", { class: "sides" }, this.views.map((view, index) => h("section", { class: "side", "aria-label": words.sides[index] },
+      h("div", { class: "sides" }, this.views.map((view, index) => h("div", { class: "side", role: "group", "aria-label": words.sides[index] },
         h("p", { class: "small soft" }, words.sides[index], " ", this.labels[index]), view.node))),
       this.choice, this.line, this.story);
     this.show();

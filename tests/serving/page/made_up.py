@@ -1,12 +1,14 @@
 """What a service may tell the page, with one text wherever people or programs may have put theirs."""
 
+from typing import Any
 
-def fulfilled(body: dict):
+
+def fulfilled(body: dict[str, Any]):
     """What answers a request of the page with `body`."""
     return lambda route: route.fulfill(json=body)
 
 
-def policy(text: str) -> dict:
+def policy(text: str) -> dict[str, Any]:
     move = {"at": 1.0, "who": text, "what": text, "before": 1, "after": 2, "why": text}
     made = {
         "version": 2,
@@ -25,7 +27,7 @@ def policy(text: str) -> dict:
     }
 
 
-def version(text: str) -> dict:
+def version(text: str) -> dict[str, Any]:
     check = {"name": text, "value": 1, "passed": False, "says": text}
     gate = {
         "passed": False,
@@ -52,7 +54,7 @@ def version(text: str) -> dict:
     }
 
 
-def ticks(text: str) -> dict:
+def ticks(text: str) -> dict[str, Any]:
     tick = {
         "kind": "update",
         "policy": "default",
@@ -64,7 +66,7 @@ def ticks(text: str) -> dict:
     return {"available": True, "why": text, "ticks": [tick], "problem": text}
 
 
-def vote(text: str) -> dict:
+def vote(text: str) -> dict[str, Any]:
     steps = [
         {"step": "saved", "at": 1.0},
         {"step": "weighed", "at": 1.0, "weight": 0.5, "why": text},
@@ -80,7 +82,7 @@ def vote(text: str) -> dict:
     return {**given, "interaction_id": text, "fate": fate}
 
 
-def report() -> dict:
+def report() -> dict[str, Any]:
     rate = {"share": 0.6, "low": 0.45, "high": 0.73, "count": 50}
     of = {"liked": rate, "enough": True, "foreseen": {"foreseen": 0.62}}
     versions = [{**of, "version": n} for n in range(1, 9)]

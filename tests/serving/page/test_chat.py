@@ -92,7 +92,7 @@ def test_stop_keeps_what_came_and_frees_the_engine(page: Page, engine: StubEngin
     page.get_by_role("button", name="Stop").click()
     expect(page.locator(".note")).to_have_text("You stopped this answer.")
     expect(page.locator(".answered .text")).to_contain_text("word")
-    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Good answer")).to_be_visible()
     page.wait_for_timeout(200)
     assert not engine.running

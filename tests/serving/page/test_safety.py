@@ -15,7 +15,7 @@ UNSAFE = """(selector) => [...document.querySelectorAll(selector)].flatMap((node
   ...(/^(script|img|iframe|style|base|meta|object|embed|link|video|audio|frame|template)$/i.test(node.localName)
     ? [node.localName] : []),
   ...[...node.attributes].filter((a) => a.name.startsWith('on') || a.name === 'style').map((a) => a.name),
-  ...(typeof node.href === 'string' && !/^(https?|mailto):/.test(node.href) ? [node.href] : []),
+  ...(typeof node.href === 'string' && node.href && !/^(https?|mailto):/.test(node.href) ? [node.href] : []),
 ])"""
 
 
