@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_CSS_SPACE = re.compile(r"\s*([{};])\s*")
+_CSS_SPACE = re.compile(r"\s*([{};])\s*|(?<=[:,])\s+")
 
 
 def content_of(file: Path) -> bytes:
@@ -26,6 +26,6 @@ def _content(file: Path, changed: int) -> bytes:
         return content
     text = content.decode()
     if file.suffix == ".css":
-        text = _CSS_SPACE.sub(r"\1", _CSS_COMMENT.sub("", text))
+        text = _CSS_SPACE.sub(lambda found: found[1] or "", _CSS_COMMENT.sub("", text))
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//")).encode()

@@ -230,7 +230,7 @@ def test_on_our_own_page_it_works_by_a_transport_under_the_strict_policy(
             save: (judgement) => post("/v1/feedback", { interaction_id, ...judgement }),
             retract: (id) => remove(`/v1/feedback/${id}`),
           };
-          document.querySelector("main").append(element);
+          document.body.append(element); // the router fills main
         }""",
         interaction,
     )
