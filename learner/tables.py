@@ -172,6 +172,11 @@ class CreditRow(Base):
     seq: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
+FEATURES = (
+    "middle+manner"  # what features are of: the base at half its depth, and the answer's text
+)
+
+
 class FeatureRow(Base):
     """What the frozen base makes of a judged answer, as float16; computed once per base."""
 

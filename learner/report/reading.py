@@ -20,6 +20,7 @@ from burnish.learner.reward.quarantine import Held, with_released
 from burnish.learner.reward.quarantine import held as held_among
 from burnish.learner.reward.signals import explicit_rewards, signal_worths
 from burnish.learner.tables import (
+    FEATURES,
     AttemptRow,
     CompletionRow,
     ExperienceRow,
@@ -208,7 +209,7 @@ def _features(session: Session, keys: Sequence[Key]) -> dict[Key, np.ndarray]:
                 FeatureRow.interaction_id,
                 FeatureRow.choice,
                 FeatureRow.vector,
-            ).where(column.in_(part), FeatureRow.base_sha256.endswith("/middle"))
+            ).where(column.in_(part), FeatureRow.base_sha256.endswith(f"/{FEATURES}"))
         ):
             vector = np.frombuffer(row.vector, dtype=np.float16)
             found.setdefault(row.base_sha256, {})[row.interaction_id, row.choice] = vector

@@ -14,7 +14,7 @@ from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
 from burnish.learner.intake.joining import slices
 from burnish.learner.reward.experience import JudgedAnswer
-from burnish.learner.tables import FeatureRow
+from burnish.learner.tables import FEATURES, FeatureRow
 from burnish.serving.reward.features import PromptAndAnswer, base_features
 from sqlalchemy import select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
@@ -62,7 +62,7 @@ def _kept(
 
 def _base_key(model: LoadedModel) -> str:
     """What the features were read from: this base, at half its depth, and the answer's text."""
-    return f"{model.sha256}/middle+manner"
+    return f"{model.sha256}/{FEATURES}"
 
 
 def _stored(database: Database, base: str, keys: Sequence[Key]) -> dict[Key, Tensor]:

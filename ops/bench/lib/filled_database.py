@@ -15,7 +15,7 @@ from typing import Any
 
 from burnish.learner.database import Database
 from burnish.learner.intake.joining import refresh
-from burnish.learner.tables import CreditRow, ExperienceRow, InteractionRow
+from burnish.learner.tables import FEATURES, CreditRow, ExperienceRow, InteractionRow
 from sqlalchemy import Connection, select, text
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ POLICY = "default"
 CHAMPION = 500  # versions that the policy went through meanwhile
 NEW = 2_000  # judgements that the champion has not learnt from
 UNMATCHED = 5_000  # judgements whose answer never came
-FEATURE_BYTES = 1536  # of ember: 3 x 256 in float16
+FEATURE_BYTES = 2 * (3 * 256 + 14)  # of ember, in float16: hidden states and manner
 BASE = "f" * 64
 YEAR = 365 * 86400.0
 START = 1.75e9
@@ -225,7 +225,7 @@ def _statements(size: Size) -> list[str]:
         f" SELECT {of(_ID)}, 0, {on_session}, {of(_POLICY)}, {number} FROM {answers}",
         f"INSERT INTO counter (name, value) VALUES ('credit', {2 * single + 2})",
         "INSERT INTO feature (interaction_id, choice, base_sha256, vector)"
-        f" SELECT interaction_id, choice, '{BASE}/middle', vector FROM (SELECT interaction_id, choice,"
+        f" SELECT interaction_id, choice, '{BASE}/{FEATURES}', vector FROM (SELECT interaction_id, choice,"
         " row_number() OVER () AS r FROM (SELECT interaction_id, choice FROM experience"
         f" ORDER BY judged_at DESC LIMIT {size.features}) latest) e JOIN pool ON pool.n = r % {POOL}",
         "INSERT INTO version_event (policy, version, event)"

@@ -6,6 +6,7 @@ from random import Random
 
 import numpy as np
 from burnish.learner.report.data import Answer, Key, ReportData, Update, Vote
+from burnish.serving.reward.features import MANNER
 
 SIZE = 12  # of a feature vector: prompt, answer, last token
 GAP = 1000.0  # seconds from one version's first answer to the next one's
@@ -77,7 +78,7 @@ def judged(
             )
             vector = noise.normal(size=SIZE)
             vector[SIZE // 3 :] += 2.0 if fancy else -2.0
-            features[place] = vector.astype(np.float16)
+            features[place] = np.append(vector, np.zeros(MANNER)).astype(np.float16)
     fields = {"began": {version: version * GAP for version in counts}, "features": features}
     return ReportData(
         policy="default", at=9e4, answers=answers, votes=votes, **{**fields, **changes}

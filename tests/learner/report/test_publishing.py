@@ -13,7 +13,7 @@ from burnish.learner.intake.upsert import upsert
 from burnish.learner.report import publishing
 from burnish.learner.report.publishing import last_report, publish_report
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.tables import FeatureRow
+from burnish.learner.tables import FEATURES, FeatureRow
 from burnish.learner.ticks import Tick, record
 
 from tests.learner.conftest import interaction, thumbs
@@ -39,7 +39,7 @@ def add(database: Database, numbers: range, version: int = 1, features: bool = F
                     FeatureRow(
                         interaction_id=f"chatcmpl-{number:04}",
                         choice=0,
-                        base_sha256="base/middle",
+                        base_sha256=f"base/{FEATURES}",
                         vector=drawn.features[vote.answer].tobytes(),
                     )
                 )

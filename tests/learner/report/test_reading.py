@@ -7,7 +7,7 @@ from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.report.data import ReportData
 from burnish.learner.report.reading import read, state_of
-from burnish.learner.tables import AttemptRow, FeatureRow
+from burnish.learner.tables import FEATURES, AttemptRow, FeatureRow
 from burnish.learner.ticks import Tick, record
 
 from tests.learner.conftest import START, interaction, retraction, thumbs
@@ -136,7 +136,7 @@ def test_features_are_those_of_the_base_that_most_answers_have(database: Databas
                 FeatureRow(
                     interaction_id=f"chatcmpl-{number:04}",
                     choice=0,
-                    base_sha256=f"{base}/middle",
+                    base_sha256=f"{base}/{FEATURES}",
                     vector=vector,
                 )
             )
