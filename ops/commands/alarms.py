@@ -43,6 +43,7 @@ def silence(
     hours: Annotated[float, typer.Option(help="For so long.")] = 24.0,
     why: Annotated[str, typer.Option(help="The reason, for the audit log.")] = "",
     policy: Policy = "default",
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
@@ -50,6 +51,9 @@ def silence(
     service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
     body = {"policy": policy, "hours": hours} | ({"why": why} if why else {})
     told = service.post(f"/v1/learner/alarms/{alarm}/silence", body)
+    if as_json:
+        print_json(told)
+        return
     console.print(
         f"{alarm} holds nothing back until {_at(told['silenced_until'])}", highlight=False
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceClient
+from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, print_json
 from burnish.ops.commands.versions import parse
 from rich.console import Console
 from rich.markup import escape
@@ -16,10 +17,7 @@ from rich.table import Table
 console = Console()
 app = typer.Typer(help="A new version on a share of users: how it does, and a hand on it.")
 
-Policy = Annotated[str, typer.Option(help="Which policy.")]
 Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
-DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
-Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
 
 _METRICS = {
     "thumbs": "thumbs up",
@@ -30,10 +28,12 @@ _METRICS = {
 
 
 @app.command()
-def show(policy: Policy = "default", data_dir: DataDir = None, url: Url = None) -> None:
+def show(
+    policy: Policy = "default", as_json: AsJson = False, data_dir: DataDir = None, url: Url = None
+) -> None:
     """What the two arms have shown, and what is waited for."""
     service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
-    tell(service.get(f"/v1/policies/{policy}/canary"), console)
+    _tell(service.get(f"/v1/policies/{policy}/canary"), as_json)
 
 
 @app.command()
@@ -44,13 +44,14 @@ def begin(
     ] = None,
     policy: Policy = "default",
     why: Why = "",
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
     """Try a version on a share of users, in place of the challenger."""
     policy, number = parse(version, policy)
     told = {"version": number} | ({} if share is None else {"share": share})
-    _change("begin", policy, why, data_dir, url, **told)
+    _change("begin", policy, why, as_json, data_dir, url, **told)
 
 
 @app.command()
@@ -58,43 +59,69 @@ def ramp(
     share: Annotated[float, typer.Argument(help="Of users, above 0 and up to 0.5.")],
     policy: Policy = "default",
     why: Why = "",
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
     """Give the challenger another share of users."""
-    _change("ramp", policy, why, data_dir, url, share=share)
+    _change("ramp", policy, why, as_json, data_dir, url, share=share)
 
 
 @app.command()
 def pause(
-    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+    policy: Policy = "default",
+    why: Why = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """Neither ramp nor promote it, until resumed; what harms is withdrawn all the same."""
-    _change("pause", policy, why, data_dir, url)
+    _change("pause", policy, why, as_json, data_dir, url)
 
 
 @app.command()
 def resume(
-    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+    policy: Policy = "default",
+    why: Why = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """Let it go on by itself."""
-    _change("resume", policy, why, data_dir, url)
+    _change("resume", policy, why, as_json, data_dir, url)
 
 
 @app.command()
 def withdraw(
-    policy: Policy = "default", why: Why = "", data_dir: DataDir = None, url: Url = None
+    policy: Policy = "default",
+    why: Why = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+    url: Url = None,
 ) -> None:
     """Have the champion answer everybody again."""
-    _change("withdraw", policy, why, data_dir, url)
+    _change("withdraw", policy, why, as_json, data_dir, url)
 
 
 def _change(
-    action: str, policy: str, why: str, data_dir: Path | None, url: str | None, **fields: Any
+    action: str,
+    policy: str,
+    why: str,
+    as_json: bool,
+    data_dir: Path | None,
+    url: str | None,
+    **fields: Any,
 ) -> None:
     service = ServiceClient(config.load({"data_dir": data_dir, "url": url}))
     body = {"action": action, **fields} | ({"why": why} if why else {})
-    tell(service.post(f"/v1/policies/{policy}/canary", body), console)
+    _tell(service.post(f"/v1/policies/{policy}/canary", body), as_json)
+
+
+def _tell(told: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(told)
+    else:
+        tell(told, console)
 
 
 def tell(told: dict[str, Any], console: Console) -> None:

@@ -52,6 +52,7 @@ def release(
         bool, typer.Option("--name", help="It is the name that votes carry.")
     ] = False,
     why: Annotated[str, typer.Option(help="The reason, for the audit log.")] = "",
+    as_json: AsJson = False,
     data_dir: DataDir = None,
     url: Url = None,
 ) -> None:
@@ -60,6 +61,9 @@ def release(
     named = {"user": person} if by_name else {"person": person}
     body = {"tenant": tenant, **named, **({"key_id": key} if key else {}), "why": why}
     told = service.post("/v1/learner/quarantine/release", body)
+    if as_json:
+        print_json(told)
+        return
     console.print(
         f"{told['person']} of {tenant} is out; the next update counts their votes", highlight=False
     )

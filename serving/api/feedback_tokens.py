@@ -11,7 +11,6 @@ expires, other than by a new secret (`burnish keys rotate-ids --days 0`).
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import asdict, dataclass
 
@@ -51,7 +50,7 @@ def read(keyring: Keyring, token: str, now: float) -> FeedbackGrant:
         # Base64 has several spellings of the same bytes; ours is one of them.
         if _encoded(given) != signature or not keyring.verifies(_PURPOSE + body.encode(), given):
             raise TokenInvalid("This feedback token was not made by this service.")
-    except (binascii.Error, UnicodeEncodeError) as error:
+    except ValueError as error:  # no base64, or no ASCII
         raise TokenInvalid("This is no feedback token.") from error
     grant = FeedbackGrant(**json.loads(_decoded(body)))
     if now >= grant.expires_at:

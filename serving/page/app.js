@@ -28,7 +28,7 @@ function shown(name, first) {
     else link.removeAttribute("aria-current");
   }
   document.title = `${strings.views[name]} · ${strings.product}`;
-  if (first) return;
+  if (first) return void main.querySelector("[autofocus]")?.focus();
   const title = main.querySelector("h1");
   if (!title) return;
   title.tabIndex = -1;

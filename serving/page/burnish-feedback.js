@@ -27,29 +27,29 @@ const WORDS = {
 const THUMB = "M7 21V11m0 10H4V11h3m0 10h9.6a2 2 0 0 0 2-1.6l1.3-6A2 2 0 0 0 18 11h-4l.8-4.6A2 2 0 0 0 12.9 4L7 11";
 
 const sheet = new CSSStyleSheet();
-sheet.replaceSync(`
-:host { display: inline-block; max-width: 100%; font: 400 .9rem/1.5 system-ui, sans-serif; color: inherit; }
-:host([hidden]), [hidden] { display: none !important; }
-* { box-sizing: border-box; }
-button, textarea { font: inherit; color: inherit; }
-button { min-width: 2rem; min-height: 2rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: none; cursor: pointer; }
-button:hover { background: color-mix(in srgb, currentColor 8%, transparent); }
-button[aria-pressed="true"] { background: var(--burnish-accent, light-dark(#96491a, #e8a878)); border-color: transparent; color: var(--burnish-on-accent, light-dark(#fff, #24160c)); }
-:focus-visible { outline: 2px solid var(--burnish-accent, light-dark(#96491a, #e8a878)); outline-offset: 2px; }
-.row { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }
-.thumb { display: inline-grid; place-items: center; padding: .2rem .5rem; }
-[data-value="down"] svg { transform: rotate(180deg); }
-svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }
-form { margin-top: .5rem; padding: .75rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .6rem; width: 26rem; max-width: 100%; }
-fieldset { margin: 0; padding: 0; border: 0; }
-legend { padding: 0; margin-bottom: .4rem; }
-label { display: block; margin-top: .6rem; }
-textarea { display: block; width: 100%; margin-top: .2rem; padding: .4rem .5rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: transparent; resize: vertical; }
-.chip { padding: .15rem .7rem; border-radius: 1rem; }
-.act { margin-top: .6rem; padding: .15rem .9rem; }
-.link { min-height: 1.5rem; border: 0; padding: 0 .3rem; text-decoration: underline; }
-@media (pointer: coarse) { button { min-width: 2.75rem; min-height: 2.75rem; } }
-`);
+sheet.replaceSync([
+  ':host { display: inline-block; max-width: 100%; font: 400 .9rem/1.5 system-ui, sans-serif; color: inherit; }',
+  ':host([hidden]), [hidden] { display: none !important; }',
+  '* { box-sizing: border-box; }',
+  'button, textarea { font: inherit; color: inherit; }',
+  'button { min-width: 2rem; min-height: 2rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: none; cursor: pointer; }',
+  'button:hover { background: color-mix(in srgb, currentColor 8%, transparent); }',
+  'button[aria-pressed="true"] { background: var(--burnish-accent, light-dark(#96491a, #e8a878)); border-color: transparent; color: var(--burnish-on-accent, light-dark(#fff, #24160c)); }',
+  ':focus-visible { outline: 2px solid var(--burnish-accent, light-dark(#96491a, #e8a878)); outline-offset: 2px; }',
+  '.row { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }',
+  '.thumb { display: inline-grid; place-items: center; padding: .2rem .5rem; }',
+  '[data-value="down"] svg { transform: rotate(180deg); }',
+  'svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }',
+  'form { margin-top: .5rem; padding: .75rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .6rem; width: 26rem; max-width: 100%; }',
+  'fieldset { margin: 0; padding: 0; border: 0; }',
+  'legend { padding: 0; margin-bottom: .4rem; }',
+  'label { display: block; margin-top: .6rem; }',
+  'textarea { display: block; width: 100%; margin-top: .2rem; padding: .4rem .5rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: transparent; resize: vertical; }',
+  '.chip { padding: .15rem .7rem; border-radius: 1rem; }',
+  '.act { margin-top: .6rem; padding: .15rem .9rem; }',
+  '.link { min-height: 1.5rem; border: 0; padding: 0 .3rem; text-decoration: underline; }',
+  '@media (pointer: coarse) { button { min-width: 2.75rem; min-height: 2.75rem; } }',
+].join(""));
 
 class Refused extends Error {
   constructor(status, message) {

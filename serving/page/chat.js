@@ -40,7 +40,6 @@ class Chat {
     // "#/chat" alone is a new chat; no address at all goes on where this browser was.
     this.follow(path[0] ?? (location.hash ? undefined : this.store.listed[0]?.id));
     this.settings.refresh();
-    this.field.focus();
   }
 
   // -- the page ---------------------------------------------------------------------------------
@@ -55,7 +54,7 @@ class Chat {
     this.welcome = h("section", { id: "welcome" });
     this.thread = h("section", { id: "conversation", "aria-label": words.conversation });
     this.field = h("textarea", {
-      id: "ask", rows: 1, placeholder: words.placeholder, autocomplete: "off",
+      id: "ask", rows: 1, placeholder: words.placeholder, autocomplete: "off", autofocus: true,
       oninput: () => remember(this.field.value),
       onkeydown: (event) => {
         if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

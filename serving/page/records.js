@@ -69,7 +69,7 @@ function timeline(found, words, until) {
   const x = (at) => LEFT + (WIDTH - LEFT - 10) * ((at - start) / (end - start || 1));
   const foot = lines.length * ROW + 22;
   return h("div", { class: "table", tabindex: "0", role: "group", "aria-label": words.timeline }, svg("svg", {
-    viewBox: `0 0 ${WIDTH} ${foot + 6}`, role: "img", "aria-label": words.timelineText(lines.length), class: "chart timeline",
+    viewBox: `0 0 ${WIDTH} ${foot + 6}`, role: "img", "aria-label": words.timelineText(lines.length), class: "chart held-spans",
   },
     lines.map(([about, ones], index) => [
       svg("text", { x: 0, y: index * ROW + 15 }, about.slice(0, 34)),

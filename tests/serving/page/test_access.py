@@ -121,6 +121,7 @@ def test_axe_finds_nothing(
         sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not sideways, f"{state}: the page scrolls sideways"
 
+    expect(page.get_by_label("Your question")).to_be_visible()
     check("empty")
     engine.reply, engine.pace_s = (lambda _: RICH + " more" * 200), 0.01
     page.get_by_label("Your question").fill("Hi")

@@ -166,7 +166,7 @@ def test_the_policy_forbids_everything_else(server: Running, browser: Browser):
 
 
 def test_files_have_their_types_and_are_small(server: Running):
-    size = len(httpx.get(server.url).content)
+    size = 0
     for file in sorted(PAGE.rglob("*.*")):
         name = file.relative_to(PAGE).as_posix()
         answer = httpx.get(f"{server.url}/static/{name}")
