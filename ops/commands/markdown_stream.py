@@ -23,7 +23,12 @@ _parser = MarkdownIt().enable("table")
 def settled_lines(text: str) -> int:
     """How many of the first lines belong to blocks that more text cannot change: all but the last."""
     blocks = [token for token in _parser.parse(text) if token.level == 0 and token.map]
-    return blocks[-1].map[0] if len(blocks) > 1 and blocks[-1].map else 0
+    if len(blocks) < 2:
+        return 0
+    lines, starts = text.split("\n"), [token.map[0] for token in blocks if token.map]
+    # A line that is not at its end yet may turn out to belong to the block right above it.
+    unsure = starts[-1] == len(lines) - 1 and lines[starts[-1] - 1].strip()
+    return starts[-2] if unsure else starts[-1]
 
 
 class MarkdownStream:

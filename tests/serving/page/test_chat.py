@@ -134,7 +134,7 @@ def test_a_server_with_keys_is_asked_with_a_key(page: Page, server: Running):
         return route.fulfill(status=401, json={"error": error})
 
     page.route("**/v1/**", guarded)
-    ask(page)
+    page.reload()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     dialog.get_by_label("API key").fill("bk-right")
