@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceClient
-from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, print_json
+from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, Why, print_json
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -41,7 +41,7 @@ def alarms(
 def silence(
     alarm: Annotated[str, typer.Argument(help="Its id, as `burnish alarms` tells.")],
     hours: Annotated[float, typer.Option(help="For so long.")] = 24.0,
-    why: Annotated[str, typer.Option(help="The reason, for the audit log.")] = "",
+    why: Why = "",
     policy: Policy = "default",
     as_json: AsJson = False,
     data_dir: DataDir = None,

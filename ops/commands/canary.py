@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceClient
-from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, print_json
+from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, Why, print_json
 from burnish.ops.commands.versions import parse
 from rich.console import Console
 from rich.markup import escape
@@ -17,7 +17,6 @@ from rich.table import Table
 console = Console()
 app = typer.Typer(help="A new version on a share of users: how it does, and a hand on it.")
 
-Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 
 _METRICS = {
     "thumbs": "thumbs up",

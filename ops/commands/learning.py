@@ -12,12 +12,11 @@ import typer
 from burnish.ops import settings as config
 from burnish.ops.commands import versions
 from burnish.ops.commands.client import ServiceClient
-from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, print_json
+from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, Why, print_json
 from rich.console import Console
 
 console = Console()
 
-Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 PolicyArgument = Annotated[str, typer.Argument(help="Which policy.")]
 Version = Annotated[str, typer.Argument(help="A version: 12 or default@12.")]
 

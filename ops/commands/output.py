@@ -25,6 +25,7 @@ DONE, FAILED, WRONG_USE, NO_SERVICE, INTERRUPTED = 0, 1, 2, 3, 130
 DataDir = Annotated[Path | None, typer.Option(help="Data folder (BURNISH_DATA_DIR, .burnish).")]
 Url = Annotated[str | None, typer.Option(help="The service to talk to (BURNISH_URL).")]
 Policy = Annotated[str, typer.Option(help="Which policy.")]
+Why = Annotated[str, typer.Option(help="The reason, for the audit log.")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, on standard output.")]
 
 

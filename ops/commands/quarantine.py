@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from burnish.ops import settings as config
 from burnish.ops.commands.client import ServiceClient
-from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, print_json
+from burnish.ops.commands.output import AsJson, DataDir, Policy, Url, Why, print_json
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -51,7 +51,7 @@ def release(
     by_name: Annotated[
         bool, typer.Option("--name", help="It is the name that votes carry.")
     ] = False,
-    why: Annotated[str, typer.Option(help="The reason, for the audit log.")] = "",
+    why: Why = "",
     as_json: AsJson = False,
     data_dir: DataDir = None,
     url: Url = None,
