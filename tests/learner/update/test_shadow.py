@@ -21,6 +21,7 @@ def test_foreseen_thumbs_are_told_against_the_champion_with_a_bound_for_each_sid
     found = compare_in_shadow(two_versions, "default", version=3, champion=2, prompts=32)
     assert isinstance(found, Check), found
     assert found.name == "preference/champion"
+    assert found.bounds is not None
     lower, upper = found.bounds
     assert lower <= found.value <= upper
     assert "against the champion" in found.says
@@ -48,4 +49,5 @@ def test_of_few_prompts_nothing_is_said(two_versions):
 def test_without_a_judgement_nothing_is_said(learner_with):
     learner = learner_with()
     learner.registry.ensure_base("default", learner.settings.model, learner.model.sha256)
-    assert "judged" in compare_in_shadow(learner, "default", version=1, champion=1, prompts=32)
+    found = compare_in_shadow(learner, "default", version=1, champion=1, prompts=32)
+    assert found == "no judged answer of this model is left"
