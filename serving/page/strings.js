@@ -120,18 +120,8 @@ export const strings = {
     close: "Close this guide",
   },
 
+  // What the element of burnish-feedback.js says stands there: products have it alone.
   judgement: {
-    group: "Judge this answer",
-    thumbs: { up: "Good answer", down: "Bad answer" },
-    open: { correction: "Correct", comment: "Comment" },
-    label: { correction: "How it should have read", comment: "Your comment" },
-    save: { correction: "Save correction", comment: "Save comment" },
-    done: { thumbs: "Thumb saved.", comment: "Comment saved.", correction: "Correction saved." },
-    takenBack: "Taken back.",
-    notSaved: (why) => `Not saved: ${why}`,
-    why: "What was wrong?",
-    optional: "(optional)",
-    reasons: { wrong: "Not correct", missed: "Missed the question", long: "Too long", short: "Too short", tone: "Wrong tone" },
     badge: "The version that wrote this answer",
     regenerate: "Regenerate",
   },
@@ -142,6 +132,8 @@ export const strings = {
     hidden: "version hidden",
     votes: { a: "A is better", b: "B is better", tie: "No difference" },
     saved: (version, vote) => (vote === "tie" ? "No difference saved." : `Preference for ${version} saved.`),
+    takenBack: "Taken back.",
+    notSaved: (why) => `Not saved: ${why}`,
     compare: "Compare two versions",
     against: "Compared with",
   },
