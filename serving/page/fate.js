@@ -1,4 +1,4 @@
-// What became of a vote: five stages, which fill as the learner goes on, and a sentence on what it waits for or why it
+// What became of a vote: its stages, which fill as the learner goes on, and a sentence on what it waits for or why it
 // counts nothing. Told again whenever something happens to the learner, until the vote is served or left out.
 import { h } from "./dom.js";
 import { ago, dateTime, number } from "./format.js";
@@ -6,7 +6,7 @@ import { pathTo } from "./router.js";
 import { strings } from "./strings.js";
 
 const words = strings.fate;
-const STAGES = ["saved", "joined", "weighed", "used", "served"];
+const STAGES = ["saved", "joined", "weighed", "used", "gate", "canary", "served"];
 const FIRST_LOOKS_MS = [1500, 5000];
 const FOLLOWED = 30; // of the newest votes
 let following = []; // lines whose story goes on
@@ -47,11 +47,14 @@ export class FateLine {
 // The nodes that tell a fate.
 export function told(fate) {
   const done = new Map(fate.steps.map((step) => [step.step, step]));
-  const next = STAGES.find((stage) => !done.has(stage));
-  const stages = STAGES.map((stage) => {
+  // There is a trial only where versions come by way of a canary.
+  const way = STAGES.filter((stage) => stage !== "canary" || done.has(stage));
+  const next = way.find((stage) => !done.has(stage));
+  const refused = done.get("gate")?.passed === false;
+  const stages = way.map((stage) => {
     const step = done.get(stage);
-    const state = step ? "done" : stage === next && !fate.skipped ? "next" : "open";
-    return h("li", { class: state, title: step?.at && dateTime(step.at) },
+    const state = step ? "done" : stage === next && !fate.skipped && !refused ? "next" : "open";
+    return h("li", { class: stage === "gate" && refused ? "bad" : state, title: step?.at && dateTime(step.at) },
       words.stages[stage](step), h("span", { class: "sr" }, ` (${step ? words.done : words.open})`));
   });
   return [h("ol", {}, stages), h("p", {}, sentence(fate, done))];

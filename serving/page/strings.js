@@ -144,6 +144,8 @@ export const strings = {
       joined: () => "Joined",
       weighed: (step) => (step ? `Weighed ${step.weight}` : "Weighed"),
       used: (step) => (step ? `Used in update @${step.version}` : "Used"),
+      gate: (step) => (step ? (step.passed ? "Passed the gate" : "Refused by the gate") : "Gate"),
+      canary: (step) => (step.running ? "On trial" : "Tried"),
       served: (step) => (step ? `Served in @${step.version}` : "Served"),
     },
     done: "done",
