@@ -1,5 +1,6 @@
 // What became of a vote: its stages, which fill as the learner goes on, and a sentence on what it waits for or why it
-// counts nothing. Told again whenever something happens to the learner, until the vote is served or left out.
+// counts nothing. Told again whenever something happens to the learner, and now and then beside, until the vote is
+// served or left out.
 import { h } from "./dom.js";
 import { ago, dateTime, number } from "./format.js";
 import { pathTo } from "./router.js";
@@ -9,6 +10,8 @@ const words = strings.fate;
 const STAGES = ["saved", "joined", "weighed", "used", "gate", "canary", "served"];
 const FIRST_LOOKS_MS = [1500, 5000];
 const FOLLOWED = 30; // of the newest votes
+const LOOKED_AT = 3; // of them also without an event: an update that trains sends none
+const LOOK_MS = 10_000;
 let following = []; // lines whose story goes on
 let stream = null;
 
@@ -87,7 +90,8 @@ export function whenSeen(node, run) {
 
 function follow(line) {
   following = [...following.filter((other) => !other.ended), line].slice(-FOLLOWED);
-  stream ??= line.api.events("/v1/learner/events", () => {
-    for (const one of following) if (one.node.isConnected) one.refresh();
-  });
+  const refresh = (lines) => lines.forEach((one) => one.node.isConnected && one.refresh());
+  stream ??= line.api.events("/v1/learner/events", () => refresh(following)) && setInterval(() => {
+    if (!document.hidden) refresh(following.slice(-LOOKED_AT));
+  }, LOOK_MS);
 }

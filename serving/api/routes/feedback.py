@@ -165,7 +165,7 @@ async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Kn
     served, challenger, tried_at = dict[int, float](), None, None
     for live in service.policies.status():
         if live.policy == fate.policy and fate.version is not None:
-            challenger = live.challenger
+            challenger = await _challenger(service, live)
             served = await _served(service, live)
             tried_at = await _tried_at(service, live.policy, fate.version)
     return fates.Known(
@@ -178,6 +178,14 @@ async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Kn
         tried_at=tried_at,
         idle=idle,
     )
+
+
+async def _challenger(service: Service, live: PolicyStatus) -> int | None:
+    """By the registry, which is ahead of what is loaded here; where that cannot be asked, what is loaded."""
+    try:
+        return await asyncio.to_thread(service.registry.challenger_version, live.policy)
+    except RegistryError:
+        return live.challenger
 
 
 async def _tried_at(service: Service, policy: str, version: int) -> float | None:
