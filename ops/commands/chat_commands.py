@@ -112,6 +112,8 @@ def _step(step: Mapping[str, Any], policy: str | None) -> str:
             return f"used in update {step['update']}"
         case "gate":
             return f"{'passed' if step['passed'] else 'refused'} at the gate as {version}"
+        case "canary":
+            return f"{'on trial' if step['running'] else 'tried'} with a share of people"
         case "served":
             return f"served in {version}"
         case other:  # saved, joined

@@ -1,5 +1,5 @@
-"""What became of one judgement, in plain words: saved, joined, weighed, learnt from, judged at the gate, served; or
-why it is not, and what it waits for.
+"""What became of one judgement, in plain words: saved, joined, weighed, learnt from, judged at the gate, tried in a
+canary, served; or why it is not, and what it waits for.
 
 Pure: the route gathers what the spool, the learner (feedback/fates.py) and the registry know.
 """
@@ -36,7 +36,8 @@ ENDED = {
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """What there is to tell by. `state` of the judgement on this server; `served` when each version first
-    became champion; `idle`: why the last update of the policy trained nothing."""
+    became champion; `tried_at` when the canary of the version that learnt from it began; `idle`: why the last update
+    of the policy trained nothing."""
 
     state: str
     fate: Fate
@@ -44,6 +45,7 @@ class Known:
     away: bool = False
     served: dict[int, float]
     challenger: int | None = None
+    tried_at: float | None = None
     idle: str | None = None
 
 
@@ -72,6 +74,9 @@ def _steps(known: Known) -> Sequence[dict[str, Any]]:
         ref = {"update": fate.update, "version": fate.version}
         steps.append({"step": "used", "at": fate.used_at, **ref})
         steps.append({"step": "gate", "at": fate.used_at, **ref, "passed": fate.passed})
+        if known.tried_at is not None:
+            running = fate.version == known.challenger and fate.version not in known.served
+            steps.append({"step": "canary", "at": known.tried_at, **ref, "running": running})
         if fate.version in known.served:
             steps.append({"step": "served", "at": known.served[fate.version], **ref})
     return steps
@@ -85,6 +90,8 @@ def _waits(known: Known, age: float) -> str | None:
             return None
         if fate.version == known.challenger:
             return f"{ref} is tried on a share of people; it serves all once that shows no harm"
+        if known.tried_at is not None:
+            return f"{ref} was tried and did not take over; the judgement counts again with the next update"
         if fate.passed:
             return f"{ref} passed the gate, and waits to be promoted"
         return f"the gate refused {ref}; the judgement counts again with the next update"

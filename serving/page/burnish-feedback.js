@@ -1,26 +1,29 @@
 // <burnish-feedback token="fbt_..."></burnish-feedback>: what somebody thinks of an answer, on any page.
 //
 // A thumb is saved the moment it is pressed; thumbs down then offers reasons, a note and a correction. The token, minted
-// by the product's server, allows that on one answer and nothing else. ops/docs/embedding.md has attributes, properties
-// (among them `transport`: {standing(), save(judgement), retract(id)}, in place of HTTP with a token) and events.
+// by the product's server, allows that on one answer and nothing else; our own chat has a `transport` in its place
+// (judgement.js). ops/docs/embedding.md has attributes, properties, events and parts. What is inside the element stands
+// beside the thumbs: a page's own buttons for that answer.
 
 const WAITS_MS = [2000, 4000, 8000, 15000];
 const WORDS = {
   group: "Judge this answer",
   up: "Good answer",
   down: "Bad answer",
+  more: "Say more",
   why: "What was wrong? (optional)",
   reasons: { wrong: "Not correct", missed: "Missed the question", long: "Too long", short: "Too short", tone: "Wrong tone" },
   comment: "A note (optional)",
   correction: "What it should have said (optional)",
-  send: "Send",
+  send: "Send feedback",
   close: "Close",
   undo: "Undo",
   retry: "Try again",
   saving: "Saving",
   saved: "Thank you, saved.",
   takenBack: "Taken back.",
-  waiting: "Not saved yet: the server cannot be reached. It is tried again by itself.",
+  unreachable: "The server cannot be reached.",
+  waiting: (why) => `Not saved yet, and tried again by itself: ${why}`,
   expired: "Not saved yet: this page has to renew its permission.",
   refused: (message) => `Not saved: ${message}`,
 };
@@ -38,13 +41,14 @@ sheet.replaceSync([
   ':focus-visible { outline: 2px solid var(--burnish-accent, light-dark(#96491a, #e8a878)); outline-offset: 2px; }',
   '.row { display: flex; flex-wrap: wrap; gap: .4rem; align-items: center; }',
   '.thumb { display: inline-grid; place-items: center; padding: .2rem .5rem; }',
+  '.more { padding: .2rem .6rem; }',
   '[data-value="down"] svg { transform: rotate(180deg); }',
   'svg { width: 1.1rem; height: 1.1rem; fill: none; stroke: currentColor; stroke-width: 1.75; stroke-linecap: round; stroke-linejoin: round; }',
   'form { margin-top: .5rem; padding: .75rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .6rem; width: 26rem; max-width: 100%; }',
   'fieldset { margin: 0; padding: 0; border: 0; }',
   'legend { padding: 0; margin-bottom: .4rem; }',
   'label { display: block; margin-top: .6rem; }',
-  'textarea { display: block; width: 100%; margin-top: .2rem; padding: .4rem .5rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: transparent; resize: vertical; }',
+  'textarea { display: block; width: 100%; margin-top: .2rem; padding: .4rem .5rem; border: 1px solid var(--burnish-line, #8a7f74); border-radius: .5rem; background: transparent; resize: vertical; field-sizing: content; max-height: 40vh; }',
   '.chip { padding: .15rem .7rem; border-radius: 1rem; }',
   '.act { margin-top: .6rem; padding: .15rem .9rem; }',
   '.link { min-height: 1.5rem; border: 0; padding: 0 .3rem; text-decoration: underline; }',
@@ -109,6 +113,8 @@ export class BurnishFeedback extends HTMLElement {
   #tries = 0;
   #timer = 0;
   #undoes = null;
+  #answer = "";
+  #speak = null;
 
   get token() { return this.getAttribute("token") ?? ""; }
   set token(value) { this.setAttribute("token", value); }
@@ -116,11 +122,15 @@ export class BurnishFeedback extends HTMLElement {
   set transport(value) { this.#transport = value; this.#ready(); }
   get strings() { return this.#words; }
   set strings(value) { this.#words = { ...WORDS, ...value }; if (this.shadowRoot) this.#build(); }
+  get answer() { return this.#answer; }
+  set answer(value) { this.#answer = value; }
+  get speak() { return this.#speak; }
+  set speak(value) { this.#speak = value; this.line?.setAttribute("role", value ? "none" : "status"); }
   get held() { return structuredClone(this.#held); }
 
   connectedCallback() {
     // A property that was set before the element was known.
-    for (const name of ["transport", "strings", "token"]) {
+    for (const name of ["answer", "speak", "strings", "transport", "token"]) {
       if (!Object.hasOwn(this, name)) continue;
       const value = this[name];
       delete this[name];
@@ -135,8 +145,7 @@ export class BurnishFeedback extends HTMLElement {
   }
 
   disconnectedCallback() {
-    removeEventListener("online", this.#again);
-    clearTimeout(this.#timer);
+    removeEventListener("online", this.#again); // what is still to be told is told all the same
   }
 
   attributeChangedCallback() {
@@ -178,22 +187,36 @@ export class BurnishFeedback extends HTMLElement {
     this.chips = Object.entries(words.reasons).map(([reason, label]) => el("button", {
       type: "button", class: "chip", "aria-pressed": "false", "data-reason": reason, onclick: () => this.#reason(reason),
     }, label));
+    this.reasons = el("fieldset", {}, el("legend", {}, words.why), el("div", { class: "row" }, this.chips));
     this.fields = Object.fromEntries(["comment", "correction"].map((name) => [name, el("textarea", { rows: 2, maxlength: 8000 })]));
+    // A correction begins from the answer, where the page has told it, as soon as somebody goes there.
+    const { correction } = this.fields;
+    correction.addEventListener("focus", () => { correction.value ||= this.#answer; });
+    correction.addEventListener("blur", () => { if (correction.value === this.#answer) correction.value = ""; });
+    this.more = el("button", {
+      type: "button", class: "more", part: "more", "aria-expanded": "false",
+      onclick: () => (this.panel.hidden ? this.#open(this.fields.comment) : this.#close(this.more)),
+    }, words.more);
     this.panel = el("form", {
       hidden: true, part: "panel",
       onsubmit: (event) => { event.preventDefault(); this.#texts(); },
-      onkeydown: (event) => { if (event.key === "Escape") this.#close(); },
+      onkeydown: (event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.panel.requestSubmit();
+        if (event.key !== "Escape") return;
+        event.preventDefault(); // it closes the panel, and nothing else
+        this.#close(this.more);
+      },
     },
-      el("fieldset", {}, el("legend", {}, words.why), el("div", { class: "row" }, this.chips)),
+      this.reasons,
       Object.entries(this.fields).map(([name, field]) => el("label", {}, words[name], field)),
       el("div", { class: "row" },
         el("button", { type: "submit", class: "act" }, words.send),
-        el("button", { type: "button", class: "act", onclick: () => this.#close() }, words.close)));
-    this.line = el("span", { role: "status" });
+        el("button", { type: "button", class: "act", onclick: () => this.#close(this.more) }, words.close)));
+    this.line = el("span", { role: this.#speak ? "none" : "status" });
     this.action = el("button", { type: "button", class: "link", hidden: true });
     this.action.addEventListener("click", () => (this.#work.length ? this.#again() : this.#undo()));
     this.group = el("div", { role: "group", "aria-label": words.group, part: "group" },
-      el("div", { class: "row" }, this.thumbs, this.line, this.action), this.panel);
+      el("div", { class: "row" }, this.thumbs, this.more, el("slot"), el("span", { part: "line" }, this.line, this.action)), this.panel);
     this.shadowRoot.replaceChildren(this.group);
     this.#show();
   }
@@ -202,12 +225,14 @@ export class BurnishFeedback extends HTMLElement {
     const { value, metadata } = this.#held.thumbs ?? {};
     for (const thumb of this.thumbs) thumb.setAttribute("aria-pressed", String(thumb.dataset.value === value));
     for (const chip of this.chips) chip.setAttribute("aria-pressed", String(metadata?.reasons?.includes(chip.dataset.reason) ?? false));
+    this.reasons.hidden = value !== "down";
   }
 
   #thumb(value) {
     if (this.#held.thumbs?.value === value) return this.#retract("thumbs");
     this.#save({ name: "thumbs", value }); // a fresh thumb has no reasons: those of the other one are stale
-    this.panel.hidden = value !== "down";
+    if (value === "down") this.#open();
+    else this.#close();
   }
 
   #reason(reason) {
@@ -219,20 +244,30 @@ export class BurnishFeedback extends HTMLElement {
   #texts() {
     for (const [name, field] of Object.entries(this.fields)) {
       const value = field.value.trim();
-      if (value && value !== this.#held[name]?.value) this.#save({ name, value });
+      const before = this.#held[name]?.value ?? "";
+      if (value && value !== before && field.value !== this.#answer) this.#save({ name, value });
+      if (!value && before) this.#retract(name);
     }
-    this.#close();
+    this.#close(this.more);
   }
 
-  #close() {
+  #open(focus = null) {
+    for (const [name, field] of Object.entries(this.fields)) field.value ||= this.#held[name]?.value ?? "";
+    this.panel.hidden = false;
+    this.more.setAttribute("aria-expanded", "true");
+    focus?.focus();
+  }
+
+  #close(focus = null) {
     this.panel.hidden = true;
-    this.thumbs[1].focus();
+    this.more.setAttribute("aria-expanded", "false");
+    focus?.focus();
   }
 
   #undo() {
     const name = this.#undoes;
     if (name && this.#held[name]) this.#retract(name);
-    this.thumbs[0].focus();
+    (name === "thumbs" ? this.thumbs[0] : this.more).focus();
   }
 
   // Shown at once, told in order; what stood before comes back if the service says no.
@@ -246,7 +281,8 @@ export class BurnishFeedback extends HTMLElement {
   #retract(name) {
     const before = this.#held[name];
     delete this.#held[name];
-    if (name === "thumbs") this.panel.hidden = true;
+    if (name === "thumbs") this.#close();
+    else this.fields[name].value = "";
     // Its id is known by the time that this is told: what saved it is told first.
     this.#put({ name, before, next: undefined, tell: (way) => before.id && way.retract(before.id) });
   }
@@ -271,7 +307,7 @@ export class BurnishFeedback extends HTMLElement {
         const status = error.status ?? 0;
         if (!status || status === 401 || status === 429 || status >= 500) {
           this.#busy = false;
-          return this.#wait(status);
+          return this.#wait(status, error.message);
         }
         this.#work.shift();
         this.#refused(change, error);
@@ -285,19 +321,19 @@ export class BurnishFeedback extends HTMLElement {
   }
 
   // What could not be told is kept, and told again: with another token, or later.
-  #wait(status) {
+  #wait(status, message) {
     if (status === 401) {
       this.#say(this.#words.expired);
       return this.#event("burnish-token-needed", {});
     }
-    this.#say(this.#words.waiting, this.#words.retry);
+    this.#say(this.#words.waiting(status ? message : this.#words.unreachable), this.#words.retry);
     this.#timer = setTimeout(() => this.#tell(), WAITS_MS[Math.min(this.#tries++, WAITS_MS.length - 1)]);
   }
 
   #done({ name, before, next }) {
     this.#undoes = next ? name : null;
     this.#say(next ? this.#words.saved : this.#words.takenBack, next && this.#words.undo);
-    if (next) this.#event("burnish-saved", { id: next.id, name, value: next.value });
+    if (next) this.#event("burnish-saved", { ...next });
     else this.#event("burnish-retracted", { id: before.id, name });
   }
 
@@ -309,7 +345,7 @@ export class BurnishFeedback extends HTMLElement {
     }
     if (next && this.fields[name]) { // what was typed is kept
       this.fields[name].value = next.value;
-      this.panel.hidden = false;
+      this.#open();
     }
     this.#say(this.#words.refused(error.message));
     this.#event("burnish-failed", { message: error.message });
@@ -319,6 +355,7 @@ export class BurnishFeedback extends HTMLElement {
     this.line.textContent = text;
     this.action.textContent = action || "";
     this.action.hidden = !action;
+    this.#speak?.(text);
   }
 
   #event(name, detail) {

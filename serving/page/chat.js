@@ -32,8 +32,14 @@ class Chat {
     this.build(root);
     this.follower = new Follower(this.thread, () => this.running !== null);
     addEventListener("pagehide", () => this.keep());
-    addEventListener("burnish-key", () => this.settings.refresh());
-    addEventListener("burnish-back", () => this.askAgain());
+    addEventListener("burnish-key", () => {
+      this.settings.refresh();
+      this.judgeAgain();
+    });
+    addEventListener("burnish-back", () => {
+      this.askAgain();
+      this.judgeAgain();
+    });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && !event.defaultPrevented) this.running?.abort();
     });
@@ -255,6 +261,11 @@ class Chat {
   askAgain() {
     const turn = this.talk.turns.at(-1);
     if (!this.running && turn?.answers?.[turn.shown]?.waits) this.regenerate(turn);
+  }
+
+  // There is a way to the service again: votes that wait take it.
+  judgeAgain() {
+    for (const element of this.thread.querySelectorAll("burnish-feedback")) element.transport = element.transport;
   }
 
   // One more try; what was said after it goes, and can be brought back.

@@ -1,14 +1,17 @@
-// What became of a vote: five stages, which fill as the learner goes on, and a sentence on what it waits for or why it
-// counts nothing. Told again whenever something happens to the learner, until the vote is served or left out.
+// What became of a vote: its stages, which fill as the learner goes on, and a sentence on what it waits for or why it
+// counts nothing. Told again whenever something happens to the learner, and now and then beside, until the vote is
+// served or left out.
 import { h } from "./dom.js";
 import { ago, dateTime, number } from "./format.js";
 import { pathTo } from "./router.js";
 import { strings } from "./strings.js";
 
 const words = strings.fate;
-const STAGES = ["saved", "joined", "weighed", "used", "served"];
+const STAGES = ["saved", "joined", "weighed", "used", "gate", "canary", "served"];
 const FIRST_LOOKS_MS = [1500, 5000];
 const FOLLOWED = 30; // of the newest votes
+const LOOKED_AT = 3; // of them also without an event: an update that trains sends none
+const LOOK_MS = 10_000;
 let following = []; // lines whose story goes on
 let stream = null;
 
@@ -47,11 +50,14 @@ export class FateLine {
 // The nodes that tell a fate.
 export function told(fate) {
   const done = new Map(fate.steps.map((step) => [step.step, step]));
-  const next = STAGES.find((stage) => !done.has(stage));
-  const stages = STAGES.map((stage) => {
+  // There is a trial only where versions come by way of a canary.
+  const way = STAGES.filter((stage) => stage !== "canary" || done.has(stage));
+  const next = way.find((stage) => !done.has(stage));
+  const refused = done.get("gate")?.passed === false;
+  const stages = way.map((stage) => {
     const step = done.get(stage);
-    const state = step ? "done" : stage === next && !fate.skipped ? "next" : "open";
-    return h("li", { class: state, title: step?.at && dateTime(step.at) },
+    const state = step ? "done" : stage === next && !fate.skipped && !refused ? "next" : "open";
+    return h("li", { class: stage === "gate" && refused ? "bad" : state, title: step?.at && dateTime(step.at) },
       words.stages[stage](step), h("span", { class: "sr" }, ` (${step ? words.done : words.open})`));
   });
   return [h("ol", {}, stages), h("p", {}, sentence(fate, done))];
@@ -84,7 +90,8 @@ export function whenSeen(node, run) {
 
 function follow(line) {
   following = [...following.filter((other) => !other.ended), line].slice(-FOLLOWED);
-  stream ??= line.api.events("/v1/learner/events", () => {
-    for (const one of following) if (one.node.isConnected) one.refresh();
-  });
+  const refresh = (lines) => lines.forEach((one) => one.node.isConnected && one.refresh());
+  stream ??= line.api.events("/v1/learner/events", () => refresh(following)) && setInterval(() => {
+    if (!document.hidden) refresh(following.slice(-LOOKED_AT));
+  }, LOOK_MS);
 }

@@ -63,7 +63,7 @@ export class PairView {
       if (!("status" in error)) throw error;
       turn.pair = before;
       this.show();
-      this.told(strings.judgement.notSaved(error.message), false);
+      this.told(words.notSaved(error.message), false);
     }
     context.keep();
   }
@@ -74,12 +74,12 @@ export class PairView {
       await Promise.all(turn.pair.ids.map((id, index) => retract(id, turn.answers[index].id)));
     } catch (error) {
       if (!("status" in error)) throw error;
-      return this.told(strings.judgement.notSaved(error.message), false);
+      return this.told(words.notSaved(error.message), false);
     }
     turn.pair = { vote: null };
     this.story.replaceChildren();
     this.show();
-    this.told(strings.judgement.takenBack, false);
+    this.told(words.takenBack, false);
     this.buttons[0].focus();
     context.keep();
   }

@@ -1,7 +1,7 @@
 // One question, or one answer in all its tries, on the page. Turns are plain data (conversations.js); the classes
 // here show them.
 import { h, iconButton } from "./dom.js";
-import { Judgement } from "./judgement.js";
+import { judgementOf } from "./judgement.js";
 import { GrowingMarkdown } from "./markdown.js";
 import { strings } from "./strings.js";
 
@@ -107,7 +107,7 @@ export class Answer {
     this.note.replaceChildren(...[note && h("p", {}, note), again].filter(Boolean));
     this.note.hidden = !note;
     this.note.classList.toggle("error", Boolean(answer.error));
-    if (answer.id && !context.blind) this.judgement ??= new Judgement(this.foot, answer, context);
+    if (answer.id && !context.blind) this.judgement ??= judgementOf(this.foot, answer, context);
   }
 }
 

@@ -21,6 +21,7 @@ CHALLENGER = "challenger"
 LARGEST_SHARE = 0.5  # the control arm is as large
 
 _TAG = "burnish.canary"
+_TRIED = "burnish.tried_at"  # of a version, for good
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,14 @@ class Canaries:
             return None
         return found if found.version == version else None
 
+    def tried_at(self, policy: str, version: int) -> float | None:
+        """When a version's first canary began, in seconds since 1970; None where it had none. Raises
+        UnknownVersion."""
+        try:
+            return float(self._store.version(policy, version).tags[_TRIED])
+        except (KeyError, ValueError):  # there was none, or somebody else wrote it
+            return None
+
     def begin(
         self,
         policy: str,
@@ -67,7 +76,9 @@ class Canaries:
         """Have `version` answer a share of users, drawn anew; `at`: since when, if not now."""
         began = time.time() if at is None else at
         made = Canary(version, share, secrets.token_hex(8), began)
-        self._write(policy, made)  # first: who sees the alias must find it
+        if self.tried_at(policy, version) is None:
+            self._store.set_version_tag(policy, version, _TRIED, repr(began))
+        self._write(policy, made)  # before the alias: who sees that must find it
         self._store.set_alias(policy, CHALLENGER, version)
         self._note("canary begins", f"{policy}@{version}", why, {"share": share}, who)
         return made

@@ -162,11 +162,12 @@ async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Kn
             idle = await why_nothing_trained(redis, fate.policy)
     except RedisError:
         away = True  # the learner is away, and with it what it would tell
-    served, challenger = dict[int, float](), None
-    for live in service.policies.status() if fate.version is not None else ():
-        if live.policy == fate.policy:
-            challenger = live.challenger
+    served, challenger, tried_at = dict[int, float](), None, None
+    for live in service.policies.status():
+        if live.policy == fate.policy and fate.version is not None:
+            challenger = await _challenger(service, live)
             served = await _served(service, live)
+            tried_at = await _tried_at(service, live.policy, fate.version)
     return fates.Known(
         state=state,
         fate=fate,
@@ -174,8 +175,25 @@ async def _known(service: Service, event: FeedbackEvent, state: str) -> fates.Kn
         away=away,
         served=served,
         challenger=challenger,
+        tried_at=tried_at,
         idle=idle,
     )
+
+
+async def _challenger(service: Service, live: PolicyStatus) -> int | None:
+    """By the registry, which is ahead of what is loaded here; where that cannot be asked, what is loaded."""
+    try:
+        return await asyncio.to_thread(service.registry.challenger_version, live.policy)
+    except RegistryError:
+        return live.challenger
+
+
+async def _tried_at(service: Service, policy: str, version: int) -> float | None:
+    """When the canary of a version began; None where that cannot be asked, too."""
+    try:
+        return await asyncio.to_thread(service.registry.canaries.tried_at, policy, version)
+    except RegistryError:
+        return None
 
 
 async def _served(service: Service, live: PolicyStatus) -> dict[int, float]:

@@ -35,10 +35,11 @@ WEIGHED = {**JOINED, "weighed_at": NOW - 40, "weight": 1.0, "less": ""}
 USED = {**WEIGHED, "used_at": NOW - 20, "update": "u1", "version": 2}
 
 
+PARTS = ("served", "challenger", "tried_at", "idle", "away")
+
+
 def story(state: str = "stands", problem: str | None = None, **fate: Any) -> dict[str, Any]:
-    known = {
-        name: fate.pop(name) for name in ("served", "challenger", "idle", "away") if name in fate
-    }
+    known = {name: fate.pop(name) for name in PARTS if name in fate}
     served = known.pop("served", {1: 5.0})
     return told(
         VOTE, Known(state=state, problem=problem, fate=Fate(**fate), served=served, **known), NOW
@@ -54,7 +55,16 @@ def test_each_step_is_told_when_it_is_known():
     assert steps(**JOINED) == ["saved", "joined"]
     assert steps(**WEIGHED) == ["saved", "joined", "weighed"]
     assert steps(**USED, passed=True) == ["saved", "joined", "weighed", "used", "gate"]
-    whole = story(**USED, passed=True, served={1: 5.0, 2: NOW - 10})
+    tried = story(**USED, passed=True, challenger=2, tried_at=NOW - 15)["steps"]
+    assert tried[-1] == {
+        "step": "canary",
+        "at": NOW - 15,
+        "update": "u1",
+        "version": 2,
+        "running": True,
+    }
+    whole = story(**USED, passed=True, tried_at=NOW - 15, served={1: 5.0, 2: NOW - 10})
+    assert whole["steps"][-2]["running"] is False
     assert whole["steps"][-1] == {"step": "served", "at": NOW - 10, "update": "u1", "version": 2}
     assert (whole["skipped"], whole["waits"]) == (None, None)
 
@@ -68,6 +78,7 @@ def test_each_step_is_told_when_it_is_known():
         ({**JOINED, "idle": "3 new judgements, 8 make one worth it"}, "8 make one worth it"),
         ({**USED, "passed": True}, "waits to be promoted"),
         ({**USED, "passed": True, "challenger": 2}, "tried on a share of people"),
+        ({**USED, "passed": True, "tried_at": NOW - 15}, "did not take over; the judgement counts"),
         ({**USED, "passed": False}, "counts again with the next update"),
     ],
 )
@@ -146,11 +157,19 @@ def test_the_route_follows_a_vote_to_the_version_that_serves(
     used = Fate(policy="default", update="u1", version=version, passed=True, used_at=NOW)
     told_by_learner.tell(redis_client, {event: used})
     assert "waits to be promoted" in fate(with_redis, given)["waits"]
+    began = with_redis.http(
+        "POST", "/v1/policies/default/canary", json={"action": "begin", "version": version}
+    )
+    assert began.status_code == 200, began.text
+    tried = fate(with_redis, given)
+    assert (tried["steps"][-1]["step"], tried["steps"][-1]["running"]) == ("canary", True)
+    assert "tried on a share of people" in tried["waits"]
     promoted = with_redis.http("POST", "/v1/policies/default/promote", json={"version": version})
     assert promoted.status_code == 200, promoted.text
     served = fate(with_redis, given)
     assert served["steps"][-1]["step"] == "served"
     assert served["waits"] is None
+    assert served["steps"][-2] == {**tried["steps"][-1], "running": False}
     with_redis.http("DELETE", f"/v1/feedback/{given}")
     assert fate(with_redis, given)["skipped"] == "it was taken back"
 

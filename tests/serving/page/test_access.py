@@ -21,7 +21,11 @@ def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
     def tab_to(selector: str, key: str = "Shift+Tab") -> None:
         for _ in range(30):
             page.keyboard.press(key)
-            state = "(s) => [document.activeElement.matches(s), getComputedStyle(document.activeElement).outlineStyle]"
+            state = """(s) => {
+              let at = document.activeElement;
+              while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+              return [at.matches(s), getComputedStyle(at).outlineStyle];
+            }"""
             there, outline = page.evaluate(state, selector)
             inside = page.evaluate(
                 "document.activeElement.closest('#composer, body > select') !== null"
@@ -43,21 +47,22 @@ def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
     expect(page.locator(".asked p")).to_have_text("Hello\nyou", use_inner_text=True)
     page.locator(".answered.done").wait_for()
     expect(page.get_by_label("Your question")).to_be_focused()
-    tab_to("[data-thumb=down]")
+    tab_to("[data-value=down]")
     page.keyboard.press("Space")
-    expect(page.get_by_role("status")).to_have_text("Thumb saved.")
+    expect(page.get_by_role("status")).to_have_text("Thank you, saved.")
     tab_to("[data-reason=wrong]", "Tab")
     page.keyboard.press("Enter")
     expect(page.locator("[data-reason=wrong]")).to_have_attribute("aria-pressed", "true")
-    tab_to("[data-open=correction]")
-    page.keyboard.press("Enter")
-    expect(page.get_by_label("How it should have read")).to_be_focused()
+    tab_to("textarea", "Tab")
+    tab_to("textarea", "Tab")
+    correction = page.get_by_label("What it should have said")
+    expect(correction).to_be_focused()
     page.keyboard.press("Control+A")
     page.keyboard.type("Hello, you two.")
     page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("status")).to_have_text("Correction saved.")
-    expect(page.locator("[data-open=correction]")).to_be_focused()
-    tab_to(".saved button", "Tab")
+    expect(page.get_by_role("button", name="Say more")).to_be_focused()
+    expect(page.get_by_role("status")).to_have_text("Thank you, saved.")
+    tab_to(".link", "Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_role("status")).to_have_text("Taken back.")
     tab_to("#ask", "Tab")
@@ -85,20 +90,23 @@ def test_what_a_screen_reader_is_told(page: Page):
             - group "Judge this answer":
               - button "Good answer"
               - button "Bad answer" [pressed]
-              - button "Correct"
-              - button "Comment"
+              - button "Say more" [expanded]
               - button "Copy"
-              - text: default@1
-            - paragraph:
-              - text: Thumb saved.
+              - text: default@1 Thank you, saved.
               - button "Undo"
-            - group "What was wrong? (optional)":
-              - text: What was wrong? (optional)
-              - button "Not correct"
-              - button "Missed the question"
-              - button "Too long"
-              - button "Too short"
-              - button "Wrong tone"
+              - group "What was wrong? (optional)":
+                - text: What was wrong? (optional)
+                - button "Not correct"
+                - button "Missed the question"
+                - button "Too long"
+                - button "Too short"
+                - button "Wrong tone"
+              - text: A note (optional)
+              - textbox "A note (optional)"
+              - text: What it should have said (optional)
+              - textbox "What it should have said (optional)"
+              - button "Send feedback"
+              - button "Close"
         """
     )
     # Tokens are not announced one by one: the only live region is the status line.
@@ -134,7 +142,7 @@ def test_axe_finds_nothing(
     ask(page, "Again")
     page.get_by_role("button", name="Bad answer").last.click()
     page.get_by_role("button", name="Too long").last.click()
-    page.get_by_role("button", name="Correct", exact=True).last.click()
+    page.get_by_label("What it should have said").last.focus()
     check("judging")
     engine.fails_after = 4
     ask(page, "Once more")

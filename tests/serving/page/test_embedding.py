@@ -106,7 +106,7 @@ def test_down_is_saved_at_once_and_offers_reasons_a_note_and_a_correction(
     page.get_by_role("button", name="Too long").click()
     page.get_by_label("A note").fill("It rambles.")
     page.get_by_label("What it should have said").fill("<b>Hello.</b>")
-    page.get_by_role("button", name="Send").click()
+    page.get_by_role("button", name="Send feedback").click()
     page.wait_for_function("() => document.querySelector('burnish-feedback').held.correction?.id")
     votes = {vote["name"]: vote for vote in product.votes(interaction)}
     assert votes["thumbs"]["metadata"] == {"reasons": ["long"]}

@@ -195,7 +195,8 @@ def test_a_vote_shows_how_far_it_has_come(
             {"kind": "intake", "policy": "*", "did": "took in 1", "id": "j", "why_not": None}
         ),
     )
-    expect(line.locator("li.done")).to_have_count(5)
+    expect(line.locator("li.done")).to_have_count(6)
+    expect(line).to_contain_text("Passed the gate")
     expect(line).to_contain_text("default@2, which learnt from it, began to serve")
 
 

@@ -11,7 +11,9 @@ from tests.serving.page.hostile import HOSTILE
 from tests.serving.page.made_up import fulfilled, policy, ticks, version, vote
 
 # What must not be among the elements that texts became, wherever they show.
-UNSAFE = """(selector) => [...document.querySelectorAll(selector)].flatMap((node) => [
+UNSAFE = """(selector) => [...document.querySelectorAll(selector)].flatMap(
+  (node) => [node, ...(node.shadowRoot?.querySelectorAll('*') ?? [])]
+).flatMap((node) => [
   ...(/^(script|img|iframe|style|base|meta|object|embed|link|video|audio|frame|template)$/i.test(node.localName)
     ? [node.localName] : []),
   ...[...node.attributes].filter((a) => a.name.startsWith('on') || a.name === 'style').map((a) => a.name),
@@ -55,7 +57,7 @@ def test_hostile_questions_titles_and_comments_stay_text(page: Page):
             "title": text,
             "at": now,
             "settings": {"system": text},
-            "turns": turns(text),
+            "turns": turns(text, f"chatcmpl-{n}"),
         }
         for n, text in enumerate(short)
     ]
@@ -70,15 +72,15 @@ def test_hostile_questions_titles_and_comments_stay_text(page: Page):
     for n in (0, len(short) // 2, len(short) - 1):
         page.locator(".talks a").nth(n).click()
         expect(page.locator(".asked > p")).to_have_text(short[n], use_inner_text=False)
-        page.get_by_role("button", name="Comment", exact=True).click()
-        expect(page.get_by_label("Your comment")).to_have_value(short[n])
+        page.get_by_role("button", name="Say more").click()
+        expect(page.get_by_label("A note")).to_have_value(short[n])
     assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'], a[href^='#'] *)") == []
     assert page.evaluate("window.hit") is None
 
 
-def turns(text: str) -> list[dict]:
+def turns(text: str, answer_id: str) -> list[dict]:
     held = {"comment": {"id": "c", "value": text, "metadata": {}}}
-    answer = {"text": text, "id": "chatcmpl-x", "version": text, "done": True, "held": held}
+    answer = {"text": text, "id": answer_id, "version": text, "done": True, "held": held}
     calls = [{"name": text, "arguments": text}]
     answer |= {"thinking": text, "calls": calls, "error": text}
     return [{"role": "user", "text": text}, {"role": "assistant", "answers": [answer], "shown": 0}]

@@ -27,6 +27,7 @@ def test_a_challenger_that_nobody_leads_has_none(registry):
 def test_it_is_begun_ramped_paused_and_withdrawn(registry):
     begun = registry.canaries.begin("default", 2, 0.05, who="canary")
     assert registry.canaries.of("default") == begun
+    assert registry.canaries.tried_at("default", 2) == begun.started_at
     assert registry.challenger_version("default") == 2
     assert registry.canaries.ramp("default", 0.25, who="ada").share == 0.25
     assert registry.canaries.pause("default", who="ada").paused_by == "ada"
@@ -39,6 +40,14 @@ def test_it_is_begun_ramped_paused_and_withdrawn(registry):
 def test_each_draws_its_users_anew(registry):
     salts = {registry.canaries.begin("default", n, 0.05, who="canary").salt for n in (2, 3, 2)}
     assert len(salts) == 3
+
+
+def test_when_a_version_was_first_tried_is_known_for_good(registry):
+    assert registry.canaries.tried_at("default", 2) is None
+    first = registry.canaries.begin("default", 2, 0.05, who="canary", at=5.0)
+    registry.canaries.begin("default", 3, 0.05, who="canary", at=6.0)
+    registry.canaries.begin("default", 2, 0.05, who="canary", at=7.0)
+    assert registry.canaries.tried_at("default", 2) == first.started_at == 5.0
 
 
 def test_it_ends_with_its_alias(registry):
