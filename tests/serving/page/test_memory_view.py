@@ -258,7 +258,8 @@ def test_a_lost_server_is_said_and_the_view_recovers(open_page: Callable[..., Pa
     page.get_by_role("link", name="work", exact=True).wait_for()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing(
     open_page: Callable[..., Page], axe: str, width: int, dark: bool
 ) -> None:
