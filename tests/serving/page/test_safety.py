@@ -181,6 +181,15 @@ def test_files_have_their_types_and_are_small(server: Running):
     assert httpx.get(f"{server.url}/static/..%2Fapp.py").status_code == 404
 
 
+def test_a_page_names_its_modules_so_that_they_come_at_once(server: Running):
+    links = httpx.get(server.url).headers["link"].split(", ")
+    named = {link.removeprefix("</static/").removesuffix(">; rel=modulepreload") for link in links}
+    assert {"app.js", "api.js", "states.js"} <= named  # states.js is a module of router.js
+    assert "chat.js" not in named, "a view is fetched when it shows"
+    assert all(httpx.get(f"{server.url}/static/{name}").status_code == 200 for name in named)
+    assert "link" not in httpx.get(f"{server.url}/static/app.js").headers
+
+
 def test_scripts_are_sent_without_comments_and_whole(server: Running):
     for file in PAGE.glob("*.js"):
         source = file.read_text()
