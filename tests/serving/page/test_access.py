@@ -1,4 +1,4 @@
-"""For keyboards and screen readers: a journey without a mouse, and axe in every state."""
+"""For screen readers: what they are told and how often, and axe in every state."""
 
 from collections.abc import Callable
 
@@ -17,6 +17,7 @@ RICH = (
 )
 
 
+<<<<<<< HEAD
 def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
     def tab_to(selector: str, key: str = "Shift+Tab") -> None:
         for _ in range(30):
@@ -75,6 +76,8 @@ def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
     expect(page.get_by_label("Your question")).to_be_focused()
 
 
+=======
+>>>>>>> page-speed
 def test_what_a_screen_reader_is_told(page: Page):
     ask(page, "Hi")
     page.get_by_role("button", name="Bad answer").click()
@@ -112,6 +115,33 @@ def test_what_a_screen_reader_is_told(page: Page):
     # Tokens are not announced one by one: the only live region is the status line.
     live = page.locator("[aria-live], [role=log], [role=status], [role=alert]")
     assert [node.get_attribute("id") for node in live.all()] == ["status"]
+
+
+# What each live region says from now on, once for each change of it.
+SPOKEN = """() => {
+  const live = '[aria-live], [role=status], [role=alert], [role=log]';
+  window.spoken = [];
+  new MutationObserver((changes) => {
+    const nodes = changes.flatMap(({ target, addedNodes }) => [target, ...addedNodes]);
+    const regions = new Set(nodes.map((node) => (node.closest ? node : node.parentElement)?.closest(live)));
+    for (const region of regions) if (region) window.spoken.push(region.textContent);
+  }).observe(document, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_a_long_stream_speaks_at_its_beginning_and_at_its_end(page: Page, engine: StubEngine):
+    page.evaluate(SPOKEN)
+    engine.reply, engine.pace_s = (lambda _: f"{RICH}\n\n{'many words ' * 150}"), 0.001
+    ask(page)
+    assert page.evaluate("window.spoken") == ["Generating", "Answer complete"]
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("status")).to_have_text("Thumb saved.")
+    assert page.evaluate("window.spoken.slice(2)") == ["Thumb saved."]
+    page.get_by_role("button", name="Compare two versions").click()
+    page.get_by_label("Your question").fill("Twice")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="B is better").wait_for()
+    assert page.evaluate("window.spoken.slice(3)") == ["Generating", "Answer complete"]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
