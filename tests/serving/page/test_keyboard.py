@@ -10,7 +10,9 @@ from tests.serving.conftest import Running
 from tests.serving.page.conftest import StubEngine, answers
 
 FOCUSED = """(selector) => {
-  const [at, style] = [document.activeElement, getComputedStyle(document.activeElement)];
+  let at = document.activeElement;
+  while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
+  const style = getComputedStyle(at);
   const seen = style.outlineStyle !== 'none' || at.closest('#composer') || at === document.body;
   return { there: at.matches(selector), seen: Boolean(seen), html: at.outerHTML.slice(0, 120) };
 }"""
@@ -73,30 +75,30 @@ def test_chat_stop_and_edit(page: Page, engine: StubEngine):
 
 def test_vote_say_why_and_correct(page: Page, server: Running):
     chat(page)
-    tab_to(page, "[data-thumb=down]", "Shift+Tab")
+    tab_to(page, "[data-value=down]", "Shift+Tab")
     page.keyboard.press("Space")
-    said(page, "Thumb saved.")
+    said(page, "Thank you, saved.")
     tab_to(page, "[data-reason=wrong]")
     page.keyboard.press("Enter")
     expect(page.locator("[data-reason=wrong]")).to_have_attribute("aria-pressed", "true")
-    tab_to(page, "[data-open=correction]", "Shift+Tab")
-    page.keyboard.press("Enter")
-    expect(page.get_by_label("How it should have read")).to_be_focused()
+    tab_to(page, "textarea")
+    tab_to(page, "textarea")
+    expect(page.get_by_label("What it should have said")).to_be_focused()
     page.keyboard.press("Control+A")
     page.keyboard.type("Hello, you two.")
     page.keyboard.press("Control+Enter")
-    said(page, "Correction saved.")
-    expect(page.locator("[data-open=correction]")).to_be_focused()
+    expect(page.get_by_role("button", name="Say more")).to_be_focused()
+    said(page, "Thank you, saved.")
     assert votes(server, page) == {"thumbs": "down", "correction": "Hello, you two."}
 
 
 def test_undo(page: Page, server: Running):
     chat(page)
-    tab_to(page, "[data-thumb=up]", "Shift+Tab")
+    tab_to(page, "[data-value=up]", "Shift+Tab")
     page.keyboard.press("Enter")
-    said(page, "Thumb saved.")
+    said(page, "Thank you, saved.")
     assert votes(server, page) == {"thumbs": "up"}
-    tab_to(page, ".saved button")
+    tab_to(page, ".link")
     page.keyboard.press("Enter")
     said(page, "Taken back.")
     assert page.evaluate("document.activeElement !== document.body"), "the focus fell off the page"
