@@ -31,7 +31,8 @@ from burnish.feedback.trust.votes import Rater, votes_among
 class Weights:
     """The weights in [0, 1] of the judgements given, in their order, and why some are low.
 
-    `reasons`: of each "burst", "reliability" or "cap", the one that took most; "" where nothing did."""
+    `reasons`: of each "burst", "reliability" or "cap", the one that took most; "" where nothing did. `heard`: what
+    caps and quarantine alone leave of each, whoever is believed."""
 
     weights: tuple[float, ...]
     reliability: Mapping[Rater, float]
@@ -39,6 +40,7 @@ class Weights:
     capped: int = 0
     quarantined_users: frozenset[Rater] = field(default_factory=frozenset)
     reasons: tuple[str, ...] = ()
+    heard: tuple[float, ...] = ()
 
 
 def weigh(
@@ -66,12 +68,14 @@ def weigh(
     agreed = agreements(counted, policy.unknown_agreement)
     kept = capped(counted, trusted, policy, agreed)
     weights, reasons = [0.0] * len(judgements), [""] * len(judgements)
+    heard = [1.0] * len(judgements)
     for index in held:
-        reasons[index] = "burst"
+        reasons[index], heard[index] = "burst", 0.0
     for vote, believed, weight in zip(counted, trusted, kept, strict=True):
         share = vote.judgement.share
         # What is left of a session's judgement is shared among its answers where rewards are made.
         weights[vote.index] = weight / share
+        heard[vote.index] = weight / believed if believed else 1.0
         if weight < share:
             reasons[vote.index] = "cap" if believed - weight > share - believed else "reliability"
     return Weights(
@@ -83,4 +87,5 @@ def weigh(
             vote.rater for vote in votes if vote.index in held and vote.rater is not None
         ),
         reasons=tuple(reasons),
+        heard=tuple(heard),
     )

@@ -48,10 +48,12 @@ class Correction:
 
 @dataclass(frozen=True, kw_only=True)
 class Experience(JudgedAnswer):
-    """One judged answer, ready to learn from. `reward` in [-1, 1], `weight` in (0, 1]."""
+    """One judged answer, ready to learn from. `reward` in [-1, 1], `weight` in (0, 1]; `heard`: what caps alone leave
+    of its judgements, in [0, 1]."""
 
     reward: float
     weight: float
+    heard: float = 1.0
     corrections: tuple[Correction, ...] = ()
     comments: tuple[str, ...] = ()
 
@@ -140,16 +142,18 @@ def load(
 
 def weighed(answers: Sequence[JudgedAnswer], weights: Weights) -> TrustedExperience:
     """Answers with their rewards, from the weights of all their judgements, one after another."""
-    trusts = iter(weights.weights)
+    trusts, heard = iter(weights.weights), iter(weights.heard)
     kept: list[tuple[int, Experience]] = []
     for index, answer in enumerate(answers):
         trust = [next(trusts) for _ in answer.judgements]
+        parts = [next(heard) for _ in answer.judgements]
         reward = reward_of(answer.judgements, trust)
         if reward is not None:
             experience = Experience(
                 **vars(answer),
                 reward=reward.value,
                 weight=reward.weight,
+                heard=sum(parts) / len(parts),
                 corrections=corrections_of(answer.judgements, trust),
                 comments=comments_of(answer.judgements, trust),
             )

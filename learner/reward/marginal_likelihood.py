@@ -100,9 +100,16 @@ def _rows(evidence: Evidence) -> Tensor:
     """Half of them the latest, the others spread evenly over the rest; of votes that count little none,
     since they are no noisier than others, only less to be believed."""
     order = evidence.ages.argsort()
-    order = order[evidence.weights[order] >= evidence.weights.median() / 2]
+    order = order[evidence.weights[order] >= _weighted_median(evidence.weights) / 2]
     if len(order) <= ROWS:
         return order
     rest = order[ROWS // 2 :]
     spread = torch.linspace(0, len(rest) - 1, ROWS - ROWS // 2).round().long()
     return torch.cat([order[: ROWS // 2], rest[spread]])
+
+
+def _weighted_median(weights: Tensor) -> Tensor:
+    """Votes that weigh more than this make up half of all weight, however many weigh little."""
+    rising = weights.sort().values
+    sums = rising.cumsum(0)
+    return rising[int((sums < sums[-1] / 2).sum())]

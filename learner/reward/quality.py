@@ -32,22 +32,31 @@ class Quality:
 
 
 def measured(evidence: Evidence, fitted: FittedReward, seed: int = 0) -> Quality:
-    """The quality of a reward model on raters who were left out of it, where every judgement counts alike.
+    """The quality of a reward model on raters who were left out of it, where every judgement counts alike, as far
+    as caps let it be heard.
 
     How far a rater is believed follows from agreement with all others: with these weights those who are
     left out would have had a say, and noise would foretell itself.
     """
-    alike = replace(evidence, weights=torch.ones(len(evidence)))
+    alike = replace(evidence, weights=evidence.heard)
     model = fitted.model
-    return foretold(fit(alike, model.judged.ages, model.hyperparameters), evidence.raters, seed)
+    fitted = fit(alike, model.judged.ages, model.hyperparameters)
+    return foretold(fitted, evidence.raters, seed, evidence.heard)
 
 
-def foretold(fitted: FittedReward, raters: Sequence[Hashable], seed: int = 0) -> Quality:
+def foretold(
+    fitted: FittedReward,
+    raters: Sequence[Hashable],
+    seed: int = 0,
+    weights: Tensor | None = None,
+) -> Quality:
     """The quality of a fit on the judgements of raters who were left out of it, or, where there are fewer
-    raters than folds, on judgements that were."""
+    raters than folds, on judgements that were; each counts by its weight [N]."""
     fold = fold_of(raters, seed)
     scores, targets, inside = fitted.left_out(fold), fitted.targets, torch.tensor(fold)
-    return mean_quality([quality(scores[inside == f], targets[inside == f]) for f in set(fold)])
+    weights = torch.ones(len(targets)) if weights is None else weights
+    parts = [inside == number for number in set(fold)]
+    return mean_quality([quality(scores[at], targets[at], weights[at]) for at in parts])
 
 
 def fold_of(raters: Sequence[Hashable], seed: int = 0) -> list[int]:
@@ -62,16 +71,20 @@ def fold_of(raters: Sequence[Hashable], seed: int = 0) -> list[int]:
     return [found[rater] for rater in raters]
 
 
-def quality(scores: Tensor, targets: Tensor) -> Quality | None:
+def quality(scores: Tensor, targets: Tensor, weights: Tensor | None = None) -> Quality | None:
     """AUROC with the standard error it would have by guessing (Mann and Whitney 1947); None without a pair
-    to compare."""
-    likes, dislikes = scores[targets > 0.5], scores[targets < 0.5]
-    up, down = len(likes), len(dislikes)
-    if not up or not down:
+    to compare. With weights [N] a pair counts by their product, and as many as are of equal worth (Kish's
+    effective sample size) tell the error."""
+    weights = torch.ones(len(scores)) if weights is None else weights
+    liked, disliked = (targets > 0.5) & (weights > 0), (targets < 0.5) & (weights > 0)
+    if not liked.any() or not disliked.any():
         return None
-    difference = likes[:, None] - dislikes[None, :]
+    ours, theirs = weights[liked], weights[disliked]
+    difference = scores[liked][:, None] - scores[disliked][None, :]
     wins = (difference > 0).float() + 0.5 * (difference == 0).float()
-    return Quality(float(wins.mean()), ((up + down + 1) / (12 * up * down)) ** 0.5)
+    auroc = ours @ wins @ theirs / (ours.sum() * theirs.sum())
+    up, down = (float(of.sum() ** 2 / of.square().sum()) for of in (ours, theirs))
+    return Quality(float(auroc), ((up + down + 1) / (12 * up * down)) ** 0.5)
 
 
 def mean_quality(parts: Sequence[Quality | None]) -> Quality:

@@ -310,3 +310,16 @@ def test_the_reason_is_what_took_most() -> None:
     reasons = weigh([*fast, *many], None, SMALL).reasons
     assert set(reasons[:5]) == {"burst"}
     assert set(reasons[5:]) == {"cap"}
+
+
+def test_what_is_heard_is_what_caps_leave_whoever_is_believed() -> None:
+    liar = [vote("eve", f"i{n}", -1.0, 60.0 * n) for n in range(20)]
+    honest = [vote(f"u{n % 5}", f"i{n}", 1.0, 60.0 * n + 1) for n in range(20)]
+    found = weigh([*liar, *honest], [0.9] * 40)
+    assert max(found.weights[:20]) < 0.2
+    assert found.heard == (1.0,) * 40
+    few = weigh([*liar, *honest], [0.9] * 40, replace(TrustPolicy(), user_votes=2.0))
+    assert few.heard[20] < 1
+    assert few.heard[20] == pytest.approx(few.weights[20], rel=0.2)
+    burst = [vote("eve", f"i{n}", 1.0, n / 100) for n in range(40)]
+    assert set(weigh(burst).heard) == {0.0}

@@ -7,7 +7,7 @@ import torch
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.fitting import FittedReward, fit, learn
 from burnish.learner.reward.marginal_likelihood import aged, fit_hyperparameters
-from burnish.learner.reward.quality import foretold, quality
+from burnish.learner.reward.quality import foretold, measured, quality
 from burnish.serving.reward.kernel import Hyperparameters, kernel
 from torch import Tensor
 
@@ -100,6 +100,43 @@ def test_the_error_of_an_auroc_shrinks_with_the_root_of_the_votes():
         assert found is not None
         errors.append(found.error)
     assert 1.7 < errors[0] / errors[1] < 2.3
+
+
+@pytest.fixture(scope="module")
+def beside_a_crowd() -> tuple[Evidence, Evidence]:
+    """Votes alone, and the same among five times as many invented ones, all turned around, that caps leave little of."""
+    honest, _ = judged(300)
+    false, _ = judged(1500, seed=3, inverted=True)
+    both = joined(honest, false)
+    order = torch.randperm(len(both), generator=torch.Generator().manual_seed(0))
+    heard = torch.cat([torch.ones(300), torch.full((1500,), 0.02)])
+    mixed = Evidence(
+        both.features[order],
+        both.targets[order],
+        heard[order],
+        [f"{'honest' if n < 300 else n}{both.raters[n]}" for n in order.tolist()],
+        heard[order],
+    )
+    return honest, mixed
+
+
+def test_a_crowd_that_is_hardly_heard_spoils_no_fit(beside_a_crowd):
+    _, mixed = beside_a_crowd
+    new, liked = judged(200, seed=8)
+    assert auroc(learn(mixed).model.mean(new.features), liked) > 0.9
+
+
+def test_a_crowd_that_is_hardly_heard_makes_nobodys_votes_old(beside_a_crowd):
+    honest, mixed = beside_a_crowd
+    assert mixed.ages.max() == pytest.approx(len(honest) + 30, abs=1)
+    assert torch.equal(honest.ages, torch.arange(299, -1, -1).float())
+
+
+def test_a_crowd_that_is_hardly_heard_does_not_tell_how_well_others_are_foretold(beside_a_crowd):
+    honest, mixed = beside_a_crowd
+    alone, among = (measured(of, learn(of)) for of in (honest, mixed))
+    assert among.auroc > 0.5 + 0.5 * (alone.auroc - 0.5)
+    assert among.error == pytest.approx(alone.error, rel=0.25), "nor how sure that is"
 
 
 def test_hyperparameters_follow_the_votes_noise():
