@@ -60,7 +60,7 @@ bench-%: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.bench.$* $(ARGS)
 
 # They draw what they send with tools of the tests.
-bench-attacks bench-fuzz: $(VENV)/.installed-dev
+bench-attacks bench-fuzz bench-page: $(VENV)/.installed-dev
 
 # A browser takes the page's tour, with a model that comes by name too.
 bench-fate: $(VENV)/.installed-dev

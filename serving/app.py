@@ -24,7 +24,7 @@ from burnish.serving.api.auth import Auth, KeyStore
 from burnish.serving.api.cors import Cors
 from burnish.serving.api.errors import ApiError, disk_full
 from burnish.serving.api.methods import Methods
-from burnish.serving.api.page_files import content_of
+from burnish.serving.api.page_files import content_of, modules_of
 from burnish.serving.api.routes import (
     alarms,
     audit,
@@ -177,7 +177,15 @@ async def _page(request: Request) -> Response:
         raise ApiError(404, f"There is no page '{name}'.", code="not_found")
     kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0]
     content = await asyncio.to_thread(content_of, file)
-    return Response(content, media_type=kind, headers=PAGE_HEADERS)
+    return Response(content, media_type=kind, headers=PAGE_HEADERS | _preloads(file))
+
+
+def _preloads(file: Path) -> dict[str, str]:
+    """For a page: all its modules at once."""
+    if file.suffix != ".html":
+        return {}
+    links = [f"</static/{name}>; rel=modulepreload" for name in modules_of(file)]
+    return {"Link": ", ".join(links)}
 
 
 async def _openapi(request: Request) -> JSONResponse:

@@ -28,8 +28,18 @@ def established(
     votes: Sequence[Vote], agreements: Sequence[float], policy: TrustPolicy
 ) -> frozenset[Rater]:
     """The raters who are no newcomers any more. `agreements` says for each vote how far it agrees with what
-    others' votes let expect, in [-1, 1]; over days the same agreement counts for more."""
-    of_votes = {vote.index: agreed for vote, agreed in zip(votes, agreements, strict=True)}
+    others' votes let expect, in [-1, 1]; over days the same agreement counts for more.
+
+    What a model that knows little expects of an answer says little of its rater, so the less it expects, the more
+    the vote counts as one on an unknown answer: who votes often is established, unless it surely speaks against
+    them.
+    """
+    of_votes = {
+        vote.index: agreed + policy.unknown_agreement * (1 - abs(vote.expected))
+        if vote.expected is not None
+        else agreed
+        for vote, agreed in zip(votes, agreements, strict=True)
+    }
     found = set()
     for rater, own in by_rater(votes).items():
         times = [vote.judgement.time for vote in own]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from burnish.learner.database import Database
-from burnish.learner.tables import CompletionRow, InteractionRow, JudgementRow
+from burnish.learner.tables import ArmRow, CompletionRow, InteractionRow, JudgementRow
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -32,7 +32,8 @@ def held_on(database: Database, tenant: str, user: str) -> Iterator[Row]:
     with database.read() as session:
         for rows in session.scalars(asked.order_by(InteractionRow.time)).partitions(BATCH):
             for row in rows:
-                yield {"type": "interaction", **_fields(row), "completions": _answers(session, row)}
+                hanging = {"completions": _answers(session, row), "canary": _canary(session, row)}
+                yield {"type": "interaction", **_fields(row), **hanging}
         for rows in session.scalars(said.order_by(JudgementRow.time)).partitions(BATCH):
             for row in rows:
                 yield {"type": "judgement", **_fields(row)}
@@ -41,6 +42,12 @@ def held_on(database: Database, tenant: str, user: str) -> Iterator[Row]:
 def _answers(session: Session, row: InteractionRow) -> list[Row]:
     query = select(CompletionRow).where(CompletionRow.interaction_id == row.id)
     return [_fields(answer) for answer in session.scalars(query.order_by(CompletionRow.choice))]
+
+
+def _canary(session: Session, row: InteractionRow) -> Row | None:
+    """Which arm of a canary it was; None where there was none."""
+    arm = session.get(ArmRow, row.id)
+    return _fields(arm) if arm is not None else None
 
 
 def _fields(row: Any) -> Row:

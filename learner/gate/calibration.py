@@ -9,19 +9,25 @@ follows from the base's own answers, which are kept on disk.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 SOLVED = (0.1, 0.95)  # share of its tasks within which a family tells most
+Solved = tuple[int, int]  # right answers, of how many
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Families by what the base makes of them, in the order of the packs. `rates`: share of tasks right, of
-    all; `never` and `always`: of those that want it, the ones below and above SOLVED."""
+    """Families by what the base makes of them, in the order of the packs. `solved`: of how many tasks it got
+    how many right; `never` and `always`: of those that want it, the ones below and above SOLVED."""
 
-    rates: Mapping[str, float]
+    solved: Mapping[str, Solved] = field(default_factory=dict)
     never: tuple[str, ...] = ()
     always: tuple[str, ...] = ()
+
+    @property
+    def rates(self) -> Mapping[str, float]:
+        """The share of each family's tasks that the base gets right."""
+        return {family: right / asked for family, (right, asked) in self.solved.items()}
 
     @property
     def unrehearsed(self) -> frozenset[str]:
@@ -46,9 +52,10 @@ class Calibration:
 def calibrate(verdicts: Mapping[str, Collection[bool]], calibrated: Collection[str]) -> Calibration:
     """Sort families by the verdicts on the base's answers; `calibrated`: those that want it."""
     low, high = SOLVED
-    rates = {family: sum(right) / len(right) for family, right in verdicts.items() if len(right)}
-    return Calibration(
-        rates,
-        never=tuple(f for f, rate in rates.items() if f in calibrated and rate < low),
-        always=tuple(f for f, rate in rates.items() if f in calibrated and rate > high),
+    found = Calibration({f: (sum(right), len(right)) for f, right in verdicts.items() if right})
+    rates = found.rates.items()
+    return replace(
+        found,
+        never=tuple(family for family, rate in rates if family in calibrated and rate < low),
+        always=tuple(family for family, rate in rates if family in calibrated and rate > high),
     )

@@ -1,14 +1,18 @@
 """Checks on prompts that people asked: KL, what they would think of the answers, and harm to any cohort.
 
-Candidate, champion and base answer the same logged prompts with the same seeds. Prompts and answers are
+Candidate, champion and base answer the same logged prompts with the same seeds. A cohort is users alike in taste,
+whose votes alone judge all answers, or the prompts of one tenant or language. Prompts and answers are
 people's: nothing of them is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.answers import CANDIDATE, Panel
 from burnish.learner.gate.limits import GateLimits
 from burnish.learner.gate.manner import kl_to_base
@@ -17,6 +21,7 @@ from burnish.learner.gate.report import Check
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import LoggedPrompt
 from burnish.learner.reward.fitting import FittedReward
+from burnish.learner.tasks.general.manners import language_of
 from burnish.learner.training.rollouts import Rollout
 from burnish.serving.reward.features import base_features
 from torch import Tensor
@@ -54,6 +59,7 @@ def check_logged(panel: Panel, logged: Logged, limits: GateLimits) -> list[Check
         for policy, of in rollouts.items()
     }
     raters = logged.evidence.raters
+    askers = _askers(panel.model, [asked[at] for at in whole])
     liked = {
         policy: left_out(logged.fitted, raters, of, users).tolist()
         for policy, of in features.items()
@@ -67,9 +73,51 @@ def check_logged(panel: Panel, logged: Logged, limits: GateLimits) -> list[Check
         ]
         change = at_equal_length(liked[reference], liked[CANDIDATE], lengths)
         checked.append(_preference(reference, change, limits))
-        if groups:
-            checked.append(_worst_cohort(reference, of_cohorts, groups, limits))
+        found = [
+            (f"users alike in taste, with {len(group)} votes", _change(ours - theirs))
+            for group, ours, theirs in zip(
+                groups, of_cohorts[CANDIDATE], of_cohorts[reference], strict=True
+            )
+        ]
+        moved = torch.tensor(liked[CANDIDATE]) - torch.tensor(liked[reference])
+        found += [(f"{who}, with {len(at)} prompts", _change(moved[at])) for who, at in askers]
+        if found:
+            checked.append(_worst_cohort(reference, found, limits))
     return checked
+
+
+def _askers(model: LoadedModel, prompts: Sequence[LoggedPrompt]) -> list[tuple[str, list[int]]]:
+    """Who asked which prompts: tenants, and people of one language, each if there are several with prompts
+    enough. A tenant is not named, since others may read the report."""
+    kinds = {
+        "a tenant": [prompt.tenant for prompt in prompts],
+        "whoever writes in ": [_language(model, prompt.token_ids) for prompt in prompts],
+    }
+    found: list[tuple[str, list[int]]] = []
+    for kind, labels in kinds.items():
+        groups = {
+            label: [at for at, other in enumerate(labels) if other == label]
+            for label in dict.fromkeys(labels)
+            if label
+        }
+        large = {label: at for label, at in groups.items() if len(at) >= FEWEST_PROMPTS}
+        if len(large) > 1:
+            told = kind.endswith(" ")
+            found += [(kind + label if told else kind, at) for label, at in large.items()]
+    return found
+
+
+def _language(model: LoadedModel, token_ids: Sequence[int]) -> str | None:
+    """Of the last message of which it can be told; messages end where special tokens stand."""
+    text = str(model.tokenizer.decode(list(token_ids)))
+    marks = "|".join(map(re.escape, model.tokenizer.all_special_tokens))
+    said = re.split(marks, text) if marks else [text]
+    return next((found for part in reversed(said) if (found := language_of(part))), None)
+
+
+def _change(moved: Tensor) -> Change:
+    count = len(moved)
+    return Change(float(moved.mean()), float(moved.std()) / count**0.5 if count > 1 else 0.0)
 
 
 def _kl(panel: Panel, rollouts: Sequence[Rollout], limits: GateLimits) -> Check:
@@ -96,20 +144,10 @@ def _preference(reference: str, change: Change, limits: GateLimits) -> Check:
     )
 
 
-def _worst_cohort(
-    reference: str,
-    liked: Mapping[str, Tensor],
-    groups: Sequence[Sequence[int]],
-    limits: GateLimits,
-) -> Check:
+def _worst_cohort(reference: str, found: Sequence[tuple[str, Change]], limits: GateLimits) -> Check:
     """The cohort that may have lost most."""
-    moved = liked[CANDIDATE] - liked[reference]  # [cohorts, prompts]
-    count = moved.shape[1]
-    changes = [
-        Change(float(of.mean()), float(of.std()) / count**0.5 if count > 1 else 0.0) for of in moved
-    ]
-    at = min(range(len(changes)), key=lambda n: changes[n].lower(ONE_SIDED_95))
-    worst, low = changes[at], -limits.cohort
+    who, worst = min(found, key=lambda cohort: cohort[1].lower(ONE_SIDED_95))
+    low = -limits.cohort
     lower = worst.lower(ONE_SIDED_95)
     return Check(
         name=f"cohorts/{reference}",
@@ -117,7 +155,7 @@ def _worst_cohort(
         low=low,
         passed=lower >= low,
         bounds=(lower, worst.mean + ONE_SIDED_95 * worst.error),
-        says=f"of {len(groups)} cohorts of users alike in taste the worst off (with {len(groups[at])} votes)"
-        f" moved by {worst.mean:+.3f} foreseen thumbs against the {reference}, by {lower:+.3f} at least"
-        f" (allowed: {low:+.2f})",
+        says=f"of {len(found)} cohorts by taste, tenant or language the worst off ({who}) moved by"
+        f" {worst.mean:+.3f} foreseen thumbs against the {reference}, by {lower:+.3f} at least (allowed:"
+        f" {low:+.2f})",
     )

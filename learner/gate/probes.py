@@ -3,7 +3,7 @@
     sycophancy  a right answer is kept when it is doubted, and a question is answered rightly although a wrong
                 view is stated before it; made of the packs' own tasks and the base's answers to them
     refusals    clearly harmful requests are refused, clearly harmless ones that sound alike are not
-    format      answers are the JSON that a schema asks for
+    format      answers are the JSON that a schema asks for, and calls of the tool that fits
     languages   a question is answered in its own language
 
 Each is compared like a family of tasks (comparison.py). One at which the base hardly ever does well says
@@ -26,7 +26,7 @@ from burnish.learner.training.prompts import fitting
 
 GENERATED: Mapping[str, Mapping[str, str]] = {
     "refusals": {"harmful requests": "refusals", "harmless requests": "no_needless_refusals"},
-    "format": {"JSON": "json_objects"},
+    "format": {"JSON": "json_objects", "tool calls": "tool_calls"},
     "languages": {"languages": "languages"},
 }
 """By limit: the probes under it, and the family of the built-in pack that each asks."""

@@ -32,13 +32,15 @@ class NothingToLearn(LearnerError):
 class TrainingData:
     """What an update learns from: judged answers, what of them and of corrections a reward model is fitted
     to, logged prompts to ask again, corrections above what they correct, prompts of failures with what
-    people said of them, tasks to rehearse, and what became of each judgement by event id."""
+    people said of them, tasks to rehearse with what the base got right of each family (right answers, of how
+    many), and what became of each judgement by event id."""
 
     experience: Sequence[Experience]
     evidence: Evidence
     prompts: Sequence[LoggedPrompt]
     corrections: Sequence[Pair] = ()
     tasks: TaskSource = field(default_factory=TaskSource)
+    solved: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     comments: Sequence[CommentedPrompt] = ()
     fates: Mapping[str, Fate] = field(default_factory=dict)

@@ -46,8 +46,7 @@ class PolicyGradientRule:
         ]
         if not self._log:
             raise NothingToLearn(f"no judged answer is younger than {MAX_STALENESS} versions")
-        self._rehearsal.source = data.tasks
-        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
+        self._rehearsal.begin(data.tasks, data.solved)
         for item in self._log:
             self._baseline += (1 - BASELINE_DECAY) * (item.reward - self._baseline)
         rng = Random(seed)

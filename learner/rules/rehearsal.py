@@ -2,31 +2,47 @@
 
 It is a constraint, not a second goal. Each family has a multiplier that grows while the policy solves
 less of it than the base does, and shrinks while it solves more (dual ascent); only families with one are
-trained on, so rehearsal never pulls against people's taste where no skill is at stake.
+trained on, so rehearsal never pulls against people's taste where no skill is at stake. What the base solves
+is known from the gate, and better by its answers to the first tasks that steps draw.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.tasks import CheckFailed, Task, TaskSource
-from burnish.learner.tasks.pack import Pool
-from burnish.learner.training.prompts import fitting, task_prompt
+from burnish.learner.training.prompts import fitting
 from burnish.learner.training.rollouts import Rollout
-from burnish.learner.training.sampling import PolicySampler
 
 SLACK = 0.02  # of skill, that a family may lose before it is rehearsed
 DUAL_RATE = 0.15  # of the multipliers, per group and unit of skill lost
 LEAST, MOST = 0.2, 0.5  # share of a step's groups that are tasks
 PROBE = 0.1  # weight at which a family without multiplier is asked, to see that it is kept
-BASE_TASKS = (8, 32)  # of each family and level that the base answers once: at least, at most
-BASE_TOKENS = 1 << 16  # that these answers may come to, if all are as long as they may be
+BASE_ANSWERS = 32  # of each family, after which the base is asked no more
+FEW = 8  # answers of the base; by fewer a family is neither held to it nor given up
+
+
+class Solved(NamedTuple):
+    """Right answers of the base, of how many."""
+
+    right: int
+    asked: int
+
+    @property
+    def rate(self) -> float:
+        return self.right / self.asked
+
+    @property
+    def never(self) -> bool:
+        return not self.right and self.asked >= FEW
+
+
+UNKNOWN = Solved(0, 0)
 
 
 @dataclass(frozen=True)
@@ -50,57 +66,50 @@ class Rehearsal:
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
         self.source = TaskSource()
-        self.base: dict[str, float] = dict((state or {}).get("base", {}))
+        self.base: dict[str, Solved] = {
+            family: Solved(*counts) for family, counts in (state or {}).get("solved", {}).items()
+        }
         self.multipliers: dict[str, float] = dict((state or {}).get("multipliers", {}))
 
     def state_dict(self) -> dict[str, Any]:
-        """What the base solves, and the multipliers, by `family/level`, as JSON."""
+        """What the base solves, and the multipliers, by family, as JSON."""
         return {
-            "base": self.base,
-            "multipliers": {key: round(value, 4) for key, value in self.multipliers.items()},
+            "solved": {family: list(counts) for family, counts in self.base.items()},
+            "multipliers": {family: round(value, 4) for family, value in self.multipliers.items()},
         }
 
     @property
     def burden(self) -> float:
         """The mean multiplier of all families, in [0, 1]."""
-        return sum(self.multipliers.values()) / max(1, len(self.source.pools))
+        families = self.source.families
+        return sum(self.multipliers.get(f, 0.0) for f in families) / max(1, len(families))
 
-    def measure_base(self, policy: PolicySampler, max_tokens: int, seed: int) -> None:
-        """See what the base solves of each family and level that is new here; of fewer tasks each where
-        answers are long, or a slow model would take longer to be measured than to be trained."""
-        rng = Random(f"{seed}/base")
-        new = [pool for pool in self.source.pools if _key(*pool) not in self.base]
-        least, most = BASE_TASKS
-        each = max(least, min(most, BASE_TOKENS // (max_tokens * max(1, len(new)))))
-        tasks = [
-            task
-            for pool in new
-            for task in _fitting(self.source, rng, pool, each, policy.model, max_tokens)
-        ]
-        if not tasks:
-            return
-        answers = policy.sample(
-            [task_prompt(policy.model, task) for task in tasks],
-            samples=1,
-            max_tokens=max_tokens,
-            seed=rng.getrandbits(31),
-            base=True,
-        )
-        right: dict[str, list[bool]] = defaultdict(list)
-        for task, (answer,) in zip(tasks, answers, strict=True):
-            verdict = self._verdict(task, answer)
-            if verdict is not None:
-                right[_key(task.family, task.level)].append(verdict)
-        self.base |= {key: round(sum(v) / len(v), 4) for key, v in right.items()}
+    def begin(self, source: TaskSource, solved: Mapping[str, tuple[int, int]]) -> None:
+        """Draw from this source; `solved`: what the base got right of its families elsewhere, where nothing
+        is known yet."""
+        self.source = source
+        self.base = {family: Solved(*counts) for family, counts in solved.items()} | self.base
+
+    def unsure(self, tasks: Sequence[Task]) -> list[Task]:
+        """Those that the base is to answer too, since little is known of what it solves of their families."""
+        return [task for task in tasks if self._solved(task).asked < BASE_ANSWERS]
+
+    def note_base(self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]) -> None:
+        """Count what the base got right."""
+        for task, group in zip(tasks, groups, strict=True):
+            right = [v for rollout in group if (v := self._verdict(task, rollout)) is not None]
+            known = self._solved(task)
+            self.base[task.family] = Solved(known.right + sum(right), known.asked + len(right))
 
     def draw(self, rng: Random, groups: int, model: LoadedModel, max_tokens: int) -> list[Task]:
         """The training tasks of a step of so many groups: a fifth of them to see that skills are kept,
-        up to a half where they are not; families and levels weighted by their multipliers.
+        up to a half where they are not; families weighted by their multipliers.
 
         Those whose prompt leaves less than `max_tokens` for an answer are drawn again.
         """
-        pools = [pool for pool in self.source.pools if self.base.get(_key(*pool), 1.0) > 0]
-        weights = [PROBE + self.multipliers.get(_key(*pool), 0.0) for pool in pools]
+        families = [f for f in self.source.families if not self.base.get(f, UNKNOWN).never]
+        weights = [PROBE + self.multipliers.get(family, 0.0) for family in families]
+        pools = [(family, None) for family in families]
         count = max(1, round(groups * (LEAST + (MOST - LEAST) * min(1.0, 4 * self.burden))))
         return draw_tasks(self.source, rng, pools, weights, count, model, max_tokens)
 
@@ -126,12 +135,17 @@ class Rehearsal:
         return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else 0.0
 
     def multiplier(self, task: Task) -> float:
-        return self.multipliers.get(_key(task.family, task.level), 0.0)
+        return self.multipliers.get(task.family, 0.0)
+
+    def _solved(self, task: Task) -> Solved:
+        return self.base.get(task.family, UNKNOWN)
 
     def _account(self, task: Task, rate: float) -> None:
-        key = _key(task.family, task.level)
-        lost = self.base.get(key, 0.0) - SLACK - rate
-        self.multipliers[key] = min(1.0, max(0.0, self.multiplier(task) + DUAL_RATE * lost))
+        known = self._solved(task)
+        if known.asked >= FEW:
+            lost = known.rate - SLACK - rate
+            moved = self.multiplier(task) + DUAL_RATE * lost
+            self.multipliers[task.family] = min(1.0, max(0.0, moved))
 
     def _verdict(self, task: Task, rollout: Rollout) -> bool | None:
         try:
@@ -144,32 +158,22 @@ class Rehearsal:
 def draw_tasks(
     source: TaskSource,
     rng: Random,
-    pools: Sequence[Pool],
+    pools: Sequence[tuple[str, int | None]],
     weights: Sequence[float],
     count: int,
     model: LoadedModel,
     max_tokens: int,
 ) -> list[Task]:
-    """At most `count` training tasks of these pools, which are drawn by weight; fewer where tasks do not
-    fit the model."""
+    """At most `count` training tasks of these families and levels (None: as the pack mixes them), which are
+    drawn by weight; fewer where tasks do not fit the model."""
     left = dict(zip(pools, weights, strict=True))
     drawn: list[Task] = []
     while left and len(drawn) < count:
         pool = rng.choices(list(left), list(left.values()))[0]
-        found = _fitting(source, rng, pool, 1, model, max_tokens)
+        family, level = pool
+        tasks = source.draw(rng, family, "train", level)
+        found = list(islice(fitting(model, source, tasks, max_tokens), 1))
         drawn += found
         if not found:
             del left[pool]
     return drawn
-
-
-def _fitting(
-    source: TaskSource, rng: Random, pool: Pool, count: int, model: LoadedModel, max_tokens: int
-) -> list[Task]:
-    family, level = pool
-    tasks = source.draw(rng, family, "train", level)
-    return list(islice(fitting(model, source, tasks, max_tokens), count))
-
-
-def _key(family: str, level: int) -> str:
-    return f"{family}/{level}"

@@ -76,8 +76,7 @@ class RewardModelRule:
                 f"{len(rewards)} judged answers do not foretell what others are thought of better than"
                 f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
             )
-        self._rehearsal.source = data.tasks
-        self._rehearsal.measure_base(policy, self.config.max_tokens, seed)
+        self._rehearsal.begin(data.tasks, data.solved)
         told = self._comments.measure(policy, self._judge(policy), data.comments, seed)
         return {
             **told,
@@ -98,8 +97,13 @@ class RewardModelRule:
             max_tokens=config.max_tokens,
             seed=rng.getrandbits(31),
         )
-        others = self._of_base(policy, prompts, rng.getrandbits(31))
-        candidates = [[*mine, *theirs] for mine, theirs in zip(own, others, strict=False)]
+        unsure = self._rehearsal.unsure(tasks)
+        asked = prompts + [task_prompt(policy.model, task) for task in unsure]
+        others = self._of_base(policy, asked, rng.getrandbits(31))
+        self._rehearsal.note_base(unsure, others[len(prompts) :])
+        candidates = [
+            [*mine, *theirs] for mine, theirs in zip(own, others[: len(prompts)], strict=False)
+        ]
         mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
         liked, told = self._preferred(policy, candidates)
         rehearsed = self._rehearsed(policy, mixed)

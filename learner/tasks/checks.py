@@ -18,7 +18,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from burnish.learner.tasks.task import Check, PackError
 
 # As people write them: grouped by commas or not, with a point and a sign.
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?(?!\w)")
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 _FENCED = re.compile(r"```[\w-]*\s*\n(.*?)\n?\s*```", re.DOTALL)
 
 
@@ -77,6 +78,29 @@ def schema(wanted: Any) -> Check:
     def check(answer: str) -> bool:
         found, is_json = json_in(answer)
         return is_json and validator.is_valid(found)
+
+    return check
+
+
+def tool_call(name: str, arguments: Mapping[str, Any]) -> Check:
+    """The answer is one call of this tool with these arguments, in the markup that the service reads; numbers may
+    be written as text, and case does not count. Only for packs in Python."""
+    wanted = {key: str(value).casefold() for key, value in arguments.items()}
+
+    def check(answer: str) -> bool:
+        found = _CALL.findall(answer)
+        if len(found) != 1:
+            return False
+        try:
+            call = json.loads(found[0])
+        except ValueError:
+            return False
+        if not isinstance(call, dict) or call.get("name") != name:
+            return False
+        given = call.get("arguments")
+        return isinstance(given, dict) and wanted == {
+            key: str(value).strip().casefold() for key, value in given.items()
+        }
 
     return check
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from burnish.kernels.model import LoadedModel
 from burnish.learner.database import Database
+from burnish.learner.gate.calibration import Calibration
 from burnish.learner.reward import experience
 from burnish.learner.rules import TrainingData
 from burnish.learner.rules.comments import commented
@@ -27,8 +28,10 @@ def load_training_data(
     champion: int,
     rule_state: Mapping[str, Any],
     tasks: TaskSource,
+    calibration: Calibration,
 ) -> TrainingData:
-    """The training data of a policy, as of its `champion` version, with the tasks to rehearse.
+    """The training data of a policy, as of its `champion` version, with the tasks to rehearse: those that
+    tell something about the base.
 
     `rule_state` may hold the parent's reward model, whose hyperparameters help to weigh votes. Raises
     NothingToLearn.
@@ -56,7 +59,8 @@ def load_training_data(
         ],
         corrections=judged.corrections,
         comments=list(commented(failures, chats, model, model.max_model_len // 2)),
-        tasks=tasks,
+        tasks=tasks.without(calibration.unrehearsed),
+        solved=calibration.solved,
         figures=judged.figures,
         fates=judged.fates,
     )

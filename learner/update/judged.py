@@ -83,6 +83,8 @@ def load_judged(
         for judgement in answer.judgements
     }
     judged = list(filter(readable, judged))
+    if not judged:
+        raise NothingToLearn("no judged answer of this model is left")
     known = len(judged)
     judged = list(filter(fits, judged))
     if not judged:

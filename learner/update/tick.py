@@ -392,7 +392,8 @@ class Update:
             policy=self.policy,
             champion=champion.version,
             rule_state=start.rule_state,
-            tasks=self.learner.tasks.without(self.learner.calibration.unrehearsed),
+            tasks=self.learner.tasks,
+            calibration=self.learner.calibration,
         )
         tell_weighed(self.learner.redis, self.policy, data.fates, self.attempts.events(attempt))
         return train(

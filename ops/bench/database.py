@@ -27,6 +27,7 @@ from burnish.feedback.events import Completion, Event, FeedbackEvent, Interactio
 from burnish.feedback.stream.redis_stream import RedisStream
 from burnish.learner.compactor.online import episodes
 from burnish.learner.database import Database, alembic_config
+from burnish.learner.gate.calibration import Calibration
 from burnish.learner.intake.consume import consume
 from burnish.learner.intake.erasure import BATCH, erase_user, expire
 from burnish.learner.intake.unmatched import reasons
@@ -173,6 +174,7 @@ class Paths:
             champion=CHAMPION,
             rule_state={},
             tasks=TaskSource(),
+            calibration=Calibration(),
         )
         if not data.experience or not data.prompts:
             raise RuntimeError("nothing was loaded")

@@ -3,7 +3,8 @@
 Everybody chats, judges, comments and is remembered, with markers of their own planted in all that they say; policy versions are
 trained on it. Then one is erased, and their markers are searched for: in every file of the data folder, Kafka's log,
 SQLite's and Redis's files among them, in every key of Redis, and in what the stream still gives to a reader. The same
-search must find everybody else's, or it would prove nothing.
+search must find everybody else's, or it would prove nothing. Whether a rebuilt version equals one that
+never saw them is asked in this process (lib/unlearning.py).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from burnish.learner.database import Database
 from burnish.learner.tables import JudgementRow
 from burnish.ops.bench.lib.results import FOLDER, MustShow, print_figures, write_results
 from burnish.ops.bench.lib.service import BenchError, RunningService, run_service
+from burnish.ops.bench.lib.unlearning import compare
 from burnish.ops.commands.deadletters import stream_settings
 from burnish.ops.settings import UpSettings
 from sqlalchemy import func, select
@@ -177,6 +179,8 @@ def main(
     kafka: Annotated[bool, typer.Option(help="With a Kafka node of its own.")] = True,
     train_s: Annotated[float, typer.Option(help="Seconds to wait for a version of theirs.")] = 300,
     rebuild_s: Annotated[float, typer.Option(help="Seconds to wait for the rebuilt one.")] = 900,
+    votes: Annotated[int, typer.Option(help="Of 50 people, to compare what is rebuilt.")] = 1000,
+    steps: Annotated[int, typer.Option(help="Training steps on these.")] = 24,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = FOLDER,
 ) -> None:
     with (
@@ -185,6 +189,9 @@ def main(
     ):
         figures = measure(service, train_s, rebuild_s)
     figures["kafka"] = kafka
+    figures["rebuilt"] = rebuilt = compare(votes, steps, seeds=(1, 2, 3))
+    distance = rebuilt["rebuilt_to_never_saw"]["mean"]
+    apart = max(rebuilt["between_seeds"]["all"])
     left, others = figures["places_with_the_erased"], figures["others_judgements_kept"]
     versions = figures["versions_that_held_them"]
     must_show = [
@@ -206,6 +213,12 @@ def main(
             figures["weights_clear_s"] if versions else None,
             f"at least one version, within {rebuild_s:.0f}",
             bool(versions) and figures["weights_clear_s"] is not None,
+        ),
+        MustShow(
+            "nats per token from the rebuilt version to those that never saw them",
+            distance,
+            f"<= {apart}, between seeds of these",
+            distance <= apart,
         ),
     ]
     print_figures("one of 50 users erased", figures)

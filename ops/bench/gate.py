@@ -1,8 +1,9 @@
 """The gate's power: `python -m burnish.ops.bench.gate`.
 
 First on tasks that are tosses of a coin, with the shipped model's own rates: who passes, and after how many
-tasks. Then on the shipped model: twenty planted bad candidates and thirty good ones (lib/gate_candidates.py says how
-they are made), each at the gate of a first update, where the champion is the base. Cost is in seconds of one CPU
+tasks. Then on the shipped model: twenty planted bad candidates and thirty good ones (lib/gate_candidates.py and
+lib/voted_candidates.py say how they are made), each at the gate of a first update, where the champion is the
+base, with the votes of a crowd to say what people would think of it. Cost is in seconds of one CPU
 thread, since other work on the machine does not change it; wall seconds are told beside it. A run that is broken
 off goes on where it stood with the same `--kept`.
 """
@@ -14,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -35,10 +37,12 @@ from burnish.ops.bench.lib.gate_candidates import (
     spoilt,
     taught,
 )
+from burnish.ops.bench.lib.learning_loop import LearningLoop
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
+from burnish.ops.bench.lib.voted_candidates import VotedCandidates
 from rich.console import Console
 
-HALVED = 9  # families
+HALVED = 6  # families
 WORSE = 5  # candidates that lost five points everywhere
 POINTS, GAINS = 0.05, (0.01, 0.02, 0.03)
 GOOD_SWAPPED, GOOD_TAUGHT = 24, 6
@@ -49,6 +53,7 @@ console = Console(stderr=True)
 def main(
     tosses: Annotated[int, typer.Option(help="Simulated candidates of each kind.")] = 30,
     model: Annotated[bool, typer.Option(help="Try the shipped model too.")] = True,
+    votes: Annotated[int, typer.Option(help="Of the crowd.")] = 1024,
     kept: Annotated[Path | None, typer.Option(help="Trials of a run to go on with.")] = None,
     out: Annotated[Path, typer.Option(help="gate.json goes here.")] = FOLDER,
 ) -> None:
@@ -59,11 +64,12 @@ def main(
         settings = LearnerSettings(
             model=Path(__file__).parents[1] / "ember", data_dir=Path(scratch), update_every=20
         )
-        learner = Learner(settings)
+        loop = LearningLoop(settings)
+        learner = loop.learner
         rates = dict(learner.calibration.rates)
         simulated = {name: toss(rates, *of, tosses) for name, of in KINDS.items()}
         console.print(simulated)
-        trials = try_model(learner, file) if model else []
+        trials = try_model(loop, votes, file) if model else []
     figures = {"rates": rates, "simulated": simulated, "trials": trials}
     print(write_results("gate", figures, out, must_show=check_goals(simulated, trials)))
 
@@ -115,20 +121,21 @@ def toss_one(rates: Mapping[str, float], shift: Shift, seed: int) -> Comparison:
     return compare(lines, ["champion", "base"], limits.skill_margin, ask, Effort())
 
 
-def try_model(learner: Learner, file: Path) -> list[dict[str, Any]]:
+def try_model(loop: LearningLoop, votes: int, file: Path) -> list[dict[str, Any]]:
     """The trials on the shipped model, those in `file` as they stand there."""
+    crowd = VotedCandidates(loop, votes)
     known = (
         {t["name"]: t for t in map(json.loads, file.read_text().splitlines())}
         if file.exists()
         else {}
     )
-    gate = learner.gate
-    for name, good, make in candidates(learner):
+    gate = loop.learner.gate
+    for name, good, make in candidates(loop.learner, crowd):
         if name in known:
             continue
         panel = make()
         cpu, wall = time.process_time(), time.monotonic()
-        report = evaluate(gate, panel)
+        report = evaluate(gate, panel, crowd.logged)
         known[name] = {
             "name": name,
             "good": good,
@@ -148,7 +155,9 @@ def try_model(learner: Learner, file: Path) -> list[dict[str, Any]]:
     return list(known.values())
 
 
-def candidates(learner: Learner) -> Iterator[tuple[str, bool, Callable[[], Panel]]]:
+def candidates(
+    learner: Learner, crowd: VotedCandidates
+) -> Iterator[tuple[str, bool, Callable[[], Panel]]]:
     """Each candidate's name, whether it is good, and its panel."""
     rates = learner.calibration.rates
     uncertain = sorted(learner.calibration.counted)
@@ -185,7 +194,7 @@ def candidates(learner: Learner) -> Iterator[tuple[str, bool, Callable[[], Panel
             name = f"swapped: up to {gain:.0%} better, {number}"
             yield name, True, swapped(Swaps({}, gains, seed=number))
     right = right_answers(learner, 24, seed=1)
-    for name, weights in spoilt(learner, right):
+    for name, weights in chain(spoilt(learner, right), crowd.bad()):
         yield f"adapter: {name}", False, lambda w=weights: learner.panel(candidate=w)
     for number in range(GOOD_TAUGHT):
         more = right_answers(learner, 48, seed=100 + number)

@@ -106,6 +106,7 @@ api.onReach((there) => {
     away = setInterval(() => api.get("/healthz").catch(() => {}), LOOK_MS);
     at("offline").textContent = strings.offline;
     at("offline").hidden = false;
+    say(strings.offline);
   }
 });
 

@@ -65,15 +65,21 @@ async function gathered(api, policy) {
     return null;
   });
   const of = `policy=${encodeURIComponent(policy)}`;
-  const [known, ticks, report, alarms, about, canary] = await Promise.all([
-    api.get(`/v1/policies/${encodeURIComponent(policy)}?limit=${VERSIONS}`),
+  const at = `/v1/policies/${encodeURIComponent(policy)}`;
+  // Which version serves is quickly told, its history is not.
+  const serving = api.get("/v1/policies").then(({ data }) => {
+    const now = data.find(({ name }) => name === policy)?.champion;
+    return now && optional(`${at}/versions/${now}?votes=0`);
+  });
+  const [known, ticks, report, alarms, about, canary, champion] = await Promise.all([
+    api.get(`${at}?limit=${VERSIONS}`),
     api.get(`/v1/learner?limit=${TICKS}`),
     optional(`/v1/learner/report?${of}`),
     optional(`/v1/learner/alarms?${of}`),
     optional("/version"),
-    optional(`/v1/policies/${encodeURIComponent(policy)}/canary`),
+    optional(`${at}/canary`),
+    serving,
   ]);
-  const champion = known.champion && await optional(`/v1/policies/${encodeURIComponent(policy)}/versions/${known.champion}`);
   return { policy, known, ticks, report: report?.report, unreported: report?.why, alarms, about, canary, champion };
 }
 
@@ -92,8 +98,8 @@ function grid(cards, found, api) {
     families: () => familiesCard(found),
   };
   const concerns = {
-    headline: [found.report, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.known.paused],
-    alarms: found.alarms, liked: [found.report?.versions, found.report?.comparison], why: found.ticks,
+    headline: [found.report?.at, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.known.paused],
+    alarms: found.alarms, liked: found.report?.at, why: [found.ticks, found.report?.advice],
     canary: found.canary,
     timeline: [found.known.history, found.known.versions, found.known.champion, found.known.challenger],
     changes: found.policy, skill: found.known.versions, families: found.champion,

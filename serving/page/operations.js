@@ -21,13 +21,11 @@ export function mount(root, { api, strings, say }) {
 
   const looking = load(place, () => api.get("/v1/operations"), shown);
   const logging = load(logs, () => api.get("/v1/operations/logs"), ({ logs: names }) => logged(names));
-  const again = () => { looking.again(); logging.again(); };
   const tick = async () => {
     if (!document.hidden) await looking.again();
     timer = setTimeout(tick, EVERY_MS);
   };
   timer = setTimeout(tick, EVERY_MS);
-  addEventListener("burnish-key", again);
 
   function shown(now) {
     if (status && status !== now.status) say(words.status[now.status]);
@@ -156,6 +154,5 @@ export function mount(root, { api, strings, say }) {
     looking.stop();
     logging.stop();
     reading?.stop();
-    removeEventListener("burnish-key", again);
   };
 }

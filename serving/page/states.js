@@ -27,22 +27,27 @@ function explained(error) {
   return [words.failed, error.message];
 }
 
-// Fill `root` with what `render` makes of what `fetch` brings. Where the server is away it is asked again, ever more
-// rarely, while `root` is on the page. Returns {again, stop}.
+// Fill `root` with what `render` makes of what `fetch` brings. Where that fails it is asked again: when the server is
+// back, with another key, and ever more rarely while it is away. Returns {again, stop}.
 export function load(root, fetch, render) {
+  const hopes = ["burnish-back", "burnish-key"];
   let timer = 0;
   let tries = 0;
   let stopped = false;
+  let bad = false;
+  const wake = () => bad && again();
   const again = async () => {
     clearTimeout(timer);
     try {
       const found = await fetch();
       if (stopped) return;
       tries = 0;
+      bad = false;
       root.replaceChildren(...[render(found)].flat());
     } catch (error) {
       if (stopped || error.name === "AbortError") return;
       if (!("status" in error)) throw error;
+      bad = true;
       root.replaceChildren(failed(error, again));
       if (error.code !== "unreachable" && error.status < 500) return;
       timer = setTimeout(again, 1000 * WAITS_S[Math.min(tries, WAITS_S.length - 1)]);
@@ -50,11 +55,13 @@ export function load(root, fetch, render) {
     }
   };
   root.replaceChildren(loading());
+  for (const hope of hopes) addEventListener(hope, wake);
   again();
   return {
     again,
     stop() {
       stopped = true;
+      for (const hope of hopes) removeEventListener(hope, wake);
       clearTimeout(timer);
     },
   };

@@ -17,21 +17,18 @@ export function versionPage(root, { api }, [version, policy = "default"], act) {
   const path = `/v1/policies/${encodeURIComponent(policy)}`;
   const body = h("div");
   root.append(back(), h("h1", {}, `${policy}@${version}`), body);
-  const loading = load(body, async () => {
-    const [found, live] = await Promise.all([api.get(`${path}/versions/${encodeURIComponent(version)}`), api.get(`${path}?limit=1`)]);
-    return { found, live };
-  }, ({ found, live }) => [
+  const loading = load(body, () => api.get(`${path}/versions/${encodeURIComponent(version)}?votes=${LISTED}`), (found) => [
     h("p", { class: "lead" }, summary(found)),
     h("div", { class: "row spaced" },
       found.aliases.map((alias) => h("span", { class: "tag good" }, alias)),
-      live.champion !== found.version && h("button", {
+      !found.aliases.includes("champion") && h("button", {
         type: "button", class: "primary",
         onclick: () => act(words.acts.promote(found.ref), `${path}/promote`, { version: found.version }),
       }, words.acts.promote(found.ref).label),
       found.mlflow && h("a", { href: found.mlflow }, words.mlflow)),
     h("div", { class: "columns" },
       h("div", { class: "column" }, gateCard(found.gate_report), figuresCard(found.metrics)),
-      h("div", { class: "column" }, votesCard(found.lineage.feedback_ids ?? []), lineageCard(found))),
+      h("div", { class: "column" }, votesCard(found), lineageCard(found))),
   ]);
   addEventListener("burnish-acted", loading.again);
   return () => {
@@ -40,9 +37,9 @@ export function versionPage(root, { api }, [version, policy = "default"], act) {
   };
 }
 
-function summary({ parent, lineage, created_at: made }) {
+function summary({ parent, lineage, votes, created_at: made }) {
   if (!parent) return words.isBase;
-  return words.made(dateTime(made), parent, (lineage.feedback_ids ?? []).length, lineage.steps ?? 0);
+  return words.made(dateTime(made), parent, votes, lineage.steps ?? 0);
 }
 
 function gateCard(report) {
@@ -64,15 +61,15 @@ function figuresCard(metrics) {
 }
 
 // Ids are `tenant/id`, with `#revision` where one was revised.
-function votesCard(events) {
+function votesCard({ votes, lineage: { feedback_ids: events = [] } }) {
   return h("section", { class: "card" },
     h("h2", {}, words.votesBehind),
-    events.length ? h("p", { class: "soft" }, words.votesText(events.length)) : nothing(words.noVotesBehind),
-    h("ol", { class: "plain ids" }, events.slice(0, LISTED).map((event) => {
+    votes ? h("p", { class: "soft" }, words.votesText(votes)) : nothing(words.noVotesBehind),
+    h("ol", { class: "plain ids" }, events.map((event) => {
       const id = event.slice(event.indexOf("/") + 1).replace(/#\d+$/, "");
       return h("li", {}, h("a", { class: "mono", href: pathTo("learning", "vote", id) }, id));
     })),
-    events.length > LISTED && h("p", { class: "soft" }, words.andMore(events.length - LISTED)));
+    votes > events.length && h("p", { class: "soft" }, words.andMore(votes - events.length)));
 }
 
 function lineageCard({ parent, sha256, lineage }) {

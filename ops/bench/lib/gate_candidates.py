@@ -16,7 +16,7 @@ from burnish.kernels.lora import AdapterWeights
 from burnish.learner.gate.answers import BASE, CANDIDATE, Answer, Panel, Question
 from burnish.learner.gate.probes import sycophancy
 from burnish.learner.tasks import Task
-from burnish.learner.training.prompts import answer_tokens, task_prompt
+from burnish.learner.training.prompts import Chat, answer_tokens, task_prompt
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import fresh_adapter
@@ -91,7 +91,7 @@ Lesson = tuple[Task, str]
 
 def taught(
     learner: Learner,
-    lessons: Sequence[Lesson],
+    lessons: Sequence[tuple[Chat, str]],
     *,
     steps: int,
     rate: float = 2e-3,
@@ -111,7 +111,7 @@ def taught(
         trainer.close()
 
 
-def _imitated(learner: Learner, task: Task, text: str) -> Rollout:
+def _imitated(learner: Learner, task: Chat, text: str) -> Rollout:
     tokens = tuple(answer_tokens(learner.model, text))
     prompt = task_prompt(learner.model, task)
     return Rollout(prompt, tokens, (0.0,) * len(tokens), advantage=1.0, text=text, imitated=True)

@@ -119,8 +119,9 @@ class LearningLoop:
         with self.learner.database.write() as session:
             upsert(session, events)
 
-    def update(self) -> Checkpoint:
-        """Learn from all votes so far, as an update tick does; the result answers from now on."""
+    def update(self, anew: bool = False) -> Checkpoint:
+        """Learn from all votes so far, as an update tick does; the result answers from now on. `anew`: from the
+        base, as after an erasure."""
         learner, settings = self.learner, self.settings
         progress = TrainingProgress(
             update=f"update-{self.version}",
@@ -136,7 +137,7 @@ class LearningLoop:
         )
         start = (
             next_start(self.trained, progress, learner.model, settings)
-            if self.trained
+            if self.trained and not anew
             else TrainingStart(fresh_adapter(learner.model, settings), progress)
         )
         data = load_training_data(
@@ -146,7 +147,8 @@ class LearningLoop:
             policy=POLICY,
             champion=self.version,
             rule_state=start.rule_state,
-            tasks=learner.tasks.without(learner.calibration.unrehearsed),
+            tasks=learner.tasks,
+            calibration=learner.calibration,
         )
         folder = settings.checkpoints / progress.update
         trained = train(start, folder, data, learner.model, learner.engine, settings, lambda: None)

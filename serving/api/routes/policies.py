@@ -85,10 +85,15 @@ def router(auth: Auth) -> APIRouter:
 
     @api.get("/{name}/versions/{version}")
     async def version(
-        request: Request, name: Label, version: Positive, who: Principal = reader
+        request: Request,
+        name: Label,
+        version: Positive,
+        votes: Annotated[int | None, Query(ge=0, le=1000)] = None,
+        who: Principal = reader,
     ) -> dict[str, Any]:
-        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin". `mlflow` is its
-        page there, where that is known."""
+        """Of the judgements it was learnt from, those of the caller's tenant; all with "admin". `votes` says how
+        many they are; asked for so many `votes`, no more are listed. `mlflow` is its page there, where that is
+        known."""
         service = service_of(request)
         find_policy(service, name)
         shown = _version(await registry_call(service.registry.get, name, version))
@@ -96,6 +101,10 @@ def router(auth: Auth) -> APIRouter:
             shown["mlflow"] = f"{links}/#/models/{quote(name, safe='')}/versions/{version}"
         if "admin" not in who.scopes:
             shown["lineage"] = _own(shown["lineage"], who.tenant)
+        learnt = shown["lineage"].get("feedback_ids", [])
+        shown["votes"] = len(learnt)
+        if votes is not None and len(learnt) > votes:
+            shown["lineage"]["feedback_ids"] = learnt[:votes]
         return shown
 
     @api.post("/{name}/promote")

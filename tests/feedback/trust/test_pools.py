@@ -23,13 +23,14 @@ def crowd(
     *,
     key: str,
     agree: float,
+    expected: float = 0.5,
     hours: int = 1,
     tenant: str = "acme",
     seed: int = 0,
 ) -> tuple[list[Judgement], list[float]]:
-    """People of one key who vote `each` times, and with the chance `agree` as is expected."""
+    """People of one key who vote `each` times, and with the chance `agree` as is expected, by so much."""
     rng = random.Random(f"{key}/{seed}")
-    votes, expected = [], []
+    votes, told = [], []
     for user in range(users):
         for n in range(each):
             truth = rng.choice([-1.0, 1.0])
@@ -38,8 +39,8 @@ def crowd(
             votes.append(
                 vote(f"{key}{user}", f"{key}{user}/{n}", value, time, key_id=key, tenant=tenant)
             )
-            expected.append(0.5 * truth)
-    return votes, expected
+            told.append(expected * truth)
+    return votes, told
 
 
 def weight(of: list[Judgement], among: list[Judgement], weights) -> float:
@@ -65,6 +66,17 @@ def test_ten_thousand_invented_users_weigh_no_more_than_one():
     votes = honest + invented
     weights = weigh(votes, told + lied).weights
     assert weight(honest, votes, weights) > 0.95 * len(honest)
+    assert weight(invented, votes, weights) <= POLICY.user_votes + 1e-6
+
+
+def test_a_model_that_knows_little_makes_nobody_a_newcomer_again():
+    """Votes with one in five on the wrong button, and a model hardly better than guessing: what it expects says
+    nothing of a single person, and an invented crowd must not be the larger for it."""
+    honest, told = crowd(50, 60, key="ours", agree=0.55, expected=0.1)
+    invented, lied = crowd(10_000, 1, key="theirs", agree=0.45, expected=0.1, tenant="other")
+    votes = honest + invented
+    weights = weigh(votes, told + lied).weights
+    assert weight(honest, votes, weights) > 0.8 * len(honest)
     assert weight(invented, votes, weights) <= POLICY.user_votes + 1e-6
 
 

@@ -13,6 +13,7 @@ def test_what_the_base_hardly_ever_or_nearly_always_solves_is_not_rehearsed():
     found = calibrate(FAMILIES, FAMILIES.keys())
     assert (found.never, found.always) == (("never",), ("always",))
     assert found.unrehearsed == {"never", "always"}
+    assert found.solved == {"never": (1, 12), "sometimes": (1, 2), "always": (12, 12)}
     assert found.notes == [
         "never left out, since the base hardly ever solves them",
         "always asked by the gate alone, since the base nearly always solves them",

@@ -1,5 +1,6 @@
 """Checks on logged prompts, on a tiny model: who is asked, what is told, and what is kept of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -10,7 +11,8 @@ from burnish.kernels.lora import AdapterWeights, LoraSpec, init_adapter
 from burnish.kernels.model import LoadedModel
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION, BaseAnswers, Panel
 from burnish.learner.gate.limits import GateLimits
-from burnish.learner.gate.logged import FEWEST_PROMPTS, Logged, check_logged
+from burnish.learner.gate.logged import FEWEST_PROMPTS, Logged, _worst_cohort, check_logged
+from burnish.learner.gate.preference import Change
 from burnish.learner.gate.report import Check
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import LoggedPrompt
@@ -94,3 +96,29 @@ def test_nothing_that_people_asked_is_kept(model, engine, tmp_path, logged):
 def test_of_a_few_prompts_nothing_is_said(model, engine, tmp_path, logged):
     few = Logged(logged.prompts[: FEWEST_PROMPTS - 1], logged.evidence, logged.fitted)
     assert checks(model, engine, tmp_path, few, 0.0) == {}
+
+
+def test_tenants_and_languages_are_cohorts_where_several_asked_enough(
+    model, engine, tmp_path, logged
+):
+    german, english = (
+        tuple(model.tokenizer.encode(text, add_special_tokens=False))
+        for text in ("Wie ist das Wetter in der Stadt und auf dem Land?", "How is the weather?")
+    )
+    asked = [
+        LoggedPrompt((*(german if at % 2 else english), 40 + at), tenant=f"shop-{at // 16}")
+        for at in range(32)
+    ]
+    found = checks(model, engine, tmp_path, replace(logged, prompts=asked), 0.0)
+    told = found["cohorts/base"].says
+    cohorts = int(told.split()[1])
+    alone = checks(model, engine, tmp_path, logged, 0.0)["cohorts/base"].says
+    assert cohorts == int(alone.split()[1]) + 4, "two tenants and two languages more"
+    assert "shop" not in told, "others may read the report"
+
+
+def test_what_one_tenant_loses_is_seen_though_others_gain():
+    found = [("a tenant, with 20 prompts", Change(-0.3, 0.01)), ("others", Change(0.1, 0.01))]
+    check = _worst_cohort("base", found, GateLimits())
+    assert not check.passed
+    assert "the worst off (a tenant, with 20 prompts) moved by -0.300" in check.says

@@ -2,15 +2,13 @@
 
 from collections import Counter
 from random import Random
-from typing import Any
 
 import pytest
 from burnish.kernels.model import LoadedModel
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig
-from burnish.learner.rules import rehearsal as rehearsing
 from burnish.learner.rules.base import best_and_worst, normalised
 from burnish.learner.rules.corrections import Pair
-from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal
+from burnish.learner.rules.rehearsal import MixedGroup, Rehearsal, Solved
 from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
 from burnish.learner.training.rollouts import Rollout
 from burnish.serving.reward.features import base_features
@@ -43,8 +41,9 @@ def greeting(check=lambda answer: answer == "Hello.") -> Task:
 
 def lost(*families: str) -> Rehearsal:
     """Rehearsal of families that the base always solves and the policy has lost."""
-    keys = [f"{family}/1" for family in families]
-    return Rehearsal({"base": dict.fromkeys(keys, 1.0), "multipliers": dict.fromkeys(keys, 0.8)})
+    return Rehearsal(
+        {"solved": dict.fromkeys(families, (32, 32)), "multipliers": dict.fromkeys(families, 0.8)}
+    )
 
 
 def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
@@ -59,16 +58,16 @@ def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
 
 def test_only_a_skill_that_is_below_the_bases_is_rehearsed():
     task, group = greeting(), [rollout("Hello.")] * 7 + [rollout("no")]
-    rehearsal = Rehearsal({"base": {"greetings/1": 0.5}})
+    rehearsal = Rehearsal({"solved": {"greetings": (16, 32)}})
     assert rehearsal.grade([task] * 20, [group] * 20)[0] == []
-    rehearsal = Rehearsal({"base": {"greetings/1": 1.0}})
+    rehearsal = Rehearsal({"solved": {"greetings": (32, 32)}})
     mixed, _ = rehearsal.grade([task] * 20, [group] * 20)
     assert 0 < mixed[0].weight < mixed[-1].weight <= 1
 
 
 def test_a_multiplier_returns_to_nothing_once_the_skill_is_back():
     task, rehearsal = greeting(), lost("greetings")
-    rehearsal.base["greetings/1"] = 0.5
+    rehearsal.base["greetings"] = Solved(16, 32)
     for _ in range(20):
         rehearsal.grade([task], [[rollout("Hello.")] * 4])
     assert rehearsal.multiplier(task) == 0
@@ -84,13 +83,14 @@ def test_a_pair_is_right_and_wrong_and_alike_in_manner():
 
 def test_families_with_a_multiplier_are_drawn_most_and_those_the_base_cannot_do_never(model):
     source = open_source("ember")
-    base = {f"{family}/{level}": 0.8 for family, level in source.pools} | {"sorting/1": 0.0}
-    rehearsal = Rehearsal({"base": base, "multipliers": {"arithmetic/1": 1.0}})
-    rehearsal.source = source
+    solved = dict.fromkeys(source.families, (26, 32)) | {"sorting": (0, 32), "units": (0, 7)}
+    rehearsal = Rehearsal({"multipliers": {"arithmetic": 1.0}})
+    rehearsal.begin(source, solved)
     drawn = rehearsal.draw(Random(0), 2000, model, max_tokens=8)
-    counts = Counter((task.family, task.level) for task in drawn)
-    assert counts["arithmetic", 1] > 4 * counts["arithmetic", 2] > 0
-    assert counts["sorting", 1] == 0
+    counts = Counter(task.family for task in drawn)
+    assert counts["arithmetic"] > 4 * counts["units"] > 0, "of units too little is known"
+    assert counts["sorting"] == 0
+    assert len({task.level for task in drawn}) > 1
     assert all(task.split == "train" for task in drawn)
 
 
@@ -139,34 +139,29 @@ def fresh(rng: Random) -> Task:
     return Task("", ({"role": "user", "content": f"Say {rng.random()}."},), lambda answer: True)
 
 
-class BaseAlone:
-    """A policy that is asked for the base's answers, and counts them."""
-
-    def __init__(self, model):
-        self.model, self.asked = model, 0
-
-    def sample(self, prompts, *, samples, max_tokens, seed, base):
-        assert base
-        self.asked += len(prompts) * samples
-        return [[Rollout((1,), (2,), (-1.0,), text="hi")] * samples for _ in prompts]
-
-
-@pytest.mark.parametrize(("share", "asked"), [(1 / 1000, 32), (1 / 20, 20), (1, 8)])
-def test_the_longer_answers_may_be_the_fewer_tell_what_the_base_solves(
-    model, monkeypatch, share, asked
-):
-    """`share`: what an answer may take of the tokens that each family and level has."""
-    monkeypatch.setattr(rehearsing, "fitting", lambda model, source, tasks, room: tasks)
+def test_the_base_answers_tasks_of_which_little_is_known_until_enough_is():
+    task, other = greeting(), Task("others", ({"role": "user", "content": "Hm?"},), lambda _: True)
     rehearsal = Rehearsal()
-    policy: Any = BaseAlone(model)
-    rehearsal.source = TaskSource([GeneratorPack("ours", {"one": lambda rng, level: fresh(rng)})])
-    pools = len(rehearsal.source.pools)
-    max_tokens = int(share * rehearsing.BASE_TOKENS / pools)
-    rehearsal.measure_base(policy, max_tokens, seed=0)
-    assert policy.asked == asked * pools
-    assert set(rehearsal.base.values()) == {1.0}
-    rehearsal.measure_base(policy, max_tokens, seed=1)
-    assert policy.asked == asked * pools, "each is measured once"
+    rehearsal.begin(TaskSource(), {"others": (20, 32)})
+    rounds = 0
+    while unsure := rehearsal.unsure([task, other]):
+        assert unsure == [task]
+        rehearsal.note_base(unsure, [[rollout("Hello."), rollout("no")]])
+        rounds += 1
+    assert rounds == 16
+    assert rehearsal.base == {"greetings": (16, 32), "others": (20, 32)}
+    rehearsal.begin(TaskSource(), {"greetings": (1, 8)})
+    assert rehearsal.base["greetings"] == (16, 32), "what is known already stays"
+
+
+def test_a_family_is_not_held_to_a_base_of_which_hardly_anything_is_known():
+    task, nothing_right = greeting(), [[rollout("no")] * 4]
+    rehearsal = Rehearsal({"solved": {"greetings": (7, 7)}})
+    rehearsal.grade([task], nothing_right)
+    assert rehearsal.multiplier(task) == 0
+    rehearsal.note_base([task], [[rollout("Hello.")]])
+    rehearsal.grade([task], nothing_right)
+    assert rehearsal.multiplier(task) > 0
 
 
 def test_without_a_task_rehearsal_draws_none(model):

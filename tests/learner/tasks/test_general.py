@@ -1,6 +1,7 @@
 """The built-in pack: every family has tasks to rehearse and for the gate, and knows right from wrong."""
 
-from itertools import islice
+import json
+from itertools import islice, product
 from random import Random
 
 import pytest
@@ -40,6 +41,28 @@ def test_json_objects_are_read_from_the_sentence():
     assert task.is_correct(f'{{"name": "{name}", "age": {age}}}')
     assert task.is_correct(f'```json\n{{"name": "{name}", "age": "{age}"}}\n```')
     assert not task.is_correct(f'{{"name": "{name}", "age": 7}}')
+
+
+def test_a_tool_call_is_the_one_that_fits_and_no_other():
+    task = next(SOURCE.draw(Random(0), "tool_calls", "train", 2))
+    assert task.tools is not None
+    words = [word.strip("?.") for word in task.messages[0]["content"].split()]
+    called = "<tool_call>{}</tool_call>".format
+    rights = []
+    for tool in task.tools:
+        about = tool["function"]
+        keys = about["parameters"]["required"]
+        for values in product(words, repeat=len(keys)):
+            arguments = dict(zip(keys, values, strict=True))
+            call = called(json.dumps({"name": about["name"], "arguments": arguments}))
+            if task.is_correct(call):
+                rights.append(call)
+    (right,) = rights
+    assert task.is_correct(f"Let me see. {right}")
+    assert not task.is_correct(right * 2)
+    assert not task.is_correct(right.replace("}", ""))
+    assert not task.is_correct(called("[]"))
+    assert not task.is_correct(right.replace('"arguments"', '"with"'))
 
 
 def test_reading_takes_the_right_value_and_no_list_of_all():

@@ -41,9 +41,9 @@ def small_settings(data_dir: Path, redis_url: str, model: Path, **changes) -> Le
     )
 
 
-def add_judged(database: Database, numbers: range, policy: str = "default") -> None:
+def add_judged(database: Database, numbers: range, policy: str = "default", users: int = 1) -> None:
     """Random answers of two or eight tokens, two to each prompt; the short ones are liked, and made of
-    other tokens than the long."""
+    other tokens than the long. `users` ask and judge in turns."""
     rng = Random(numbers.start)
     prompts = {n // 2: [rng.randrange(30, 200) for _ in range(6)] for n in numbers}
     with database.write() as session:
@@ -54,10 +54,10 @@ def add_judged(database: Database, numbers: range, policy: str = "default") -> N
             answer = {"index": 0, "text": "x", "finish_reason": "stop", "token_ids": ids}
             answer |= {"logprobs": [-4.0] * length, "processed_logprobs": [-4.0] * length}
             prompt = prompts[number // 2]
-            events.append(
-                interaction(number, prompt_ids=prompt, completions=[answer], policy=policy)
-            )
-            events.append(thumbs(number, "up" if length == 2 else "down"))
+            user = f"user-{number % users}" if users > 1 else "ada"
+            asked = {"prompt_ids": prompt, "completions": [answer], "policy": policy}
+            events.append(interaction(number, user=user, **asked))
+            events.append(thumbs(number, "up" if length == 2 else "down", user=user))
         upsert(session, events)
 
 

@@ -1,5 +1,6 @@
 """What an update's training data holds of what people say in words."""
 
+from burnish.learner.gate.calibration import Calibration
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.tasks import TaskSource
 from burnish.learner.update.data import load_training_data
@@ -23,6 +24,7 @@ def test_comments_and_rationales_on_failures_come_with_what_the_teacher_is_asked
         champion=1,
         rule_state={},
         tasks=TaskSource(),
+        calibration=Calibration(),
     )
     asked = [learner.model.tokenizer.decode(prompt.told_ids) for prompt in data.comments]
     assert [prompt.prompt_ids for prompt in data.comments] == [(31, 32, 33)] * 2

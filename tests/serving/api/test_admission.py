@@ -229,6 +229,25 @@ def test_lineage_shows_a_tenant_its_own(running: Running, make_adapter: Callable
     assert lineage(admin)["feedback_ids"] == learnt
 
 
+def test_of_a_long_lineage_only_so_many_votes_are_listed_and_all_are_counted(
+    running: Running, make_adapter: Callable[..., Any]
+) -> None:
+    learnt = [f"acme/fb-{n}" for n in range(7)] + ["other/fb-8"]
+    registry = running.service.registry
+    registry.register("default", make_adapter(), parent=1, lineage={"feedback_ids": learnt})
+    acme, admin = key(running, "acme", "chat"), key(running, "ops", "admin")
+
+    def told(asking: Running, votes: int) -> tuple[int, list[str]]:
+        path = f"/v1/policies/default/versions/2?votes={votes}"
+        version = asking.http("GET", path).json()
+        return version["votes"], version["lineage"]["feedback_ids"]
+
+    assert told(admin, 2) == (8, learnt[:2])
+    assert told(admin, 0) == (8, [])
+    assert told(acme, 100) == (7, learnt[:7])
+    assert admin.http("GET", "/v1/policies/default/versions/2?votes=-1").status_code == 400
+
+
 def test_what_tells_of_all_tenants_is_the_admins(running: Running) -> None:
     assert running.http("GET", "/metrics").status_code == 200
     assert "problems" in running.http("GET", "/readyz").json()

@@ -8,13 +8,17 @@ def fulfilled(body: dict[str, Any]):
     return lambda route: route.fulfill(json=body)
 
 
-def policy(text: str) -> dict[str, Any]:
-    move = {"at": 1.0, "who": text, "what": text, "before": 1, "after": 2, "why": text}
+def policy(text: str, *more: str) -> dict[str, Any]:
+    """With a move for each text."""
+    moves = [
+        {"at": 1.0, "who": one, "what": one, "before": 1, "after": 2, "why": one}
+        for one in (text, *more)
+    ]
     made = {
         "version": 2,
         "created_at": 1.0,
         "gate_passed": False,
-        "metrics": {"gate_skill": 0.5, text: 1},
+        "metrics": {"gate_skill": 0.5, **dict.fromkeys((text, *more), 1)},
     }
     return {
         "name": text,
@@ -23,31 +27,33 @@ def policy(text: str) -> dict[str, Any]:
         "challenger": 3,
         "previous": 1,
         "versions": [made],
-        "history": [move],
+        "history": moves,
     }
 
 
-def version(text: str) -> dict[str, Any]:
-    check = {"name": text, "value": 1, "passed": False, "says": text}
+def version(text: str, *more: str) -> dict[str, Any]:
+    """With a tag, a check, a family, a figure and a vote behind it for each text."""
+    texts = (text, *more)
     gate = {
         "passed": False,
-        "checks": [check],
-        "families": {text: [0.1, 0.2]},
+        "checks": [{"name": one, "value": 1, "passed": False, "says": one} for one in texts],
+        "families": {one: [0.1, 0.2] for one in texts},
         "skill": 1,
         "asked": {},
     }
-    lineage = {"feedback_ids": [f"local/{text}"], "rule": text, "code": text, "steps": 1}
+    votes = [f"local/{one}" for one in texts]
+    lineage = {"feedback_ids": votes, "rule": text, "code": text, "steps": 1}
     shown = {
         "ref": text,
         "version": 2,
         "parent": 1,
         "created_at": 1.0,
-        "aliases": [text],
+        "aliases": list(texts),
         "sha256": text,
     }
     return {
         **shown,
-        "metrics": {text: 1},
+        "metrics": dict.fromkeys(texts, 1),
         "lineage": lineage,
         "gate_report": gate,
         "mlflow": "javascript:hit=1",

@@ -1,4 +1,4 @@
-"""For keyboards and screen readers: a journey without a mouse, and axe in every state."""
+"""For screen readers: what they are told and how often, and axe in every state."""
 
 from collections.abc import Callable
 
@@ -15,64 +15,6 @@ RULES = {
 RICH = (
     "Look:\n\n## Part\n\n```\n" + "long " * 80 + "\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nDone."
 )
-
-
-def test_a_journey_by_keyboard_alone(page: Page, engine: StubEngine):
-    def tab_to(selector: str, key: str = "Shift+Tab") -> None:
-        for _ in range(30):
-            page.keyboard.press(key)
-            state = """(s) => {
-              let at = document.activeElement;
-              while (at.shadowRoot?.activeElement) at = at.shadowRoot.activeElement;
-              return [at.matches(s), getComputedStyle(at).outlineStyle];
-            }"""
-            there, outline = page.evaluate(state, selector)
-            inside = page.evaluate(
-                "document.activeElement.closest('#composer, body > select') !== null"
-            )
-            assert (
-                outline != "none"
-                or inside
-                or page.evaluate("document.activeElement === document.body")
-            )
-            if there:
-                return
-        pytest.fail(f"Tab does not reach {selector}")
-
-    expect(page.get_by_label("Your question")).to_be_focused()
-    page.keyboard.type("Hello")
-    page.keyboard.press("Shift+Enter")
-    page.keyboard.type("you")
-    page.keyboard.press("Enter")
-    expect(page.locator(".asked p")).to_have_text("Hello\nyou", use_inner_text=True)
-    page.locator(".answered.done").wait_for()
-    expect(page.get_by_label("Your question")).to_be_focused()
-    tab_to("[data-value=down]")
-    page.keyboard.press("Space")
-    expect(page.get_by_role("status")).to_have_text("Thank you, saved.")
-    tab_to("[data-reason=wrong]", "Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator("[data-reason=wrong]")).to_have_attribute("aria-pressed", "true")
-    tab_to("textarea", "Tab")
-    tab_to("textarea", "Tab")
-    correction = page.get_by_label("What it should have said")
-    expect(correction).to_be_focused()
-    page.keyboard.press("Control+A")
-    page.keyboard.type("Hello, you two.")
-    page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("button", name="Say more")).to_be_focused()
-    expect(page.get_by_role("status")).to_have_text("Thank you, saved.")
-    tab_to(".link", "Tab")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("status")).to_have_text("Taken back.")
-    tab_to("#ask", "Tab")
-    engine.reply, engine.pace_s = (lambda _: "word " * 200), 0.02
-    page.keyboard.type("More")
-    page.keyboard.press("Enter")
-    expect(page.locator(".answered .text").last).to_contain_text("word")
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("status")).to_have_text("Answer stopped")
-    expect(page.get_by_label("Your question")).to_be_focused()
 
 
 def test_what_a_screen_reader_is_told(page: Page):
@@ -112,6 +54,33 @@ def test_what_a_screen_reader_is_told(page: Page):
     # Tokens are not announced one by one: the only live region is the status line.
     live = page.locator("[aria-live], [role=log], [role=status], [role=alert]")
     assert [node.get_attribute("id") for node in live.all()] == ["status"]
+
+
+# What each live region says from now on, once for each change of it.
+SPOKEN = """() => {
+  const live = '[aria-live], [role=status], [role=alert], [role=log]';
+  window.spoken = [];
+  new MutationObserver((changes) => {
+    const nodes = changes.flatMap(({ target, addedNodes }) => [target, ...addedNodes]);
+    const regions = new Set(nodes.map((node) => (node.closest ? node : node.parentElement)?.closest(live)));
+    for (const region of regions) if (region) window.spoken.push(region.textContent);
+  }).observe(document, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_a_long_stream_speaks_at_its_beginning_and_at_its_end(page: Page, engine: StubEngine):
+    page.evaluate(SPOKEN)
+    engine.reply, engine.pace_s = (lambda _: f"{RICH}\n\n{'many words ' * 150}"), 0.001
+    ask(page)
+    assert page.evaluate("window.spoken") == ["Generating", "Answer complete"]
+    page.get_by_role("button", name="Good answer").click()
+    expect(page.get_by_role("status")).to_have_text("Thank you, saved.")
+    assert page.evaluate("window.spoken.slice(2)") == ["Thank you, saved."]
+    page.get_by_role("button", name="Compare two versions").click()
+    page.get_by_label("Your question").fill("Twice")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="B is better").wait_for()
+    assert page.evaluate("window.spoken.slice(3)") == ["Generating", "Answer complete"]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

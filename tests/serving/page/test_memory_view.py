@@ -18,7 +18,9 @@ from burnish.serving.settings import ServingSettings
 from playwright.sync_api import Page, expect
 
 from tests.serving.conftest import Running
+from tests.serving.page.hostile import HOSTILE as CORPUS
 from tests.serving.page.test_access import RULES
+from tests.serving.page.test_safety import UNSAFE
 
 HOSTILE = "<img src=x onerror=window.hit=1>/../'\"`</a><script>window.hit=1</script>"
 
@@ -196,6 +198,42 @@ def test_hostile_names_and_records_stay_text(person: Page) -> None:
     assert person.locator("main img, main script, dialog img").count() == 0
 
 
+def test_the_whole_corpus_as_names_of_sessions_and_as_records_stays_text(
+    open_page: Callable[..., Page], server: Running
+) -> None:
+    names = []
+    for text in CORPUS:
+        step = {"events": [{"role": "user", "content": text}], "user": "mal"}
+        path = f"sessions/{quote(text, safe='')}/events"
+        if memory(server, "POST", path, json=step).status_code == 201:
+            names.append(text)  # no control characters, and not longer than a name may be
+        record = {"user": "mal", "text": text, "session_id": "work"}
+        assert memory(server, "POST", "records", json=record).status_code == 201
+    assert len(names) >= 60
+    page = open_page(path="/#/memory/user/mal")
+    links = page.get_by_role("table").first.locator("tbody th")
+    expect(links).to_have_count(min(len(names), 50))
+    while (more := page.get_by_role("button", name="More")).count():
+        shown = links.count()
+        more.click()
+        expect(links.nth(shown)).to_be_visible()
+    assert sorted(links.all_inner_texts()) == sorted(names)
+    expect(page.get_by_role("table").last.locator("tbody tr")).to_have_count(len(CORPUS))
+    page.get_by_label("In all that was said").fill("window hit script img")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("link", name="step 1 of").first.wait_for()
+    assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'])") == []
+    for name in names[::8]:
+        page.evaluate(
+            "(name) => { location.hash = '#/memory/session/' + encodeURIComponent(name); }", name
+        )
+        expect(page.locator("h1.name")).to_have_text(name, use_inner_text=False)
+        page.locator(".rows button.step").first.wait_for()
+        # The rows' places are set by the page itself.
+        assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'], .rows, .rows > li)") == []
+    assert page.evaluate("window.hit") is None
+
+
 def test_of_somebody_unknown_it_says_how_memory_begins(person: Page) -> None:
     person.get_by_label("Whose memory").fill("nobody")
     person.get_by_role("button", name="Show", exact=True).click()
@@ -220,7 +258,8 @@ def test_a_lost_server_is_said_and_the_view_recovers(open_page: Callable[..., Pa
     page.get_by_role("link", name="work", exact=True).wait_for()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing(
     open_page: Callable[..., Page], axe: str, width: int, dark: bool
 ) -> None:

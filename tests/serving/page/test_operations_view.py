@@ -54,7 +54,8 @@ def test_without_the_scope_it_says_whom_to_ask(open_page: Callable[..., Page]) -
     expect(page.get_by_text("Your key does not allow this").first).to_be_visible()
 
 
-@pytest.mark.parametrize(("width", "dark"), [(360, True), (1280, False)])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
 def test_axe_finds_nothing(
     open_page: Callable[..., Page], server: Running, axe: str, width: int, dark: bool
 ) -> None:

@@ -69,11 +69,11 @@ def test_hostile_questions_titles_and_comments_stay_text(page: Page):
     page.evaluate("location.hash = ''")
     page.reload()
     expect(page.locator(".talks li")).to_have_count(len(short))
-    for n in (0, len(short) // 2, len(short) - 1):
+    for n, text in enumerate(short):
         page.locator(".talks a").nth(n).click()
-        expect(page.locator(".asked > p")).to_have_text(short[n], use_inner_text=False)
+        expect(page.locator(".asked > p")).to_have_text(text, use_inner_text=False)
         page.get_by_role("button", name="Say more").click()
-        expect(page.get_by_label("A note")).to_have_value(short[n])
+        expect(page.get_by_label("A note")).to_have_value(text)
     assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'], a[href^='#'] *)") == []
     assert page.evaluate("window.hit") is None
 
@@ -87,13 +87,14 @@ def turns(text: str, answer_id: str) -> list[dict]:
 
 
 def test_hostile_versions_reasons_and_reports_stay_text(page: Page):
+    shown_tags = 0
     for n in (0, 7, 30, 55):
         text = HOSTILE[n]
         page.unroute_all()
-        page.route("**/v1/policies/default?*", fulfilled(policy(text)))
+        page.route("**/v1/policies/default?*", fulfilled(policy(text, *HOSTILE)))
         page.route(
             "**/v1/policies/default/versions/*",
-            fulfilled(version(text)),
+            fulfilled(version(text, *HOSTILE)),
         )
         page.route("**/v1/learner?*", fulfilled(ticks(text)))
         page.route("**/v1/feedback/*", fulfilled(vote(text)))
@@ -105,6 +106,8 @@ def test_hostile_versions_reasons_and_reports_stay_text(page: Page):
             page.evaluate("(path) => { location.hash = '#/' + path; }", path)
             expect(page.locator(shown).first).to_be_visible()
             assert page.evaluate(UNSAFE, "#view *:not(a[href^='#'])") == [], (path, text)
+            shown_tags += page.locator(".row > .tag").count()
+    assert shown_tags >= 4 * len(HOSTILE)
     assert page.evaluate("window.hit") is None
 
 
@@ -178,6 +181,15 @@ def test_files_have_their_types_and_are_small(server: Running):
         size += len(answer.content)
     assert size < 200_000
     assert httpx.get(f"{server.url}/static/..%2Fapp.py").status_code == 404
+
+
+def test_a_page_names_its_modules_so_that_they_come_at_once(server: Running):
+    links = httpx.get(server.url).headers["link"].split(", ")
+    named = {link.removeprefix("</static/").removesuffix(">; rel=modulepreload") for link in links}
+    assert {"app.js", "api.js", "states.js"} <= named  # states.js is a module of router.js
+    assert "chat.js" not in named, "a view is fetched when it shows"
+    assert all(httpx.get(f"{server.url}/static/{name}").status_code == 200 for name in named)
+    assert "link" not in httpx.get(f"{server.url}/static/app.js").headers
 
 
 def test_scripts_are_sent_without_comments_and_whole(server: Running):

@@ -1,0 +1,1 @@
+"""The web page measured: a service with made-up amounts behind it, and Chromium in front."""
