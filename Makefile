@@ -62,6 +62,11 @@ bench-%: $(VENV)/.installed
 # They draw what they send with tools of the tests.
 bench-attacks bench-fuzz bench-page: $(VENV)/.installed-dev
 
+# A browser takes the page's tour, with a model that comes by name too.
+bench-fate: $(VENV)/.installed-dev
+	@$(INSTALL) model smollm2
+	$(BIN)/python -m burnish.ops.bench.fate $(ARGS)
+
 # They train with TRL beside; `real` is about a model that comes by name.
 bench-learning bench-real: $(VENV)/.installed-dev
 bench-real: MODEL ?= smollm2

@@ -28,6 +28,8 @@ from tests.test_loop import IN_A_HURRY
 QUICK = {
     **IN_A_HURRY,
     "BURNISH_UPDATE_EVERY": "86400",
+    "BURNISH_UPDATE_JOB": "worker",
+    "BURNISH_MAX_ANSWER_TOKENS": "24",
     "BURNISH_MIN_FEEDBACK": "3",
     "BURNISH_MIN_EXPERIENCE": "3",
     "BURNISH_CANARY_EVERY": "1",
@@ -44,7 +46,7 @@ def test_a_vote_is_followed_from_the_thumb_to_the_version_that_learnt_from_it(
     quick = {**QUICK, "BURNISH_CANARY_SETTINGS": str(settings)}
     with Service(tmp_path / "data", None, **quick) as service:
         page = browser.new_page()
-        since = ask_and_judge(page, service.url, ["down", "up", "down"], PATIENCE_S)
+        since = ask_and_judge(page, service.url, ["down", "up", "down"], PATIENCE_S, tokens=24)
         line = page.locator(".fate").first
         expect(line).to_contain_text("Next: the next update.", timeout=1000 * PATIENCE_S)
         assert [stage.name for stage in follow(page, since, "joined", PATIENCE_S)] == [
@@ -52,7 +54,7 @@ def test_a_vote_is_followed_from_the_thumb_to_the_version_that_learnt_from_it(
             "joined",
         ], "nothing trains before somebody asks for it"
 
-        update_now(page)
+        update_now(page, 3)
         tried = follow(page, since, "canary", PATIENCE_S)
         assert [stage.name for stage in tried] == list(STAGES)[:-1]
         expect(line).to_contain_text("default@2 is tried on a share of people")

@@ -300,7 +300,7 @@ export class BurnishFeedback extends HTMLElement {
     this.#busy = true;
     while (this.#work.length) {
       const change = this.#work[0];
-      this.#say(this.#words.saving);
+      this.#say(this.#words.saving, "", false);
       try {
         await change.tell(this.#way);
       } catch (error) {
@@ -351,11 +351,11 @@ export class BurnishFeedback extends HTMLElement {
     this.#event("burnish-failed", { message: error.message });
   }
 
-  #say(text, action = "") {
+  #say(text, action = "", aloud = true) {
     this.line.textContent = text;
     this.action.textContent = action || "";
     this.action.hidden = !action;
-    this.#speak?.(text);
+    if (aloud) this.#speak?.(text);
   }
 
   #event(name, detail) {

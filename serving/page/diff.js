@@ -5,9 +5,9 @@ import { strings } from "./strings.js";
 
 const MOST = 1500; // words of each that are compared
 
-// [{kind: "same" | "del" | "ins", text}]
+// [{kind: "same" | "del" | "ins", text}]; a word has the blanks behind it, so that words that changed in a row are one.
 export function compareWords(before, after) {
-  const [a, b] = [before, after].map((text) => (text.match(/\s+|[^\s]+/g) ?? []).slice(0, MOST));
+  const [a, b] = [before, after].map((text) => (text.match(/^\s+|\S+\s*/g) ?? []).slice(0, MOST));
   const width = b.length + 1;
   const longest = new Uint16Array((a.length + 1) * width); // of the rest of a and b from i and j on
   for (let i = a.length - 1; i >= 0; i -= 1) {

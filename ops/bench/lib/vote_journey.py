@@ -50,15 +50,21 @@ class Compared:
 
     prompt: str
     versions: tuple[str, ...]
-    texts: tuple[str, ...]
     gone: tuple[str, ...]
     came: tuple[str, ...]
 
 
-def ask_and_judge(page: Page, url: str, thumbs: Sequence[str], patience_s: float) -> float:
-    """Ask the tour's questions and judge each answer "up" or "down"; when the first was, by `time.monotonic`."""
+def ask_and_judge(
+    page: Page, url: str, thumbs: Sequence[str], patience_s: float, tokens: int | None = None
+) -> float:
+    """Ask the tour's questions and judge each answer "up" or "down"; when the first was, by `time.monotonic`.
+    `tokens`: what an answer may have at most, as set on the page."""
     page.set_default_timeout(1000 * patience_s)
     page.goto(url)
+    if tokens is not None:
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_label("Tokens at most").fill(str(tokens))
+        page.get_by_role("button", name="Done").click()
     page.locator(".tour summary").click()
     for number in range(len(thumbs)):
         page.get_by_role("button", name=re.compile("^Ask: ")).click()
@@ -86,7 +92,9 @@ def follow(page: Page, since: float, until: str, patience_s: float) -> list[Stag
     return list(seen.values())
 
 
-def update_now(page: Page) -> None:
+def update_now(page: Page, votes: int) -> None:
+    """Ask for an update when so many votes have met their answers: all shall be in it."""
+    page.locator(".fate li.done", has_text="Joined").nth(votes - 1).wait_for()
     page.get_by_role("button", name="Update now").click()
 
 
@@ -112,7 +120,6 @@ def ask_again(page: Page) -> Compared:
     return Compared(
         prompt=page.locator(".tour strong").inner_text(),
         versions=tuple(page.locator(".tour .badge").all_inner_texts()),
-        texts=tuple(page.locator(".tour .words").all_inner_texts()),
         gone=tuple(text.removeprefix("taken away: ") for text in marks["del"]),
         came=tuple(text.removeprefix("new: ") for text in marks["ins"]),
     )

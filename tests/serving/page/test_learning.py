@@ -159,10 +159,14 @@ def test_what_happens_shows_by_itself(view: Page, told: redis.Redis):
 
 
 def test_base_and_champion_answer_the_same_prompt(view: Page, started: Running):
-    started.engine.reply = lambda r: "The sum is 43." if r.adapter is None else "The answer is 43."
+    started.engine.reply = lambda r: (
+        "The plain sum is 43." if r.adapter is None else "The best answer is 43."
+    )
     view.get_by_role("button", name="Compare").click()
-    expect(view.locator(".changes del")).to_have_text("taken away: sum", use_inner_text=False)
-    expect(view.locator(".changes ins")).to_have_text("new: answer", use_inner_text=False)
+    expect(view.locator(".changes del")).to_have_text(
+        "taken away: plain sum ", use_inner_text=False
+    )
+    expect(view.locator(".changes ins")).to_have_text("new: best answer ", use_inner_text=False)
     started.engine.reply = "Hello there."
 
 
