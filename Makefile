@@ -9,7 +9,7 @@ WORKERS := 2
 # Or every start compiles every module that it imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help up test test-clients check format docs clean
+.PHONY: help up test test-clients check format docs pictures clean
 help:
 	@echo "make up       install what is missing, start everything in the foreground"
 	@echo "make up MODEL=smollm2  the same with a small language model (or a folder, or a GGUF file)"
@@ -18,6 +18,7 @@ help:
 	@echo "make check    ruff, pyright, import-linter"
 	@echo "make format   let ruff put the code in shape"
 	@echo "make docs     write ops/docs anew from the code"
+	@echo "make pictures take the pictures of the page anew, from a simulation"
 	@echo "make example-agent  an agent that works 1,000 steps within 2,000 tokens"
 	@echo "make bench-*  benchmarks:$(patsubst ops/bench/%.py, bench-%, $(BENCHES))"
 
@@ -79,6 +80,10 @@ example-%: $(VENV)/.installed
 
 clean:
 	rm -rf $(VENV) $(VENV)-clients tests/clients/node/node_modules build dist *.egg-info .pytest_cache .ruff_cache
+
+# Ten minutes of simulated users, then each view of the page in Chromium.
+pictures: $(VENV)/.installed-dev
+	$(BIN)/python -m burnish.ops.bench.lib.page.pictures $(ARGS)
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m burnish.ops.settings > ops/docs/settings.md

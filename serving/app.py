@@ -67,6 +67,7 @@ PAGE_HEADERS = {
 }
 # Whatever the host's MIME table says, or modules would not load.
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html; charset=utf-8"}
+GONE = 499  # as nginx counts clients that hung up before there was an answer
 _ALWAYS_OPEN = ("/healthz", "/readyz", "/metrics", "/version")
 
 
@@ -233,7 +234,7 @@ class Traffic:
         self, service: Service, scope: Scope, receive: Receive, send: Send
     ) -> tuple[str, int]:
         """Answer the request; its route and status."""
-        status, began, route = 500, time.monotonic(), "other"
+        status, began, route = 0, time.monotonic(), "other"
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -247,8 +248,10 @@ class Traffic:
         service.in_flight += 1
         try:
             await self.app(scope, receive, watched)
+            status = status or GONE
         finally:
             service.in_flight -= 1
+            status = status or 500
             route = getattr(scope.get("route"), "path", route)
             service.metrics.requests.labels(route, status).inc()
             service.metrics.request_seconds.labels(route).observe(time.monotonic() - began)

@@ -30,6 +30,7 @@ def _content(file: Path, changed: int) -> bytes:
     text = content.decode()
     if file.suffix == ".css":
         text = _CSS_SPACE.sub(lambda found: found[1] or "", _CSS_COMMENT.sub("", text))
+        text = text.replace(";}", "}")
     lines = (line.strip() for line in text.splitlines())
     return "\n".join(line for line in lines if line and not line.startswith("//")).encode()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import httpx2 as httpx
@@ -65,3 +66,17 @@ def test_leases_end_with_their_answers(running: Running) -> None:
         running.say("x" * 3000)
     eventually(lambda: not running.service.policies.leased)
     eventually(lambda: running.service.in_flight == 0)
+
+
+def test_who_hangs_up_before_the_body_is_whole_is_no_error_of_the_service(running: Running) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST /v1/feedback HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 100\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        eventually(lambda: running.service.in_flight == 1)
+
+    def counted(status: int) -> float:
+        return running.service.metrics.requests.labels("other", status)._value.get()
+
+    eventually(lambda: counted(499) == 1)
+    assert counted(500) == 0

@@ -55,6 +55,7 @@ def version(text: str, *more: str) -> dict[str, Any]:
         **shown,
         "metrics": dict.fromkeys(texts, 1),
         "lineage": lineage,
+        "votes": len(votes),
         "gate_report": gate,
         "mlflow": "javascript:hit=1",
     }

@@ -56,6 +56,22 @@ def test_what_a_screen_reader_is_told(page: Page):
     assert [node.get_attribute("id") for node in live.all()] == ["status"]
 
 
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What axe finds, rule and element. A target that a bar which stays in place covers in part is none: it is
+    found at one place of scrolling and not at another."""
+
+    def found() -> list[tuple[str, str]]:
+        told = page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
+        return [(rule["id"], node["html"][:120]) for rule in told for node in rule["nodes"]]
+
+    first = found()
+    if any(rule == "target-size" for rule, _ in first):
+        page.evaluate("() => scrollBy(0, scrollY > 40 ? -40 : 40)")
+        again = found()
+        first = [one for one in first if one in again]
+    return first
+
+
 # What each live region says from now on, once for each change of it.
 SPOKEN = """() => {
   const live = '[aria-live], [role=status], [role=alert], [role=log]';
@@ -92,9 +108,7 @@ def test_axe_finds_nothing(
     page.evaluate(axe)
 
     def check(state: str) -> None:
-        found = page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
-        said = [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found]
-        assert said == [], state
+        assert violations(page) == [], state
         sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not sideways, f"{state}: the page scrolls sideways"
 
@@ -149,8 +163,7 @@ def test_axe_finds_nothing_in_what_was_learnt(
     def check(path: str, shown: str, state: str) -> None:
         page.evaluate("(path) => { location.hash = path; }", path)
         expect(page.locator(shown).first).to_be_visible()
-        found = page.evaluate("(rules) => axe.run(document, rules)", RULES)["violations"]
-        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == [], state
+        assert violations(page) == [], state
         sideways = page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert not sideways, f"{state}: the page scrolls sideways"
 

@@ -158,15 +158,51 @@ def test_streaming_makes_the_same_nodes_as_writing_at_once(page: Page):
     assert same
 
 
+POLICY = {
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "img-src 'self' data:",
+    "connect-src 'self'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+    "require-trusted-types-for 'script'",
+    "trusted-types 'none'",
+}
+REFUSED = """async (attempt) => {
+  const said = new Promise((told) =>
+    addEventListener('securitypolicyviolation', (event) => told(event.effectiveDirective), { once: true }));
+  const tries = {
+    send: () => fetch('http://198.51.100.1/').catch(() => {}),
+    load: () => { new Image().src = 'http://198.51.100.1/leak.png'; },
+    script: () => {
+      const made = document.createElement('script');
+      made.textContent = 'window.hit = 1';
+      document.body.append(made);
+    },
+    style: () => document.body.setAttribute('style', 'color: red'),
+  };
+  try { tries[attempt](); } catch { /* Trusted Types throw */ }
+  return Promise.race([said, new Promise((told) => setTimeout(told, 20_000, 'nothing refused it'))]);
+}"""
+
+
 def test_the_policy_forbids_everything_else(server: Running, browser: Browser):
     page = browser.new_page()
     answer = page.goto(server.url)
     assert answer is not None
-    policy = answer.headers["content-security-policy"]
-    for rule in ("default-src 'none'", "script-src 'self'", "trusted-types 'none'"):
-        assert rule in policy
+    assert set(answer.headers["content-security-policy"].split("; ")) == POLICY
     with pytest.raises(Error, match="TrustedHTML"):
         page.evaluate("document.body.innerHTML = '<b>x</b>'")
+    for attempt, rule in {
+        "send": "connect-src",
+        "load": "img-src",
+        "script": "require-trusted-types-for",
+        "style": "style-src-attr",
+    }.items():
+        assert page.evaluate(REFUSED, attempt) == rule, attempt
+    assert page.evaluate("window.hit") is None
     page.close()
 
 

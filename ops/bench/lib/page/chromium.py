@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from burnish.ops.bench.lib.service import BenchError
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, StorageState, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -67,13 +67,23 @@ class Stopwatch:
     """A browser in front of one service. `strays` are the requests that went elsewhere."""
 
     def __init__(self, browser: Browser, url: str) -> None:
-        self._browser, self._url = browser, url
+        self._browser, self.url = browser, url
         self.strays: list[str] = []
 
     @contextmanager
-    def fresh_page(self) -> Iterator[Page]:
-        """In a profile of its own: nothing is cached."""
-        context: BrowserContext = self._browser.new_context(viewport={"width": 1280, "height": 800})
+    def fresh_page(
+        self,
+        size: tuple[int, int] = (1280, 800),
+        *,
+        dark: bool = False,
+        state: StorageState | None = None,
+    ) -> Iterator[Page]:
+        """In a profile of its own: nothing is cached; `state` is what another one kept (cookies, local storage)."""
+        context: BrowserContext = self._browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme="dark" if dark else "light",
+            storage_state=state,
+        )
         context.set_default_timeout(PATIENCE_MS)
         context.on("request", lambda request: self._note(request.url))
         try:
@@ -82,19 +92,19 @@ class Stopwatch:
             context.close()
 
     def _note(self, url: str) -> None:
-        if not url.startswith((f"{self._url}/", "data:", "blob:")):
+        if not url.startswith((f"{self.url}/", "data:", "blob:")):
             self.strays.append(url)
 
     def seconds_to_open(self, path: str, selectors: list[str]) -> float:
         """From the navigation until all of `selectors` show."""
         with self.fresh_page() as page:
-            page.goto(self._url + path, wait_until="commit")
+            page.goto(self.url + path, wait_until="commit")
             return page.evaluate(_SHOWN, selectors) / 1000
 
     def stream(self, question: str) -> tuple[Frames, dict[str, Any]]:
         """Ask in the chat; frames until the answer is whole, and what then stands there."""
         with self.fresh_page() as page:
-            page.goto(self._url)
+            page.goto(self.url)
             field = page.get_by_label("Your question")
             field.fill(question)
             page.wait_for_timeout(1000)  # the page has loaded, and rests
