@@ -189,7 +189,7 @@ function whyCard({ policy, ticks, report }) {
       h("span", { class: last.why_not ? "tag warn" : "tag good" }, last.why_not ? words.idle : words.trained), " ",
       last.why_not ? words.because(last.why_not) : `${last.did}.`),
     ticks.problem && h("p", { class: "now" }, h("span", { class: "tag bad" }, words.behind), " ", ticks.problem),
-    advice.length > 0 && [h("h3", {}, words.wouldHelp), h("ul", {}, advice.map((one) => h("li", {}, one.says.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part)))))],
+    advice.length > 0 && [h("h3", {}, words.wouldHelp), h("ul", {}, advice.map((one) => h("li", {}, one.says.split("\x60").map((part, index) => (index % 2 ? h("code", {}, part) : part)))))],
     last && h("details", {}, h("summary", {}, words.latest),
       h("ol", { class: "ticks" }, runs(updates).slice(0, 12).map((run) => h("li", {},
         h("time", { datetime: new Date(run.at * 1000).toISOString() }, ago(run.at)), " ",
