@@ -67,7 +67,7 @@ export function mount(root, { api, strings, say }) {
       [words.spool, `${number(spool.events)} (${bytes(spool.bytes)})`],
       [words.disk, bytes(disk.free_bytes)], [words.unrecorded, number(unrecorded)], [words.errors, number(engine.errors_total)],
     ];
-    const most = Math.max(1, ...readings.map((one) => one.rate));
+    const most = Math.max(4, ...readings.map((one) => one.rate));
     return h("section", { class: "card" }, h("h2", {}, words.traffic),
       h("dl", { class: "facts" }, facts.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
       readings.length > 1 && lineChart({

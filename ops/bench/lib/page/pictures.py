@@ -25,9 +25,10 @@ from playwright.sync_api import Page, StorageState
 FOLDER = Path(__file__).parents[3] / "docs"
 COLOURS = 128
 WIDE, NARROW = (1280, 860), (390, 800)
-USER, SESSION = "ana", "warehouse"
+USER, SESSION = "ana", "night-watch"
 DOORS = ("red", "green", "blue", "white")
 QUESTION = "What is the code of the blue door?"
+QUESTIONS = {"Hello!": "ello", "What is 17 + 26?": "43"}  # and what a right answer has
 
 
 def main(
@@ -82,7 +83,7 @@ def remember(url: str) -> None:
             return
         steps: list[dict[str, str]] = [{"role": "system", "kind": "task", "content": "Guard the warehouse; know its codes."}]  # fmt: skip
         for number in range(96):
-            door = DOORS[number % len(DOORS)]
+            door = DOORS[number // 12 % len(DOORS)]
             if number % 12 == 0:
                 code = f"KP-{4100 + number}"
                 steps.append({"role": "user", "content": f"The code of the {door} door is {code}."})
@@ -105,15 +106,19 @@ def ask(page: Page, text: str) -> None:
 
 
 def talk(browser: Stopwatch) -> StorageState:
-    """A conversation with two thumbs; what the browser keeps of it."""
+    """A conversation with two thumbs, as the answers deserve; what the browser keeps of it."""
     with browser.fresh_page(WIDE) as page:
         page.goto(browser.url)
-        ask(page, "What is 17 + 26?")
-        page.get_by_role("button", name="Good answer").click()
-        ask(page, "Say it more politely: send me the file.")
-        page.get_by_role("button", name="Bad answer").last.click()
-        page.get_by_role("button", name="Wrong tone").last.click()
-        page.locator(".fate li.done").nth(2).wait_for()
+        for number, (question, right) in enumerate(QUESTIONS.items()):
+            ask(page, question)
+            answer = page.locator(".answered.done").nth(number)
+            if right in answer.locator(".text").inner_text():
+                answer.get_by_role("button", name="Good answer").click()
+            else:
+                answer.get_by_role("button", name="Bad answer").click()
+                answer.get_by_role("button", name="Not correct").click()
+        page.get_by_role("button", name="Close this guide").click()
+        page.locator(".fate li.done").nth(2 * len(QUESTIONS) - 1).wait_for()
         return page.context.storage_state()
 
 
@@ -126,9 +131,12 @@ def show_chat(page: Page, url: str) -> None:
 def show_compared(page: Page, url: str) -> None:
     page.goto(f"{url}/#/chat")
     page.get_by_role("button", name="Compare two versions").click()
-    ask(page, "Name three colours.")
-    page.get_by_role("button", name="B is better").click()
-    page.locator(".pair .fate li.done").nth(1).wait_for()
+    question, right = list(QUESTIONS.items())[-1]
+    ask(page, question)
+    first, second = (right in text for text in page.locator(".side .text").all_inner_texts())
+    better = "No difference" if first == second else "A is better" if first else "B is better"
+    page.get_by_role("button", name=better).click()
+    page.locator(".pair .fate li.done").first.wait_for()
 
 
 def show_learning(page: Page, url: str) -> None:
@@ -151,9 +159,18 @@ def show_memory(page: Page, url: str) -> None:
 
 def show_operations(page: Page, url: str) -> None:
     page.goto(f"{url}/#/operations")
+    page.evaluate(TRAFFIC)
     page.get_by_role("img", name="Tokens written a second").wait_for(timeout=PATIENCE_MS)
 
 
+# Somebody asks meanwhile; nothing of it is recorded.
+TRAFFIC = """() => {
+  const body = JSON.stringify({ model: 'default', store: false, messages: [{ role: 'user', content: 'Hello!' }] });
+  const headers = { 'Content-Type': 'application/json' };
+  const until = Date.now() + 10_000;
+  const ask = () => Date.now() < until && fetch('/v1/chat/completions', { method: 'POST', headers, body }).then(ask);
+  ask();
+}"""
 VIEWS: dict[str, Callable[[Page, str], None]] = {
     "chat": show_chat,
     "learning": show_learning,
