@@ -85,7 +85,7 @@ class Poisoned(Crowd):
         attacks["all"] = [vote for votes in list(attacks.values()) for vote in votes]
         without = self._judged(clean, honest)
         return {
-            name: self._lost(without, self._judged(clean + votes, honest), niche)
+            name: self._lost(without, self._judged(self._among(clean, votes), honest), niche)
             for name, votes in attacks.items()
         }
 

@@ -139,7 +139,8 @@ class Crowd:
         without = self._judged(votes, honest)
         lost, in_niche, weights = [], [], []
         for niche in self.niches if harm is Harm.colluders else [None]:
-            harmed = self._judged(votes + self._harm(harm, harmful, count, niche), honest, harmful)
+            harm_done = self._harm(harm, harmful, count, niche)
+            harmed = self._judged(self._among(votes, harm_done), honest, harmful)
             lost.append(without.approval - harmed.approval)
             weights.append(harmed.weights)
             if niche is not None:
@@ -182,6 +183,13 @@ class Crowd:
             cast.append(Vote(answer, user.id, up))
         return cast
 
+    def _among(self, votes: Sequence[Vote], harmful: Sequence[Vote]) -> list[Vote]:
+        """Harmful votes at random places among others, whose order stays: two fits differ by them alone."""
+        turns = [False] * len(votes) + [True] * len(harmful)
+        self.rng.shuffle(turns)
+        ours, theirs = iter(votes), iter(harmful)
+        return [next(theirs) if harm else next(ours) for harm in turns]
+
     def _thumb(self, people: Population, user: User, answer: Answer) -> bool:
         approval = self._approval(people, user, answer)
         return (self.rng.random() < approval) != (self.rng.random() < people.flip)
@@ -197,15 +205,13 @@ class Crowd:
         self, votes: Sequence[Vote], people: Population, marked: Sequence[User] = ()
     ) -> Judged:
         """Fit the reward model to votes as an update does, and let it pick."""
-        order = list(votes)
-        self.rng.shuffle(order)
         self.logs += 1
         policy = f"{LOG}-{self.logs}"
-        self.loop.keep_log(order, policy)
+        self.loop.keep_log(votes, policy)
         learner = self.loop.learner
         with learner.database.read() as session:
             judged = experience.load(
-                session, policy, champion=1, limit=len(order), max_staleness=10**6
+                session, policy, champion=1, limit=len(votes), max_staleness=10**6
             )
         features = features_of(learner.database, learner.model, judged)
         weights = believe(judged, features, Hyperparameters(), self.loop.settings.trust)
