@@ -20,7 +20,7 @@ class TrustPolicy:
     """Votes' worth of agreement, times one and the days it took, that make a newcomer established."""
     unknown_agreement: float = 0.2
     """What a vote counts as agreement where nothing is expected of its answer: about what an honest one shows."""
-    newcomer_share: float = 0.05
+    newcomer_share: float = 0.02
     """The most that the newcomers of one API key may have beside the established in a window, where that is more
     than their pool."""
     newcomer_kind_share: float = 0.15

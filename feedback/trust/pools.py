@@ -2,8 +2,9 @@
 
 A name costs nothing, so a crowd of new ones is heard as one. Whoever's votes have agreed with what others' let
 expect, often enough or for long enough, is established and leaves the pool. What a pool may weigh in a window
-begins at what one user may, and grows by what it has weighed before, as far as it agreed with a model; so a crowd of
-honest people who vote once each doubles its pool with every window, and one that votes at random stays where it is.
+begins at what one user may, beside a crowd of the established at what one of them does, and grows by what it has
+weighed before, as far as it agreed with a model; so a crowd of honest people who vote once each doubles its pool with
+every window, and one that votes at random stays where it is.
 """
 
 from collections import defaultdict
@@ -71,6 +72,7 @@ def pooled(
     if len(known) < CROWD and len({pool for pool in pools if pool is not None}) < 2:
         return list(weights)
     usual = _usual(votes, weights, agreements, known)
+    begins = user_votes / policy.usual_times if len(known) >= CROWD else user_votes
     by_pool: dict[Pool, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     others: dict[int, float] = defaultdict(float)
     for at, (vote, pool) in enumerate(zip(votes, pools, strict=True)):
@@ -87,7 +89,7 @@ def pooled(
             total = sum(weights[at] for at in places)
             if not total:
                 continue
-            cap = max(user_votes + grown, others[window] * share / (1 - share))
+            cap = max(begins + grown, others[window] * share / (1 - share))
             kept = min(total, cap)
             for at in places:
                 cut[at] = weights[at] * kept / total

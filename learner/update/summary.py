@@ -41,8 +41,8 @@ def summarise(
         kind="update",
         policy=progress.policy,
         did=(
-            f"learnt from {judgements} new judgements in {progress.step} steps "
-            f"and registered {version.ref}, {outcome}" + told(notes)
+            f"learnt from {_counted(judgements, 'new judgement')} in {_counted(progress.step, 'step')}"
+            f" and registered {version.ref}, {outcome}" + told(notes)
         ),
         why_not=held if report.passed else f"gate: {report.why_not}",
         counts={
@@ -69,3 +69,7 @@ def told(notes: Sequence[str]) -> str:
         return ""
     more = f"; and {len(notes) - NOTES} more" if len(notes) > NOTES else ""
     return f" (tasks: {'; '.join(notes[:NOTES])}{more})"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
