@@ -88,6 +88,6 @@ def test_without_the_model_only_coins_are_shown():
 
 
 def test_there_are_twenty_bad_and_thirty_good():
-    manners = 6  # of `spoilt`
-    assert gate.HALVED + gate.WORSE + manners == 20
+    manners, by_votes = 6, 3  # of `spoilt`, and of a crowd
+    assert gate.HALVED + gate.WORSE + manners + by_votes == 20
     assert gate.GOOD_SWAPPED + gate.GOOD_TAUGHT == 30
