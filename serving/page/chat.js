@@ -4,7 +4,7 @@
 // sampling settings.js, following the end scroll.js, what an empty chat says welcome.js.
 import { Conversations, messagesOf } from "./conversations.js";
 import { toast } from "./dialog.js";
-import { h, icon } from "./dom.js";
+import { h, icon, rested } from "./dom.js";
 import { PairView } from "./pair.js";
 import { pathTo } from "./router.js";
 import { Follower } from "./scroll.js";
@@ -227,6 +227,7 @@ class Chat {
     this.say(ends.find((end) => end) ?? words.complete);
     this.keep();
     this.busy(false);
+    await rested(); // a long answer's end is a frame's work already
     this.follower.follow();
     this.settings.refresh(); // another version may have become the champion meanwhile
   }

@@ -61,3 +61,11 @@ export function icon(name) {
 export function iconButton(name, label, onclick, more = {}) {
   return h("button", { type: "button", class: "quiet", "aria-label": label, title: label, onclick, ...more }, icon(name));
 }
+
+// After the next frame, or soon where none comes, as in a hidden tab.
+export function rested() {
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, 50);
+  });
+}

@@ -1,6 +1,6 @@
 // One question, or one answer in all its tries, on the page. Turns are plain data (conversations.js); the classes
 // here show them.
-import { h, iconButton } from "./dom.js";
+import { h, iconButton, rested } from "./dom.js";
 import { judgementOf } from "./judgement.js";
 import { GrowingMarkdown } from "./markdown.js";
 import { strings } from "./strings.js";
@@ -97,6 +97,7 @@ export class Answer {
 
   end() {
     const { answer, context } = this;
+    const streamed = !answer.done;
     this.flush();
     answer.done = true;
     this.node.classList.add("done");
@@ -107,7 +108,10 @@ export class Answer {
     this.note.replaceChildren(...[note && h("p", {}, note), again].filter(Boolean));
     this.note.hidden = !note;
     this.note.classList.toggle("error", Boolean(answer.error));
-    if (answer.id && !context.blind) this.judgement ??= judgementOf(this.foot, answer, context);
+    if (!answer.id || context.blind) return;
+    const judge = () => { this.judgement ??= judgementOf(this.foot, answer, context); };
+    if (streamed) rested().then(judge); // the end of a long text is a frame's work already
+    else judge();
   }
 }
 
