@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from burnish.ops.bench.lib.page.chromium import CHROMIUM, FLAGS
 from burnish.serving.app import create_app
 from burnish.serving.engine import StubEngine
 from burnish.serving.settings import ServingSettings
@@ -31,14 +32,6 @@ from playwright.sync_api import Request as PageRequest
 from tests.conftest import missing
 from tests.serving.conftest import Running, closed_port
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 AXE = "axe-core@4.14.1"
 PATIENCE_MS = 120_000  # no test waits this long unless it fails; machines may be busy
 expect.set_options(timeout=PATIENCE_MS)
