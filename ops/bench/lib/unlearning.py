@@ -33,17 +33,23 @@ ASKED = 4  # held-out tasks of each family that tell two versions apart
 
 
 def compare(votes: int, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
+    """What `compared` finds, in folders that are gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="burnish-unlearning-") as scratch:
+        return compared(Path(scratch), votes, steps, seeds)
+
+
+def compared(scratch: Path, votes: int, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
     """Nats per token, each pair's both ways and their mean: between versions that never saw the user, and
     from the rebuilt one to these; for comparison from the one that had seen them."""
-    cast = votes_of_a_crowd(votes)
+    cast = votes_of_a_crowd(new_loop(scratch / "asked", seed=0, steps=1), votes)
     erased = cast[0].user
-    saw = new_loop(seed=0, steps=steps)
+    saw = new_loop(scratch / "saw", seed=0, steps=steps)
     saw.judge(cast)
     before = saw.update().adapter
     with saw.learner.database.write() as session:
         gone = erase_user(session, TENANT, erased, time.time())
     rebuilt = saw.update(anew=True).adapter
-    never = [never_saw(cast, erased, seed, steps) for seed in seeds]
+    never = [never_saw(scratch / str(seed), cast, erased, seed, steps) for seed in seeds]
     apart = [between(saw, a, b) for a, b in itertools.combinations(never, 2)]
     return {
         "votes": len(cast),
@@ -56,18 +62,20 @@ def compare(votes: int, steps: int, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def never_saw(cast: Sequence[Vote], erased: str, seed: int, steps: int) -> AdapterWeights:
+def never_saw(
+    folder: Path, cast: Sequence[Vote], erased: str, seed: int, steps: int
+) -> AdapterWeights:
     """What an update makes of the votes of all the others."""
-    loop = new_loop(seed, steps)
+    loop = new_loop(folder, seed, steps)
     loop.judge([vote for vote in cast if vote.user != erased])
     return loop.update().adapter
 
 
-def new_loop(seed: int, steps: int) -> LearningLoop:
+def new_loop(folder: Path, seed: int, steps: int) -> LearningLoop:
     settings = LearnerSettings(
         model=Path(__file__).parents[2] / "ember",
         seed=seed,
-        data_dir=Path(tempfile.mkdtemp(prefix="burnish-unlearning-")),
+        data_dir=folder,
         update_steps=steps,
         update_seconds=1e6,  # by steps alone, so that all take as many
     )
@@ -75,14 +83,12 @@ def new_loop(seed: int, steps: int) -> LearningLoop:
     return LearningLoop(settings)
 
 
-def votes_of_a_crowd(count: int) -> list[Vote]:
+def votes_of_a_crowd(loop: LearningLoop, count: int) -> list[Vote]:
     """As many of each of 50 people, on answers of the base."""
     rng = random.Random("unlearning")
     people = draw_population(families=list(FAMILIES), styles=STYLES, malicious=0.0, judged=1.0)
     tasks = [sample(rng) for _ in range(count)]
-    answers = new_loop(seed=0, steps=1).answer(
-        tasks, max_tokens=ANSWER_TOKENS, seed=rng.getrandbits(30), adapter=None
-    )
+    answers = loop.answer(tasks, max_tokens=ANSWER_TOKENS, seed=rng.getrandbits(30), adapter=None)
     return [
         Vote(answer, user.id, thumb(people, number, answer.prompt, answer.text, rng))
         for number, [answer] in enumerate(answers)
