@@ -111,7 +111,7 @@ class MemoryUsed(BaseModel):
 
 class BestOf(BaseModel):
     """How the answers of an interaction were chosen among candidates that the policy sampled: by their
-    scores under one draw of a reward model."""
+    scores under a reward model: what it expects, or one draw of it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -121,6 +121,7 @@ class BestOf(BaseModel):
     """Of each completion, which candidate it was, in the order sampled."""
     reward_sha256: Label | None = None
     draw: Count | None = None
+    """None: the scores are what the reward model expects."""
     scores: list[FiniteFloat | None] = []
     """P(liked) of each candidate; None for one that was not to be chosen for it."""
     reason: Line | None = None

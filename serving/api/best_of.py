@@ -1,8 +1,8 @@
 """Best of n: more candidates are sampled than answers are given, and a reward model chooses among them.
 
-All candidates of a request are scored by one draw of the model, whose number follows from the request's
-seed: Thompson sampling, so that what nobody has judged is tried as often as it may well be better. What
-people said of other answers acts so within seconds, before any weight moves. Whatever keeps the choice
+Candidates are scored by what the model expects; of one request in eight by one draw of it, so that what nobody
+has judged is tried as often as it may well be better: Thompson sampling for a share of the time, which learns as
+surely and gives away less (Jin et al. 2023). Whether, and which draw, follows from the request's seed. What people said of other answers acts so within seconds, before any weight moves. Whatever keeps the choice
 from being made, the first answers sampled are given, and the record says why. Left out: which
 candidates may be chosen (reward/choosing.py), and OpenAI's own best_of of /v1/completions.
 """
@@ -33,6 +33,7 @@ from burnish.serving.reward.reward_model import RewardModel
 log = logging.getLogger(__name__)
 
 FINISHED = ("stop", "tool_calls")
+EXPLORING = 8  # one request in so many is chosen by a draw
 # Why nothing was chosen, as it is recorded.
 NO_MODEL = "no reward model was published yet"
 NO_STATES = "the engine tells no hidden states"
@@ -122,7 +123,7 @@ class Chooser:
     async def _score(
         self,
         model: RewardModel,
-        draw: int,
+        draw: int | None,
         candidates: Sequence[Choice],
         scored: Sequence[Candidate],
     ) -> list[Candidate]:
@@ -141,7 +142,7 @@ class Chooser:
             features = torch.stack(
                 [answer_features(asked, *both) for both in zip(said, texts, strict=True)]
             )
-            scores, support = model.draw_and_support(features, draw)
+            scores, support = model.scores_and_support(features, draw)
             return scores.tolist(), support.tolist()
 
         found = await off_loop(_MICROSECONDS * len(model.weights), ask)
@@ -156,14 +157,15 @@ class Chooser:
         self.record = record
         outcome = "chosen" if record.reason is None else "first"
         self._metrics.best_of.labels(self._policy, outcome).inc()
-        if record.draw is not None:
+        if record.reward_sha256 is not None:
             self._metrics.candidates.labels(self._policy).inc(record.candidates)
 
 
-def draw_of(seed: int | None, draws: int) -> int:
-    """The number of the draw, of so many, by which the candidates of a request with that seed are scored;
-    any without a seed."""
-    return random.Random(None if seed is None else f"draw {seed}").randrange(draws)
+def draw_of(seed: int | None, draws: int) -> int | None:
+    """The number of the draw, of so many, by which the candidates of a request with that seed are scored, None
+    for what the model expects; any without a seed."""
+    rng = random.Random(None if seed is None else f"draw {seed}")
+    return rng.randrange(draws) if rng.randrange(EXPLORING) == 0 else None
 
 
 def _logprob(choice: Choice) -> float:

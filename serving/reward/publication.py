@@ -120,7 +120,7 @@ def _unpacked(content: bytes) -> RewardModel:
     model = RewardModel.load(load(content))
     if model is None:
         raise ValueError("it has no hyperparameters")
-    model.draw_and_support(torch.zeros(1, model.size), 0)
+    model.scores_and_support(torch.zeros(1, model.size), 0)
     return model
 
 

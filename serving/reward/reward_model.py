@@ -50,19 +50,21 @@ class RewardModel:
 
     def draw(self, features: Tensor, number: int) -> Tensor:
         """P(liked) by draw `number` of `draws`, [N]; not bounded to [0, 1]."""
-        return self.draw_and_support(features, number)[0]
+        return self.scores_and_support(features, number)[0]
 
     def support(self, features: Tensor) -> Tensor:
         """How near the nearest judged answer is, [N]: 1 for one that was judged, 0 where nothing was."""
         return _nearest(self.likeness(features))
 
-    def draw_and_support(self, features: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        """Both, for hardly more than one of them."""
+    def scores_and_support(self, features: Tensor, draw: int | None) -> tuple[Tensor, Tensor]:
+        """P(liked) by that draw, by the mean if there is none, and support, for hardly more than one of them."""
         points = self.coordinates(features)
-        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
         likeness = kernel(points, self.judged, self.hyperparameters)
-        by_votes = likeness @ self.draw_weights[:, number]
-        drawn = self.prior + random @ self.prior_weights[:, number] + by_votes
+        if draw is None:
+            return self.prior + likeness @ self.weights, _nearest(likeness)
+        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
+        by_votes = likeness @ self.draw_weights[:, draw]
+        drawn = self.prior + random @ self.prior_weights[:, draw] + by_votes
         return drawn, _nearest(likeness)
 
     def likeness(self, features: Tensor) -> Tensor:

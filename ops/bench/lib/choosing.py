@@ -18,7 +18,7 @@ from torch import Tensor
 def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, seed: int) -> int:
     """The place of the candidate that serving would give for a request of that seed with
     `best_of=len(answers)` (serving/api/best_of.py); features [N, 3H + MANNER]."""
-    scores, support = reward.draw_and_support(features, draw_of(seed, reward.draws))
+    scores, support = reward.scores_and_support(features, draw_of(seed, reward.draws))
     candidates = [
         Candidate(
             finished=answer.finish_reason in FINISHED,

@@ -89,8 +89,8 @@ def test_the_exam_chooses_as_serving_would(loop):
     class Reward:
         draws = 64
 
-        def draw_and_support(self, features, number):
-            drawn.append(number)
+        def scores_and_support(self, features, draw):
+            drawn.append(draw)
             return torch.tensor(list(scores.values())), torch.ones(5)
 
     reward: Any = Reward()

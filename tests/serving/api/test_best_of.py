@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 from burnish.feedback.events import BestOf
-from burnish.serving.api.best_of import NO_MODEL, NO_STATES, NONE_COUNTS
+from burnish.serving.api.best_of import NO_MODEL, NO_STATES, NONE_COUNTS, draw_of
 from burnish.serving.engine import Delta, EngineError, QueueFull, Request, StubEngine
 from burnish.serving.live import ServedReward
 from burnish.serving.settings import ServingSettings
@@ -73,22 +73,36 @@ def test_the_candidate_that_people_like_is_given(judged: Running) -> None:
 
 
 def test_the_record_says_how_it_was_chosen(judged: Running) -> None:
-    judged.say(seed=3, extra_body={"best_of": 4})
-    judged.say(seed=3, extra_body={"best_of": 4})
+    draws = reward_of(judged).model.draws
+    exploring = next(seed for seed in range(1000) if draw_of(seed, draws) is not None)
+    judged.say(seed=exploring, extra_body={"best_of": 4})
+    judged.say(seed=exploring, extra_body={"best_of": 4})
     [completion] = judged.recorded()[0].completions
     assert (completion.index, completion.text) == (0, SAID[1])
     first, again = told(judged)
     assert (first.candidates, first.chosen, first.reason) == (4, [1], None)
     assert first.reward_sha256 == reward_of(judged).notice.sha256
-    assert first.draw in range(reward_of(judged).model.draws)
+    assert first.draw == draw_of(exploring, draws)
     assert first.scores[1] == max(score for score in first.scores if score is not None)
     assert again == first, "the draw follows from the seed"
 
 
-def test_draws_differ_between_requests_without_a_seed(judged: Running) -> None:
-    for _ in range(12):
-        judged.say(extra_body={"best_of": 2})
-    assert len({one.draw for one in told(judged)}) > 1
+def test_one_request_in_eight_is_chosen_by_a_draw_and_the_others_by_what_is_expected(
+    judged: Running,
+) -> None:
+    draws = [draw_of(seed, 64) for seed in range(4000)]
+    exploring = [draw for draw in draws if draw is not None]
+    assert 400 < len(exploring) < 600
+    assert set(exploring) == set(range(64))
+    plain = draws.index(None)
+    judged.say(seed=plain, extra_body={"best_of": 4})
+    [one] = told(judged)
+    assert one.draw is None
+    assert len({score for score in one.scores if score is not None}) > 1, "they were compared"
+
+
+def test_draws_differ_between_requests_without_a_seed() -> None:
+    assert len({draw_of(None, 64) for _ in range(400)}) > 2
 
 
 def test_candidates_have_seeds_of_their_own(judged: Running) -> None:
