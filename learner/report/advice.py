@@ -77,7 +77,7 @@ def _few_votes(report: Report) -> str | None:
 
 
 def _noise(report: Report) -> str | None:
-    if not report.discrimination.is_guessing:
+    if not report.is_noise:
         return None
     return (
         "Look at how votes are given: no shared preference shows in them. Ask one plain question at the"

@@ -138,7 +138,8 @@ class Report(_Figures):
     largest share of the votes by one named person, `anonymous` the share of votes that name nobody;
     `followup_auroc` how well the last update told likes from dislikes by what people said next,
     `followup_weight` how far that counts. `teacher_gap` is how much better its reward model liked what the
-    policy says once it is told people's comments; `teacher_on` says that this was learnt."""
+    policy says once it is told people's comments; `teacher_on` says that this was learnt. `preference_weight`: how
+    far it learnt from votes, in [0, 1]."""
 
     policy: str
     at: float
@@ -152,6 +153,7 @@ class Report(_Figures):
     anonymous: float = 0.0
     corrections: int = 0
     signals: list[SignalFigures] = []
+    preference_weight: float | None = None
     followup_auroc: float | None = None
     followup_weight: float | None = None
     teacher_gap: float | None = None
@@ -170,6 +172,11 @@ class Report(_Figures):
     verdict: Verdict = "too few votes"
     findings: list[str] = []
     advice: list[Advice] = []
+
+    @property
+    def is_noise(self) -> bool:
+        """Votes foretell nobody else's, and the last update, if there was one, did not learn from them either."""
+        return self.discrimination.is_guessing and not self.preference_weight
 
     def of_version(self, version: int) -> VersionFigures | None:
         return next((v for v in self.versions if v.version == version), None)

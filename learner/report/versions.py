@@ -43,6 +43,7 @@ def survey(data: ReportData) -> Report:
         anonymous=_mean([not vote.named for vote in data.votes]),
         corrections=data.corrections,
         signals=signal_figures(data),
+        preference_weight=newest.get("preference_weight"),
         followup_auroc=newest.get("followup_auroc"),
         followup_weight=newest.get("followup_weight"),
         teacher_gap=newest.get("teacher_gap") if newest.get("commented") else None,

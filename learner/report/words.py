@@ -20,7 +20,7 @@ HEADLINES: Mapping[Verdict, str] = {
 
 
 def verdict(report: Report) -> Verdict:
-    if report.discrimination.is_guessing or one_sided(report):
+    if report.is_noise or one_sided(report):
         return "nothing to learn"
     if report.comparison is None:
         return "too few votes"
@@ -94,10 +94,16 @@ def _discriminated(report: Report) -> Iterator[str]:
             f"Votes and other people's: {told} (guessing: 50 %), but {found.people} people are too few to"
             " say how sure that is."
         )
-    elif found.is_guessing:
+    elif report.is_noise:
         yield (
             f"Nothing can be learned from these votes: {told} ({span(found.low, found.high)}), and guessing"
             f" is right half the time. {_why_noise(found)}"
+        )
+    elif found.is_guessing:
+        yield (
+            f"That votes foretell those of other people is not shown yet: {told} ({span(found.low, found.high)};"
+            f" guessing: 50 %). They are learnt from meanwhile, at {percent(report.preference_weight or 0.0)} of their"
+            " weight."
         )
     else:
         yield f"Votes foretell those of other people: {told} ({span(found.low, found.high)}; guessing: 50 %)."

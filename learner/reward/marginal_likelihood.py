@@ -15,7 +15,7 @@ from torch import Tensor
 ROWS = 1024  # that the evidence is computed from
 ITERATIONS = 12
 # Standard deviations of the prior on the logarithms, in the order of `Hyperparameters`.
-DOUBT = (0.4, 0.3, 0.7, 1.5, 0.5, 2.0)
+DOUBT = (0.4, 0.3, 0.7, 1.5, 1.5, 2.0)
 FIRST_CHANGE = 64  # votes ago, then twice as many, and so on
 CHANGE_GAIN = 6.0  # of log evidence, that a change point must bring
 OLD = 1e9  # votes; older than that tells nothing

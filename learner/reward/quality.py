@@ -91,5 +91,7 @@ def mean_quality(parts: Sequence[Quality | None]) -> Quality:
     known = [part for part in parts if part is not None]
     if not known:
         return Quality()
-    error = sum(part.error**2 for part in known) ** 0.5 / len(known)
+    # Twice the variance of parts that know nothing of each other: each two foretell one another by the same
+    # products of judgements, so by chance they are right together.
+    error = (2 * sum(part.error**2 for part in known)) ** 0.5 / len(known)
     return Quality(sum(part.auroc for part in known) / len(known), error)

@@ -6,8 +6,8 @@ and a few of the base, so that what the policy has unlearnt can come back. Of ea
 advantages that sum to zero; they carry most of its signal at half the cost.
 
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
-Preference counts as far as the reward model foretells people who were left out of its fit: where it
-guesses, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+Preference counts as far as it is probable that people agree on anything (reward/significance.py): where they
+do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
 Comments are taught by the policy itself, where that helps (comments.py).
 Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
 step only blurred the gradient here).
@@ -22,6 +22,7 @@ from typing import Any
 
 from burnish.learner.reward.fitting import FittedReward, learn
 from burnish.learner.reward.quality import measured
+from burnish.learner.reward.significance import LEAST_WORTH, score, worth
 from burnish.learner.rules.base import (
     NothingToLearn,
     StepBatch,
@@ -43,8 +44,6 @@ from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
 CORRECTIONS = 2  # learnt directly, in each step
-FEW = 64  # judgements; with fewer nobody can say what they foretell, and they count as they are
-FULL_TRUST = 0.02  # AUROC above guessing, by its lower bound, at which preference counts in full
 MAX_ADVANTAGE = 3.0
 
 
@@ -68,13 +67,15 @@ class RewardModelRule:
         self._corrections = data.corrections
         self._fitted = learn(data.evidence, self._parent, seed=seed)
         quality = measured(data.evidence, self._fitted)
-        self._weight = min(1.0, max(0.0, (quality.lower - 0.5) / FULL_TRUST))
-        if len(rewards) < FEW:
-            self._weight = 1.0
+        agreement = score(data.evidence, self._model)
+        self._weight = worth(agreement, float(data.evidence.heard.sum()))
+        if self._weight < LEAST_WORTH:
+            self._weight = 0.0
         if not self._weight and not data.corrections and self._parent is None:
             raise NothingToLearn(
-                f"{len(rewards)} judged answers do not foretell what others are thought of better than"
-                f" guessing (AUROC {quality.auroc:.2f}, give or take {quality.error:.2f})"
+                f"{len(rewards)} judged answers agree no more with each other than guesses do ({agreement:.1f}"
+                f" standard deviations above them), and foretell what others are thought of no better (AUROC"
+                f" {quality.auroc:.2f}, give or take {quality.error:.2f})"
             )
         self._rehearsal.begin(data.tasks, data.solved)
         told = self._comments.measure(policy, self._judge(policy), data.comments, seed)
@@ -82,6 +83,7 @@ class RewardModelRule:
             **told,
             "reward_auroc": quality.auroc,
             "reward_auroc_lower": quality.lower,
+            "agreement": agreement,
             "reward_samples": float(len(data.evidence.targets)),
             "preference_weight": self._weight,
         }
