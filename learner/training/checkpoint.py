@@ -37,7 +37,8 @@ class TrainingProgress:
 
     `update` is the attempt's id, `parent` a version, `high_water` the number of the newest judgement
     the update counts as its own, `seconds` the time trained so far, `since_base` the
-    updates since one was rebuilt from the base (0: this one was), `figures` means over the steps.
+    updates since one was rebuilt from the base (0: this one was), `generation` which update it is along the line
+    of its parents, `figures` means over the steps.
     """
 
     update: str
@@ -51,6 +52,7 @@ class TrainingProgress:
     code: str
     seed: int
     since_base: int = 1
+    generation: int = 1
     figures: dict[str, float] = field(default_factory=dict)
 
 

@@ -145,6 +145,16 @@ class Attempts:
             )
             return session.scalars(query).first()
 
+    def refused(self, champion: int) -> bool:
+        """Whether an update on top of the champion made a version that does not serve."""
+        with self._database.read() as session:
+            query = select(AttemptRow.id).where(
+                AttemptRow.policy == self._policy,
+                AttemptRow.parent == champion,
+                AttemptRow.state == "finished",
+            )
+            return session.scalars(query.limit(1)).first() is not None
+
     def mark_registered(self, attempt: Attempt, version: int, events: Sequence[str]) -> None:
         """Write the version's lineage, before any alias names it."""
         with self._database.write() as session:

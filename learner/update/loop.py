@@ -30,7 +30,7 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
-REBUILDING = 2  # budgets of an update that begins anew at the base, since its way is longer
+REBUILDING = 4  # budgets of an update that begins anew at the base, since its way is longer
 ROLLOUTS_PER_JUDGEMENT = 16  # past which so few judgements are fitted rather than learnt from
 SURE_VOTES = 1024  # at which the KL weight is that of the settings
 

@@ -12,6 +12,8 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
 from torch import Tensor
 
+FIRST_REBUILD = 4  # updates, before the first that begins anew
+
 
 @dataclass(frozen=True)
 class TrainingStart:
@@ -34,15 +36,29 @@ class TrainingStart:
 
 
 def next_start(
-    parent: Checkpoint, progress: TrainingProgress, model: LoadedModel, settings: LearnerSettings
+    parent: Checkpoint,
+    progress: TrainingProgress,
+    model: LoadedModel,
+    settings: LearnerSettings,
+    refused: bool = False,
 ) -> TrainingStart:
     """From the parent's checkpoint, or anew from the base when it is time: then nothing stays in the
-    weights that no judgement stands for any more."""
-    since_base = parent.progress.since_base + 1
-    if settings.rebuild_every and since_base >= settings.rebuild_every:
+    weights that no judgement stands for any more. Where an attempt on the parent was `refused`, from the parent:
+    one that begins anew has to come as far as it, and would be tried again and again."""
+    before = parent.progress
+    since_base, generation = before.since_base + 1, before.generation + 1
+    progress = replace(progress, generation=generation)
+    if is_rebuilt(since_base, generation, settings.rebuild_every) and not refused:
         anew = replace(progress, since_base=0)
         return TrainingStart(fresh_adapter(model, settings), anew, rule_state=parent.rule_state)
     return TrainingStart.child(parent, replace(progress, since_base=since_base))
+
+
+def is_rebuilt(since_base: int, generation: int, most: int) -> bool:
+    """Whether to begin anew: every so many updates, and sooner while they are few, whenever their number has
+    doubled, since what the first votes taught is mostly wrong."""
+    due = min(most, max(FIRST_REBUILD, generation // 2))
+    return most > 0 and since_base % due == 0
 
 
 def fresh_adapter(model: LoadedModel, settings: LearnerSettings) -> AdapterWeights:

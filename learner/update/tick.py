@@ -420,7 +420,7 @@ class Update:
             seconds=0.0,
             done=False,
             code=package_version("burnish"),
-            seed=self.settings.seed + attempt.parent,
+            seed=self.settings.seed + attempt.high_water,
         )
         if self.attempts.begins_anew(champion.version) is not None:
             # Neither weights nor reward model: both have learnt from what was erased.
@@ -430,7 +430,8 @@ class Update:
         parent = self.attempts.id_of_version(champion.version)
         saved = self.saved(self.checkpoints / parent) if parent else None
         if saved is not None:
-            return next_start(saved, progress, model, self.settings)
+            refused = self.attempts.refused(champion.version)
+            return next_start(saved, progress, model, self.settings, refused)
         adapter = self.registered_weights(champion) or fresh_adapter(model, self.settings)
         return TrainingStart(adapter, progress)
 

@@ -8,6 +8,8 @@ from burnish.learner.intake.upsert import upsert
 from burnish.learner.rules import RULES
 from burnish.learner.tables import AlarmRow, AttemptRow
 from burnish.learner.training import checkpoint
+from burnish.learner.training.checkpoint import TrainingProgress
+from burnish.learner.update.tick import Learner
 from sqlalchemy import select
 
 from tests.learner.conftest import interaction, latest_ticks, thumbs
@@ -56,6 +58,45 @@ def test_the_next_version_goes_on_from_the_last(learner_with):
     assert steps == [2, 4], "the optimiser's moments are the parent's"
     events = lineage(learner.database)
     assert not set(events[2]) & set(events[3])
+
+
+def progress_of(learner: Learner, version: int) -> TrainingProgress:
+    with learner.database.read() as session:
+        query = select(AttemptRow.id).where(AttemptRow.version == version)
+        saved = checkpoint.load(
+            learner.settings.checkpoints / "default" / session.scalars(query).one()
+        )
+    assert saved is not None
+    return saved.progress
+
+
+def test_every_so_often_one_begins_anew_at_the_base_and_trains_longer(learner_with):
+    learner = learner_with(rebuild_every=2)
+    for first in (1, 13, 19, 25):
+        add_judged(learner.database, range(first, first + (12 if first == 1 else 6)))
+        learner.tick("default")
+    made = [progress_of(learner, version) for version in (2, 3, 4, 5)]
+    assert [progress.since_base for progress in made] == [1, 0, 1, 0]
+    assert [progress.step for progress in made] == [2, 8, 2, 8]
+    assert len({progress.seed for progress in made}) == 4
+
+
+def test_where_one_that_began_anew_was_refused_the_next_goes_on_from_the_champion(learner_with):
+    """Otherwise each would begin anew, fall behind the champion again, and nothing would be learnt any more."""
+    learner = learner_with(rebuild_every=2)
+    add_judged(learner.database, range(1, 13))
+    learner.tick("default")
+    strict = learner_with(rebuild_every=2, gate_max_kl=1e-9, learning_rate=0.05)
+    for first in (13, 19):
+        add_judged(learner.database, range(first, first + 6))
+        strict.tick("default")
+    add_judged(learner.database, range(25, 31))
+    learner.tick("default")
+    refused, again, on = (progress_of(learner, version) for version in (3, 4, 5))
+    assert [p.parent for p in (refused, again, on)] == [2, 2, 2]
+    assert [p.since_base for p in (refused, again, on)] == [0, 2, 2]
+    assert len({p.seed for p in (refused, again, on)}) == 3, "what is drawn differs, too"
+    assert learner.registry.champion_version("default") == 5
 
 
 def test_what_is_too_long_to_learn_from_is_counted(learner_with):
