@@ -25,9 +25,10 @@ from burnish.learner.settings import LearnerSettings
 from burnish.ops.bench.lib.agreeable import Agreeable
 from burnish.ops.bench.lib.learning_loop import LearningLoop, Vote
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
-from burnish.ops.bench.raters import HARMFUL, LOST, NICHE_EXAM, Crowd, Harm, Judged
+from burnish.ops.bench.raters import HARMFUL, LOST, NICHE_EXAM, Crowd, Harm
 from rich.console import Console
 
+NICHES = 6  # families that colluders pick, one after another
 INVENTED, MALLORY = 10_000, "mallory"  # names, and the tenant who invents them
 PROBED = 200  # questions of each probe of sycophancy
 console = Console(stderr=True)
@@ -61,7 +62,7 @@ def run(seed: int, votes: int, invented: int, exam: int, niche_exam: int) -> dic
             history=10**6,
         )
         torch.set_num_threads(settings.threads)
-        crowd = Poisoned(LearningLoop(settings), seed, votes, exam, 1, niche_exam)
+        crowd = Poisoned(LearningLoop(settings), seed, votes, exam, NICHES, niche_exam)
         found = {"seed": seed, **crowd.poisoned(invented)}
         console.print(found, highlight=False)
         return found
@@ -75,25 +76,26 @@ class Poisoned(Crowd):
         few = round(HARMFUL * len(self.people.users))
         harmful, count = self.people.users[:few], self.votes * few // len(self.people.users)
         honest = replace(self.people, users=self.people.users[few:])
-        niche = self.niches[0]
         clean = self._honest_votes(honest, self.votes - count)
-        attacks = {
-            "malicious": self._harm(Harm.inverters, harmful, count, None),
-            "colluders": self._harm(Harm.colluders, harmful, count, niche),
-            "invented": self._invented(invented),
-        }
-        attacks["all"] = [vote for votes in list(attacks.values()) for vote in votes]
+        malicious = self._harm(Harm.inverters, harmful, count, None)
+        colluding = [self._harm(Harm.colluders, harmful, count, niche) for niche in self.niches]
+        names = self._invented(invented)
         without = self._judged(clean, honest)
-        return {
-            name: self._lost(without, self._judged(self._among(clean, votes), honest), niche)
-            for name, votes in attacks.items()
-        }
 
-    def _lost(self, without: Judged, harmed: Judged, niche: str) -> dict[str, Any]:
+        def lost(votes: Sequence[Vote], niche: str) -> dict[str, float]:
+            harmed = self._judged(self._among(clean, votes), honest)
+            return {
+                "lost": without.approval - harmed.approval,
+                "lost_in_niche": without.families[niche] - harmed.families[niche],
+                "weight_of_others": harmed.weights["others"],
+            }
+
+        first = self.niches[0]
         return {
-            "lost": round(without.approval - harmed.approval, 4),
-            "lost_in_niche": round(without.families[niche] - harmed.families[niche], 4),
-            "weights": harmed.weights,
+            "malicious": _rounded([lost(malicious, first)]),
+            "colluders": _rounded(list(map(lost, colluding, self.niches))),
+            "invented": _rounded([lost(names, first)]),
+            "all": _rounded([lost([*malicious, *colluding[0], *names], first)]),
         }
 
     def _invented(self, count: int) -> list[Vote]:
@@ -105,6 +107,11 @@ class Poisoned(Crowd):
             up = self.rng.random() >= self._approval(self.people, user, answer)
             cast.append(Vote(answer, f"invented-{number}", up, tenant=MALLORY))
         return cast
+
+
+def _rounded(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The means."""
+    return {name: round(statistics.mean(one[name] for one in found), 4) for name in found[0]}
 
 
 def flattered(thumbs: int, probed: int, steps: int) -> dict[str, Any]:

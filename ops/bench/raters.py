@@ -4,7 +4,8 @@ The simulated population votes on the shipped model's answers, and some of it me
 wrong way round, who vote everything down, or who have agreed to turn one family's tastes around and
 vote nowhere else. What a version would become is read off the reward model that the learner fits to the
 votes: the expected approval of the answer that it picks among several, by those who mean no harm; with the
-harmful votes, and without them. A minority with a steady taste of its own is to keep its weight. Left out:
+harmful votes, and without them. It picks as a policy would that was trained on it, the likelier what it likes better:
+where two styles are liked nearly alike, the best one alone would be a toss of the coin for a whole family. A minority with a steady taste of its own is to keep its weight. Left out:
 training (`make bench-learning` has it), tenants, bursts.
 """
 
@@ -39,6 +40,7 @@ from torch import Tensor
 
 ANSWER_TOKENS = 96
 CANDIDATES = 8  # answers that the reward model picks one of
+PICKED = 0.02  # P(liked) by which an answer is liked better that is picked e times as often
 NICHES = 3  # families that colluders pick, one after another
 NICHE_EXAM = 60  # held-out tasks of each of them
 HARMFUL, MINORITY = 0.05, 0.15  # of the people
@@ -232,13 +234,18 @@ class Crowd:
         )
 
     def _approval_of_best(self, scores: Tensor, people: Population) -> dict[str, float]:
-        """Of each family, the mean expected approval of the answers with the best scores."""
+        """Of each family, the mean expected approval of the answers as they are picked by these scores."""
         found: dict[str, list[float]] = {}
-        picks = scores.view(-1, CANDIDATES).argmax(1).tolist()
-        for task, given, pick in zip(self.tasks, self.choices, picks, strict=True):
-            text = given[pick].text
-            right, style = is_correct(task, text), style_of(task, text)
-            found.setdefault(task.family, []).append(people.expected(task.family, right, style))
+        picked = (scores.view(-1, CANDIDATES) / PICKED).softmax(1).tolist()
+        for task, given, shares in zip(self.tasks, self.choices, picked, strict=True):
+            of_answers = [
+                people.expected(
+                    task.family, is_correct(task, answer.text), style_of(task, answer.text)
+                )
+                for answer in given
+            ]
+            approval = sum(share * of for share, of in zip(shares, of_answers, strict=True))
+            found.setdefault(task.family, []).append(approval)
         return {family: statistics.mean(own) for family, own in found.items()}
 
     def _answers(self, tasks: Sequence[Exercise], samples: int, seed: int) -> list[list[Answer]]:
