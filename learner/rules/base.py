@@ -87,15 +87,16 @@ class UpdateRule(Protocol):
         ...
 
 
-def best_and_worst(group: Sequence[Rollout], rewards: Sequence[float]) -> list[Rollout]:
-    """The worst and the best of a group, each half their difference from the middle, so that the two
-    sum to zero; none if all rewards are equal."""
-    ranked = sorted(range(len(group)), key=lambda i: rewards[i])
-    if len(ranked) < 2 or rewards[ranked[0]] == rewards[ranked[-1]]:
-        return []
-    worst, best = ranked[0], ranked[-1]
-    half = (rewards[best] - rewards[worst]) / 2
-    return [group[worst].with_advantage(-half), group[best].with_advantage(half)]
+def best_and_worst(scores: Sequence[float], sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The places of the best and of the worst of each group of so many; none of one whose scores are equal."""
+    best, worst, at = [], [], 0
+    for size in sizes:
+        ranked = sorted(range(at, at + size), key=scores.__getitem__)
+        if ranked and scores[ranked[0]] < scores[ranked[-1]]:
+            worst.append(ranked[0])
+            best.append(ranked[-1])
+        at += size
+    return best, worst
 
 
 def normalised(advantages: Sequence[float]) -> list[float]:

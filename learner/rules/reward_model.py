@@ -2,14 +2,17 @@
 
 One judgement per answer is too noisy for a gradient of its own; a small model on the frozen base's
 hidden states pools them. Each step asks logged prompts again. A prompt's group holds rollouts of the policy
-and a few of the base, so that what the policy has unlearnt can come back. Of each group the best and the worst by the reward model are trained on, with
-advantages that sum to zero; they carry most of its signal at half the cost.
+and a few of the base, so that what the policy has unlearnt can come back. Of each group the best and the worst by the
+reward model are trained on, with advantages that sum to zero: how sure it is that the one is better. Where votes do
+not tell yet, the KL penalty so keeps the base's many ways to answer, people go on judging all of them, and what is
+liked can be found; a policy that follows each mean at once is judged on one way only, and stays with it.
 
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as it is probable that people agree on anything (reward/significance.py): where they
-do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal (rehearsal.py) is a constraint beside it, normalised apart.
+do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal
+(rehearsal.py) is a constraint beside it, weighed apart.
 Comments are taught by the policy itself, where that helps (comments.py).
-Left out: trying what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
+Left out: seeking what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
 step only blurred the gradient here).
 """
 
@@ -29,7 +32,6 @@ from burnish.learner.rules.base import (
     StepConfig,
     TrainingData,
     best_and_worst,
-    normalised,
 )
 from burnish.learner.rules.comments import CommentDistillation, Liked
 from burnish.learner.rules.corrections import Pair
@@ -44,7 +46,6 @@ from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
 CORRECTIONS = 2  # learnt directly, in each step
-MAX_ADVANTAGE = 3.0
 
 
 class RewardModelRule:
@@ -178,19 +179,27 @@ class RewardModelRule:
         rollouts = [rollout for group in groups for rollout in group]
         if not rollouts:
             return [], {}
-        mean = self._model.mean(_features(policy, rollouts))
-        scores = iter(mean.tolist())
-        pairs = [
-            r for group in groups for r in best_and_worst(group, [next(scores) for _ in group])
-        ]
-        advantages = normalised([rollout.advantage for rollout in pairs])
-        chosen = [
+        features = _features(policy, rollouts)
+        mean = self._model.mean(features)
+        best, worst = best_and_worst(mean.tolist(), [len(group) for group in groups])
+        if not best:
+            return [], {"liked": float(mean.mean())}
+        sure = self._model.certainty(features[best], features[worst])
+        chosen = []
+        for better, worse, advantage in zip(
+            best, worst, (self._weight * sure).tolist(), strict=True
+        ):
             # What is better than all that the policy says now is learnt however unlikely it has become.
-            replace(r, advantage=self._weight * _bounded(a), imitated=r.imitated and a > 0)
-            for r, a in zip(pairs, advantages, strict=True)
-        ]
+            chosen += [
+                rollouts[better].with_advantage(advantage),
+                replace(rollouts[worse], advantage=-advantage, imitated=False),
+            ]
         imitated = sum(rollout.imitated for rollout in chosen)
-        return chosen, {"liked": float(mean.mean()), "imitated": float(imitated)}
+        return chosen, {
+            "liked": float(mean.mean()),
+            "sure": float(sure.mean()),
+            "imitated": float(imitated),
+        }
 
     def _rehearsed(self, policy: PolicySampler, mixed: Sequence[MixedGroup]) -> list[Rollout]:
         """A right and a wrong rollout of each group that are liked alike."""
@@ -211,7 +220,3 @@ def _comparable(group: Sequence[Rollout]) -> list[Rollout]:
 
 def _features(policy: PolicySampler, rollouts: Sequence[Rollout]) -> Tensor:
     return base_features(policy.model, [(r.prompt_ids, r.token_ids) for r in rollouts])
-
-
-def _bounded(advantage: float) -> float:
-    return max(-MAX_ADVANTAGE, min(MAX_ADVANTAGE, advantage))

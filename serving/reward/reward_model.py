@@ -8,6 +8,7 @@ nobody has judged as often as that may well be better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -51,6 +52,20 @@ class RewardModel:
     def draw(self, features: Tensor, number: int) -> Tensor:
         """P(liked) by draw `number` of `draws`, [N]; not bounded to [0, 1]."""
         return self.scores_and_support(features, number)[0]
+
+    def certainty(self, better: Tensor, worse: Tensor) -> Tensor:
+        """How sure it is, in [-1, 1], that of each two answers the first is liked better: twice the probability,
+        less one, as far as the draws scatter; features [N, F] each, [N]."""
+        expected = self.mean(better) - self.mean(worse)
+        scatter = (self._drawn(better) - self._drawn(worse)).std(1).clamp_min(1e-6)
+        return torch.erf(expected / scatter / math.sqrt(2))
+
+    def _drawn(self, features: Tensor) -> Tensor:
+        """P(liked) by every draw, [N, D]."""
+        points = self.coordinates(features)
+        random = RandomFeatures(self.hyperparameters, points.answers.shape[1])(points)
+        by_votes = kernel(points, self.judged, self.hyperparameters) @ self.draw_weights
+        return self.prior + random @ self.prior_weights + by_votes
 
     def support(self, features: Tensor) -> Tensor:
         """How near the nearest judged answer is, [N]: 1 for one that was judged, 0 where nothing was."""

@@ -26,13 +26,10 @@ def test_normalised_has_unit_size():
     assert normalised([]) == []
 
 
-def test_of_a_group_the_worst_and_the_best_are_kept_and_sum_to_zero():
-    group = [rollout(name) for name in "abcd"]
-    kept = best_and_worst(group, [0.1, 0.9, 0.5, 0.2])
-    assert [r.text for r in kept] == ["a", "b"]
-    assert [r.advantage for r in kept] == [-0.4, 0.4]
-    assert best_and_worst(group, [0.5] * 4) == []
-    assert best_and_worst(group[:1], [0.5]) == []
+def test_of_each_group_the_best_and_the_worst_are_found_where_they_differ():
+    scores = [0.1, 0.9, 0.5, 0.2, 0.5, 0.5, 0.7, 0.3, 0.8]
+    assert best_and_worst(scores, [4, 2, 1, 2]) == ([1, 8], [0, 7])
+    assert best_and_worst([], []) == ([], [])
 
 
 def greeting(check=lambda answer: answer == "Hello.") -> Task:

@@ -45,6 +45,16 @@ def test_a_draw_is_one_function():
     torch.testing.assert_close(whole[10:20], part, atol=1e-5, rtol=1e-4)
 
 
+def test_it_is_the_surer_the_more_votes_say_the_same():
+    new, liked = judged(200, seed=1)
+    better, worse = new.features[liked > 0.5][:60], new.features[liked < 0.5][:60]
+    few, many = (fitted(count).model.certainty(better, worse) for count in (40, 400))
+    assert many.abs().max() <= 1
+    assert many.mean() > few.mean() + 0.1
+    assert many.mean() > 0.6
+    torch.testing.assert_close(fitted(40).model.certainty(worse, better), -few)
+
+
 def test_support_is_near_one_for_what_was_judged_and_small_for_the_strange():
     model = fitted().model
     known, _ = judged(200)
