@@ -85,7 +85,9 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost when the lock is known to have gone."""
         if self._lost.is_set():
-            raise LeaseLost(f"the lease {self.name!r} ran out while it was held")
+            raise LeaseLost(
+                f"the lease {self.name!r} ran out while it was held; the next tick goes on from here"
+            )
 
     def fence(self, session: Session) -> None:
         """Write this holder's fencing token, in the caller's own transaction. Raises LeaseLost."""
@@ -124,7 +126,9 @@ def admit(session: Session, name: str, token: int) -> None:
     if row is None:
         session.add(FenceRow(name=name, token=token))
     elif row.token > token:
-        raise LeaseLost(f"lease {name!r}: token {token} is older than {row.token}")
+        raise LeaseLost(
+            f"another process took over {name!r} meanwhile, and goes on with it (token {token}, now {row.token})"
+        )
     else:
         session.execute(update(FenceRow).where(FenceRow.name == name).values(token=token))
     session.flush()

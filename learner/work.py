@@ -29,7 +29,7 @@ from burnish.feedback.stream.event_stream import EventStream
 from burnish.feedback.stream.opening import open_stream
 from burnish.feedback.telemetry import tracing
 from burnish.feedback.telemetry.trail import Trail
-from burnish.learner.database import Database
+from burnish.learner.database import Database, LearnerError
 from burnish.learner.intake import receipts
 from burnish.learner.intake.joined import tell_joined
 from burnish.learner.intake.sharing import consume_shared
@@ -172,7 +172,7 @@ def tick(policy: str) -> str | None:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of %s failed", policy)
         seconds = round(time.monotonic() - began, 3)
-        why = masked(f"{type(error).__name__}: {error}")
+        why = _told(error)
         publish(client(), Tick("update", policy, "failed", why, seconds=seconds))
         raise
     finally:
@@ -222,6 +222,12 @@ def _begin(policy: str, jobs: Callable[[], UpdateJobs]) -> str | None:
         return None
 
 
+def _told(error: Exception) -> str:
+    """What people read of it; our own errors speak for themselves."""
+    own = isinstance(error, LearnerError)
+    return masked(str(error) if own else f"{type(error).__name__}: {error}")
+
+
 def compactor_tick() -> str | None:
     """The same in this process; returns the tick's sentence."""
     from burnish.learner.compactor import online
@@ -231,7 +237,7 @@ def compactor_tick() -> str | None:
     except Exception as error:
         # This is the process's top loop: people must read why nothing trained.
         log.exception("the update of the compactor failed")
-        why = masked(f"{type(error).__name__}: {error}")
+        why = _told(error)
         publish(client(), Tick("update", "compactor", "failed", why))
         raise
     return tick.did if tick else None

@@ -69,7 +69,7 @@ def test_who_held_on_too_long_is_told_and_cannot_write(sqlite: Database, lease_o
         redis_client.delete(LEASE_PREFIX + "intake")  # as if it had slept through its time
         with lease_on(sqlite) as quick, sqlite.write() as session:
             quick.fence(session)
-        with pytest.raises(LeaseLost), sqlite.write() as session:
+        with pytest.raises(LeaseLost, match="another process took over"), sqlite.write() as session:
             slow.fence(session)
         eventually(lambda: lost(slow))
 
