@@ -83,11 +83,11 @@ class Poisoned(Crowd):
         without = self._judged(clean, honest)
 
         def lost(votes: Sequence[Vote], niche: str) -> dict[str, float]:
-            harmed = self._judged(self._among(clean, votes), honest)
+            harmed = self._judged(self._among(clean, votes), honest, harmful)
             return {
                 "lost": without.approval - harmed.approval,
                 "lost_in_niche": without.families[niche] - harmed.families[niche],
-                "weight_of_others": harmed.weights["others"],
+                "weight_of_harmful": harmed.weights["marked"],
             }
 
         first = self.niches[0]
