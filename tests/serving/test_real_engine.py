@@ -14,6 +14,8 @@ import torch
 from burnish.kernels.cpu import library as native
 from burnish.kernels.formats import Weights
 from burnish.kernels.lora import init_adapter, save_adapter
+from burnish.learner.reward.fitting import DRAWS
+from burnish.serving.api.best_of import draw_of
 from burnish.serving.app import load_engine
 from burnish.serving.engine import LocalEngine
 from burnish.serving.live import ServedReward
@@ -112,24 +114,30 @@ ADD = {
 }
 
 
-def test_the_candidate_that_a_draw_likes_best_is_given(running: Running) -> None:
-    """By the recorded draw, asked again of the recorded answers' features."""
+@pytest.mark.parametrize("explores", [True, False])
+def test_the_candidate_that_the_reward_model_likes_best_is_given(
+    running: Running, explores: bool
+) -> None:
+    """By the recorded draw or by the mean, asked again of the recorded answers' features."""
     with_random_model(running)
     before = running.engine.stats()
-    chosen = running.say("Say something. " * 20, seed=11, max_tokens=20, extra_body={"best_of": 4})
+    seed = next(seed for seed in range(999) if (draw_of(seed, DRAWS) is not None) == explores)
+    best = {"best_of": 4}
+    chosen = running.say("Say something. " * 20, seed=seed, max_tokens=20, extra_body=best)
     reused = running.engine.stats().reused_total - before.reused_total
     assert reused >= 3 * (chosen.usage.prompt_tokens // 16 - 1) * 16, "candidates share the prompt"
     event = running.recorded()[0]
     told, reward = event.best_of, running.service.rewards.of("default")
     assert told is not None
     assert reward is not None
-    assert told.draw is not None
+    assert (told.draw is not None) == explores
     asked = [(event.prompt_ids, event.completions[0].token_ids)]
-    [score] = reward.model.draw(base_features(running.engine.model, asked), told.draw).tolist()
+    features = base_features(running.engine.model, asked)
+    [score] = reward.model.scores_and_support(features, told.draw)[0].tolist()
     finite = [one for one in told.scores if one is not None]
     assert score == pytest.approx(told.scores[told.chosen[0]], abs=1e-3)
     assert told.scores[told.chosen[0]] == max(finite)
-    alone = running.say("Say something. " * 20, seed=11 + told.chosen[0], max_tokens=20)
+    alone = running.say("Say something. " * 20, seed=seed + told.chosen[0], max_tokens=20)
     assert alone.choices[0].message.content == chosen.choices[0].message.content
 
 
