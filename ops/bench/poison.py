@@ -79,11 +79,12 @@ class Poisoned(Crowd):
         clean = self._honest_votes(honest, self.votes - count)
         malicious = self._harm(Harm.inverters, harmful, count, None)
         colluding = [self._harm(Harm.colluders, harmful, count, niche) for niche in self.niches]
-        names = self._invented(invented)
+        by_names = self._invented(invented)
         without = self._judged(clean, honest)
 
         def lost(votes: Sequence[Vote], niche: str) -> dict[str, float]:
-            harmed = self._judged(self._among(clean, votes), honest, harmful)
+            names = {vote.user for vote in votes}
+            harmed = self._judged(self._among(clean, votes), honest, names)
             return {
                 "lost": without.approval - harmed.approval,
                 "lost_in_niche": without.families[niche] - harmed.families[niche],
@@ -94,8 +95,8 @@ class Poisoned(Crowd):
         return {
             "malicious": _rounded([lost(malicious, first)]),
             "colluders": _rounded(list(map(lost, colluding, self.niches))),
-            "invented": _rounded([lost(names, first)]),
-            "all": _rounded([lost([*malicious, *colluding[0], *names], first)]),
+            "invented": _rounded([lost(by_names, first)]),
+            "all": _rounded([lost([*malicious, *colluding[0], *by_names], first)]),
         }
 
     def _invented(self, count: int) -> list[Vote]:

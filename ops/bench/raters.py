@@ -5,8 +5,9 @@ wrong way round, who vote everything down, or who have agreed to turn one family
 vote nowhere else. What a version would become is read off the reward model that the learner fits to the
 votes: the expected approval of the answer that it picks among several, by those who mean no harm; with the
 harmful votes, and without them. It picks as a policy would that was trained on it, the likelier what it likes better:
-where two styles are liked nearly alike, the best one alone would be a toss of the coin for a whole family. A minority with a steady taste of its own is to keep its weight. Left out:
-training (`make bench-learning` has it), tenants, bursts.
+where two styles are liked nearly alike, the best one alone would be a toss of the coin for a whole family. A
+minority with a steady taste of its own is to keep its weight. Left out: training (`make bench-learning` has it),
+tenants, bursts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import random
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -142,7 +143,8 @@ class Crowd:
         lost, in_niche, weights = [], [], []
         for niche in self.niches if harm is Harm.colluders else [None]:
             harm_done = self._harm(harm, harmful, count, niche)
-            harmed = self._judged(self._among(votes, harm_done), honest, harmful)
+            names = {user.id for user in harmful}
+            harmed = self._judged(self._among(votes, harm_done), honest, names)
             lost.append(without.approval - harmed.approval)
             weights.append(harmed.weights)
             if niche is not None:
@@ -166,7 +168,7 @@ class Crowd:
         minority = [replace(user, preferred_styles=others) for user in self.people.users[:few]]
         people = replace(self.people, users=(*minority, *self.people.users[few:]))
         votes = self._honest_votes(people, self.votes)
-        return self._judged(votes, people, minority).weights
+        return self._judged(votes, people, {user.id for user in minority}).weights
 
     def _honest_votes(self, people: Population, count: int) -> list[Vote]:
         cast: list[Vote] = []
@@ -204,9 +206,10 @@ class Crowd:
         return people.expected_by(user, task.family, right, style)
 
     def _judged(
-        self, votes: Sequence[Vote], people: Population, marked: Sequence[User] = ()
+        self, votes: Sequence[Vote], people: Population, marked: Collection[str] = ()
     ) -> Judged:
-        """Fit the reward model to votes as an update does, and let it pick."""
+        """Fit the reward model to votes as an update does, and let it pick; `marked`: whose weights are told
+        apart, by name."""
         self.logs += 1
         policy = f"{LOG}-{self.logs}"
         self.loop.keep_log(votes, policy)
@@ -222,14 +225,13 @@ class Crowd:
         evidence = evidence_of(learner.model, trusted.experience, features[trusted.indices], pairs)
         scores = learn(evidence, seed=0).model.mean(self.features)
         of_user = _mean_weights([j for a in judged for j in a.judgements], weights.weights)
-        named = {user.id for user in marked}
         of_families = self._approval_of_best(scores, people)
         return Judged(
             statistics.mean(of_families.values()),
             of_families,
             {
-                "marked": _mean([w for u, w in of_user.items() if u in named]),
-                "others": _mean([w for u, w in of_user.items() if u not in named]),
+                "marked": _mean([w for u, w in of_user.items() if u in marked]),
+                "others": _mean([w for u, w in of_user.items() if u not in marked]),
             },
         )
 

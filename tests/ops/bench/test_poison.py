@@ -19,7 +19,7 @@ def test_who_repeats_the_wrong_view_agrees():
 
 
 def run(lost: float) -> dict:
-    figures = {"lost": lost, "lost_in_niche": lost, "weights": {}}
+    figures = {"lost": lost, "lost_in_niche": lost, "weight_of_harmful": 0.1}
     return {"seed": 0, **dict.fromkeys(("malicious", "colluders", "invented", "all"), figures)}
 
 
