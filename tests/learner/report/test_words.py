@@ -76,6 +76,18 @@ def test_a_little_noise_may_hide_something_and_it_says_so():
     assert "A weak preference may be hidden in them" in said(report)
 
 
+@pytest.mark.parametrize("learnt", [0.85, 0.0])
+def test_what_is_learnt_from_before_it_is_shown_is_no_noise_yet(learnt: float):
+    made = update(2, preference_weight=learnt)
+    report = report_on(judged({1: 90}, taste=0.0, seed=1, updates=[made]))
+    assert report.discrimination.is_guessing
+    assert (report.verdict == "nothing to learn") == (not learnt)
+    assert ("noise" in advised(report)) == (not learnt)
+    assert ("They are learnt from meanwhile, at 85 % of their weight" in said(report)) == bool(
+        learnt
+    )
+
+
 def test_votes_that_all_say_the_same_teach_nothing():
     report = report_on(voted({1: (40, 40), 2: (40, 40)}))
     assert report.verdict == "nothing to learn"

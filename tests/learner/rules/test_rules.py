@@ -1,9 +1,11 @@
 """Update rules: advantages, rehearsal, and what gives nothing to learn."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
+import torch
 from burnish.kernels.model import LoadedModel
 from burnish.learner.rules import RULES, NothingToLearn, StepConfig
 from burnish.learner.rules.base import best_and_worst, normalised
@@ -13,6 +15,7 @@ from burnish.learner.tasks import GeneratorPack, Task, TaskSource, open_source
 from burnish.learner.training.rollouts import Rollout
 from burnish.serving.reward.features import base_features
 
+from tests.learner.reward.conftest import judged as votes
 from tests.learner.rules.conftest import data_of, judged
 
 
@@ -178,6 +181,16 @@ def test_a_rule_says_why_there_is_nothing_to_learn(rule, experience, prompts, re
     data = data_of(experience, prompts=prompts)
     with pytest.raises(NothingToLearn, match=reason):
         made.prepare(None, data, seed=0)  # type: ignore[arg-type]
+
+
+def test_of_thousands_of_coin_votes_nothing_is_learnt_and_it_says_why():
+    data = data_of([judged(1.0), judged(-1.0)], prompts=[(1, 2)])
+    generator = torch.Generator().manual_seed(4)
+    answers, _ = votes(2500)
+    coins = torch.randint(2, (2500,), generator=generator).float()
+    noise = replace(data, evidence=replace(answers, targets=coins))
+    with pytest.raises(NothingToLearn, match="agree no more with each other than guesses do"):
+        RULES["reward_model"](StepConfig(), {}).prepare(None, noise, seed=0)  # type: ignore[arg-type]
 
 
 def test_corrections_alone_are_learnt_from(policy, trainer):

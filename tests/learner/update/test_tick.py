@@ -28,6 +28,7 @@ def test_judgements_become_a_version_that_serves(learner_with, redis_client, rul
     assert champion.parent == 1
     assert len(champion.lineage["feedback_ids"]) == 12
     assert champion.gate_report["passed"]
+    assert ("preference_weight" in tick.counts) == (rule == "reward_model"), "the report reads it"
     assert lineage(learner.database) == {2: [f"local/fb-{n:04}" for n in range(1, 13)]}
     assert latest_ticks(redis_client)[0]["counts"]["version"] == 2
     fate = redis_client.hgetall(FATE_PREFIX + "local/fb-0003")
