@@ -17,9 +17,7 @@ from burnish.serving.reward.kernel import Points, kernel
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
-FEW_RATERS = (
-    5  # with fewer, what one says at one time is held against what the same one says at another
-)
+FEW_RATERS = 5  # with fewer, each judgement is held against all others, whoever gave them
 ROWS = 1024  # that are compared with all others at once
 SHRUNK = 4.0  # votes at everybody's mean, that a rater's own mean begins with
 PRIOR_ODDS = 4.0  # that votes are worth learning from, before any is seen

@@ -1,10 +1,11 @@
 """Best of n: more candidates are sampled than answers are given, and a reward model chooses among them.
 
 Candidates are scored by what the model expects; of one request in eight by one draw of it, so that what nobody
-has judged is tried as often as it may well be better: Thompson sampling for a share of the time, which learns as
-surely and gives away less (Jin et al. 2023). Whether, and which draw, follows from the request's seed. What people said of other answers acts so within seconds, before any weight moves. Whatever keeps the choice
-from being made, the first answers sampled are given, and the record says why. Left out: which
-candidates may be chosen (reward/choosing.py), and OpenAI's own best_of of /v1/completions.
+has judged is tried as often as it may well be better: Thompson sampling for a share of the time (Jin et al. 2023).
+Whether, and which draw, follows from the request's seed. What people said of other answers acts so within seconds,
+before any weight moves. Whatever keeps the choice from being made, the first answers sampled are given, and the
+record says why. Left out: which candidates may be chosen (reward/choosing.py), and OpenAI's own best_of of
+/v1/completions.
 """
 
 from __future__ import annotations
