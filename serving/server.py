@@ -131,15 +131,23 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
         host, port = listening.getsockname()[:2]
         log.info("serving on http://%s:%d", host, port)
         server = Server(app, service)
-        watch = asyncio.create_task(server.drain_when_a_part_fails())
+        beside = (server.drain_when_a_part_fails(), freeze_once_looked(service))
+        tasks = [asyncio.create_task(one) for one in beside]
         await server.serve([listening])
-        watch.cancel()
+        for task in tasks:
+            task.cancel()
         if server.failed:
             raise PartFailed("; ".join(server.failed))
     except BaseMismatch as error:
         raise CannotStart(str(error)) from error
     finally:
         await service.stop()
+
+
+async def freeze_once_looked(service: Service) -> None:
+    """Exclude MLflow too, which the first look at the registry imports."""
+    await service.policies.first_look(LOOK_PATIENCE_S)
+    gc.freeze()
 
 
 def freeze_gc() -> None:

@@ -87,7 +87,7 @@ export function skillCard({ known }) {
 }
 
 // What the gate found in each family of tasks, of the version that serves.
-export function familiesCard({ champion }) {
+export function familiesCard(champion) {
   const families = Object.entries(champion?.gate_report?.families ?? {});
   if (!families.length) return [];
   return [h("h2", {}, words.families), h("p", { class: "soft small" }, words.familiesText(champion.ref)), familiesTable(champion.gate_report)];

@@ -12,6 +12,9 @@ function made(kind, options = {}) {
 export const number = (value, digits = 0) =>
   made(Intl.NumberFormat, { maximumFractionDigits: digits, minimumFractionDigits: digits }).format(value);
 
+// A browser's first formatter takes it long: made while the page still waits for the server.
+setTimeout(() => number(0));
+
 export const compact = (value) =>
   made(Intl.NumberFormat, { notation: "compact", maximumFractionDigits: 1 }).format(value);
 

@@ -58,7 +58,8 @@ function overview(root, { api }, policy) {
   };
 }
 
-// All that is shown. What an older server or a key's scopes do not offer is null.
+// All that is shown. What an older server or a key's scopes do not offer is null. `champion` is a promise: a gate's
+// report takes longer than the rest, and one card alone waits for it.
 async function gathered(api, policy) {
   const optional = (path) => api.get(path).catch((error) => {
     if (error.code === "unreachable" || !("status" in error)) throw error;
@@ -66,20 +67,15 @@ async function gathered(api, policy) {
   });
   const of = `policy=${encodeURIComponent(policy)}`;
   const at = `/v1/policies/${encodeURIComponent(policy)}`;
-  // Which version serves is quickly told, its history is not.
-  const serving = api.get("/v1/policies").then(({ data }) => {
-    const now = data.find(({ name }) => name === policy)?.champion;
-    return now && optional(`${at}/versions/${now}?votes=0`);
-  });
-  const [known, ticks, report, alarms, about, canary, champion] = await Promise.all([
+  const [known, ticks, report, alarms, about, canary] = await Promise.all([
     api.get(`${at}?limit=${VERSIONS}`),
     api.get(`/v1/learner?limit=${TICKS}`),
     optional(`/v1/learner/report?${of}`),
     optional(`/v1/learner/alarms?${of}`),
     optional("/version"),
     optional(`${at}/canary`),
-    serving,
   ]);
+  const champion = known.champion ? api.get(`${at}/versions/${known.champion}?votes=0`).catch(() => null) : null;
   return { policy, known, ticks, report: report?.report, unreported: report?.why, alarms, about, canary, champion };
 }
 
@@ -95,23 +91,25 @@ function grid(cards, found, api) {
     timeline: () => timelineCard(found),
     changes: () => changesCard(api, found.policy, promptsOf(found)),
     skill: () => skillCard(found),
-    families: () => familiesCard(found),
   };
   const concerns = {
     headline: [found.report?.at, found.unreported, found.known.champion], controls: [found.known.champion, found.known.previous, found.known.paused],
     alarms: found.alarms, liked: found.report?.at, why: [found.ticks, found.report?.advice],
     canary: found.canary,
     timeline: [found.known.history, found.known.versions, found.known.champion, found.known.challenger],
-    changes: found.policy, skill: found.known.versions, families: found.champion,
+    changes: found.policy, skill: found.known.versions,
   };
-  for (const [name, make] of Object.entries(made)) {
-    const told = JSON.stringify(concerns[name] ?? null);
+  const put = (name, concern, make) => {
+    const told = JSON.stringify(concern ?? null);
     const card = cards.get(name) ?? { node: h("section", { class: ["headline", "controls"].includes(name) ? name : `card ${name}` }) };
     if (card.told !== told) card.node.replaceChildren(...[make()].flat().filter(Boolean));
     card.told = told;
     card.node.hidden = !card.node.childNodes.length;
     cards.set(name, card);
-  }
+  };
+  for (const [name, make] of Object.entries(made)) put(name, concerns[name], make);
+  if (!cards.has("families")) put("families", null, () => []);
+  found.champion?.then((champion) => put("families", champion, () => familiesCard(champion)));
   const node = (name) => cards.get(name).node;
   const column = (...names) => h("div", { class: "column" }, names.map(node));
   return [node("headline"), node("controls"), node("alarms"),

@@ -50,7 +50,7 @@ class Canaries:
         if version is None:
             return None
         try:
-            found = Canary(**json.loads(self._store.tags(policy).get(_TAG, "")))
+            found = Canary(**json.loads(self._store.model(policy).tags.get(_TAG, "")))
         except (ValueError, TypeError):  # there is none, or somebody else wrote it
             return None
         return found if found.version == version else None

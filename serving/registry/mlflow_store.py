@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from burnish.feedback.masking import masked
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
+from burnish.serving.registry.model_store import RegisteredModel
 
 _EXPERIMENT = "burnish"
 _TAG_LIMIT = 4500  # characters; MLflow's databases cut at 5000
@@ -159,6 +160,12 @@ class MlflowStore:
                 Path(self._client.download_artifacts(found.run_id, file, scratch)).read_text()
             )
 
+    def model(self, name: str) -> RegisteredModel:
+        with mlflow_errors(f"reading '{name}'"):
+            found = self._client.get_registered_model(name)
+        aliases = {alias: int(version) for alias, version in found.aliases.items()}
+        return RegisteredModel(aliases, dict(found.tags))
+
     def version(self, name: str, version: int) -> Any:
         with mlflow_errors(f"reading '{name}' {version}"):
             return self._client.get_model_version(name, str(version))
@@ -191,11 +198,6 @@ class MlflowStore:
         except UnknownVersion:
             return None
 
-    def aliases(self, name: str) -> dict[str, int]:
-        with mlflow_errors(f"reading '{name}'"):
-            aliases = self._client.get_registered_model(name).aliases
-        return {alias: int(version) for alias, version in aliases.items()}
-
     def set_alias(self, name: str, alias: str, version: int) -> None:
         with mlflow_errors(f"moving '{name}'@{alias}"):
             self._client.set_registered_model_alias(name, alias, str(version))
@@ -203,10 +205,6 @@ class MlflowStore:
     def drop_alias(self, name: str, alias: str) -> None:
         with mlflow_errors(f"removing '{name}'@{alias}"):
             self._client.delete_registered_model_alias(name, alias)
-
-    def tags(self, name: str) -> dict[str, str]:
-        with mlflow_errors(f"reading '{name}'"):
-            return dict(self._client.get_registered_model(name).tags)
 
     def set_tag(self, name: str, key: str, value: str) -> None:
         with mlflow_errors(f"tagging '{name}'"):

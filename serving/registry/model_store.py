@@ -7,8 +7,17 @@ the store cannot be reached, and UnknownVersion for a model, version or alias th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """What is told of a model beside its versions."""
+
+    aliases: Mapping[str, int]
+    tags: Mapping[str, str]
 
 
 class ModelVersion(Protocol):
@@ -51,6 +60,8 @@ class ModelStore(Protocol):
         """A JSON document of a version; None if there is none, or it is long and `fetch` is false."""
         ...
 
+    def model(self, name: str) -> RegisteredModel: ...
+
     def version(self, name: str, version: int) -> ModelVersion: ...
 
     def versions(self, name: str, latest: int | None = None) -> Sequence[ModelVersion]:
@@ -67,13 +78,9 @@ class ModelStore(Protocol):
         """The version an alias names. None without alias or model."""
         ...
 
-    def aliases(self, name: str) -> dict[str, int]: ...
-
     def set_alias(self, name: str, alias: str, version: int) -> None: ...
 
     def drop_alias(self, name: str, alias: str) -> None: ...
-
-    def tags(self, name: str) -> dict[str, str]: ...
 
     def set_tag(self, name: str, key: str, value: str) -> None: ...
 

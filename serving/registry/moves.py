@@ -7,6 +7,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from burnish.serving.registry.model_store import ModelStore
@@ -21,13 +22,13 @@ _MOVES_KEPT = 500
 def record(store: ModelStore, policy: str, move: Move, key: str | None = None) -> None:
     key = key or f"{_MOVE}{int(move.at * 1000)}-{secrets.token_hex(2)}"
     store.set_tag(policy, key, json.dumps(asdict(move)))
-    for old, _ in _keyed(store, policy)[:-_MOVES_KEPT]:
+    for old, _ in _keyed(store.model(policy).tags)[:-_MOVES_KEPT]:
         store.drop_tag(policy, old)
 
 
-def history(store: ModelStore, policy: str) -> list[Move]:
-    """Oldest first."""
-    return [move for _, move in _keyed(store, policy)]
+def history(tags: Mapping[str, str]) -> list[Move]:
+    """Those that a registered model's tags tell of, oldest first."""
+    return [move for _, move in _keyed(tags)]
 
 
 def moved_outside(store: ModelStore, policy: str, champion: int) -> tuple[str, Move] | None:
@@ -35,7 +36,7 @@ def moved_outside(store: ModelStore, policy: str, champion: int) -> tuple[str, M
 
     The key follows from the move, so several observers write it only once.
     """
-    known = _keyed(store, policy)
+    known = _keyed(store.model(policy).tags)
     if not known or champion == known[-1][1].after:
         return None
     key, last = known[-1]
@@ -44,9 +45,9 @@ def moved_outside(store: ModelStore, policy: str, champion: int) -> tuple[str, M
     return f"{_MOVE}outside-{name}", move
 
 
-def _keyed(store: ModelStore, policy: str) -> list[tuple[str, Move]]:
+def _keyed(tags: Mapping[str, str]) -> list[tuple[str, Move]]:
     moves = []
-    for key, value in store.tags(policy).items():
+    for key, value in tags.items():
         # One that is no move was written by somebody else; following goes on without it.
         with contextlib.suppress(ValueError, TypeError):
             if key.startswith(_MOVE):

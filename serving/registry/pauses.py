@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from burnish.serving.registry.errors import UnknownVersion
 from burnish.serving.registry.model_store import ModelStore
 from burnish.serving.registry.versions import Pause
 
@@ -21,15 +20,13 @@ def lift(store: ModelStore, policy: str) -> None:
     store.drop_tag(policy, _PAUSE)
 
 
-def read(store: ModelStore, policy: str) -> Pause | None:
-    """None while it is not paused, and where there is no such policy yet. A tag that cannot be read is a pause
-    too: somebody meant one."""
-    with contextlib.suppress(UnknownVersion):
-        told = store.tags(policy).get(_PAUSE)
-        if told is None:
-            return None
-        try:
-            return Pause(**json.loads(told))
-        except (ValueError, TypeError):
-            return Pause(0.0, "somebody", "the tag burnish.pause was written by other hands")
-    return None
+def read(tags: Mapping[str, str]) -> Pause | None:
+    """As a registered model's tags tell; None while it is not paused. A tag that cannot be read is a pause too:
+    somebody meant one."""
+    told = tags.get(_PAUSE)
+    if told is None:
+        return None
+    try:
+        return Pause(**json.loads(told))
+    except (ValueError, TypeError):
+        return Pause(0.0, "somebody", "the tag burnish.pause was written by other hands")

@@ -41,6 +41,7 @@ from burnish.serving.registry.signatures import Keys, is_signed, sign
 from burnish.serving.registry.versions import (
     ADAPTER_FILES,
     Move,
+    Overview,
     Pause,
     PolicyVersion,
     adapter_sha256,
@@ -184,7 +185,10 @@ class PolicyRegistry:
         return True
 
     def paused(self, policy: str) -> Pause | None:
-        return pauses.read(self._store, policy)
+        """None while it is not, and where there is no such policy yet."""
+        with contextlib.suppress(UnknownVersion):
+            return pauses.read(self._store.model(policy).tags)
+        return None
 
     def note_moves(self, policy: str) -> Move | None:
         """Record a champion that was moved elsewhere; returns the move, None if there was none."""
@@ -218,19 +222,14 @@ class PolicyRegistry:
 
     def get(self, policy: str, version: int) -> PolicyVersion:
         """Raises UnknownVersion."""
-        return self._read(self._store.version(policy, version), self._store.aliases(policy))
+        return self._read(self._store.version(policy, version), self._store.model(policy).aliases)
 
     def versions(self, policy: str, latest: int | None = None) -> list[PolicyVersion]:
         """All versions, or the `latest` so many, oldest first; a long lineage is left to `get`, which downloads it.
 
         Left out are those whose tags cannot be read: they are not ours.
         """
-        aliases = self._store.aliases(policy)
-        versions = []
-        for stored in self._store.versions(policy, latest):
-            with contextlib.suppress(NotOurs):
-                versions.append(self._read(stored, aliases, fetch=False))
-        return sorted(versions, key=lambda version: version.version)
+        return self._versions(policy, self._store.model(policy).aliases, latest)
 
     def policies(self) -> list[str]:
         """Names of the registered models that are chat policies of ours."""
@@ -238,7 +237,16 @@ class PolicyRegistry:
 
     def history(self, policy: str) -> list[Move]:
         """How the champion moved, oldest first."""
-        return moves.history(self._store, policy)
+        return moves.history(self._store.model(policy).tags)
+
+    def overview(self, policy: str, latest: int | None = None) -> Overview:
+        """`versions`, `history` and `paused` from one reading of the model, which is most of what they take."""
+        model = self._store.model(policy)
+        return Overview(
+            self._versions(policy, model.aliases, latest),
+            moves.history(model.tags),
+            pauses.read(model.tags),
+        )
 
     def fetch(self, version: PolicyVersion, into: Path) -> Path | None:
         """The adapter's folder under `into`, verified; None for the base.
@@ -278,7 +286,7 @@ class PolicyRegistry:
 
     def drop_aliases(self, policy: str, versions: Collection[int]) -> None:
         """Let no alias but the champion's name one of these."""
-        for alias, version in self._store.aliases(policy).items():
+        for alias, version in self._store.model(policy).aliases.items():
             if version in versions and alias != CHAMPION:
                 self._store.drop_alias(policy, alias)
 
@@ -318,7 +326,7 @@ class PolicyRegistry:
         adopted = []
         for policy in self._names():
             served = {move.after for move in self.history(policy)}
-            numbers = served | set(self._store.aliases(policy).values())
+            numbers = served | set(self._store.model(policy).aliases.values())
             adopted += [v for v in self._with_adapter(policy) if v.version in numbers]
         for version in adopted:
             self._put_signature(keyring, version)
@@ -332,9 +340,18 @@ class PolicyRegistry:
         """All policies of ours, those that are no models to chat with too."""
         return sorted({*self._store.models(_IS_POLICY), *self._store.models(_KIND)})
 
+    def _versions(
+        self, policy: str, aliases: Mapping[str, int], latest: int | None
+    ) -> list[PolicyVersion]:
+        versions = []
+        for stored in self._store.versions(policy, latest):
+            with contextlib.suppress(NotOurs):
+                versions.append(self._read(stored, aliases, fetch=False))
+        return sorted(versions, key=lambda version: version.version)
+
     def _with_adapter(self, policy: str) -> Iterator[PolicyVersion]:
         """The policy's versions that have one, with their documents."""
-        aliases = self._store.aliases(policy)
+        aliases = self._store.model(policy).aliases
         stored_versions = self._store.versions(policy)
         for stored in sorted(stored_versions, key=lambda version: int(version.version)):
             with contextlib.suppress(NotOurs):

@@ -25,6 +25,7 @@ from typing import Any
 from burnish.feedback.audit import AuditLog
 from burnish.feedback.keyring import Keyring
 from burnish.serving.registry.errors import RegistryError, UnknownVersion
+from burnish.serving.registry.model_store import RegisteredModel
 from burnish.serving.registry.policy_registry import PolicyRegistry
 from burnish.serving.registry.versions import ADAPTER_FILES
 
@@ -135,6 +136,10 @@ class MemoryModelStore:
         content = found.documents.get(file)
         return None if content is None else json.loads(content)
 
+    def model(self, name: str) -> RegisteredModel:
+        found = self._model(name)
+        return RegisteredModel(dict(found.aliases), dict(found.tags))
+
     def version(self, name: str, version: int) -> StoredVersion:
         for stored in self._model(name).versions:
             if stored.version == version:
@@ -157,17 +162,11 @@ class MemoryModelStore:
         self._check_available()
         return self._models[name].aliases.get(alias) if name in self._models else None
 
-    def aliases(self, name: str) -> dict[str, int]:
-        return dict(self._model(name).aliases)
-
     def set_alias(self, name: str, alias: str, version: int) -> None:
         self._model(name).aliases[alias] = self.version(name, version).version
 
     def drop_alias(self, name: str, alias: str) -> None:
         self._model(name).aliases.pop(alias, None)
-
-    def tags(self, name: str) -> dict[str, str]:
-        return dict(self._model(name).tags)
 
     def set_tag(self, name: str, key: str, value: str) -> None:
         self._model(name).tags[key] = value

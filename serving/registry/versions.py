@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,15 @@ class Move:
     what: str
     before: int | None
     after: int
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A policy as it stands: its versions, how the champion moved, both oldest first, and whether that is paused."""
+
+    versions: Sequence[PolicyVersion]
+    history: Sequence[Move]
+    paused: Pause | None
 
 
 def adapter_sha256(folder: Path) -> str:

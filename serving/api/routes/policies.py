@@ -70,16 +70,14 @@ def router(auth: Auth) -> APIRouter:
         "admin" moves say why, as the audit log of this server has it."""
         service = service_of(request)
         state = find_policy(service, name)
-        versions = await registry_call(service.registry.versions, name, limit)
-        history = await registry_call(service.registry.history, name)
-        paused = await registry_call(service.registry.paused, name)
-        moves = [asdict(move) for move in history[-limit if limit else None :]]
+        found = await registry_call(service.registry.overview, name, limit)
+        moves = [asdict(move) for move in found.history[-limit if limit else None :]]
         if "admin" in who.scopes:
             moves = await asyncio.to_thread(_with_reasons, service, name, moves)
         return {
             **_live(service, state),
-            "paused": None if paused is None else asdict(paused),
-            "versions": [_version(version, brief=True) for version in versions],
+            "paused": None if found.paused is None else asdict(found.paused),
+            "versions": [_version(version, brief=True) for version in found.versions],
             "history": moves,
         }
 

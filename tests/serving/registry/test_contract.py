@@ -86,6 +86,23 @@ def test_promote_and_rollback_leave_a_trace(
         registry.promote(policy, 99)
 
 
+def test_the_overview_is_what_its_parts_say(
+    registry: PolicyRegistry, policy: str, make_adapter: Make
+) -> None:
+    with_base(registry, policy)
+    registry.register(policy, make_adapter(), parent=1, lineage={})
+    registry.promote(policy, 2, who="ann")
+    registry.pause(policy, who="ann", why="a release")
+    overview = registry.overview(policy, 1)
+    assert overview.versions == registry.versions(policy, 1) == [registry.get(policy, 2)]
+    assert overview.history == registry.history(policy)
+    assert [move.what for move in overview.history] == ["start", "promote"]
+    assert overview.paused == registry.paused(policy)
+    assert overview.paused is not None and overview.paused.why == "a release"
+    with pytest.raises(UnknownVersion):
+        registry.overview("nobody's")
+
+
 def test_a_move_made_elsewhere_is_noticed_once_and_can_be_rolled_back(
     backend: Backend, registry: PolicyRegistry, policy: str, make_adapter: Make
 ) -> None:
