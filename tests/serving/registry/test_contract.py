@@ -98,7 +98,8 @@ def test_the_overview_is_what_its_parts_say(
     assert overview.history == registry.history(policy)
     assert [move.what for move in overview.history] == ["start", "promote"]
     assert overview.paused == registry.paused(policy)
-    assert overview.paused is not None and overview.paused.why == "a release"
+    assert overview.paused is not None
+    assert overview.paused.why == "a release"
     with pytest.raises(UnknownVersion):
         registry.overview("nobody's")
 
