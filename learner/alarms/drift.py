@@ -24,7 +24,7 @@ from burnish.learner.report.data import Bounds, Key, ReportData, Vote
 from burnish.learner.report.fits import FOLDS, Fits, NoTime
 from burnish.learner.report.statistics import folds
 from burnish.learner.reward.clusters import clustered
-from burnish.serving.reward.coordinates import Coordinates
+from burnish.serving.reward.kernel import Coordinates
 from torch import Tensor
 
 KINDS = 6  # of prompts, at most

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.marginal_likelihood import aged, amplitude, fit_hyperparameters
-from burnish.serving.reward.coordinates import Coordinates
-from burnish.serving.reward.kernel import Hyperparameters, kernel, variance
+from burnish.serving.reward.kernel import Coordinates, Hyperparameters, kernel, variance
 from burnish.serving.reward.prior import RandomFeatures
 from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import torch
 from burnish.learner.reward.evidence import Evidence
-from burnish.serving.reward.coordinates import Coordinates
-from burnish.serving.reward.kernel import Hyperparameters, Points, kernel
+from burnish.serving.reward.kernel import Coordinates, Hyperparameters, Points, kernel
 from torch import Tensor
 
 ROWS = 1024  # that the evidence is computed from

@@ -18,8 +18,7 @@ from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.experience import JudgedAnswer
 from burnish.learner.reward.fitting import fit
 from burnish.learner.reward.marginal_likelihood import aged
-from burnish.serving.reward.coordinates import Coordinates
-from burnish.serving.reward.kernel import Hyperparameters
+from burnish.serving.reward.kernel import Coordinates, Hyperparameters
 from torch import Tensor
 
 ROUNDS = 2  # of believing and foretelling

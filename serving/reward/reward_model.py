@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from burnish.serving.reward.coordinates import Coordinates
-from burnish.serving.reward.kernel import Hyperparameters, Points, kernel
+from burnish.serving.reward.kernel import Coordinates, Hyperparameters, Points, kernel
 from burnish.serving.reward.prior import RandomFeatures
 from torch import Tensor
 

@@ -55,11 +55,10 @@ def test_leaving_a_user_out_is_a_fit_without_him():
 
 def test_one_users_votes_do_not_praise_what_was_learnt_from_them():
     fitted, raters = tastes([1, -1, -1], votes=40)
-    liked_by_him = features(torch.ones(40), seed=6)
+    liked_by_him = features(torch.ones(4), seed=6)
     of_himself = fitted.model.mean(liked_by_him)
-    of_others = left_out(fitted, raters, liked_by_him, ["user-0"] * 40)
-    assert of_others.mean() < of_himself.mean() - 0.02
-    assert (of_others < of_himself).float().mean() > 0.8
+    of_others = left_out(fitted, raters, liked_by_him, ["user-0"] * 4)
+    assert (of_others < of_himself).all()
 
 
 def test_what_length_alone_wins_is_no_gain():
