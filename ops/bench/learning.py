@@ -29,6 +29,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.ops.bench.lib.choosing import chosen, features_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.liking import liking
 from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
@@ -257,8 +258,7 @@ class Run:
     def votes(self, user: User, task: Exercise, answer: Answer) -> list[Vote]:
         if self.plan.people is People.noise:
             return [Vote(answer, user.id, self.rng.random() < 0.5)]
-        right, style = is_correct(task, answer.text), style_of(task, answer.text)
-        chance = self.people.expected_by(user, task.family, right, style)
+        chance = liking(self.people, user, answer)
         return [Vote(answer, user.id, up) for up in self.people.votes(user, chance, self.rng)[-1:]]
 
     def kto(self) -> dict[str, Any]:
