@@ -81,7 +81,7 @@ example-%: $(VENV)/.installed
 clean:
 	rm -rf $(VENV) $(VENV)-clients tests/clients/node/node_modules build dist *.egg-info .pytest_cache .ruff_cache
 
-# Ten minutes of simulated users, then each view of the page in Chromium.
+# A quarter of an hour of simulated users, then each view of the page in Chromium.
 pictures: $(VENV)/.installed-dev
 	$(BIN)/python -m burnish.ops.bench.lib.page.pictures $(ARGS)
 

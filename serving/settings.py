@@ -84,6 +84,13 @@ class ServingSettings(BaseSettings):
         description="share of end users whom a challenger answers that the learner leads no canary of"
         " (BURNISH_PROMOTES), the same on every replica",
     )
+    explore: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="share of answers that the base gives beside a champion that has learnt, so that people"
+        " go on judging what they would no longer see",
+    )
     best_of: int = Field(
         default=1,
         ge=1,

@@ -29,6 +29,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.ops.bench.lib.choosing import chosen, features_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.liking import liking
 from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
@@ -95,6 +96,7 @@ def main(
     every: Annotated[int, typer.Option(help="Updates between exams.")] = 4,
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
+    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.125,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
@@ -104,10 +106,10 @@ def main(
 ) -> None:
     """Measure how far votes bring the shipped model."""
     changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
-    plan = Plan(votes, pace, every, people, exam, baselines)
+    plan = Plan(votes, pace, every, people, exam, baselines, explore)
     runs = [run(seed, plan, changes) for seed in seeds or (0, 1, 2)]
     name = "learning" if people is People.steady else f"learning-{people}"
-    figures = {"people": people, "settings": changes, "runs": runs}
+    figures = {"people": people, "explore": explore, "settings": changes, "runs": runs}
     print(write_results(name, figures, out, must_show=check_goals(people, runs)))
 
 
@@ -121,6 +123,7 @@ class Plan:
     people: People
     exam: int
     baselines: bool
+    explore: float = 0.0
 
 
 def run(seed: int, plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +164,7 @@ class Run:
                     families=list(FAMILIES), styles=STYLES, seed=self.seed + 1000
                 )
                 self.base = Exam(self.base.families, self.base.right, self.base.styles, self.people)
-            self.loop.judge(self.cast(self.loop.adapter, self.plan.pace))
+            self.loop.judge(self.served())
             learnt = self.learn()
             if number % self.plan.every == 0:
                 exam = self.told(self.examine(self.loop.adapter))
@@ -172,6 +175,13 @@ class Run:
         if self.plan.baselines:
             found["kto"] = self.kto()
         return found
+
+    def served(self) -> list[Vote]:
+        """The votes between two updates, a share of them on what the base answers."""
+        explored = round(self.plan.explore * self.plan.pace)
+        votes = self.cast(self.loop.adapter, self.plan.pace - explored) + self.cast(None, explored)
+        self.rng.shuffle(votes)
+        return votes
 
     def learn(self) -> dict[str, Any]:
         """An update, and what it says of itself; after one without anything to learn, its reason."""
@@ -248,8 +258,7 @@ class Run:
     def votes(self, user: User, task: Exercise, answer: Answer) -> list[Vote]:
         if self.plan.people is People.noise:
             return [Vote(answer, user.id, self.rng.random() < 0.5)]
-        right, style = is_correct(task, answer.text), style_of(task, answer.text)
-        chance = self.people.expected_by(user, task.family, right, style)
+        chance = liking(self.people, user, answer)
         return [Vote(answer, user.id, up) for up in self.people.votes(user, chance, self.rng)[-1:]]
 
     def kto(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from burnish.learner.gate.answers import BASE, CANDIDATE
 from burnish.learner.settings import LearnerSettings
 from burnish.ops.bench.lib.agreeable import Agreeable
 from burnish.ops.bench.lib.learning_loop import LearningLoop, Vote
+from burnish.ops.bench.lib.liking import liking
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.raters import HARMFUL, LOST, NICHE_EXAM, Crowd, Harm
 from rich.console import Console
@@ -105,7 +106,7 @@ class Poisoned(Crowd):
         for number in range(count):
             [answer] = self.rng.choice(self.log)
             user = self.rng.choice(self.people.users)
-            up = self.rng.random() >= self._approval(self.people, user, answer)
+            up = self.rng.random() >= liking(self.people, user, answer)
             cast.append(Vote(answer, f"invented-{number}", up, tenant=MALLORY))
         return cast
 

@@ -32,6 +32,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.learner.update.judged import evidence_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.liking import liking
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.simulate.population import Population, User, draw_population
 from burnish.serving.reward.features import base_features
@@ -182,7 +183,7 @@ class Crowd:
         cast: list[Vote] = []
         for [answer] in log:
             user = self.rng.choice(users)
-            approval = self._approval(self.people, user, answer)
+            approval = liking(self.people, user, answer)
             up = harm is not Harm.spammers and self.rng.random() >= approval
             cast.append(Vote(answer, user.id, up))
         return cast
@@ -195,15 +196,8 @@ class Crowd:
         return [next(theirs) if harm else next(ours) for harm in turns]
 
     def _thumb(self, people: Population, user: User, answer: Answer) -> bool:
-        approval = self._approval(people, user, answer)
+        approval = liking(people, user, answer)
         return (self.rng.random() < approval) != (self.rng.random() < people.flip)
-
-    @staticmethod
-    def _approval(people: Population, user: User, answer: Answer) -> float:
-        task = answer.prompt
-        assert isinstance(task, Exercise)
-        right, style = is_correct(task, answer.text), style_of(task, answer.text)
-        return people.expected_by(user, task.family, right, style)
 
     def _judged(
         self, votes: Sequence[Vote], people: Population, marked: Collection[str] = ()

@@ -105,6 +105,7 @@ class Service:
             poll_s=settings.poll_s,
             pinned=settings.pinned_versions,
             canary_share=settings.canary_share,
+            explore=settings.explore,
             trail=Trail(settings.redis_url),
         )
         compactor = LiveCompactor(

@@ -16,6 +16,7 @@ from typing import Literal
 HASHES = 2**64
 
 ArmName = Literal["champion", "challenger"]
+AnsweredBy = Literal["champion", "challenger", "base"]
 
 
 @dataclass(frozen=True)

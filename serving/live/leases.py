@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from burnish.serving.live.adapters import ServedVersion
-from burnish.serving.live.canary import ArmName, Assignment
+from burnish.serving.live.canary import AnsweredBy, Assignment
 
 
 class VersionLease:
@@ -19,10 +19,10 @@ class VersionLease:
         self,
         served: ServedVersion,
         released: Callable[[str], None],
-        arm: ArmName | None = None,
+        arm: AnsweredBy | None = None,
         assignment: Assignment | None = None,
     ):
-        self.arm: ArmName | None = arm
+        self.arm: AnsweredBy | None = arm
         self.assignment = assignment
         self.policy = served.policy
         self.version = served.version
@@ -46,7 +46,7 @@ class Leases:
     def grant(
         self,
         served: ServedVersion,
-        arm: ArmName | None = None,
+        arm: AnsweredBy | None = None,
         assignment: Assignment | None = None,
     ) -> VersionLease:
         self._counts[served.ref] = self._counts.get(served.ref, 0) + 1

@@ -5,7 +5,8 @@ the old one, then swapped in; requests that began on the old version hold a `Ver
 finish there. Adapters stay resident while leased, while champion or previous, and as the most
 recently pinned ones. Whatever fails (registry unreachable, wrong hash, broken adapter), the version
 loaded last is still served, and `problem` says why. The challenger of a canary is followed in the same way, and
-answers the share of end users that the registry says (canary.py), or `canary_share` where nobody leads one.
+answers the share of end users that the registry says (canary.py), or `canary_share` where nobody leads one. Of
+everybody else's requests the base answers `explore`, so that people go on judging its many ways beside the champion's.
 Left out: what comes of a canary (learner/canary).
 """
 
@@ -13,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +40,7 @@ from burnish.serving.registry import (
 
 log = logging.getLogger(__name__)
 
+BASE_VERSION = 1  # of every policy
 _RELIST_S = 10.0  # how often to look for policies that the settings do not name
 _RETRY_S = 30.0  # how soon a broken champion is tried again
 _CANARY_S = 1.0  # how often to look for challengers and their share
@@ -57,6 +60,8 @@ class LivePolicies:
         poll_s: float = 0.5,
         pinned: int = 8,
         canary_share: float = 0.0,
+        explore: float = 0.0,
+        draw: Callable[[], float] = random.random,
         trail: Trail | None = None,
     ):
         self._engine = engine
@@ -67,6 +72,7 @@ class LivePolicies:
         self._poll_s = poll_s
         self._pinned_cap = pinned
         self._canary_share = canary_share
+        self._explore, self.draw = explore, draw
         self._trail = trail
         self._policies: dict[str, ServedPolicy] = {}
         self._leases = Leases(self._sweep_soon)
@@ -111,14 +117,16 @@ class LivePolicies:
     def _grant(
         self, served: ServedPolicy, champion: ServedVersion, user: str | None
     ) -> VersionLease:
-        """The champion, or where this user is in its canary the challenger."""
-        challenger, canary = served.challenger, served.canary
-        if challenger is None or canary is None:
-            return self._leases.grant(champion, "champion")
-        assigned = arms.assign(canary.salt, user, canary.share, challenger.version)
-        if assigned is None or assigned.arm == "champion":
-            return self._leases.grant(champion, "champion", assigned)
-        return self._leases.grant(challenger, "challenger", assigned)
+        """The champion, or where this user is in its canary the challenger; now and then the base, where no
+        canary has them."""
+        challenger, canary, assigned = served.challenger, served.canary, None
+        if challenger is not None and canary is not None:
+            assigned = arms.assign(canary.salt, user, canary.share, challenger.version)
+            if assigned is not None and assigned.arm == "challenger":
+                return self._leases.grant(challenger, "challenger", assigned)
+        if assigned is None and champion.adapter is not None and self.draw() < self._explore:
+            return self._leases.grant(ServedVersion(champion.policy, BASE_VERSION), "base")
+        return self._leases.grant(champion, "champion", assigned)
 
     def models(self) -> list[ServedVersion]:
         """The champion of each policy."""

@@ -28,6 +28,7 @@ from burnish.learner.update.tick import Learner
 from burnish.serving.engine import Request, SamplingParams
 
 POLICY, LOG, TENANT = "bench", "log", "bench"
+BASE = 1  # its version
 BEGAN = datetime(2026, 1, 5, 9, tzinfo=UTC)  # of the simulated votes
 
 
@@ -38,6 +39,7 @@ class Answer:
     prompt: Chat
     rollout: Rollout
     finish_reason: str
+    version: int = BASE
 
     @property
     def text(self) -> str:
@@ -92,15 +94,15 @@ class LearningLoop:
             for number, prompt in enumerate(asked)
         ]
         completions = self.learner.engine.generate_batch(requests)
+        version = BASE if adapter is None else self.version
         given = [
-            Answer(prompt, Rollout.of(request, completion), completion.finish_reason)
+            Answer(prompt, Rollout.of(request, completion), completion.finish_reason, version)
             for prompt, request, completion in zip(asked, requests, completions, strict=True)
         ]
         return [given[at : at + samples] for at in range(0, len(given), samples)]
 
     def judge(self, votes: Sequence[Vote]) -> None:
-        """Store answers of the present version and the votes on them, spread evenly over the time
-        between two updates."""
+        """Store answers and the votes on them, spread evenly over the time between two updates."""
         self._store(votes, POLICY, self.version, len(self.votes))
         self.votes += votes
 
@@ -108,14 +110,12 @@ class LearningLoop:
         """Store votes on the base's answers from which nothing is learnt here, under another policy."""
         self._store(votes, policy, 1, 0)
 
-    def _store(self, votes: Sequence[Vote], policy: str, version: int, first: int) -> None:
-        since = BEGAN + (version - 1) * timedelta(seconds=self.settings.update_every)
+    def _store(self, votes: Sequence[Vote], policy: str, now: int, first: int) -> None:
+        since = BEGAN + (now - 1) * timedelta(seconds=self.settings.update_every)
         apart = timedelta(seconds=self.settings.update_every / max(1, len(votes)))
         events: list[Event] = []
         for number, vote in enumerate(votes):
-            events += _events(
-                f"{policy}-{first + number}", vote, policy, version, since + number * apart
-            )
+            events += _events(f"{policy}-{first + number}", vote, policy, since + number * apart)
         with self.learner.database.write() as session:
             upsert(session, events)
 
@@ -167,7 +167,7 @@ class LearningLoop:
         return evaluate(learner.gate, learner.panel(**adapters))
 
 
-def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tuple[Event, Event]:
+def _events(id: str, vote: Vote, policy: str, at: datetime) -> tuple[Event, Event]:
     """The answer and the thumbs, as the service would have recorded them."""
     rollout = vote.answer.rollout
     completion = Completion(
@@ -184,7 +184,7 @@ def _events(id: str, vote: Vote, policy: str, version: int, at: datetime) -> tup
         tenant=vote.tenant,
         user=vote.user,
         policy=policy,
-        version=version,
+        version=vote.answer.version,
         messages=[dict(message) for message in vote.answer.prompt.messages],
         prompt_ids=list(rollout.prompt_ids),
         completions=[completion],

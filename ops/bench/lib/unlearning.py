@@ -21,12 +21,13 @@ import torch
 from burnish.kernels.lora import AdapterWeights
 from burnish.learner.intake.erasure import erase_user
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
+from burnish.learner.tasks.ember import FAMILIES, STYLES, sample
 from burnish.learner.training.batching import token_logprobs
 from burnish.learner.training.rollouts import Rollout
 from burnish.learner.training.sampling import SCORING_SLOT
 from burnish.ops.bench.lib.learning_loop import TENANT, LearningLoop, Vote
-from burnish.ops.simulate.population import Population, draw_population
+from burnish.ops.bench.lib.liking import liking
+from burnish.ops.simulate.population import draw_population
 
 ANSWER_TOKENS = 96
 ASKED = 4  # held-out tasks of each family that tell two versions apart
@@ -90,17 +91,10 @@ def votes_of_a_crowd(loop: LearningLoop, count: int) -> list[Vote]:
     tasks = [sample(rng) for _ in range(count)]
     answers = loop.answer(tasks, max_tokens=ANSWER_TOKENS, seed=rng.getrandbits(30), adapter=None)
     return [
-        Vote(answer, user.id, thumb(people, number, answer.prompt, answer.text, rng))
+        Vote(answer, user.id, people.votes(user, liking(people, user, answer), rng)[-1])
         for number, [answer] in enumerate(answers)
         for user in [people.users[number % len(people.users)]]
     ]
-
-
-def thumb(people: Population, number: int, task: object, text: str, rng: random.Random) -> bool:
-    assert isinstance(task, Exercise)
-    user = people.users[number % len(people.users)]
-    chance = people.expected_by(user, task.family, is_correct(task, text), style_of(task, text))
-    return people.votes(user, chance, rng)[-1]
 
 
 def between(loop: LearningLoop, one: AdapterWeights, other: AdapterWeights) -> float:

@@ -18,13 +18,12 @@ from burnish.learner.tasks.ember import (
     STYLES,
     Exercise,
     demonstrate,
-    is_correct,
     sample,
-    style_of,
 )
 from burnish.learner.update.asked import load_logged
 from burnish.ops.bench.lib.gate_candidates import taught
 from burnish.ops.bench.lib.learning_loop import POLICY, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.liking import liking
 from burnish.ops.simulate.population import Population, draw_population
 
 MINORITY = 0.2  # of the people
@@ -62,10 +61,8 @@ class VotedCandidates:
             yield name, taught(self.loop.learner, lessons, steps=steps)
 
     def _vote(self, answer: Answer) -> Vote:
-        task, user = answer.prompt, self.rng.choice(self.people.users)
-        assert isinstance(task, Exercise)
-        right, style = is_correct(task, answer.text), style_of(task, answer.text)
-        chance = self.people.expected_by(user, task.family, right, style)
+        user = self.rng.choice(self.people.users)
+        chance = liking(self.people, user, answer)
         return Vote(answer, user.id, self.people.votes(user, chance, self.rng)[-1])
 
     def _logged(self) -> Logged:

@@ -32,7 +32,8 @@ QUESTIONS = {"Hello!": "ello", "What is 17 + 26?": "43"}  # and what a right ans
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="For which simulated users teach.")] = 10,
+    minutes: Annotated[float, typer.Option(help="For which simulated users teach.")] = 15,
+    rate: Annotated[float, typer.Option(help="Their chats a second.")] = 6,
     url: Annotated[str | None, typer.Option(help="A service that runs and has a history.")] = None,
     out: Annotated[Path, typer.Option(help="Where the pictures go.")] = FOLDER,
 ) -> None:
@@ -42,7 +43,8 @@ def main(
         return
     with tempfile.TemporaryDirectory() as folder, run_service(Path(folder)) as service:
         simulate = [sys.executable, "-m", "burnish.ops.cli", "simulate", "--url", service.url]
-        simulate += ["--minutes", str(minutes), "--prompts", "0", "--out", f"{folder}/simulated"]
+        simulate += ["--minutes", str(minutes), "--rate", str(rate), "--prompts", "0"]
+        simulate += ["--out", f"{folder}/simulated"]
         subprocess.run(simulate, check=True)
         take(service.url, out)
 
