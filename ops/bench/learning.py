@@ -96,7 +96,7 @@ def main(
     every: Annotated[int, typer.Option(help="Updates between exams.")] = 4,
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
-    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.125,
+    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.0,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
