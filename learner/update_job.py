@@ -32,6 +32,8 @@ def main(policy: str) -> None:
             ranks.follow()
         else:
             run(policy)
+    if rank:
+        ranks.leave()
 
 
 def run(policy: str) -> None:

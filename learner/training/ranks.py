@@ -9,12 +9,14 @@ Calls go by pickle, between processes of one group; nothing of it is kept.
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -96,6 +98,15 @@ def joined() -> Iterator[int]:
         _tell(None)
     dist.barrier()
     dist.destroy_process_group()
+
+
+def leave() -> NoReturn:
+    """End a process that only followed. Its group's threads may still run, and Python's own way out now and then
+    aborts over them, which torchrun takes for a rank that failed."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def in_group() -> bool:

@@ -72,6 +72,8 @@ def main(path: Path, folder: Path, steps: int, dies_at: int) -> None:
             ranks.follow()
         else:
             train(path, folder, steps)
+    if rank:
+        ranks.leave()
 
 
 if __name__ == "__main__":
