@@ -15,9 +15,8 @@ from burnish.kernels.folder import ModelFolder
 from burnish.learner.exchange.turns import RowError, Turn
 from burnish.learner.tasks import PackError
 from burnish.learner.training.prompts import answer_tokens, task_prompt
+from burnish.serving.registry import BASE_VERSION
 from pydantic import ValidationError
-
-BASE_VERSION = 1
 
 
 def events_of(turn: Turn, model: ModelFolder, *, policy: str, tenant: str) -> Iterator[Event]:

@@ -26,6 +26,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import AttemptRow, VersionEventRow
 from burnish.learner.ticks import Tick, record
 from burnish.learner.update.held import anew_since
+from burnish.serving.registry import BASE_VERSION
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 MAX_TRIES = 3  # of one attempt
 UNFINISHED = ("training", "registered")
-BASE_VERSION = 1  # of a policy that no registry knows yet
 
 
 @dataclass(frozen=True)

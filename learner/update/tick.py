@@ -53,7 +53,6 @@ from burnish.learner.training.checkpoint import Checkpoint, CheckpointError, Tra
 from burnish.learner.training.prompts import answer_room
 from burnish.learner.update.asked import load_logged
 from burnish.learner.update.attempts import (
-    BASE_VERSION,
     MAX_TRIES,
     Attempt,
     Attempts,
@@ -70,6 +69,7 @@ from burnish.learner.update.summary import summarise
 from burnish.learner.update.trace import UpdateTrace
 from burnish.serving.engine import LocalEngine
 from burnish.serving.registry import (
+    BASE_VERSION,
     PolicyRegistry,
     PolicyVersion,
     RegistryError,

@@ -30,6 +30,7 @@ from burnish.serving.live.errors import UnknownModel, VersionUnavailable
 from burnish.serving.live.leases import Leases, VersionLease
 from burnish.serving.live.status import PolicyStatus, ServedPolicy
 from burnish.serving.registry import (
+    BASE_VERSION,
     BaseMismatch,
     Canary,
     PolicyRegistry,
@@ -40,7 +41,6 @@ from burnish.serving.registry import (
 
 log = logging.getLogger(__name__)
 
-BASE_VERSION = 1  # of every policy
 _RELIST_S = 10.0  # how often to look for policies that the settings do not name
 _RETRY_S = 30.0  # how soon a broken champion is tried again
 _CANARY_S = 1.0  # how often to look for challengers and their share
@@ -61,7 +61,6 @@ class LivePolicies:
         pinned: int = 8,
         canary_share: float = 0.0,
         explore: float = 0.0,
-        draw: Callable[[], float] = random.random,
         trail: Trail | None = None,
     ):
         self._engine = engine
@@ -72,7 +71,8 @@ class LivePolicies:
         self._poll_s = poll_s
         self._pinned_cap = pinned
         self._canary_share = canary_share
-        self._explore, self.draw = explore, draw
+        self._explore = explore
+        self.draw: Callable[[], float] = random.random  # whether a request is explored
         self._trail = trail
         self._policies: dict[str, ServedPolicy] = {}
         self._leases = Leases(self._sweep_soon)

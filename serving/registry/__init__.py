@@ -19,6 +19,7 @@ from burnish.serving.registry.signatures import signing_keys
 from burnish.serving.registry.stub import StubRegistry
 from burnish.serving.registry.versions import (
     ADAPTER_FILES,
+    BASE_VERSION,
     Move,
     Pause,
     PolicyVersion,
@@ -27,6 +28,7 @@ from burnish.serving.registry.versions import (
 
 __all__ = [
     "ADAPTER_FILES",
+    "BASE_VERSION",
     "LARGEST_SHARE",
     "BaseMismatch",
     "Canaries",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+BASE_VERSION = 1  # of every policy
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
