@@ -170,9 +170,9 @@ class LearnerSettings(StreamSettings):
     )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(
-        default=0.25,
+        default=0.02,
         ge=0,
-        description="weight of KL to the base at a thousand judgements; it falls with the root of their number",
+        description="weight of KL to the base, beside advantages that grow with what is known",
     )
     kl_budget: float = Field(
         default=4.0,

@@ -32,7 +32,6 @@ from burnish.learner.update.start import TrainingStart
 RATE_TIMES_WIDTH = 0.256
 REBUILDING = 4  # budgets of an update that begins anew at the base, since its way is longer
 ROLLOUTS_PER_JUDGEMENT = 16  # past which so few judgements are fitted rather than learnt from
-SURE_VOTES = 1024  # at which the KL weight is that of the settings
 
 
 def train(
@@ -51,16 +50,14 @@ def train(
     progress = start.progress
     rule = RULES[settings.rule](step_config(data, model, settings), start.rule_state)
     with ExitStack() as opened:
-        trainer = opened.enter_context(
-            closing(new_trainer(start, model, settings, len(data.experience)))
-        )
+        trainer = opened.enter_context(closing(new_trainer(start, model, settings)))
         policy = opened.enter_context(closing(PolicySampler(model, sampler, trainer)))
         fit_figures = rule.prepare(policy, data, progress.seed)
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
         longer = 1 if progress.since_base else REBUILDING
-        most = longer * most_steps(len(data.experience), settings)
+        most = longer * most_steps(len(data.evidence), settings)
         while step < most:
             step_began = time.monotonic()
             over_budget = step_began - began + slowest > longer * settings.training_seconds
@@ -93,20 +90,19 @@ def train(
 
 
 def most_steps(judgements: int, settings: LearnerSettings) -> int:
-    """The settings' most, or what so few judgements bear: a policy that is optimised for long against a
-    reward model of little knowledge learns its errors (Gao et al. 2023). Verifiable tasks bear any number."""
+    """The settings' most, or what so few judged answers bear, corrections among them: a policy that is
+    optimised for long against a reward model of little knowledge learns its errors (Gao et al. 2023).
+    Verifiable tasks bear any number."""
     if settings.rule == "grpo":
         return settings.update_steps
     borne = math.ceil(ROLLOUTS_PER_JUDGEMENT * judgements / settings.answers_per_step)
     return min(settings.update_steps, max(1, borne))
 
 
-def new_trainer(
-    start: TrainingStart, model: LoadedModel, settings: LearnerSettings, votes: int
-) -> Trainer:
+def new_trainer(start: TrainingStart, model: LoadedModel, settings: LearnerSettings) -> Trainer:
     """At a Tinker service, of the group of ranks that this process is the first of, or of this process
     alone."""
-    config = trainer_config(settings, model, votes)
+    config = trainer_config(settings, model)
     if settings.tinker_model is not None:
         connection = open_connection(settings)
         return TinkerTrainer(
@@ -131,13 +127,13 @@ def step_config(data: TrainingData, model: LoadedModel, settings: LearnerSetting
     )
 
 
-def trainer_config(settings: LearnerSettings, model: LoadedModel, votes: int) -> TrainerConfig:
+def trainer_config(settings: LearnerSettings, model: LoadedModel) -> TrainerConfig:
     """The wider a model, the lower its learning rate (as in muP, Yang et al. 2022), from ember's 1e-3."""
     width = model.config.get_text_config().hidden_size
     return TrainerConfig(
         learning_rate=settings.learning_rate or RATE_TIMES_WIDTH / width,
         clip_norm=settings.clip_norm,
-        kl_weight=settings.kl_weight * min(2.0, (SURE_VOTES / max(votes, 1)) ** 0.5),
+        kl_weight=settings.kl_weight,
         kl_budget=settings.kl_budget,
     )
 

@@ -1,23 +1,27 @@
 """How well votes are used, on the shipped model: `python -m burnish.ops.bench.learning`.
 
 The simulated population judges answers in this process, without HTTP, stream or registry; the learner's own
-code learns from them (lib/learning_loop.py), trust included, update after update, at the pace of
-`burnish up`. The measure is style alone: the share of the way from the frozen base to always the liked
-style, as if every family kept the base's skill; skill is told beside it. Besides the plain run: votes that are
-pure noise, tastes that are others after some votes, and TRL's KTO on a log of the base's answers. Left out:
-latency of updates while people vote (`make bench-simulate` has it).
+code learns from them (lib/learning_loop.py), trust included, update after update, of as many steps as one core
+has time for at the pace of `burnish up`: so runs may share a machine, and each seed has a process of its own.
+One answer in eight is the base's (BURNISH_EXPLORE). The measure is style alone: the share of the way that a
+version has gone from the frozen base to always the liked style, as if every family kept the base's skill; skill
+is told beside it. Besides the plain run: votes that are pure noise, tastes that are others after some votes, and
+TRL's KTO on a log of the base's answers. Left out: latency of updates while people vote (`make bench-simulate`
+has it).
 """
 
 from __future__ import annotations
 
-import json
+import os
 import random
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +32,7 @@ from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.ops.bench.lib.choosing import chosen, features_of
-from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote, changed
 from burnish.ops.bench.lib.liking import liking
 from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
 from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
@@ -39,6 +43,8 @@ from rich.console import Console
 
 ANSWER_TOKENS = 96
 BATCH = 96  # answers that are judged before more are drawn
+STEPS = 26  # of an update: so many take 15 seconds on one core
+NEVER = 1e6  # seconds, which end no update
 EXAM_SEED = 7
 WAYS = {1000: 0.5, 3000: 0.85, 6000: 0.93}  # share of the way at so many votes
 CANDIDATES = 8  # that serving chooses an answer from, beside the plain exam
@@ -96,7 +102,7 @@ def main(
     every: Annotated[int, typer.Option(help="Updates between exams.")] = 4,
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
-    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.0,
+    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.125,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
@@ -105,9 +111,11 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the results go.")] = FOLDER,
 ) -> None:
     """Measure how far votes bring the shipped model."""
-    changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
+    changes = changed(change)
     plan = Plan(votes, pace, every, people, exam, baselines, explore)
-    runs = [run(seed, plan, changes) for seed in seeds or (0, 1, 2)]
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+        started = [processes.submit(run, seed, plan, changes) for seed in seeds or (0, 1, 2)]
+        runs = [each.result() for each in started]
     name = "learning" if people is People.steady else f"learning-{people}"
     figures = {"people": people, "explore": explore, "settings": changes, "runs": runs}
     print(write_results(name, figures, out, must_show=check_goals(people, runs)))
@@ -123,7 +131,7 @@ class Plan:
     people: People
     exam: int
     baselines: bool
-    explore: float = 0.0
+    explore: float
 
 
 def run(seed: int, plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +141,12 @@ def run(seed: int, plan: Plan, changes: Mapping[str, Any]) -> dict[str, Any]:
             model=Path(__file__).parents[1] / "ember",
             seed=seed,
             data_dir=Path(scratch),
-            **{"update_every": DEMO_UPDATE_EVERY, **changes},
+            **{
+                "update_every": DEMO_UPDATE_EVERY,
+                "update_seconds": NEVER,
+                "update_steps": STEPS,
+                **changes,
+            },
         )
         torch.set_num_threads(settings.threads)
         loop = LearningLoop(settings)

@@ -29,7 +29,6 @@ from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
 from burnish.ops.bench.raters import HARMFUL, LOST, NICHE_EXAM, Crowd, Harm
 from rich.console import Console
 
-NICHES = 6  # families that colluders pick, one after another
 INVENTED, MALLORY = 10_000, "mallory"  # names, and the tenant who invents them
 PROBED = 200  # questions of each probe of sycophancy
 console = Console(stderr=True)
@@ -63,7 +62,7 @@ def run(seed: int, votes: int, invented: int, exam: int, niche_exam: int) -> dic
             history=10**6,
         )
         torch.set_num_threads(settings.threads)
-        crowd = Poisoned(LearningLoop(settings), seed, votes, exam, NICHES, niche_exam)
+        crowd = Poisoned(LearningLoop(settings), seed, votes, exam, niche_exam)
         found = {"seed": seed, **crowd.poisoned(invented)}
         console.print(found, highlight=False)
         return found

@@ -43,7 +43,7 @@ from torch import Tensor
 ANSWER_TOKENS = 96
 CANDIDATES = 8  # answers that the reward model picks one of
 PICKED = 0.02  # P(liked) by which an answer is liked better that is picked e times as often
-NICHES = 3  # families that colluders pick, one after another
+NICHES = 6  # families that colluders pick, one after another
 NICHE_EXAM = 60  # held-out tasks of each of them
 HARMFUL, MINORITY = 0.05, 0.15  # of the people
 LOST = 0.02  # of the others' approval, at most
@@ -101,7 +101,6 @@ class Crowd:
         seed: int,
         votes: int,
         exam: int,
-        niches: int = NICHES,
         niche_exam: int = NICHE_EXAM,
     ) -> None:
         self.loop, self.votes = loop, votes
@@ -109,7 +108,7 @@ class Crowd:
         self.people = draw_population(
             families=list(FAMILIES), styles=STYLES, malicious=0.0, judged=1.0, seed=seed
         )
-        self.niches = self.rng.sample(list(FAMILIES), niches)
+        self.niches = self.rng.sample(list(FAMILIES), NICHES)
         asked = [sample(self.rng) for _ in range(votes)]
         self.log = self._answers(asked, 1, seed=self.rng.getrandbits(30))
         self.niche_logs = {

@@ -31,7 +31,7 @@ from burnish.learner.settings import LearnerSettings
 from burnish.ops import models
 from burnish.ops.bench.lib.choosing import flattened
 from burnish.ops.bench.lib.everyday_prompts import Prompt, load_prompts
-from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote
+from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote, changed
 from burnish.ops.bench.lib.people import People, draw_people
 from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
 from burnish.ops.bench.lib.real_exam import SEED, Exam, headroom
@@ -40,10 +40,11 @@ from burnish.ops.bench.lib.results import FOLDER, differences, write_results
 from burnish.ops.machine import describe_machine
 from rich.console import Console
 
-# Four updates within the two hours, and tasks enough to see a point of skill.
+# Two updates within the two hours, each of which begins at the base and so has four times its time, and tasks
+# enough to see a point of skill.
 DEFAULTS = {
     "tasks": "general",
-    "update_every": 1200.0,
+    "update_every": 640.0,
     "promotes": "champion",  # a canary would wait for real users
     "gate_tasks_per_family": 40,
     "threads": 2,
@@ -59,7 +60,7 @@ def main(
     votes: Annotated[int, typer.Option(help="Votes in all.")] = 1000,
     updates: Annotated[
         int, typer.Option(help="Updates they are spread over; 0: baselines alone.")
-    ] = 4,
+    ] = 2,
     prompts: Annotated[int, typer.Option(help="Held-out prompts.")] = 100,
     samples: Annotated[int, typer.Option(help="Answers to each at an exam.")] = 4,
     model: Annotated[str, typer.Option(help="As BURNISH_MODEL.")] = "smollm2",
@@ -76,7 +77,7 @@ def main(
     out: Annotated[Path, typer.Option(help="real.json and real.png go here.")] = FOLDER,
 ) -> None:
     """Measure how well the learner learns people's tastes."""
-    changes = {name: json.loads(value) for name, value in (c.split("=", 1) for c in change or [])}
+    changes = changed(change)
     plan = Plan(votes, updates, prompts, samples, seed, tuple(rate or RATES) if baselines else ())
     told = {"model": model, "settings": changes, **plan.sizes}
     figures = earlier(out, told)

@@ -7,10 +7,13 @@ HTTP, stream, lease and registry. A version serves here whether or not the gate 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import typer
 from burnish.feedback.events import Completion, Event, FeedbackEvent, InteractionEvent
 from burnish.kernels.lora import AdapterWeights
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION
@@ -165,6 +168,18 @@ class LearningLoop:
         learner = self.learner
         adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
         return evaluate(learner.gate, learner.panel(**adapters))
+
+
+def changed(told: Sequence[str] | None) -> dict[str, Any]:
+    """Settings by name, from `SETTING=JSON` of a command line. Raises BadParameter."""
+    found = {}
+    for each in told or ():
+        name, _, value = each.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            raise typer.BadParameter(f"{each}: not SETTING=JSON, as kl_weight=0.1 is") from None
+    return found
 
 
 def _events(id: str, vote: Vote, policy: str, at: datetime) -> tuple[Event, Event]:
