@@ -40,11 +40,11 @@ from burnish.ops.bench.lib.results import FOLDER, differences, write_results
 from burnish.ops.machine import describe_machine
 from rich.console import Console
 
-# Two updates within the two hours, each of which begins at the base and so has four times its time, and tasks
+# Four updates within the two hours, the last of which begins at the base and so has four times its time, and tasks
 # enough to see a point of skill.
 DEFAULTS = {
     "tasks": "general",
-    "update_every": 640.0,
+    "update_every": 800.0,
     "promotes": "champion",  # a canary would wait for real users
     "gate_tasks_per_family": 40,
     "threads": 2,
@@ -60,7 +60,7 @@ def main(
     votes: Annotated[int, typer.Option(help="Votes in all.")] = 1000,
     updates: Annotated[
         int, typer.Option(help="Updates they are spread over; 0: baselines alone.")
-    ] = 2,
+    ] = 4,
     prompts: Annotated[int, typer.Option(help="Held-out prompts.")] = 100,
     samples: Annotated[int, typer.Option(help="Answers to each at an exam.")] = 4,
     model: Annotated[str, typer.Option(help="As BURNISH_MODEL.")] = "smollm2",
