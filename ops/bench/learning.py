@@ -49,6 +49,7 @@ EXAM_SEED = 7
 WAYS = {1000: 0.5, 3000: 0.85, 6000: 0.93}  # share of the way at so many votes
 CANDIDATES = 8  # that serving chooses an answer from, beside the plain exam
 BEST_WAYS = {"base": 0.5, "version": 0.6}  # share of the way at 1,000 votes, by the best of them
+BESIDE_KTO = 0.25  # of its votes, that lead as far
 RATES = (5e-4, 1e-3, 2e-3)  # that KTO is tuned over
 console = Console(stderr=True)
 
@@ -218,6 +219,7 @@ class Run:
             "way": self.way(exam),
             "skill": round(exam.skill, 4),
             "least_liked_style": round(min(styles.values()), 3),
+            "in_liked_style": {family: round(share, 2) for family, share in styles.items()},
             "families_below_half": sum(share < 0.5 for share in styles.values()),
         }
 
@@ -318,10 +320,26 @@ def check_goals(people: People, runs: Sequence[Mapping[str, Any]]) -> list[MustS
             way = statistics.mean(ways)
             line = f"the same at 1,000 votes by the best of {CANDIDATES} of the {name}'s answers"
             goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
+    if all("kto" in run for run in runs):
+        goals.append(_beside_kto(runs))
     least = min(run["exams"][-1]["least_liked_style"] for run in runs)
     goals.append(MustShow("the liked style in the worst family", least, ">= 0.5", least >= 0.5))
     change = min(run["exams"][-1]["skill"] - run["base_skill"] for run in runs)
     return [*goals, MustShow("skill against the base", change, ">= 0", change >= 0)]
+
+
+def _beside_kto(runs: Sequence[Mapping[str, Any]]) -> MustShow:
+    """The votes that lead as far as KTO came with all of its own, as a share of these; the worst run's."""
+    shares = []
+    for run in runs:
+        theirs = run["kto"]
+        there = [exam["votes"] for exam in run["exams"] if exam["way"] >= theirs["way"]]
+        shares.append(there[0] / theirs["votes"] if there else None)
+    worst = None if None in shares else max(share for share in shares if share is not None)
+    met = worst is not None and worst <= BESIDE_KTO
+    return MustShow(
+        "votes that lead as far as KTO's best, of its own", worst, f"<= {BESIDE_KTO:g}", met
+    )
 
 
 def _recovered(runs: Sequence[Mapping[str, Any]]) -> MustShow:

@@ -56,6 +56,13 @@ def test_a_family_that_is_left_behind_and_a_skill_that_is_lost_are_seen():
     assert not goals["skill against the base"]
 
 
+@pytest.mark.parametrize(("way", "share"), [(0.3, 0.25), (0.5, 0.5), (0.95, None)])
+def test_the_votes_that_lead_as_far_as_kto_are_a_share_of_its_own(way: float, share: float | None):
+    beside = {**run(0.4, 0.6, 0.8, 0.9), "kto": {"votes": 4000, "way": way}}
+    goals = [g for g in check_goals(People.steady, [beside]) if "KTO" in g.line]
+    assert [(goal.value, goal.met) for goal in goals] == [(share, share == 0.25)]
+
+
 def test_noise_must_move_nothing():
     assert all(met(People.noise, run(0.0)).values())
     assert not all(met(People.noise, run(0.0, kl=0.05)).values())
