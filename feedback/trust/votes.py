@@ -17,6 +17,9 @@ class Rater(NamedTuple):
     key_id: str | None = None
 
 
+Person = tuple[str, str]  # a tenant, and a user as that tenant names them, under whatever key
+
+
 class Vote(NamedTuple):
     """A judgement that says good or bad: its place in the list, and its value in [-1, 1].
 
@@ -33,9 +36,14 @@ class Vote(NamedTuple):
     @property
     def rater(self) -> Rater | None:
         """Who judged, or who asked where the judgement names nobody; None where neither is known."""
-        judgement = self.judgement
-        user = judgement.user if judgement.user is not None else judgement.asker
-        return None if user is None else Rater(judgement.tenant, user, judgement.key_id)
+        person = person_of(self.judgement)
+        return None if person is None else Rater(*person, self.judgement.key_id)
+
+
+def person_of(judgement: Judgement) -> Person | None:
+    """Who judged, or who asked where the judgement names nobody; None where neither is known."""
+    user = judgement.user if judgement.user is not None else judgement.asker
+    return None if user is None else (judgement.tenant, user)
 
 
 def votes_among(

@@ -1,6 +1,7 @@
 """Experience as rows to train on elsewhere, in the shapes that `datasets` and TRL read.
 
-    log     all there is: messages, answer, tokens, log-probabilities, version, judgements, reward
+    log     all there is: messages, answer, tokens, log-probabilities, how it was sampled, version, judgements,
+            reward
     kto     prompt, completion, label: one judged answer, liked or not
     dpo     prompt, chosen, rejected: answers to one prompt that were judged differently, and corrections
     sft     messages: liked answers, and what people said that an answer should have been
@@ -118,6 +119,7 @@ def _log(judged: Judged) -> Row:
         "prompt_ids": interaction.prompt_ids,
         "token_ids": completion.token_ids,
         "finish_reason": completion.finish_reason,
+        "sampling": interaction.sampling,
         "reward": judged.reward,
         "judgements": [_said(judgement) for judgement in judged.judgements],
     }

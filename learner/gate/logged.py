@@ -50,7 +50,7 @@ def check_logged(panel: Panel, logged: Logged, limits: GateLimits) -> list[Check
     # An answer that ended at once has no features: its prompt is passed over.
     whole = [at for at in range(len(asked)) if all(of[at].token_ids for of in rollouts.values())]
     rollouts = {policy: [of[at] for at in whole] for policy, of in rollouts.items()}
-    users = [asked[at].user for at in whole]
+    people = [asked[at].person for at in whole]
     checked = [_kl(panel, rollouts[CANDIDATE], limits)]
     if len(whole) < FEWEST_PROMPTS:
         return checked
@@ -61,7 +61,7 @@ def check_logged(panel: Panel, logged: Logged, limits: GateLimits) -> list[Check
     raters = logged.evidence.raters
     askers = _askers(panel.model, [asked[at] for at in whole])
     liked = {
-        policy: left_out(logged.fitted, raters, of, users).tolist()
+        policy: left_out(logged.fitted, raters, of, people).tolist()
         for policy, of in features.items()
     }
     groups = cohorts(logged.fitted, raters)

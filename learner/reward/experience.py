@@ -14,6 +14,7 @@ from typing import Any
 from burnish.feedback.judgements import VERDICTS, Judgement
 from burnish.feedback.rewards import Reward, reward_of, worth_of
 from burnish.feedback.trust.policy import TrustPolicy
+from burnish.feedback.trust.votes import Person, person_of
 from burnish.feedback.trust.weighing import Weights, weigh
 from burnish.learner.intake.joining import slices, standing_judgements
 from burnish.learner.tables import CompletionRow, CreditRow, ExperienceRow, InteractionRow
@@ -23,7 +24,8 @@ from sqlalchemy.orm import Session
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedAnswer:
-    """One answer and the judgements that stand on it. `staleness` in versions."""
+    """One answer and the judgements that stand on it. `staleness` in versions; `chosen`: picked among several
+    by a reward model, so no plain sample of its version."""
 
     interaction_id: str
     choice: int
@@ -35,25 +37,30 @@ class JudgedAnswer:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     judged_at: float
+    chosen: bool = False
     judgements: tuple[Judgement, ...] = ()
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What somebody says that an answer should have been; `weight` in (0, 1]: how far they are trusted."""
+    """What somebody says that an answer should have been; `weight` in (0, 1]: how far they are trusted; `heard`:
+    what caps alone leave of it, in [0, 1]; `person`: who says so, where that is known."""
 
     text: str
     weight: float
+    heard: float = 1.0
+    person: Person | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experience(JudgedAnswer):
     """One judged answer, ready to learn from. `reward` in [-1, 1], `weight` in (0, 1]; `heard`: what caps alone leave
-    of its judgements, in [0, 1]."""
+    of its judgements, in [0, 1]; `person`: who judged it, the last of several, where that is known."""
 
     reward: float
     weight: float
     heard: float = 1.0
+    person: Person | None = None
     corrections: tuple[Correction, ...] = ()
     comments: tuple[str, ...] = ()
 
@@ -74,6 +81,10 @@ class LoggedPrompt:
     token_ids: tuple[int, ...]
     tenant: str = ""
     user: str | None = None
+
+    @property
+    def person(self) -> Person | None:
+        return None if self.user is None else (self.tenant, self.user)
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ def load(
             ExperienceRow.user,
             ExperienceRow.judged_at,
             InteractionRow.prompt_ids,
+            InteractionRow.sampling,
             CompletionRow.token_ids,
             case(
                 (cast(CompletionRow.processed_logprobs, Text) == "[]", CompletionRow.logprobs),
@@ -134,6 +146,7 @@ def load(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             judged_at=row.judged_at,
+            chosen="best_of" in row.sampling,
             judgements=tuple(judgements[row.interaction_id, row.choice]),
         )
         for row in rows
@@ -154,7 +167,8 @@ def weighed(answers: Sequence[JudgedAnswer], weights: Weights) -> TrustedExperie
                 reward=reward.value,
                 weight=reward.weight,
                 heard=sum(parts) / len(parts),
-                corrections=corrections_of(answer.judgements, trust),
+                person=person_of(max(answer.judgements, key=lambda judgement: judgement.time)),
+                corrections=corrections_of(answer.judgements, trust, parts),
                 comments=comments_of(answer.judgements, trust),
             )
             kept.append((index, experience))
@@ -177,12 +191,12 @@ def rewards_of(
 
 
 def corrections_of(
-    judgements: Sequence[Judgement], trust: Sequence[float]
+    judgements: Sequence[Judgement], trust: Sequence[float], heard: Sequence[float]
 ) -> tuple[Correction, ...]:
     """The corrections among the judgements that stand on an answer, by people who are trusted at all."""
     return tuple(
-        Correction(str(judgement.value), weight)
-        for judgement, trusted in zip(judgements, trust, strict=True)
+        Correction(str(judgement.value), weight, part, person_of(judgement))
+        for judgement, trusted, part in zip(judgements, trust, heard, strict=True)
         if judgement.name == "correction" and (weight := trusted * judgement.share) > 0
     )
 

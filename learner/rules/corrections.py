@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from burnish.feedback.trust.votes import Person
 from burnish.kernels.model import LoadedModel
 from burnish.learner.reward.experience import Experience
 from burnish.learner.training.prompts import answer_tokens
@@ -17,14 +18,15 @@ from burnish.learner.training.rollouts import Rollout
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt; `weight` in (0, 1]. `judged_at` in seconds since the epoch; `rater`:
-    who says so, where one person does."""
+    """Two answers to one prompt; `weight` in (0, 1], `heard` and `person` as in `Correction`. `judged_at` in
+    seconds since the epoch."""
 
     chosen: Rollout
     rejected: Rollout
     weight: float
     judged_at: float = 0.0
-    rater: str | None = None
+    heard: float = 1.0
+    person: Person | None = None
 
 
 def corrections(
@@ -46,5 +48,6 @@ def corrections(
                     Rollout(item.prompt_ids, item.token_ids, item.logprobs),
                     correction.weight,
                     item.judged_at,
-                    item.user,
+                    correction.heard,
+                    correction.person,
                 )

@@ -2,7 +2,8 @@
 
 A log has no groups, so the baseline is a running mean of rewards, and advantages are normalised over
 the batch. The trainer corrects for the policy having changed since the answer was given (token-level
-truncated importance weights); answers older than `MAX_STALENESS` versions are left out. Kept as the
+truncated importance weights); answers older than `MAX_STALENESS` versions are left out, and those that a
+reward model chose among several, since they are no samples of a policy whose probabilities are known. Kept as the
 baseline to compare with, and for models too big to sample from. The rest of each step is rehearsal.
 """
 
@@ -42,10 +43,12 @@ class PolicyGradientRule:
         self._log = [
             e
             for e in data.experience
-            if e.staleness <= MAX_STALENESS and len(e.logprobs) == len(e.token_ids)
+            if e.staleness <= MAX_STALENESS and len(e.logprobs) == len(e.token_ids) and not e.chosen
         ]
         if not self._log:
-            raise NothingToLearn(f"no judged answer is younger than {MAX_STALENESS} versions")
+            raise NothingToLearn(
+                f"no judged answer is a plain sample of a version younger than {MAX_STALENESS}"
+            )
         self._rehearsal.begin(data.tasks, data.solved)
         for item in self._log:
             self._baseline += (1 - BASELINE_DECAY) * (item.reward - self._baseline)

@@ -31,7 +31,7 @@ class PromptPool:
 
 def _rater(prompt: LoggedPrompt) -> Hashable:
     """Those without a name are each their own: only the tenant's share holds them."""
-    return (prompt.tenant, prompt.user) if prompt.user is not None else id(prompt)
+    return prompt.person or id(prompt)
 
 
 def _within(weights: Sequence[float], owners: Sequence[Hashable], share: float) -> list[float]:

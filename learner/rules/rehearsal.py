@@ -117,7 +117,8 @@ class Rehearsal:
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[MixedGroup], float]:
         """The groups that have right and wrong rollouts and a multiplier, and the share right of all.
-        Moves the multipliers. A group whose checker fails is dropped."""
+        Moves the multipliers. A group whose checker fails is dropped, and nothing is held against an answer that
+        was cut, though it is not right either (as DAPO masks them, Yu et al. 2025)."""
         mixed: list[MixedGroup] = []
         verdicts: list[bool | None] = []
         for task, group in zip(tasks, groups, strict=True):
@@ -128,7 +129,9 @@ class Rehearsal:
             self._account(task, sum(map(bool, right)) / len(right))
             good = [r for r, verdict in zip(group, right, strict=True) if verdict and r.token_ids]
             bad = [
-                r for r, verdict in zip(group, right, strict=True) if not verdict and r.token_ids
+                rollout
+                for rollout, verdict in zip(group, right, strict=True)
+                if not verdict and rollout.token_ids and not rollout.truncated
             ]
             if good and bad and self.multiplier(task) > 0:
                 mixed.append(MixedGroup(good, bad, self.multiplier(task)))

@@ -6,8 +6,9 @@ A source is a built-in pack, a JSONL file or a folder of them, or a name in the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from random import Random
@@ -79,17 +80,24 @@ class TaskSource:
 
 
 def open_source(setting: str, automatic: str = "general") -> TaskSource:
-    """The packs that a setting names, separated by commas; `auto` stands for `automatic`.
-
-    Raises PackError where a source does not exist, or holds no task that can be used.
-    """
+    """The packs that a setting names, separated by commas; `auto` stands for `automatic`. One that does not exist,
+    or holds no task that can be used, is a note beside those that do. Raises PackError where none does."""
     source = TaskSource([])
     packs: list[TaskPack] = []
+    refused: list[PackError] = []
     for name in filter(None, map(str.strip, setting.split(","))):
-        for pack in open_packs(automatic if name == AUTO else name):
-            packs.append(pack)
+        for opened in open_packs(automatic if name == AUTO else name):
+            try:
+                packs.append(pack := opened())
+            except PackError as error:
+                refused.append(error)
+                continue
             if isinstance(pack, JsonlPack):
                 _note_problems(source, pack)
+    if refused and not packs:
+        raise refused[0]
+    for error in refused:
+        source.note(str(error))
     return replace(source, packs=packs)
 
 
@@ -99,26 +107,30 @@ def _note_problems(source: TaskSource, pack: JsonlPack) -> None:
         source.note(f"{problem}{more}")
 
 
-def open_packs(name: str) -> list[TaskPack]:
-    """The packs of one source. Raises PackError."""
+def open_packs(name: str) -> list[Callable[[], TaskPack]]:
+    """What opens each pack of one source, or raises PackError."""
+    path = Path(name).expanduser()
+    files = sorted(path.glob("*.jsonl")) if path.is_dir() else []
+    return [partial(_file_pack, file) for file in files] or [partial(_open_pack, name)]
+
+
+def _open_pack(name: str) -> TaskPack:
     if name in BUILT_IN:
-        return [_as_pack(name, EntryPoint(name, BUILT_IN[name], GROUP))]
+        return _as_pack(name, EntryPoint(name, BUILT_IN[name], GROUP))
     path = Path(name).expanduser()
     if path.is_dir():
-        files = sorted(path.glob("*.jsonl"))
-        if not files:
-            raise PackError(f"{name}: no *.jsonl file in this folder")
-        return [_whole(JsonlPack(file)) for file in files]
+        raise PackError(f"{name}: no *.jsonl file in this folder")
     if path.is_file() or path.suffix == ".jsonl":
-        return [_whole(JsonlPack(path))]
+        return _file_pack(path)
     offered = {point.name: point for point in entry_points(group=GROUP)}
     if name not in offered:
         known = ", ".join([AUTO, *BUILT_IN, *offered])
         raise PackError(f"{name}: neither a file nor a pack; there are {known}")
-    return [_as_pack(name, offered[name])]
+    return _as_pack(name, offered[name])
 
 
-def _whole(pack: JsonlPack) -> JsonlPack:
+def _file_pack(path: Path) -> JsonlPack:
+    pack = JsonlPack(path)
     if not pack.tasks:
         first = f", first {pack.problems[0]}" if pack.problems else ""
         raise PackError(f"{pack.path}: no line of it is a task{first}")

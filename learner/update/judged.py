@@ -156,8 +156,8 @@ def evidence_of(
     are liked."""
     targets = [(item.reward + 1) / 2 for item in judged] + [1.0] * len(pairs)
     weights = [item.weight for item in judged] + [pair.weight for pair in pairs]
-    raters = [item.user for item in judged] + [pair.rater for pair in pairs]
-    heard = [item.heard for item in judged] + [1.0] * len(pairs)
+    people = [item.person for item in judged] + [pair.person for pair in pairs]
+    heard = [item.heard for item in judged] + [pair.heard for pair in pairs]
     times = [item.judged_at for item in judged] + [pair.judged_at for pair in pairs]
     if pairs:
         written = [(pair.chosen.prompt_ids, pair.chosen.token_ids) for pair in pairs]
@@ -168,7 +168,7 @@ def evidence_of(
         torch.tensor(targets)[order],
         torch.tensor(weights)[order],
         # Those without a name are each their own.
-        [raters[row] if raters[row] is not None else row for row in order],
+        [people[row] or row for row in order],
         torch.tensor(heard)[order],
     )
 

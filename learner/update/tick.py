@@ -133,9 +133,12 @@ class Learner:
     def tasks(self) -> TaskSource:
         """The packs of BURNISH_TASKS; `auto` is the one that the model's config names, or the built-in
         one. Raises PackError."""
-        return open_source(
+        found = open_source(
             self.settings.tasks, getattr(self.model.config, "task_pack", None) or "general"
         )
+        if not getattr(self.model.tokenizer, "chat_template", None):
+            found.note("the model has no chat template: it is asked in plain text")
+        return found
 
     @cached_property
     def suite(self) -> Suite:

@@ -1,8 +1,12 @@
 """Streams of held-out questions: endless, the same for ever, none without a task."""
 
+from random import Random
+from types import SimpleNamespace
+
 import pytest
-from burnish.learner.gate.suite import Stream
-from burnish.learner.tasks import Task
+from burnish.kernels.loading import load_model
+from burnish.learner.gate.suite import Stream, Suite
+from burnish.learner.tasks import GeneratorPack, Task, TaskSource
 
 
 def tasks(count: int) -> list[Task]:
@@ -34,3 +38,24 @@ def test_an_empty_stream_says_so():
     assert not stream
     with pytest.raises(IndexError, match="ours"):
         stream.question(0)
+
+
+def unreliable(rng: Random, level: int) -> dict:
+    return {
+        "messages": [{"role": "user", "content": f"Say {rng.random()}."}],
+        "check": lambda answer: answer[3] == "!",
+    }
+
+
+def test_a_checker_that_throws_gives_no_verdict_and_is_told_once(tiny_model):
+    source = TaskSource([GeneratorPack("ours", {"unreliable": unreliable})])
+    suite = Suite(load_model(tiny_model), source, 2, max_tokens=4)
+    verdicts = [
+        suite.verdict(question, SimpleNamespace(text=text))  # type: ignore[arg-type]
+        for question in suite.questions
+        for text in ("Yes!", "No")
+    ]
+    assert verdicts == [True, None] * 2
+    assert list(source.notes) == [
+        "the checker of unreliable raised IndexError: string index out of range"
+    ]

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from burnish.feedback.trust.policy import TrustPolicy
-from burnish.feedback.trust.weighing import weigh
+from burnish.feedback.trust.weighing import Weights, weigh
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.reward import experience
@@ -113,6 +113,20 @@ def test_who_asked_counts_where_a_judgement_names_nobody(sqlite: Database):
     assert (judgement.user, judgement.asker) == (None, "ada")
 
 
+def test_who_judged_is_told_and_not_who_asked(sqlite: Database):
+    put(sqlite, interaction(1, user="ada"), interaction(2, user="ada"), interaction(3, user=None))
+    later = {"time": START + timedelta(hours=1)}
+    put(sqlite, thumbs(1, user="ben"), thumbs(2, on=1, user="eve", **later))
+    put(sqlite, thumbs(3, on=2, user=None), thumbs(4, on=3, user=None))
+    people = {item.interaction_id[-1]: item.person for item in trusted(loaded(sqlite)).experience}
+    assert people == {"1": ("local", "eve"), "2": ("local", "ada"), "3": None}
+
+
+def test_an_answer_chosen_among_several_is_no_plain_sample(sqlite: Database):
+    put(sqlite, interaction(1), thumbs(1), interaction(2, best_of={"candidates": 4}), thumbs(2))
+    assert [item.chosen for item in loaded(sqlite)] == [False, True]
+
+
 def test_without_expectations_newcomers_count_in_full(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, user="ada"), thumbs(2, "up", on=1, user=None))
     (item,) = trusted(loaded(sqlite)).experience
@@ -122,8 +136,15 @@ def test_without_expectations_newcomers_count_in_full(sqlite: Database):
 def test_a_correction_comes_with_how_far_its_author_is_trusted(sqlite: Database):
     put(sqlite, interaction(1), thumbs(1, "Good day.", name="correction", user="ada"))
     (item,) = trusted(loaded(sqlite)).experience
-    assert item.corrections == (Correction("Good day.", 1.0),)
+    assert item.corrections == (Correction("Good day.", 1.0, 1.0, ("local", "ada")),)
     assert (item.reward, item.weight) == (-0.5, 0.6)
+
+
+def test_a_correction_is_heard_as_far_as_caps_leave_it(sqlite: Database):
+    put(sqlite, interaction(1), thumbs(1, "Good day.", name="correction", user="ada"))
+    capped = Weights(weights=(0.2,), reliability={}, heard=(0.25,))
+    (item,) = weighed(loaded(sqlite), capped).experience
+    assert item.corrections == (Correction("Good day.", 0.2, 0.25, ("local", "ada")),)
 
 
 def test_a_correction_in_quarantine_is_not_learnt_from(sqlite: Database):

@@ -16,7 +16,7 @@ from burnish.learner.training.rollouts import Rollout
 from burnish.serving.reward.features import base_features
 
 from tests.learner.reward.conftest import judged as votes
-from tests.learner.rules.conftest import data_of, judged
+from tests.learner.rules.conftest import data_of, judged, random_log
 
 
 def rollout(text: str = "", token_ids: tuple[int, ...] = (1,)) -> Rollout:
@@ -54,6 +54,16 @@ def test_rehearsal_drops_groups_that_are_all_right_or_all_wrong():
     )
     (group,) = mixed
     assert (len(group.right), len(group.wrong), rate) == (2, 2, 0.5)
+
+
+def test_an_answer_that_was_cut_is_not_right_but_nothing_is_held_against_it():
+    right, wrong = rollout("Hello."), rollout("Well, first of all")
+    cut = replace(wrong, truncated=True)
+    mixed, rate = lost("greetings").grade(
+        [greeting(), greeting()], [[right, cut, cut, cut], [right, cut, wrong, right]]
+    )
+    assert [group.wrong for group in mixed] == [[wrong]]
+    assert rate == 3 / 8
 
 
 def test_only_a_skill_that_is_below_the_bases_is_rehearsed():
@@ -174,6 +184,7 @@ def test_without_a_task_rehearsal_draws_none(model):
         ("reward_model", [judged(1.0)] * 3, [(1, 2)], "all 3 judged answers got the same reward"),
         ("reward_model", [judged(1.0), judged(-1.0)], [], "no logged prompt is short enough"),
         ("pg", [judged(1.0, staleness=9), judged(-1.0, staleness=99)], [], "younger than 8"),
+        ("pg", [judged(1.0, chosen=True), judged(-1.0, chosen=True)], [], "no .* plain sample"),
     ],
 )
 def test_a_rule_says_why_there_is_nothing_to_learn(rule, experience, prompts, reason):
@@ -215,6 +226,24 @@ def test_corrections_alone_are_learnt_from(policy, trainer):
     before = sum(map(sum, policy.logprobs([pairs[0].chosen])))
     trainer.step(batch.rollouts)
     assert sum(map(sum, policy.logprobs([pairs[0].chosen]))) > before
+
+
+def test_a_preferred_pair_moves_as_far_down_as_up_by_how_sure_it_is(policy):
+    log = random_log(48)
+    features = base_features(policy.model, [(item.prompt_ids, item.token_ids) for item in log])
+    data = data_of(log, features=features, prompts=[item.prompt_ids for item in log])
+    rule = RULES["reward_model"](StepConfig(rollouts=32, max_tokens=4), {})
+    weight = rule.prepare(policy, data, seed=0)["preference_weight"]
+    batch = rule.batch(policy, step=0, seed=0)
+    assert batch is not None
+    pairs = list(zip(batch.rollouts[::2], batch.rollouts[1::2], strict=True))
+    assert pairs
+    for better, worse in pairs:
+        assert better.prompt_ids == worse.prompt_ids
+        assert 0 <= better.advantage == -worse.advantage <= weight
+        assert not worse.imitated
+    sure = sum(better.advantage for better, _ in pairs) / len(pairs)
+    assert sure == pytest.approx(weight * batch.figures["sure"], rel=1e-4)
 
 
 class WrongAnswers:

@@ -127,6 +127,16 @@ def test_a_source_that_holds_nothing_is_refused(tmp_path, monkeypatch, name, why
         open_source(name)
 
 
+def test_a_source_that_holds_nothing_is_a_note_beside_those_that_do(pack, tmp_path):
+    pack(line("good"), name="a.jsonl")
+    pack("x", name="b.jsonl")
+    source = open_source(f"{tmp_path}, gneral")
+    assert source.families == ["a"]
+    empty, unknown = source.notes
+    assert "b.jsonl: no line of it is a task" in empty
+    assert unknown.startswith("gneral: neither a file nor a pack")
+
+
 def greet(rng: Random, level: int) -> dict:
     name = f"P{rng.randrange(10**6)}"
     return {

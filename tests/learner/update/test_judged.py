@@ -6,9 +6,12 @@ from random import Random
 import pytest
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
+from burnish.learner.reward.experience import Correction, Experience
 from burnish.learner.reward.fitting import fit
-from burnish.learner.update.judged import JudgedAnswers, load_judged
+from burnish.learner.rules.corrections import corrections
+from burnish.learner.update.judged import JudgedAnswers, evidence_of, load_judged
 from burnish.learner.update.tick import Learner
+from burnish.serving.reward.features import base_features
 from burnish.serving.reward.kernel import Hyperparameters
 from burnish.serving.reward.reward_model import RewardModel
 
@@ -67,6 +70,42 @@ def test_a_copy_counts_as_far_as_those_who_vote_bear_it_out(
     assert 0.5 * weight < max(unjudged_weights(found)) <= weight + 1e-9
     votes = [item for item in found.experience if item.judgements[0].name == "thumbs"]
     assert max(item.weight for item in votes) == 1.0
+
+
+def test_an_answer_and_its_correction_are_those_of_who_judged_and_not_of_who_asked(learner_with):
+    learner = learner_with()
+    with learner.database.write() as session:
+        for number in range(1, 6):
+            writer = "eve" if number > 1 else None
+            said = thumbs(number, f"Good day {number}.", name="correction", user=writer)
+            upsert(session, [interaction(number, user="ada" if number > 2 else None), said])
+    raters = judged(learner).evidence.raters
+    assert raters.count(("local", "eve")) == 8
+    assert len(set(raters)) == 3, "what nobody signs stands alone"
+
+
+def test_a_correction_is_heard_as_far_as_its_answer(learner_with):
+    item = Experience(
+        interaction_id="i",
+        choice=0,
+        version=1,
+        staleness=0,
+        tenant="local",
+        user="ada",
+        prompt_ids=(1, 2),
+        token_ids=(3,),
+        logprobs=(),
+        judged_at=1.0,
+        reward=-0.5,
+        weight=0.6,
+        heard=0.25,
+        corrections=(Correction("Good day.", 0.25, 0.25, ("local", "eve")),),
+    )
+    model = learner_with().model
+    pairs = list(corrections([item], model, 64))
+    evidence = evidence_of(model, [item], base_features(model, [((1, 2), (3,))]), pairs)
+    assert evidence.heard.tolist() == [0.25, 0.25]
+    assert evidence.targets.tolist() == [0.25, 1.0]
 
 
 def test_where_nobody_votes_a_copy_counts_as_it_always_did(learner_with):

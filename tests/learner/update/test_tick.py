@@ -281,11 +281,15 @@ def test_packs_that_cannot_be_used_train_nothing_and_no_judgement_is_lost(learne
     assert learner_with().tick("default").counts["judgements"] == 12
 
 
-def test_a_model_without_a_chat_template_is_asked_in_plain_text(learner_with, monkeypatch):
+def test_a_model_without_a_chat_template_is_asked_in_plain_text_and_the_tick_says_so(
+    learner_with, monkeypatch
+):
     learner = learner_with()
     monkeypatch.setattr(learner.model.tokenizer, "chat_template", None)
     add_judged(learner.database, range(1, 13))
-    assert learner.tick("default").counts["version"] == 2
+    tick = learner.tick("default")
+    assert tick.counts["version"] == 2
+    assert "(tasks: the model has no chat template: it is asked in plain text)" in tick.did
 
 
 def test_an_open_alarm_keeps_the_champion(learner_with):
