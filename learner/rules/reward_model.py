@@ -12,8 +12,8 @@ Preference counts as far as it is probable that people agree on anything (reward
 do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal
 (rehearsal.py) is a constraint beside it, weighed apart.
 Comments are taught by the policy itself, where that helps (comments.py).
-Left out: seeking what is uncertain, which is serving's part (Thompson sampling among candidates: a draw per
-step only blurred the gradient here).
+Left out: seeking what is uncertain, which is serving's part (BURNISH_EXPLORE, and now and then `best_of` by a draw); a
+posterior draw per step only blurred the gradient here.
 """
 
 from __future__ import annotations

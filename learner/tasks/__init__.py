@@ -3,7 +3,7 @@
     task.py         a task and its errors          checks.py, fields.py   what is right, as JSON
     pack.py         the protocol; generated ones   jsonl.py               packs from files
     sources.py      the packs of BURNISH_TASKS as one source
-    general.py      for any instruction model      ember/                 for the shipped one
+    general/        for any instruction model      ember/                 for the shipped one
     reasoning_gym.py    that library's, with the extra
 
 Plain Python: neither torch nor a tokenizer is imported here.

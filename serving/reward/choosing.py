@@ -1,4 +1,4 @@
-"""Which of several candidates for an answer are given: those that a draw of the reward model likes best.
+"""Which of several candidates for an answer are given: those that the reward model likes best.
 
 A candidate counts only where the model can judge it: where it is about as likely as the others, so that an
 answer that has lost its way is not chosen for its style, and near enough to what people have judged. Left
@@ -18,7 +18,7 @@ SUPPORT = 0.5  # of the group's best
 @dataclass(frozen=True)
 class Candidate:
     """What is known of one. `logprob`: mean per token, under the policy that sampled it; `score`: P(liked)
-    by a draw; `support`: how near the nearest judged answer is."""
+    as the model expects it or by a draw; `support`: how near the nearest judged answer is."""
 
     finished: bool
     logprob: float
