@@ -77,10 +77,10 @@ class _Target:
                 yield self._at_least(*_worst(what, each, min), goal)
 
     def _of_the_peak(self, shape: str, rows: int) -> str:
-        """What the most rows reach of a large float32 product's rate (roofline.py)."""
+        """What the most rows reach of the peak of float32 multiply-adds (roofline.py)."""
         keys = ("shares", shape, self._target, "burnish bfloat16", "flops_of_decode")
         share = _get(self._results, *keys)
-        return f" (at {share:.0%} of a float32 product)" if share and rows == CONCURRENT[-1] else ""
+        return f" (at {share:.0%} of the float32 peak)" if share and rows == CONCURRENT[-1] else ""
 
     def prompts(self) -> Iterator[MustShow]:
         each = {s: self._times_llama_cpp(s, "bfloat16", "prompts", str(SHORT)) for s in SHAPES}

@@ -67,16 +67,16 @@ def burnish(
             assert all(len(answer.token_ids) == new for answer in done)
             return Timing(seconds)
         # Beside streams that write already, a service reads prompts slowly, and the first streams would
-        # end before the last begin. So prompts are read first; each is continued after one more token,
-        # and all of them decode from the same step on.
+        # end before the last begin. So prompts are read first, a token more than fills their blocks: all of
+        # these are then kept, the same prompts decode from their last token on, and nothing is read again.
+        asked = [replace(r, prompt_ids=(*r.prompt_ids, FIXED)) for r in requests]
         ones = [
-            replace(r, id=f"{r.id} read", params=replace(r.params, max_tokens=1)) for r in requests
+            replace(r, id=f"{r.id} read", params=replace(r.params, max_tokens=1)) for r in asked
         ]
         reading = loop.run_until_complete(_streamed(engine, ones))
         if new == 1:
             return reading
-        continued = [replace(r, prompt_ids=(*r.prompt_ids, FIXED)) for r in requests]
-        writing = loop.run_until_complete(_streamed(engine, continued))
+        writing = loop.run_until_complete(_streamed(engine, asked))
         # From the first request to the last token: the engine hands over the tokens of several steps at
         # once, and how late somebody looks at the first of them must not count.
         return Timing(

@@ -7,12 +7,19 @@ the KV cache of its rows. Left out: activations and tables, which stay in caches
 
 from __future__ import annotations
 
+import ctypes
+import shutil
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from burnish.kernels.cpu.library import FLAGS, SOURCES
+from burnish.kernels.cpu.target import TARGET
 from burnish.ops.bench.lib.shapes import SHAPES
 from burnish.ops.bench.lib.speed.loads import CONCURRENT, LOADS, SHORT, Load
 
@@ -26,7 +33,7 @@ WEIGHT_BYTES = {
     "q4_0": 0.5 + 2 / 32,
 }
 KV_BYTES = 2  # of a number in the cache: bfloat16, or llama.cpp's float16
-READ_BYTES, PRODUCT = 1 << 30, 2048  # read to measure bandwidth; the side of a matrix product
+READ_BYTES, ROUNDS = 1 << 30, 1 << 24  # read to measure bandwidth; times that each sum is added to
 TRIES = 5
 MOST = max(CONCURRENT)  # rows
 
@@ -123,20 +130,35 @@ def _machine(machines: dict[str, Any], target: str) -> dict[str, Any] | None:
 
 
 def measure_machine(threads: int) -> dict[str, Any]:
-    """Read bandwidth of one thread and of all in GB/s, and the FMA peak of all in GFLOP/s.
-
-    Bandwidth is the sum of 1 GiB of float32; the peak is torch's product of square float32 matrices,
-    which reaches some 90 % of what the units could do. The best of several tries each.
-    """
-    memory = torch.ones(READ_BYTES // 4)
-    found = {}
+    """Read bandwidth of one thread and of all in GB/s, and the FMA peak of all in GFLOP/s, both in vectors of the
+    target (roofs.cpp). The best of several tries each."""
+    memory, out, found = torch.ones(READ_BYTES // 4), torch.zeros(threads), {}
+    roofs, at = _roofs(), ctypes.c_void_p(memory.data_ptr())
     for name, count in (("read_gb_s_one_thread", 1), ("read_gb_s", threads)):
-        torch.set_num_threads(count)
-        found[name] = round(READ_BYTES / _best(memory.sum) / 1e9, 1)
-    found["gflops"] = round(2 * PRODUCT**3 / _best(_product(PRODUCT)) / 1e9, 1)
-    found["how"] = (
-        f"sum of {READ_BYTES >> 20} MiB of float32; float32 product of {PRODUCT} x {PRODUCT}"
-    )
+        seconds = _best(lambda: roofs.burnish_read(at, ctypes.c_int64(len(memory)), count))  # noqa: B023
+        found[name] = round(READ_BYTES / seconds / 1e9, 1)
+    rounds, into = ctypes.c_int64(ROUNDS), ctypes.c_void_p(out.data_ptr())
+    done = roofs.burnish_multiply(rounds, threads, into)
+    seconds = _best(lambda: roofs.burnish_multiply(rounds, threads, into))
+    found["gflops"] = round(done / seconds / 1e9, 1)
+    found["how"] = f"sum of {READ_BYTES >> 20} MiB of float32; multiply-adds in registers"
+    return found
+
+
+def _roofs() -> ctypes.CDLL:
+    """roofs.cpp, compiled for the target as the native library is."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    assert compiler is not None, "what is measured has been compiled before"
+    assert TARGET is not None, "PyTorch has roofs of its own"
+    with tempfile.TemporaryDirectory() as scratch:
+        made = Path(scratch) / "roofs.so"
+        flags = [*FLAGS, *TARGET.flags, f"-DBURNISH_WIDTH={TARGET.width}", f"-I{SOURCES}"]
+        source = Path(__file__).with_name("roofs.cpp")
+        command = [compiler, *flags, "-shared", "-fPIC", str(source), "-o", str(made)]
+        subprocess.run(command, check=True)
+        found = ctypes.CDLL(str(made))
+    found.burnish_read.restype = ctypes.c_float
+    found.burnish_multiply.restype = ctypes.c_double
     return found
 
 
@@ -146,12 +168,6 @@ def best_of(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         return before or now
     numbers = {name: value for name, value in before.items() if isinstance(value, float)}
     return now | {name: max(value, now[name]) for name, value in numbers.items()}
-
-
-def _product(size: int) -> Callable[[], Any]:
-    torch.manual_seed(0)
-    a, b, out = (torch.randn(size, size) for _ in range(3))
-    return lambda: torch.mm(a, b, out=out)
 
 
 def _best(run: Callable[[], Any]) -> float:
