@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import os
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from enum import StrEnum
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,9 +31,17 @@ from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
 from burnish.ops.bench.lib.choosing import chosen, features_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote, changed
+from burnish.ops.bench.lib.learning_report import (
+    BEST_WAYS,
+    CANDIDATES,
+    People,
+    check_goals,
+    plot,
+    print_tables,
+)
 from burnish.ops.bench.lib.liking import liking
-from burnish.ops.bench.lib.real_baselines import train_baseline, write_log
-from burnish.ops.bench.lib.results import FOLDER, MustShow, write_results
+from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
+from burnish.ops.bench.lib.results import FOLDER, write_results
 from burnish.ops.settings import DEMO_UPDATE_EVERY
 from burnish.ops.simulate.population import Population, User, draw_population
 from burnish.serving.reward.reward_model import RewardModel
@@ -46,18 +52,8 @@ BATCH = 96  # answers that are judged before more are drawn
 STEPS = 26  # of an update: so many take 15 seconds on one core
 NEVER = 1e6  # seconds, which end no update
 EXAM_SEED = 7
-WAYS = {1000: 0.5, 3000: 0.85, 6000: 0.93}  # share of the way at so many votes
-CANDIDATES = 8  # that serving chooses an answer from, beside the plain exam
-BEST_WAYS = {"base": 0.5, "version": 0.6}  # share of the way at 1,000 votes, by the best of them
-BESIDE_KTO = 0.25  # of its votes, that lead as far
-RATES = (5e-4, 1e-3, 2e-3)  # that KTO is tuned over
+RATES = (5e-4, 1e-3, 2e-3)  # that the baselines are tuned over
 console = Console(stderr=True)
-
-
-class People(StrEnum):
-    steady = "steady"
-    noise = "noise"  # they vote by the toss of a coin
-    change = "change"  # half way their tastes become others
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def main(
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
     explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.125,
-    baselines: Annotated[bool, typer.Option(help="TRL's KTO, tuned.")] = False,
+    baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SETTING=JSON", help="Another setting of the learner."),
@@ -119,7 +115,10 @@ def main(
         runs = [each.result() for each in started]
     name = "learning" if people is People.steady else f"learning-{people}"
     figures = {"people": people, "explore": explore, "settings": changes, "runs": runs}
-    print(write_results(name, figures, out, must_show=check_goals(people, runs)))
+    goals = check_goals(people, runs)
+    print_tables(runs, goals)
+    print(plot(people, runs, out / f"{name}.png"))
+    print(write_results(name, figures, out, must_show=goals))
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ class Run:
         found = {"seed": self.seed, "base_skill": self.base.skill, "exams": exams}
         found["seconds"] = round(time.monotonic() - began, 1)
         if self.plan.baselines:
-            found["kto"] = self.kto()
+            found["baselines"] = self.baselines()
         return found
 
     def served(self) -> list[Vote]:
@@ -203,8 +202,10 @@ class Run:
             progress = self.loop.update().progress
         except NothingToLearn as why:
             return {**self.learnt, "why_not": str(why)}
-        names = ("kl", "entropy", "reward_auroc", "preference_weight", "burden")
-        self.learnt = {name: progress.figures[name] for name in names if name in progress.figures}
+        names = ("kl", "entropy", "sure", "reward_auroc", "preference_weight", "burden")
+        told = progress.figures
+        self.learnt = {name: told[name] for name in names if name in told}
+        self.learnt["kl_per_answer"] = told["kl"] * told["tokens"] / max(1.0, told["answers"])
         return {**self.learnt, "steps": progress.step, "seconds": progress.seconds}
 
     def way(self, exam: Exam) -> float:
@@ -232,7 +233,7 @@ class Run:
             return {}
         return {
             f"best_of_{CANDIDATES}_{name}": self.way(self.examine(adapter, reward))
-            for name, adapter in (("base", None), ("version", self.loop.adapter))
+            for name, adapter in zip(BEST_WAYS, (None, self.loop.adapter), strict=True)
         }
 
     def examine(self, adapter: str | None, reward: RewardModel | None = None) -> Exam:
@@ -258,16 +259,21 @@ class Run:
             for number, (group, of_group) in enumerate(zip(given, features, strict=True))
         ]
 
-    def cast(self, adapter: str | None, count: int) -> list[Vote]:
-        """So many votes of random people on a version's answers."""
+    def cast(self, adapter: str | None, count: int, answers: int = 1) -> list[Vote]:
+        """So many votes of random people on a version's answers, so many to a prompt."""
         votes: list[Vote] = []
         while len(votes) < count:
             tasks = [sample(self.rng) for _ in range(BATCH)]
             given = self.loop.answer(
-                tasks, max_tokens=ANSWER_TOKENS, seed=self.rng.getrandbits(30), adapter=adapter
+                tasks,
+                samples=answers,
+                max_tokens=ANSWER_TOKENS,
+                seed=self.rng.getrandbits(30),
+                adapter=adapter,
             )
-            for task, [answer] in zip(tasks, given, strict=True):
-                votes += self.votes(self.rng.choice(self.people.users), task, answer)
+            for task, group in zip(tasks, given, strict=True):
+                for answer in group:
+                    votes += self.votes(self.rng.choice(self.people.users), task, answer)
         return votes[:count]
 
     def votes(self, user: User, task: Exercise, answer: Answer) -> list[Vote]:
@@ -276,83 +282,27 @@ class Run:
         chance = liking(self.people, user, answer)
         return [Vote(answer, user.id, up) for up in self.people.votes(user, chance, self.rng)[-1:]]
 
-    def kto(self) -> dict[str, Any]:
-        """TRL's KTO on as many votes on the base's answers, at its best learning rate."""
-        loop = self.loop
-        loop.keep_log(self.cast(None, self.plan.votes))
-        folder, runs = loop.settings.data_dir / "kto", []
+    def baselines(self) -> dict[str, Any]:
+        """What TRL makes of as many votes on the base's answers, two to a prompt, which DPO has its pairs of."""
+        self.loop.keep_log(self.cast(None, self.plan.votes, answers=2))
+        return {method: self.baseline(method) for method in METHODS}
+
+    def baseline(self, method: Method) -> dict[str, Any]:
+        """A method's best run over the learning rates, by the exam itself: in its favour."""
+        learner, runs = self.loop.learner, []
+        folder = self.loop.settings.data_dir / method
         folder.mkdir()
-        write_log(loop.learner.database, LOG, "kto", folder / "log.jsonl")
+        rows = write_log(learner.database, LOG, method, folder / "log.jsonl")
         for rate in RATES:
             adapter = train_baseline(
-                "kto", loop.learner.model.path, folder / "log.jsonl", folder / str(rate), rate
+                method, learner.model.path, folder / "log.jsonl", folder / str(rate), rate
             )
-            loop.learner.engine.load_adapter("kto", adapter)
-            runs.append({"rate": rate, **self.told(self.examine("kto"))})
-            loop.learner.engine.unload_adapter("kto")
-            console.print(f"seed {self.seed}: KTO {runs[-1]}", highlight=False)
+            learner.engine.load_adapter(method, adapter)
+            found = {**self.told(self.examine(method)), "votes": self.plan.votes}
+            learner.engine.unload_adapter(method)
+            runs.append({"rate": rate, "rows": rows, **found})
+            console.print(f"seed {self.seed}: {method} {runs[-1]}", highlight=False)
         return max(runs, key=lambda run: run["way"])
-
-
-def check_goals(people: People, runs: Sequence[Mapping[str, Any]]) -> list[MustShow]:
-    """What the benchmark promises of these people."""
-    if people is People.noise:
-        last = [run["exams"][-1] for run in runs]
-        kl = max(exam["kl"] for exam in last)
-        lost = max(run["base_skill"] - run["exams"][-1]["skill"] for run in runs)
-        return [
-            MustShow("KL after votes that are noise", kl, "< 0.01", kl < 0.01),
-            MustShow("skill lost to noise", lost, "<= 0.02", lost <= 0.02),
-        ]
-    if people is People.change:
-        return [_recovered(runs)]
-    goals = []
-    for votes, goal in WAYS.items():
-        ways = [e["way"] for run in runs for e in run["exams"] if votes <= e["votes"] < 1.2 * votes]
-        if ways:
-            way = statistics.mean(ways)
-            line = f"share of the way at {votes:,} votes, style alone"
-            goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
-    first = [next((e for e in run["exams"] if e["votes"] >= 1000), {}) for run in runs]
-    for name, goal in BEST_WAYS.items():
-        ways = [exam[key] for exam in first if (key := f"best_of_{CANDIDATES}_{name}") in exam]
-        if ways:
-            way = statistics.mean(ways)
-            line = f"the same at 1,000 votes by the best of {CANDIDATES} of the {name}'s answers"
-            goals.append(MustShow(line, way, f">= {goal:g}", way >= goal))
-    if all("kto" in run for run in runs):
-        goals.append(_beside_kto(runs))
-    least = min(run["exams"][-1]["least_liked_style"] for run in runs)
-    goals.append(MustShow("the liked style in the worst family", least, ">= 0.5", least >= 0.5))
-    change = min(run["exams"][-1]["skill"] - run["base_skill"] for run in runs)
-    return [*goals, MustShow("skill against the base", change, ">= 0", change >= 0)]
-
-
-def _beside_kto(runs: Sequence[Mapping[str, Any]]) -> MustShow:
-    """The votes that lead as far as KTO came with all of its own, as a share of these; the worst run's."""
-    shares = []
-    for run in runs:
-        theirs = run["kto"]
-        there = [exam["votes"] for exam in run["exams"] if exam["way"] >= theirs["way"]]
-        shares.append(there[0] / theirs["votes"] if there else None)
-    worst = None if None in shares else max(share for share in shares if share is not None)
-    met = worst is not None and worst <= BESIDE_KTO
-    return MustShow(
-        "votes that lead as far as KTO's best, of its own", worst, f"<= {BESIDE_KTO:g}", met
-    )
-
-
-def _recovered(runs: Sequence[Mapping[str, Any]]) -> MustShow:
-    """The votes after the change until the way is as far as before, the slowest run's."""
-    needed = []
-    for run in runs:
-        half = len(run["exams"]) // 2
-        before, after = run["exams"][half - 1], run["exams"][half:]
-        there = [e["votes"] - before["votes"] for e in after if e["way"] >= before["way"]]
-        needed.append(there[0] if there else None)
-    slowest = None if None in needed else max(n for n in needed if n is not None)
-    met = slowest is not None and slowest <= 1000
-    return MustShow("votes to recover after tastes changed", slowest, "<= 1,000", met)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from burnish.ops.bench.lib.memory_goals import peer_scores
 from burnish.ops.bench.lib.memory_talk import SHARES as TALK_SHARES
 from burnish.ops.bench.lib.memory_talk import with_peer
-from burnish.ops.bench.lib.results import MustShow
+from burnish.ops.bench.lib.results import MustShow, print_goals
 from rich.console import Console
 from rich.table import Table
 
@@ -37,10 +37,7 @@ def print_tables(
         for name, kept in with_peer(figures, kind).items():
             table.add_row(name, *(f"{k['mean']:.3f} / {k['all']:.3f}" for k in kept.values()))
         out.print(table)
-    table = Table("what", "measured", "goal", "", title="promises")
-    for goal in goals:
-        table.add_row(goal.line, f"{goal.value:g}", goal.goal, "kept" if goal.met else "NOT KEPT")
-    out.print(table)
+    print_goals(out, goals)
 
 
 def plot(figures: dict[str, Any], path: Path) -> Path:

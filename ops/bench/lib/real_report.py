@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from burnish.ops.bench.lib.results import MustShow
+from burnish.ops.bench.lib.results import MustShow, print_goals
 from rich.console import Console
 from rich.table import Table
 
@@ -84,11 +84,7 @@ def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
             f"{row['gate']['skill']:.3f}", f"{row['kl']:.3f}", f"{row['tokens']:.0f}", "", "",
         )  # fmt: skip
     out.print(table)
-    table = Table("what", "measured", "goal", "", title="promises")
-    for goal in goals:
-        value = "not measured" if goal.value is None else f"{goal.value:.3f}"
-        table.add_row(goal.line, value, goal.goal, "kept" if goal.met else "NOT KEPT")
-    out.print(table)
+    print_goals(out, goals)
 
 
 def plot(figures: dict[str, Any], path: Path) -> Path:

@@ -87,3 +87,12 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def print_goals(out: Console, goals: Sequence[MustShow]) -> None:
+    """Print what a benchmark promises, and whether it was kept."""
+    table = Table("what", "measured", "goal", "", title="promises")
+    for goal in goals:
+        value = "not measured" if goal.value is None else f"{goal.value:.4g}"
+        table.add_row(goal.line, value, goal.goal, "kept" if goal.met else "NOT KEPT")
+    out.print(table)

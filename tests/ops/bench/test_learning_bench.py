@@ -2,7 +2,8 @@
 
 import pytest
 from burnish.learner.tasks.ember import FAMILIES, STYLES
-from burnish.ops.bench.learning import Exam, People, check_goals
+from burnish.ops.bench.learning import Exam
+from burnish.ops.bench.lib.learning_report import People, check_goals, plot, print_tables
 from burnish.ops.simulate.population import draw_population
 
 PEOPLE = draw_population(families=list(FAMILIES), styles=STYLES, seed=0)
@@ -36,7 +37,7 @@ def run(*ways: float, **changes: float) -> dict:
         {"votes": 1000 * n, "way": way, "skill": 0.8, "least_liked_style": 0.6, "kl": 0.001}
         for n, way in enumerate(ways, start=1)
     ]
-    return {"base_skill": 0.8, "exams": [{**e, **changes} for e in exams]}
+    return {"seed": 0, "base_skill": 0.8, "exams": [{**e, **changes} for e in exams]}
 
 
 def met(people: People, *runs: dict) -> dict[str, bool]:
@@ -58,7 +59,7 @@ def test_a_family_that_is_left_behind_and_a_skill_that_is_lost_are_seen():
 
 @pytest.mark.parametrize(("way", "share"), [(0.3, 0.25), (0.5, 0.5), (0.95, None)])
 def test_the_votes_that_lead_as_far_as_kto_are_a_share_of_its_own(way: float, share: float | None):
-    beside = {**run(0.4, 0.6, 0.8, 0.9), "kto": {"votes": 4000, "way": way}}
+    beside = {**run(0.4, 0.6, 0.8, 0.9), "baselines": {"kto": {"votes": 4000, "way": way}}}
     goals = [g for g in check_goals(People.steady, [beside]) if "KTO" in g.line]
     assert [(goal.value, goal.met) for goal in goals] == [(share, share == 0.25)]
 
@@ -77,3 +78,15 @@ def test_what_serving_would_choose_is_held_to_goals_of_its_own():
     goals = met(People.steady, run(0.5, best_of_8_base=0.55, best_of_8_version=0.4))
     assert goals["the same at 1,000 votes by the best of 8 of the base's answers"]
     assert not goals["the same at 1,000 votes by the best of 8 of the version's answers"]
+
+
+@pytest.mark.parametrize("people", list(People))
+def test_tables_and_plot_show_every_run_and_baseline(people: People, tmp_path, capsys):
+    kto = {"votes": 3000, "way": 0.41, "skill": 0.8}
+    runs = [{**run(0.4, 0.6, 0.8), "baselines": {"kto": kto}}, {**run(0.2, 0.4, 0.6), "seed": 1}]
+    runs[1]["baselines"] = {"kto": kto}
+    print_tables(runs, check_goals(people, runs))
+    told = capsys.readouterr().out
+    assert "80%, 60%" in told
+    assert "3,000 by KTO" in told
+    assert plot(people, runs, tmp_path / "learning.png").stat().st_size > 0
