@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from burnish.kernels import attention, experts, mtp, outline, preparation, recurrent
 from burnish.kernels.choice import Choice, Shape, Timer, choose
 from burnish.kernels.cpu import library, packed_file
@@ -196,7 +195,7 @@ def _load_mtp(
         native = NativeStep.pack(load(), form, ends=False)
         _keep_packed(native, path)
     native.share_ends(step)
-    return MTPModule(joint, native, None, partial(F.embedding, weight=step.embedding))
+    return MTPModule(joint, native, None, step.embed)
 
 
 def _refuse_format(folder: ModelFolder, weights: Weights, missing: str | None) -> None:

@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -203,12 +202,19 @@ class NativeStep:
         )
 
     def _pack_ends(self, model: Any, packer: Packer) -> None:
+        """Embedding and LM head, once where they are one matrix and its format loses nothing."""
         table = model.get_input_embeddings().weight.detach()
-        if table.dtype == torch.bfloat16 or lossless(table):
+        head = model.get_output_embeddings().weight
+        narrow = table.dtype == torch.bfloat16 or lossless(table)
+        self._model.head = packer.matrix(head, self.format)
+        if head.data_ptr() == table.data_ptr() and (
+            self.format == "float32" or (self.format == "bfloat16" and narrow)
+        ):
+            return
+        if narrow:
             self._model.embedding_bf16 = packer.keep(table.bfloat16().contiguous())
         else:
             self._model.embedding = packer.keep(table.float().contiguous())
-        self._model.head = packer.matrix(model.get_output_embeddings().weight, self.format)
 
     def share_ends(self, other: NativeStep) -> None:
         """Read the embedding and the LM head of another model, which stays alive."""
@@ -216,14 +222,24 @@ class NativeStep:
             setattr(self._model, name, getattr(other._model, name))
         self.kept = (self.kept, other)
 
-    @cached_property
-    def embedding(self) -> Tensor:
-        """The embeddings [V, H] where the library reads them."""
-        wide = self._model.embedding is not None
-        address = self._model.embedding if wide else self._model.embedding_bf16
-        size = self.vocab * self.config.hidden_size * (4 if wide else 2)
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The embeddings [..., H] of tokens, from where the library reads them."""
+        model = self._model
+        if model.embedding is not None:
+            return self._numbers(model.embedding, torch.float32, self.vocab)[tokens]
+        if model.embedding_bf16 is not None:
+            return self._numbers(model.embedding_bf16, torch.bfloat16, self.vocab)[tokens]
+        wide = model.head.format == FORMATS["float32"]
+        dtype, lanes = (torch.float32, (BLOCK, 1)) if wide else (torch.bfloat16, (WIDTH, 2))
+        blocks = self._numbers(model.head.weight, dtype, model.head.blocks * BLOCK)
+        blocks = blocks.view(model.head.blocks, self.config.hidden_size, *lanes)
+        lane = tokens % BLOCK
+        return blocks[tokens // BLOCK, :, lane % lanes[0], lane // lanes[0]]
+
+    def _numbers(self, address: int, dtype: torch.dtype, rows: int) -> Tensor:
+        size = rows * self.config.hidden_size * dtype.itemsize
         raw = torch.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=torch.uint8)
-        return raw.view(torch.float32 if wide else torch.bfloat16).view(self.vocab, -1)
+        return raw.view(dtype).view(rows, -1)
 
     def _cover(self, positions: int) -> None:
         """Make the RoPE tables reach that many positions, at most the model's context. May be called

@@ -69,6 +69,7 @@ struct Forward {
 
     void run(int thread, int threads);
     void embed(int thread, int threads);
+    void embed_token(int64_t token, float* to);
     void tell_hidden(int thread, int threads);
     void norm(const float* weight, int thread, int threads);
     void sort_by_adapter();
@@ -124,12 +125,15 @@ inline void Forward::embed(int thread, int threads) {
                   &state[mine.begin * m.hidden]);
         return;
     }
-    for (int64_t t = mine.begin; t < mine.end; ++t)
-        for (int64_t i = 0; i < m.hidden; i += WIDTH) {
-            const int64_t at = token[t] * m.hidden + i;
-            store(&state[t * m.hidden + i],
-                  m.embedding ? load(m.embedding + at) : load(m.embedding_bf16 + at));
-        }
+    for (int64_t t = mine.begin; t < mine.end; ++t) embed_token(token[t], &state[t * m.hidden]);
+}
+
+inline void Forward::embed_token(int64_t token, float* to) {
+    if (!m.embedding && !m.embedding_bf16) return read_output(m.head, token, to);
+    for (int64_t i = 0; i < m.hidden; i += WIDTH) {
+        const int64_t at = token * m.hidden + i;
+        store(to + i, m.embedding ? load(m.embedding + at) : load(m.embedding_bf16 + at));
+    }
 }
 
 inline void Forward::tell_hidden(int thread, int threads) {

@@ -35,7 +35,7 @@ struct Model {
     float routed_scaling;               // factor on the selected experts' weights
     float swiglu_alpha, swiglu_limit;   // swiglu_limit > 0: gpt-oss's clamped SwiGLU
     const uint16_t* embedding_bf16;
-    const float* embedding;  // one of the two is null
+    const float* embedding;  // one of the two is null; both: an embedding is what the head multiplies by
     const float* final_norm;
     Matrix head;
     const float *cosines, *sines;  // [positions][rotary]

@@ -39,6 +39,23 @@ struct Matrix {
     }
 };
 
+// The weights [inputs] of one output of a float32 or bfloat16 matrix, one line of memory each.
+static inline void read_output(const Matrix& m, int64_t output, float* to) {
+    const int64_t lane = output % BLOCK;
+    if (m.format == FLOAT32) {
+        const float* from = reinterpret_cast<const float*>(m.block(output / BLOCK)) + lane;
+        for (int64_t i = 0; i < m.inputs; ++i) to[i] = from[i * BLOCK];
+        return;
+    }
+    const uint32_t* from =
+        reinterpret_cast<const uint32_t*>(m.block(output / BLOCK)) + lane % WIDTH;
+    for (int64_t i = 0; i < m.inputs; ++i) {
+        const uint32_t both = from[i * WIDTH];
+        const uint32_t bits = lane < WIDTH ? both << 16 : both & 0xFFFF0000;
+        std::memcpy(to + i, &bits, 4);
+    }
+}
+
 // One input row of a product. `whole` and `sums` are set if the matrix multiplies integers.
 struct Row {
     const float* x;

@@ -97,7 +97,7 @@ def test_a_step_equals_pytorchs(
         hidden = 16 * heads[0]  # its heads share it
     if hidden % heads[0] or hidden % 32:
         hidden = 96
-    more: dict[str, Any] = {"intermediate_size": inner}
+    more: dict[str, Any] = {"intermediate_size": inner, "tie_word_embeddings": seed % 4 == 1}
     if family in ("qwen3_moe", "olmoe"):
         more |= {"num_experts": crowd[0], "num_experts_per_tok": crowd[1]}
     if family == "qwen3_moe":
@@ -168,6 +168,21 @@ def test_a_step_equals_pytorchs(
         assert expected is not None
         assert got is not None
         torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_one_matrix_at_both_ends_is_packed_once_where_that_loses_nothing(form: Any, tied: bool):
+    config = config_of("llama", 32, (2, 1), 16, intermediate_size=32, tie_word_embeddings=tied)
+    model = build(config, 0)[0].model
+    if form != "float32":
+        model = model.bfloat16()
+    step = NativeStep.pack(model, form)
+    table = model.get_input_embeddings().weight.detach()
+    once = step._model.embedding is None and step._model.embedding_bf16 is None
+    assert once == (tied and form != "int8")
+    tokens = torch.tensor([[0, 5, 31], [32, 63, 76]])
+    assert torch.equal(step.embed(tokens), table[tokens])
 
 
 @pytest.fixture(scope="module", params=["qwen3_moe", "deepseek_v3"])
