@@ -42,6 +42,11 @@ struct Gemm {
         return block < end ? m.block(which * m.blocks + block) : after;
     }
 
+    // What is read after block `b` of several that are multiplied at once, given what is read after the first.
+    NextBlock following(NextBlock next, int b) const {
+        return {next.at + b * (m.block(1) - m.block(0)), next.halvings};
+    }
+
     // Adds adapters and bias and hands the sums out. The rows of a tile mostly share an adapter.
     template <int R>
     void finish(int64_t row, int64_t block, vec (&sum)[R][2]) const {
@@ -64,46 +69,46 @@ struct Gemm {
     }
 };
 
-// R rows from `row` on, times B blocks from `block` on.
-template <class Read, int R, int B>
-static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
-    vec sum[B][R][2] = {};
-    Read read[B];
-    const float* x[R];
-    for (int b = 0; b < B; ++b)
-        read[b] = Read(p.m, p.which * p.m.blocks + block + b,
-                       b + 1 < B ? NextBlock{p.at(block + b + 1), 0} : next);
-    for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].x;
-    for (int64_t i = 0; i < p.m.inputs; ++i)
+// A product of weights that are read as floats; integer_tiles.h has those of integers.
+template <class Read>
+struct Floats {
+    // R rows from `row` on, times B blocks from `block` on.
+    template <int R, int B>
+    static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
+        vec sum[B][R][2] = {};
+        Read read[B];
+        const float* x[R];
+        for (int b = 0; b < B; ++b)
+            read[b] = Read(p.m, p.which * p.m.blocks + block + b, p.following(next, b));
+        for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].x;
+        for (int64_t i = 0; i < p.m.inputs; ++i)
 #pragma GCC unroll 8
-        for (int b = 0; b < B; ++b) {
-            vec left, right;
-            read[b].column(i, left, right);
+            for (int b = 0; b < B; ++b) {
+                vec left, right;
+                read[b].column(i, left, right);
 #pragma GCC unroll 8
-            for (int r = 0; r < R; ++r) {
-                const vec given = in_lanes(x[r][i]);
-                sum[b][r][0] = add_product(sum[b][r][0], given, left);
-                sum[b][r][1] = add_product(sum[b][r][1], given, right);
+                for (int r = 0; r < R; ++r) {
+                    const vec given = in_lanes(x[r][i]);
+                    sum[b][r][0] = add_product(sum[b][r][0], given, left);
+                    sum[b][r][1] = add_product(sum[b][r][1], given, right);
+                }
             }
+        for (int b = 0; b < B; ++b) {
+            for (int r = 0; r < R; ++r) read[b].finish(sum[b][r][0], sum[b][r][1]);
+            p.finish(row, block + b, sum[b]);
         }
-    for (int b = 0; b < B; ++b) {
-        for (int r = 0; r < R; ++r) read[b].finish(sum[b][r][0], sum[b][r][1]);
-        p.finish(row, block + b, sum[b]);
     }
-}
+};
 
 #include "integer_tiles.h"
 #if BURNISH_TILES
 #include "tiles.h"
 #endif
 
-template <class Read, int B, int... R>
-static constexpr auto float_tiles(std::integer_sequence<int, R...>) {
-    return std::array{&tile<Read, R + 1, B>...};
-}
-template <class Integers, int... R>
-static constexpr auto integer_tiles(std::integer_sequence<int, R...>) {
-    return std::array{&Integers::template tile<R + 1>...};
+// A product's tiles of B blocks, by the number of their rows less one.
+template <class Product, int B, int... R>
+static constexpr auto tiles_of(std::integer_sequence<int, R...>) {
+    return std::array{&Product::template tile<R + 1, B>...};
 }
 
 // All rows times blocks begin..end, in as few passes as the registers allow, of equal size.
@@ -123,12 +128,12 @@ static void in_passes(const Tiles& tiles, const Gemm& p, int64_t begin, int64_t 
 
 // Few rows take several blocks at once, so that enough independent sums are in progress and memory streams
 // from several places; the order within each sum stays.
-template <class Read>
-static void gemm(const Gemm& p, int64_t begin, int64_t end, int64_t rows) {
-    static constexpr auto one = float_tiles<Read, 1>(std::make_integer_sequence<int, MAX_ROWS>{});
+template <class Product>
+static void multiply(const Gemm& p, int64_t begin, int64_t end, int64_t rows) {
+    static constexpr auto one = tiles_of<Product, 1>(std::make_integer_sequence<int, MAX_ROWS>{});
     static constexpr auto two =
-        float_tiles<Read, 2>(std::make_integer_sequence<int, MAX_ROWS_OF_TWO>{});
-    static constexpr auto four = float_tiles<Read, 4>(std::make_integer_sequence<int, 1>{});
+        tiles_of<Product, 2>(std::make_integer_sequence<int, MAX_ROWS_OF_TWO>{});
+    static constexpr auto four = tiles_of<Product, 4>(std::make_integer_sequence<int, 1>{});
     if (rows == 1) {
         const int64_t whole = begin + (end - begin) / 4 * 4;
         in_passes(four, p, begin, whole, 4, rows);
@@ -149,16 +154,14 @@ static void gemm(const Matrix& m, int64_t which, int64_t begin, int64_t end, con
                  const char* after = nullptr) {
     if (rows == 0 || begin >= end) return;
     const Gemm p{m, which, x, lora, epilogue, end, after ? after : m.block(end)};
-    static constexpr auto each = std::make_integer_sequence<int, MAX_ROWS>{};
-    static constexpr auto int8 = integer_tiles<Int8>(each), int4 = integer_tiles<Int4>(each);
     switch (m.format) {
-        case FLOAT32: return gemm<ReadFloat32>(p, begin, end, rows);
+        case FLOAT32: return multiply<Floats<ReadFloat32>>(p, begin, end, rows);
 #if BURNISH_TILES
         case BFLOAT16: return tiled(p, begin, end, rows);
 #else
-        case BFLOAT16: return gemm<ReadBfloat16>(p, begin, end, rows);
+        case BFLOAT16: return multiply<Floats<ReadBfloat16>>(p, begin, end, rows);
 #endif
-        case INT8: return in_passes(int8, p, begin, end, 1, rows);
-        case INT4: return in_passes(int4, p, begin, end, 1, rows);
+        case INT8: return multiply<Int8>(p, begin, end, rows);
+        case INT4: return multiply<Int4>(p, begin, end, rows);
     }
 }

@@ -19,59 +19,80 @@ static inline void add_two(const int16_t* const (&x)[R], int64_t i, ints a, ints
 }
 
 struct Int8 {
-    template <int R>
+    template <int R, int B>
     static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
         const Matrix& m = p.m;
-        const int64_t at = p.which * m.blocks + block;
-        const Prefetch fetch(m.block(at), next);
-        const int8_t* weights = reinterpret_cast<const int8_t*>(fetch.at);
-        vec total[R][2] = {};
+        const int64_t first = p.which * m.blocks + block;
+        Prefetch fetch[B];
+        const int8_t* weights[B];
+        for (int b = 0; b < B; ++b) {
+            fetch[b] = Prefetch(m.block(first + b), p.following(next, b));
+            weights[b] = reinterpret_cast<const int8_t*>(fetch[b].at);
+        }
+        vec total[B][R][2] = {};
         const int16_t* x[R];
         for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].whole;
         for (int64_t begin = 0; begin < m.inputs; begin += EXACT) {
-            ints sum[R][2] = {};
-            for (int64_t i = begin; i < std::min(begin + EXACT, m.inputs); i += 2) {
-                if (i * BLOCK % 64 == 0) fetch.line(i * BLOCK);
-                add_two(x, i, widen(weights + i * BLOCK), widen(weights + i * BLOCK + BLOCK), sum);
-            }
+            ints sum[B][R][2] = {};
+            for (int64_t i = begin; i < std::min(begin + EXACT, m.inputs); i += 2)
+#pragma GCC unroll 4
+                for (int b = 0; b < B; ++b) {
+                    const int8_t* at = weights[b] + i * BLOCK;
+                    if (i * BLOCK % 64 == 0) fetch[b].line(i * BLOCK);
+                    add_two(x, i, widen(at), widen(at + BLOCK), sum[b]);
+                }
+            for (int b = 0; b < B; ++b)
+                for (int r = 0; r < R; ++r)
+                    for (int half = 0; half < 2; ++half)
+                        total[b][r][half] += __builtin_convertvector(sum[b][r][half], vec);
+        }
+        for (int b = 0; b < B; ++b) {
+            const float* scale = m.scale + (first + b) * BLOCK;
             for (int r = 0; r < R; ++r)
                 for (int half = 0; half < 2; ++half)
-                    total[r][half] += __builtin_convertvector(sum[r][half], vec);
+                    total[b][r][half] *= p.rows[row + r].scale * load(scale + half * WIDTH);
+            p.finish(row, block + b, total[b]);
         }
-        const float* scale = m.scale + at * BLOCK;
-        for (int r = 0; r < R; ++r)
-            for (int half = 0; half < 2; ++half)
-                total[r][half] *= p.rows[row + r].scale * load(scale + half * WIDTH);
-        p.finish(row, block, total);
     }
 };
 struct Int4 {
-    template <int R>
+    template <int R, int B>
     static void tile(const Gemm& p, int64_t block, int64_t row, NextBlock next) {
         const Matrix& m = p.m;
-        const int64_t at = p.which * m.blocks + block;
-        const Prefetch fetch(m.block(at), next);
-        const int8_t* weights = reinterpret_cast<const int8_t*>(fetch.at);
-        const float* scale = m.scale + at * (m.inputs / GROUP) * BLOCK;
-        vec total[R][2] = {};
+        const int64_t first = p.which * m.blocks + block, groups = m.inputs / GROUP;
+        Prefetch fetch[B];
+        const int8_t* weights[B];
+        const float* scale[B];
+        for (int b = 0; b < B; ++b) {
+            fetch[b] = Prefetch(m.block(first + b), p.following(next, b));
+            weights[b] = reinterpret_cast<const int8_t*>(fetch[b].at);
+            scale[b] = m.scale + (first + b) * groups * BLOCK;
+        }
+        vec total[B][R][2] = {};
         const int16_t* x[R];
         for (int r = 0; r < R; ++r) x[r] = p.rows[row + r].whole;
-        for (int64_t g = 0; g < m.inputs / GROUP; ++g, scale += BLOCK) {
-            ints sum[R][2];
-            for (int r = 0; r < R; ++r)  // weights are stored plus 8
-                sum[r][0] = sum[r][1] = ints{} - 8 * p.rows[row + r].sums[g];
-            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 2) {
-                if (i * BLOCK / 2 % 64 == 0) fetch.line(i * BLOCK / 2);
-                const ints both = widen(weights + i * WIDTH);
-                add_two(x, i, both & 0x000F000F, (both >> 4) & 0x000F000F, sum);
-            }
-            for (int r = 0; r < R; ++r)
-                for (int half = 0; half < 2; ++half)
-                    total[r][half] += __builtin_convertvector(sum[r][half], vec) *
-                                      load(scale + half * WIDTH);
+        for (int64_t g = 0; g < groups; ++g) {
+            ints sum[B][R][2];
+            for (int b = 0; b < B; ++b)
+                for (int r = 0; r < R; ++r)  // weights are stored plus 8
+                    sum[b][r][0] = sum[b][r][1] = ints{} - 8 * p.rows[row + r].sums[g];
+            for (int64_t i = g * GROUP; i < (g + 1) * GROUP; i += 2)
+#pragma GCC unroll 4
+                for (int b = 0; b < B; ++b) {
+                    if (i * BLOCK / 2 % 64 == 0) fetch[b].line(i * BLOCK / 2);
+                    const ints both = widen(weights[b] + i * WIDTH);
+                    add_two(x, i, both & 0x000F000F, (both >> 4) & 0x000F000F, sum[b]);
+                }
+            for (int b = 0; b < B; ++b)
+                for (int r = 0; r < R; ++r)
+                    for (int half = 0; half < 2; ++half)
+                        total[b][r][half] += __builtin_convertvector(sum[b][r][half], vec) *
+                                             load(scale[b] + g * BLOCK + half * WIDTH);
         }
-        for (int r = 0; r < R; ++r)
-            for (int half = 0; half < 2; ++half) total[r][half] *= p.rows[row + r].scale;
-        p.finish(row, block, total);
+        for (int b = 0; b < B; ++b) {
+            for (int r = 0; r < R; ++r)
+                for (int half = 0; half < 2; ++half) total[b][r][half] *= p.rows[row + r].scale;
+            p.finish(row, block + b, total[b]);
+        }
     }
 };
