@@ -21,8 +21,10 @@ from burnish.serving.engine.sampler import Sampler, TopLogprobs, is_stateful
 from burnish.serving.engine.scheduler import PrefillChunk, SchedulerOutput
 from burnish.serving.engine.sequence import Sequence
 
-# Decode steps taken in one call, as long as they take no longer than this in all.
+# Decode steps taken in one call, as long as they take no longer than this in all; and how many where they are
+# so short that nobody notices.
 BURST_STEPS, BURST_S = 8, 0.050
+SHORT_BURST_STEPS, SHORT_BURST_S = 32, 0.008
 # Prompt tokens computed beside decoding sequences: until their time is known, and its bounds.
 CHUNK, LEAST_CHUNK, LARGEST_CHUNK = 64, 32, 512
 QUICK_S = 0.020  # that a step may take longer in any case: readers get their deltas less often
@@ -77,7 +79,10 @@ class ModelRunner:
     @property
     def burst(self) -> int:
         """How many decode steps are short enough to be taken in one call."""
-        return max(1, min(BURST_STEPS, int(BURST_S / self._step_s))) if self.model.native else 1
+        if not self.model.native:
+            return 1
+        usual = min(BURST_STEPS, int(BURST_S / self._step_s))
+        return max(1, usual, min(SHORT_BURST_STEPS, int(SHORT_BURST_S / self._step_s)))
 
     @property
     def chunk(self) -> int:
