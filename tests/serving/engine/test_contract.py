@@ -213,7 +213,7 @@ async def test_closing_a_stream_frees_the_server(under: Under) -> None:
 
 
 async def test_a_deadline_ends_an_answer_with_what_there_is(under: Under) -> None:
-    late = replace(ask(1, max_tokens=480), deadline_s=0.01)
+    late = replace(ask(1, max_tokens=480), deadline_s=0.002)
     got = await answer(under.engine, late)
     assert got.finish_reason == "deadline"
     assert len(got.token_ids) < 480
