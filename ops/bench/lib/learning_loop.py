@@ -8,6 +8,7 @@ HTTP, stream, lease and registry. A version serves here whether or not the gate 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,9 @@ from typing import Any
 import typer
 from burnish.feedback.events import Completion, Event, FeedbackEvent, InteractionEvent
 from burnish.kernels.lora import AdapterWeights
+from burnish.learner.gate.answers import BASE as BASE_ANSWERS
 from burnish.learner.gate.answers import CANDIDATE, CHAMPION
+from burnish.learner.gate.checks import mean
 from burnish.learner.gate.gate import evaluate
 from burnish.learner.gate.report import GateReport
 from burnish.learner.intake.upsert import upsert
@@ -58,6 +61,15 @@ class Vote:
     up: bool
     correction: str | None = None
     tenant: str = TENANT
+
+
+@dataclass(frozen=True)
+class Skill:
+    """The share right of the gate's first questions, a mean over families: a version's and the base's."""
+
+    version: float
+    base: float
+    questions: int
 
 
 class LearningLoop:
@@ -168,6 +180,23 @@ class LearningLoop:
         learner = self.learner
         adapters = {CANDIDATE: candidate} | ({CHAMPION: champion} if champion else {})
         return evaluate(learner.gate, learner.panel(**adapters))
+
+    def skill(self, candidate: AdapterWeights) -> Skill:
+        """Of an adapter beside the base, on the same questions with the same seeds; without families that the
+        base never solves."""
+        gate, panel = self.learner.gate, self.learner.panel(**{CANDIDATE: candidate})
+        asked = [q for q in gate.suite.questions if q.task.family not in gate.calibration.never]
+        with panel.seated():
+            answers = panel.answers(asked)
+
+        def solved(policy: str) -> float:
+            verdicts: dict[str, list[bool]] = defaultdict(list)
+            for question, answer in zip(asked, answers[policy], strict=True):
+                if (verdict := gate.suite.verdict(question, answer)) is not None:
+                    verdicts[question.task.family].append(verdict)
+            return mean([mean(of_family) for of_family in verdicts.values()])
+
+        return Skill(solved(CANDIDATE), solved(BASE_ANSWERS), len(asked))
 
 
 def changed(told: Sequence[str] | None) -> dict[str, Any]:

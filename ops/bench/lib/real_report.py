@@ -23,7 +23,8 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
     way = last["way"] if last["votes"] >= AT_VOTES else None
     others = [peer["way"] for peer in figures.get("baselines", {}).values()]
     ahead = last["way"] - max(others) if others else None
-    change = last["gate"]["skill"] - last["gate"]["base_skill"]
+    skill = last.get("skill")
+    change = skill["version"] - skill["base"] if skill else None
     hours = figures["seconds"] / 3600
     return [
         MustShow(
@@ -42,7 +43,7 @@ def check_goals(figures: dict[str, Any]) -> list[MustShow]:
             "skill on the built-in pack, against the base",
             change,
             f">= -{SKILL_LOST:g}",
-            change >= -SKILL_LOST,
+            change is not None and change >= -SKILL_LOST,
         ),
         MustShow("hours", hours, f"<= {HOURS:g}", hours <= HOURS),
     ]
@@ -58,7 +59,7 @@ def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
     )
     table = Table(
         "votes", "steps", "liked", "way", "95 %", "best of n", "base, best of 16", "skill", "KL",
-        "tokens", "AUROC", "gate",
+        "tokens", "AUROC",
         title=title,
     )  # fmt: skip
     for row in figures["updates"]:
@@ -72,16 +73,15 @@ def print_tables(figures: dict[str, Any], goals: Sequence[MustShow]) -> None:
             f"{low:+.0%} to {high:+.0%}",
             best,
             "" if row["reward_way"] is None else f"{row['reward_way']:+.0%}",
-            f"{row['gate']['skill']:.3f} / {row['gate']['base_skill']:.3f}",
+            _skill(row),
             f"{row['kl']:.3f}",
             f"{row['tokens']:.0f}",
             f"{row['training'].get('reward_auroc', float('nan')):.2f}",
-            "passed" if row["gate"]["passed"] else "refused",
         )
     for name, row in figures.get("baselines", {}).items():
         table.add_row(
             name.upper(), "", f"{row['liked']:.3f}", f"{row['way']:+.0%}", "", "", "",
-            f"{row['gate']['skill']:.3f}", f"{row['kl']:.3f}", f"{row['tokens']:.0f}", "", "",
+            _skill(row), f"{row['kl']:.3f}", f"{row['tokens']:.0f}", "",
         )  # fmt: skip
     out.print(table)
     print_goals(out, goals)
@@ -96,7 +96,7 @@ def plot(figures: dict[str, Any], path: Path) -> Path:
 
     rows = figures["updates"]
     votes = [0, *(row["votes"] for row in rows)]
-    figure, (way, skill) = plt.subplots(1, 2, figsize=(10, 4))
+    figure, way = plt.subplots(figsize=(7, 4.5))
     way.plot(votes, [0, *(100 * row["way"] for row in rows)], "o-", label="one answer")
     low = [0, *(100 * row["way_interval"][0] for row in rows)]
     high = [0, *(100 * row["way_interval"][1] for row in rows)]
@@ -109,13 +109,13 @@ def plot(figures: dict[str, Any], path: Path) -> Path:
         way.axhline(100 * row["way"], lw=1, ls=":", label=name, color="grey")
     way.set(xlabel="votes", ylabel="% of the way from base to best of 16", title="Held-out prompts")
     way.legend(fontsize=8)
-    base = rows[-1]["gate"]["base_skill"]
-    skill.plot(votes, [base, *(row["gate"]["skill"] for row in rows)], "o-")
-    skill.axhline(base, color="grey", lw=0.8, ls=":")
-    skill.set(xlabel="votes", ylabel="share right", ylim=(0, 1), title="Skill: the built-in pack")
-    for each in (way, skill):
-        each.grid(alpha=0.3)
+    way.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
     plt.close(figure)
     return path
+
+
+def _skill(row: dict[str, Any]) -> str:
+    found = row.get("skill")
+    return f"{found['version']:.3f} / {found['base']:.3f}" if found else ""

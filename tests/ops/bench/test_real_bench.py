@@ -48,6 +48,7 @@ def test_votes_become_versions_and_figures(loop, tmp_path, monkeypatch, capsys):
         assert None not in (row["best_way"], row["reward_way"])
         assert row["training"]["reward_samples"] == row["votes"]
         assert row["kl"] >= 0
+    assert 0 <= figures["updates"][-1]["skill"]["base"] <= 1
     goals = check_goals(figures)
     assert not goals[0].met, "too few votes to say"
     print_tables(figures, goals)
@@ -160,7 +161,7 @@ def test_a_baseline_that_fails_says_why(monkeypatch, tmp_path):
 GOOD = {
     "seconds": 3600.0,
     "updates": [
-        {"votes": 1000, "way": 0.6, "gate": {"skill": 0.5, "base_skill": 0.5}},
+        {"votes": 1000, "way": 0.6, "skill": {"version": 0.5, "base": 0.5}},
     ],
     "baselines": {"KTO": {"way": 0.3}, "DPO": {"way": 0.2}},
 }
@@ -174,7 +175,7 @@ GOOD = {
         ({"baselines": {}}, ["way ahead of the better of tuned KTO and DPO"]),
         ({"baselines": {"DPO": {"way": 0.7}}}, ["way ahead of the better of tuned KTO and DPO"]),
         (
-            {"updates": [{"votes": 1000, "way": 0.4, "gate": {"skill": 0.4, "base_skill": 0.5}}]},
+            {"updates": [{"votes": 1000, "way": 0.4, "skill": {"version": 0.4, "base": 0.5}}]},
             [
                 "way from base to best of 16, 1000 votes",
                 "skill on the built-in pack, against the base",
