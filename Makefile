@@ -36,6 +36,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 
 test: $(VENV)/.installed-dev
 	@$(INSTALL) servers
+	@$(INSTALL) model smollm2
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-clients: $(VENV)/.installed-dev $(VENV)-clients/.installed

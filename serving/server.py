@@ -17,7 +17,7 @@ from types import FrameType
 
 import uvicorn
 from burnish.feedback.errors import SpoolError
-from burnish.kernels.cpu.allocation import release_freed
+from burnish.kernels.cpu.allocation import release_freed, trim
 from burnish.serving.api.auth import KeyStore, is_loopback
 from burnish.serving.api.service import LOOK_PATIENCE_S, Service
 from burnish.serving.app import bare_app, load_engine
@@ -145,9 +145,10 @@ async def serve(settings: ServingSettings, engine: Engine, listening: socket.soc
 
 
 async def freeze_once_looked(service: Service) -> None:
-    """Exclude MLflow too, which the first look at the registry imports."""
+    """Exclude MLflow too, which the first look at the registry imports, and give back what that left over."""
     await service.policies.first_look(LOOK_PATIENCE_S)
     gc.freeze()
+    await asyncio.to_thread(trim)
 
 
 def freeze_gc() -> None:

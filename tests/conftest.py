@@ -262,3 +262,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny_model import build_tiny_model
 
     return build_tiny_model(tmp_path_factory.mktemp("tiny-model"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The file of SmolLM2-135M-Instruct, a language model that people do run."""
+    from burnish.ops.models import ModelMissing, resolve
+
+    try:
+        return resolve(Path("smollm2"))
+    except ModelMissing as missing:
+        pytest.skip(str(missing))

@@ -33,6 +33,11 @@ def allocate_zeroed(size: int) -> Tensor:
 def release_freed() -> None:
     """Give back what glibc keeps of freed memory: of a model that was loaded to be packed, most of it."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Give back what glibc keeps of memory that is free already."""
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 

@@ -81,8 +81,8 @@ def data_dir(tmp_path: Path, empty_registry: Path) -> Path:
 def learner_with(data_dir, redis_url, redis_client, tiny_model) -> Callable[..., Learner]:
     made: list[Learner] = []
 
-    def make(**changes) -> Learner:
-        learner = Learner(small_settings(data_dir, redis_url, tiny_model, **changes))
+    def make(model: Path = tiny_model, **changes) -> Learner:
+        learner = Learner(small_settings(data_dir, redis_url, model, **changes))
         learner.database.migrate()
         # One model for all learners of a test, since loading takes longer than the rest.
         learner.model = made[0].model if made else learner.model
