@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from burnish.feedback.ranges import MAX_BEST_OF
+from burnish.feedback.ranges import BestOf
 from burnish.feedback.settings import Url, readable_url
 from burnish.kernels.formats import Cache, Weights
 from pydantic import Field, ValidationInfo, field_validator
@@ -91,12 +91,10 @@ class ServingSettings(BaseSettings):
         description="share of answers that the base gives beside a champion that has learnt, so that people"
         " go on judging what they would no longer see",
     )
-    best_of: int = Field(
+    best_of: BestOf | dict[str, BestOf] = Field(
         default=1,
-        ge=1,
-        le=MAX_BEST_OF,
         description="candidates sampled for an answer, of which the reward model of the judgements so"
-        " far chooses one; a request's own `best_of` goes before",
+        " far chooses one, or by policy as JSON (one where it is not named); a request's own `best_of` goes before",
     )
     poll_s: float = Field(default=0.5, gt=0, description="seconds between looks at the aliases")
     pinned_versions: int = Field(
@@ -186,6 +184,10 @@ class ServingSettings(BaseSettings):
         if given != "auto" and info.data.get("engine_url"):
             raise ValueError("the server of BURNISH_ENGINE_URL chooses how it keeps them")
         return given
+
+    def candidates(self, policy: str) -> int:
+        """How many are sampled for an answer of a policy (BURNISH_BEST_OF)."""
+        return self.best_of if isinstance(self.best_of, int) else self.best_of.get(policy, 1)
 
     @property
     def engine_urls(self) -> tuple[str, ...]:

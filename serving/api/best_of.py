@@ -64,7 +64,7 @@ def chooser_of(
     service: Service, body: ChatRequest, request: GenerationRequest, policy: str
 ) -> Chooser | None:
     """What chooses the answers; None where as many are sampled as are given."""
-    asked = body.best_of or service.settings.best_of
+    asked = body.best_of or service.settings.candidates(policy)
     if asked <= request.n or request.params.temperature == 0:
         return None
     reward = service.rewards.of(policy) if service.engine.depth else None

@@ -186,6 +186,18 @@ def test_a_setting_asks_for_it_where_a_request_says_nothing(
     assert len(completion.choices) == 2, "of completions best_of is OpenAI's own"
 
 
+def test_a_setting_may_name_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BURNISH_BEST_OF", '{"tone": 8}')
+    settings = ServingSettings()
+    assert [settings.candidates(policy) for policy in ("tone", "default")] == [8, 1]
+    monkeypatch.setenv("BURNISH_BEST_OF", "3")
+    assert ServingSettings().candidates("default") == 3
+    for wrong in ("0", "17", '{"tone": 0}'):
+        monkeypatch.setenv("BURNISH_BEST_OF", wrong)
+        with pytest.raises(ValueError, match=r"BURNISH_BEST_OF|best_of"):
+            ServingSettings()
+
+
 def test_without_a_reward_model_one_is_sampled_and_the_record_says_so(running: Running) -> None:
     assert running.say(extra_body={"best_of": 4}).choices[0].message.content == SAID[0]
     assert len(running.engine.requests) == 1
