@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from burnish.learner.reward.evidence import Evidence
 from burnish.serving.reward.kernel import Coordinates, Hyperparameters, Points, kernel
+from burnish.serving.reward.reward_model import RewardModel
 from torch import Tensor
 
 ROWS = 1024  # that the evidence is computed from
@@ -52,6 +53,11 @@ def aged(evidence: Evidence, of: Hyperparameters) -> Tensor:
     points, residuals, weights = _part(evidence, rows)
     ago = change_point(points, residuals, weights, of)
     return ages if ago is None else _apart(ages, ago)
+
+
+def has_outdated(model: RewardModel) -> bool:
+    """Whether some of what a model is fitted to is from before a change of tastes."""
+    return bool((model.judged.ages >= OLD).any())
 
 
 def log_evidence(points: Points, residuals: Tensor, weights: Tensor, of: Hyperparameters) -> Tensor:

@@ -24,6 +24,7 @@ from random import Random
 from typing import Any
 
 from burnish.learner.reward.fitting import FittedReward, learn
+from burnish.learner.reward.marginal_likelihood import has_outdated
 from burnish.learner.reward.quality import measured
 from burnish.learner.reward.significance import LEAST_WORTH, score, worth
 from burnish.learner.rules.base import (
@@ -125,8 +126,13 @@ class RewardModelRule:
         return StepBatch(liked + rehearsed + corrected + distilled, figures)
 
     def state_dict(self) -> dict[str, Any]:
-        fitted = self._fitted.model.state_dict() if self._fitted is not None else {}
-        return {**fitted, "rehearsal": self._rehearsal.state_dict()}
+        """`changed`: this update was the first to find that tastes are others since a while."""
+        rehearsal = self._rehearsal.state_dict()
+        if self._fitted is None:
+            return {"rehearsal": rehearsal}
+        known = self._parent is not None and has_outdated(self._parent)
+        changed = has_outdated(self._model) and not known
+        return {**self._model.state_dict(), "rehearsal": rehearsal, "changed": changed}
 
     @property
     def _model(self) -> RewardModel:

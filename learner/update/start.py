@@ -43,12 +43,15 @@ def next_start(
     refused: bool = False,
 ) -> TrainingStart:
     """From the parent's checkpoint, or anew from the base when it is time: then nothing stays in the
-    weights that no judgement stands for any more. Where an attempt on the parent was `refused`, from the parent:
+    weights that no judgement stands for any more; so too after an update that found that tastes have changed,
+    since people judge little of what they like now while it says what they liked. Where an attempt on the parent was `refused`, from the parent:
     one that begins anew has to come as far as it, and would be tried again and again."""
     before = parent.progress
     since_base, generation = before.since_base + 1, before.generation + 1
     progress = replace(progress, generation=generation)
-    if is_rebuilt(since_base, generation, settings.rebuild_every) and not refused:
+    due = is_rebuilt(since_base, generation, settings.rebuild_every)
+    changed = settings.rebuild_every > 0 and parent.rule_state.get("changed", False)
+    if (due or changed) and not refused:
         anew = replace(progress, since_base=0)
         return TrainingStart(fresh_adapter(model, settings), anew, rule_state=parent.rule_state)
     return TrainingStart.child(parent, replace(progress, since_base=since_base))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from burnish.learner.reward.evidence import Evidence
 from burnish.learner.reward.fitting import FittedReward, fit, learn
-from burnish.learner.reward.marginal_likelihood import aged, fit_hyperparameters
+from burnish.learner.reward.marginal_likelihood import aged, fit_hyperparameters, has_outdated
 from burnish.learner.reward.quality import foretold, measured, quality
 from burnish.serving.reward.kernel import Hyperparameters, kernel
 from torch import Tensor
@@ -157,6 +157,12 @@ def test_after_a_change_of_tastes_the_new_ones_are_learnt():
     new, truth = judged(200, seed=6, inverted=True)
     assert auroc(learn(both).model.mean(new.features), truth) > 0.9
     assert auroc(fitted(both).model.mean(new.features), truth) < 0.5
+
+
+def test_a_model_knows_whether_it_is_fitted_to_what_tastes_no_longer_are():
+    before, after = judged(600)[0], judged(150, seed=5, inverted=True)[0]
+    assert has_outdated(learn(joined(before, after)).model)
+    assert not has_outdated(learn(before).model)
 
 
 def test_steady_tastes_have_no_change_point():

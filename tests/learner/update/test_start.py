@@ -1,7 +1,12 @@
 """When an update begins anew at the base."""
 
+from typing import Any
+
 import pytest
-from burnish.learner.update.start import is_rebuilt
+from burnish.kernels.loading import load_model
+from burnish.learner.settings import LearnerSettings
+from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
+from burnish.learner.update.start import fresh_adapter, is_rebuilt, next_start
 
 
 @pytest.mark.parametrize(
@@ -19,3 +24,26 @@ def test_it_is_rebuilt_whenever_the_updates_have_doubled_and_at_the_latest_after
             since = 0
     assert found[: len(rebuilt)] == rebuilt
     assert bool(found) == bool(rebuilt)
+
+
+@pytest.mark.parametrize(
+    ("state", "settings", "refused", "anew"),
+    [
+        ({"changed": True}, {}, False, True),
+        ({"changed": False}, {}, False, False),
+        ({"changed": True}, {}, True, False),
+        ({"changed": True}, {"rebuild_every": 0}, False, False),
+    ],
+)
+def test_after_a_change_of_tastes_the_next_update_begins_anew(
+    tiny_model, tmp_path, state: dict[str, Any], settings: dict[str, Any], refused: bool, anew: bool
+):
+    model, told = load_model(tiny_model), LearnerSettings(**settings)
+    progress = TrainingProgress(
+        update="u", policy="p", parent=1, base_sha256="", high_water=0, step=0, seconds=0.0,
+        done=True, code="", seed=0,
+    )  # fmt: skip
+    parent = Checkpoint(tmp_path, progress, fresh_adapter(model, told), {}, state)
+    start = next_start(parent, progress, model, told, refused)
+    assert start.progress.since_base == (0 if anew else 2)
+    assert start.rule_state == state
