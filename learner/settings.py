@@ -170,7 +170,7 @@ class LearnerSettings(StreamSettings):
     )
     clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     kl_weight: float = Field(
-        default=0.02,
+        default=0.03,
         ge=0,
         description="weight of KL to the base, beside advantages that grow with what is known",
     )

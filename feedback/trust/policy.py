@@ -18,8 +18,9 @@ class TrustPolicy:
     """How many times the weight of nine honest raters in ten, in their busiest window, a rater may have."""
     established: float = 2.0
     """Votes' worth of agreement, times one and the days it took, that make a newcomer established."""
-    unknown_agreement: float = 0.2
-    """What a vote counts as agreement where nothing is expected of its answer: about what an honest one shows."""
+    unknown_agreement: float = 0.4
+    """What a vote counts as agreement where nothing is expected of its answer: twice what an honest one shows, since
+    while only some are established hardly anybody else is heard, and that should be over soon."""
     newcomer_share: float = 0.02
     """The most that the newcomers of one API key may have beside the established in a window, where that is more
     than their pool."""

@@ -1,9 +1,11 @@
 """Rehearsal: verifiable tasks beside the judgements, so that what people like costs no skill.
 
-It is a constraint, not a second goal. Each family has a multiplier, in units of what a preference counts, that
-grows while the policy solves less of it than the base does, and shrinks while it solves more (dual ascent); only
-families with one are trained on, so rehearsal never pulls against people's taste where no skill is at stake.
-What the base solves is known from the gate, and better by its answers to the first tasks that steps draw.
+It is a constraint, not a second goal. Each family has a multiplier that grows while the policy solves
+less of it than the base does, and shrinks while it solves more (dual ascent); only families with one are
+trained on, so rehearsal never pulls against people's taste where no skill is at stake. What the base solves
+is known from the gate, and better by its answers to the first tasks that steps draw. Groups of four are noisy, so
+multipliers hover above zero where nothing is lost: measured in units of what preference counts instead, policies
+followed early votes faster and came less far.
 """
 
 from __future__ import annotations
@@ -20,9 +22,7 @@ from burnish.learner.training.prompts import fitting
 from burnish.learner.training.rollouts import Rollout
 
 SLACK = 0.02  # of skill, that a family may lose before it is rehearsed
-# Of the multipliers, per group and unit of skill lost. Groups of four tell so little that a family which has lost
-# nothing hovers about this value.
-DUAL_RATE, LARGEST = 0.3, 3.0
+DUAL_RATE = 0.15  # of the multipliers, per group and unit of skill lost
 LEAST, MOST = 0.2, 0.5  # share of a step's groups that are tasks
 PROBE = 0.1  # weight at which a family without multiplier is asked, to see that it is kept
 BASE_ANSWERS = 32  # of each family, after which the base is asked no more
@@ -82,7 +82,7 @@ class Rehearsal:
 
     @property
     def burden(self) -> float:
-        """The mean multiplier of all families."""
+        """The mean multiplier of all families, in [0, 1]."""
         families = self.source.families
         return sum(self.multipliers.get(f, 0.0) for f in families) / max(1, len(families))
 
@@ -112,7 +112,7 @@ class Rehearsal:
         families = [f for f in self.source.families if not self.base.get(f, UNKNOWN).never]
         weights = [PROBE + self.multipliers.get(family, 0.0) for family in families]
         pools = [(family, None) for family in families]
-        count = max(1, round(groups * (LEAST + (MOST - LEAST) * min(1.0, self.burden))))
+        count = max(1, round(groups * (LEAST + (MOST - LEAST) * min(1.0, 4 * self.burden))))
         return draw_tasks(self.source, rng, pools, weights, count, model, max_tokens)
 
     def grade(
@@ -150,7 +150,7 @@ class Rehearsal:
         if known.asked >= FEW:
             lost = known.rate - SLACK - rate
             moved = self.multiplier(task) + DUAL_RATE * lost
-            self.multipliers[task.family] = min(LARGEST, max(0.0, moved))
+            self.multipliers[task.family] = min(1.0, max(0.0, moved))
 
     def _verdict(self, task: Task, rollout: Rollout) -> bool | None:
         try:

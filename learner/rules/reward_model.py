@@ -10,7 +10,7 @@ liked can be found; a policy that follows each mean at once is judged on one way
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as it is probable that people agree on anything (reward/significance.py): where they
 do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal
-(rehearsal.py) is a constraint beside it, in units of what a preference counts in the step.
+(rehearsal.py) is a constraint beside it, weighed apart.
 Comments are taught by the policy itself, where that helps (comments.py).
 Left out: seeking what is uncertain, which is serving's part (BURNISH_EXPLORE, and now and then `best_of` by a draw); a
 posterior draw per step only blurred the gradient here.
@@ -47,7 +47,6 @@ from torch import Tensor
 
 BASE_SAMPLES = 2  # of the base, in each group
 CORRECTIONS = 2  # learnt directly, in each step
-LEAST_COUNT = 0.05  # that rehearsal is measured by, where preference hardly counts
 
 
 class RewardModelRule:
@@ -111,8 +110,7 @@ class RewardModelRule:
         ]
         mixed, skill = self._rehearsal.grade(tasks, own[len(prompts) :])
         liked, told = self._preferred(policy, candidates)
-        counts = max(LEAST_COUNT, self._weight * told.get("sure", 0.0))
-        rehearsed = [r.with_advantage(counts * r.advantage) for r in self._rehearsed(policy, mixed)]
+        rehearsed = self._rehearsed(policy, mixed)
         corrected = self._corrected(policy, rng)
         distilled = self._distilled(policy, rng)
         figures = {

@@ -109,7 +109,7 @@ def test_the_share_of_tasks_grows_with_what_is_lost(model):
     kept, all_lost = Rehearsal(), lost(*source.families)
     kept.source = all_lost.source = source
     assert len(kept.draw(Random(0), 20, model, 8)) == 4
-    assert len(all_lost.draw(Random(0), 20, model, 8)) == 9
+    assert len(all_lost.draw(Random(0), 20, model, 8)) == 10
 
 
 def test_what_rehearsal_knows_survives_in_the_state_dict():
