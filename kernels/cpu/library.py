@@ -51,7 +51,8 @@ def library() -> ctypes.CDLL | None:
         detail = getattr(error, "stderr", None) or error
         log.warning("the native library does not build, PyTorch serves instead: %s", detail)
         return None
-    found.burnish_step.restype = found.burnish_backward.restype = ctypes.c_int64
+    for function in (found.burnish_step, found.burnish_backward, found.burnish_activations):
+        function.restype = ctypes.c_int64
     return found
 
 

@@ -352,9 +352,11 @@ class NativeStep:
         states: Tensor | None = None,
         inputs: Tensor | None = None,
         hidden: Tensor | None = None,
+        activations: Tensor | None = None,
     ) -> NativeCall:
         """A prepared step. `adapters` replaces the resident adapters; `states` [depth, T, H], where
-        given, is filled with the input of each layer."""
+        given, is filled with the input of each layer, and `activations` with what a backward pass would
+        compute again."""
         # Slot 0 is the base; the library counts adapters from zero.
         raw = (batch.tokens, batch.row, batch.position, batch.slot - 1, table, batch.keep)
         arrays = [np.ascontiguousarray(a, np.int64) for a in raw]
@@ -382,9 +384,10 @@ class NativeStep:
             layers,
             None if states is None else states.data_ptr(),
             torch.get_num_threads(),
-            *(None if t is None else t.data_ptr() for t in (inputs, hidden)),
+            *(None if t is None else t.data_ptr() for t in (inputs, hidden, activations)),
         )
-        kept = (arrays, keys, values, pages, adapters, logits, state, states, inputs, hidden)
+        given = (logits, state, states, inputs, hidden, activations)
+        kept = (arrays, keys, values, pages, adapters, given)
         return NativeCall(ctypes.byref(self._model), batch, step, kept)
 
     def read(

@@ -68,6 +68,7 @@ class CStep(ctypes.Structure):
         ("threads", SIZE),
         ("inputs", POINTER),
         ("hidden", POINTER),
+        ("activations", POINTER),
     ]
 
 

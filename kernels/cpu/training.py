@@ -25,6 +25,8 @@ from burnish.kernels.cpu.target import WIDTH
 from burnish.kernels.lora import AdapterWeights
 from torch import Tensor
 
+MOST_KEPT = 256 << 20  # bytes of activations between a forward pass and its backward pass
+
 
 def training_unsupported_reason(step: NativeStep) -> str | None:
     """Why a packed model cannot be trained natively; None: it can."""
@@ -45,6 +47,7 @@ class NativeTraining:
         self.step = step
         self._packer = Packer()
         self._parts: list[list[int]] = []
+        self._spare: Tensor | None = None
         transposed = []
         for layer in map(LayerWeights.of, model.model.layers):  # joined copies of one at a time
             self._parts += layer.parts
@@ -68,6 +71,21 @@ class NativeTraining:
     def _matrix(self, weight: Tensor | None, form: str) -> CMatrix:
         transposed = None if weight is None else _transposed(weight.detach())
         return self._packer.matrix(transposed, form)
+
+    def activations(self, tokens: int, most: int) -> Tensor | None:
+        """Room for what a backward pass over so many tokens would else compute again; None where it takes more
+        than so many bytes, or nothing is kept."""
+        library = native.library()
+        assert library is not None
+        size = library.burnish_activations(ctypes.byref(self.step._model), ctypes.c_int64(tokens))
+        if not 0 < 4 * size <= most:
+            return None
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and len(spare) >= size else torch.empty(size)
+
+    def give_back(self, activations: Tensor | None) -> None:
+        """Keep the room for the next forward pass: memory that is new takes longer to write."""
+        self._spare = activations if activations is not None else self._spare
 
     def logits(
         self, sequences: Sequence[Sequence[int]], starts: Sequence[int], weights: AdapterWeights
@@ -97,9 +115,11 @@ class _Logits(torch.autograd.Function):
         ctx.training, ctx.packer, ctx.sizes = training, packer, [t.shape for t in flat]
         ctx.adapter = (CLora * len(packed))(*packed)
         ctx.transposed = (CLora * len(packed))(*_transpose_adapter(training, packer, flat, scale))
-        ctx.calls, parts = [], []
+        ctx.calls, parts, kept_bytes = [], [], 0
         for batch, table in whole_sequences(sequences, starts, slot=1):
             states = torch.empty(step.depth, len(batch.tokens), step.config.hidden_size)
+            kept = training.activations(len(batch.tokens), MOST_KEPT - kept_bytes)
+            kept_bytes += 0 if kept is None else kept.nbytes
             logits = step.empty_logits(len(batch.keep))
             slots = (POINTER * 2)(ctypes.addressof(ctx.adapter), ctypes.addressof(ctx.transposed))
             call = step.call(
@@ -109,9 +129,10 @@ class _Logits(torch.autograd.Function):
                 adapters=slots,
                 logits=logits,
                 states=states,
+                activations=kept,
             )
             call.run()
-            ctx.calls.append(call)
+            ctx.calls.append((call, kept))
             parts.append(logits[:, : step.vocab])
         return parts[0] if len(parts) == 1 else torch.cat(parts)  # of large vocabularies no copy
 
@@ -134,7 +155,7 @@ class _Logits(torch.autograd.Function):
         )
         wide = -(-step.vocab // BLOCK) * BLOCK
         done = 0
-        for call in ctx.calls:
+        for call, activations in ctx.calls:
             kept = len(call.batch.keep)
             d_logits = grad[done : done + kept].float()
             if wide > step.vocab:
@@ -155,6 +176,7 @@ class _Logits(torch.autograd.Function):
                     call.model, ctypes.byref(call.step), ctypes.byref(backward)
                 )
             )
+            training.give_back(activations)
         for number in range(1, len(sums), 2):
             sums[number] = sums[number][..., : ctx.sizes[number][1]].transpose(1, 2)
         return None, None, None, None, *sums

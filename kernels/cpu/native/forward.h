@@ -9,6 +9,7 @@
 
 #include <vector>
 
+#include "activations.h"
 #include "model.h"
 #include "norm_rope.h"
 #include "paged_attention.h"
@@ -65,6 +66,13 @@ struct Forward {
         qkv.resize(tokens * m.layers->qkv.blocks * BLOCK);
         attended.resize(tokens * m.layers->out.inputs);
         if (m.latent) size_latent_buffers();
+        if (s.activations) log_sums.resize(tokens * m.heads);
+    }
+
+    // Whether a layer's results are kept for the backward pass.
+    bool keeps(int64_t index) const { return s.activations && index + 1 < m.depth; }
+    Activations kept_of(int64_t index) const {
+        return {m, index, tokens, s.activations};
     }
 
     void run(int thread, int threads);
@@ -178,11 +186,9 @@ inline void Forward::run(int thread, int threads) {
     for (int64_t index = 0; index < m.depth; ++index) {
         const Layer& layer = m.layers[index];
         const int64_t size = layer.qkv.blocks * BLOCK;
-        if (s.states) {
-            const ThreadRange mine(tokens, thread, threads);
-            std::copy(&state[mine.begin * m.hidden], &state[mine.end * m.hidden],
-                      s.states + (index * tokens + mine.begin) * m.hidden);
-        }
+        if (s.states)
+            copy_rows(state.data(), s.states + index * tokens * m.hidden,
+                      ThreadRange(tokens, thread, threads), m.hidden);
         norm(layer.norm1, thread, threads);
         if (thread == 0) gather_tokens(normed, layer.qkv, index, QKV);
         barrier.wait();
@@ -193,12 +199,18 @@ inline void Forward::run(int thread, int threads) {
                 },
                 &layer.out);
         barrier.wait();
+        const ThreadRange mine(tokens, thread, threads);
+        if (keeps(index)) copy_rows(qkv.data(), kept_of(index).raw, mine, size);
         switch (s.cache_format) {
             case FLOAT32: attention<float>(layer, index, thread, threads); break;
             case BFLOAT16: attention<uint16_t>(layer, index, thread, threads); break;
             case INT8: attention<int8_t>(layer, index, thread, threads); break;
         }
         barrier.wait();
+        if (keeps(index)) {
+            copy_rows(attended.data(), kept_of(index).attended, mine, layer.out.inputs);
+            copy_rows(log_sums.data(), kept_of(index).log_sums, mine, m.heads);
+        }
         if (thread == 0) {
             if (index + 1 == m.depth && !s.state && !s.hidden) drop_unkept();
             gather_tokens(attended, layer.out, index, OUT);

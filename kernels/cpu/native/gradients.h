@@ -5,8 +5,9 @@
 // y = W x + up (scale * down x), each is an outer product of an input and an output gradient. Output
 // gradients pass through the transposed weights, whose adapter is the same one transposed.
 //
-// Only the input of each layer is kept from the forward pass (Chen et al. 2016, Training Deep Nets with
-// Sublinear Memory Cost). Left out: clipped queries, int8 and int4 weights.
+// Of a layer only its input is kept from the forward pass (Chen et al. 2016, Training Deep Nets with
+// Sublinear Memory Cost), or where memory allows the results of its products. Left out: clipped queries, int8 and
+// int4 weights.
 
 #pragma once
 
@@ -69,6 +70,7 @@ struct Gradients : Forward {
     }
 
     void recompute(int64_t index, int thread, int threads);
+    void restore(int64_t index, int thread, int threads);
     void head_backward(int thread, int threads);
 
     // attention_backward.h
@@ -164,6 +166,60 @@ inline void Gradients::recompute(int64_t index, int thread, int threads) {
                 add_block(to, one * share, two * share);
             });
     barrier.wait();
+}
+
+// The same from what the forward pass kept: only norms, RoPE, gates and the adapter's first halves are computed
+// again.
+inline void Gradients::restore(int64_t index, int thread, int threads) {
+    const Layer& layer = m.layers[index];
+    const Activations keep = kept_of(index);
+    const int64_t size = layer.qkv.blocks * BLOCK, each = experts_per_token(layer);
+    const int64_t inner = layer.gate_up.blocks * WIDTH;
+    const float* input = s.states + index * tokens * m.hidden;
+    const ThreadRange mine(tokens, thread, threads);
+    if (thread == 0) {
+        reset_order();
+        size_mlp_buffers(layer);
+        pre.resize(gated.size() * 2);
+        token_rows(x[QKV], normed_input.data(), m.hidden, tokens, FORWARD, layer.qkv, index, QKV);
+        token_rows(x[OUT], attended.data(), layer.out.inputs, tokens, FORWARD, layer.out, index, OUT);
+    }
+    barrier.wait();
+    copy_rows(keep.raw, raw.data(), mine, size);
+    copy_rows(keep.raw, qkv.data(), mine, size);
+    copy_rows(keep.attended, attended.data(), mine, layer.out.inputs);
+    copy_rows(keep.log_sums, log_sums.data(), mine, m.heads);
+    copy_rows(keep.middle, state.data(), mine, m.hidden);
+    copy_rows(keep.routing, routing.data(), mine, layer.router.blocks * BLOCK);
+    copy_rows(keep.share, weight.data(), mine, each);
+    std::copy(keep.chosen + mine.begin * each, keep.chosen + mine.end * each,
+              &expert[mine.begin * each]);
+    for (int64_t t = mine.begin; t < mine.end; ++t) {
+        rms_norm(input + t * m.hidden, layer.norm1, m.hidden, m.eps, &normed_input[t * m.hidden]);
+        norm_rope_heads(layer, &qkv[t * size], position[t]);
+    }
+    norm(layer.norm2, thread, threads);
+    barrier.wait();
+    prepare_rows(x[QKV], layer.qkv, index, QKV, thread, threads);
+    prepare_rows(x[OUT], layer.out, index, OUT, thread, threads);
+    if (thread == 0) {
+        group(layer, index);
+        pair_rows(x[GATE_UP], FORWARD, layer.gate_up, index, GATE_UP,
+                  [&](size_t r) { return &normed[pair[r] / each * m.hidden]; });
+        pair_rows(x[DOWN], FORWARD, layer.down, index, DOWN,
+                  [&](size_t r) { return &gated[r * inner]; });
+    }
+    barrier.wait();
+    const ThreadRange of_pairs(pair.size(), thread, threads);
+    copy_rows(keep.pre, pre.data(), of_pairs, 2 * inner);
+    for (int64_t r = of_pairs.begin; r < of_pairs.end; ++r)
+        for (int64_t i = 0; i < inner; i += WIDTH) {
+            const float* from = &pre[(r * inner + i) * 2];
+            store(&gated[r * inner + i], activate(load(from), load(from + WIDTH)));
+        }
+    barrier.wait();
+    prepare_rows(x[GATE_UP], layer.gate_up, index, GATE_UP, thread, threads);
+    prepare_rows(x[DOWN], layer.down, index, DOWN, thread, threads);
 }
 
 // From the gradient of the logits to that of the last layer's output.

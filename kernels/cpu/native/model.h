@@ -63,6 +63,7 @@ struct Step {
     int64_t threads;
     const float* inputs;  // [tokens][hidden] of the first layer, in place of embeddings; or null
     float* hidden;        // [steps][tokens][hidden] what the head reads, of all tokens; or null
+    float* activations;   // filled for a backward pass, see activations.h; or null
 };
 
 struct SamplingMetadata {

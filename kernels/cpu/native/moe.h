@@ -108,11 +108,23 @@ inline void Forward::mlp(const Layer& layer, int64_t index, int thread, int thre
     const int64_t each = experts_per_token(layer), inner = layer.gate_up.blocks * WIDTH;
     norm(layer.norm2, thread, threads);
     if (layer.experts) route(layer, thread, threads);
+    float* pre = nullptr;
+    if (keeps(index)) {
+        const Activations keep = kept_of(index);
+        const ThreadRange mine(tokens, thread, threads);
+        copy_rows(state.data(), keep.middle, mine, m.hidden);
+        copy_rows(routing.data(), keep.routing, mine, layer.router.blocks * BLOCK);
+        copy_rows(weight.data(), keep.share, mine, each);
+        std::copy(&expert[mine.begin * each], &expert[mine.end * each],
+                  keep.chosen + mine.begin * each);
+        pre = keep.pre;
+    }
     barrier.wait();
     if (thread == 0) group(layer, index);
     barrier.wait();
     project(pairs, layer.gate_up, index, GATE_UP, thread, threads,
             [&](int64_t r, int64_t block, vec gate, vec up) {
+                if (pre) store_block(pre + (r * inner + block * WIDTH) * 2, gate, up);
                 store(&gated[r * inner + block * WIDTH], activate(gate, up));
             },
             &layer.down);

@@ -100,6 +100,31 @@ def check_gradients(config: Any, rank: int, lengths: tuple[tuple[int, int], ...]
         torch.testing.assert_close(ours[name], gradient, atol=near, rtol=1e-3, msg=name)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_kept_for_the_backward_pass_is_what_it_would_compute_again(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = build(config_for(family), 5)
+    assert fast.native is not None
+    training = NativeTraining(fast.native, fast.model)
+    torch.manual_seed(0)
+    sequences = [torch.randint(1, 77, (length,)).tolist() for length in (12, 30, 7)]
+    weights = adapter_of(slow, 8, 1)
+
+    def gradients(most: int) -> list[torch.Tensor | None]:
+        monkeypatch.setattr("burnish.kernels.cpu.training.MOST_KEPT", most)
+        live = weights.trainable()
+        training.logits(sequences, [2, 9, 1], live).square().sum().backward()
+        return [tensor.grad for tensor in live.tensors.values()]
+
+    kept = training.activations(49, 1 << 30)
+    assert (kept is None) == (family in MLA)
+    for one, other in zip(gradients(1 << 30), gradients(0), strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("family", ["qwen3_moe", "deepseek_v3"])
 def test_gradients_add_up_over_calls_and_do_not_depend_on_threads(family: str) -> None:
     slow, fast = build(config_for(family), 5)
