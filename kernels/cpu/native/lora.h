@@ -33,8 +33,8 @@ static inline void lora_up(const LoraRow* lora, const int32_t* part, int64_t blo
         one[r] = lora[r].low + part[0] * rank, two[r] = lora[r].low + part[1] * rank;
     for (int64_t i = 0; i < rank; i += 2) {
         vec a, b, c = {}, d = {};
-        up.column(i, a, b);
-        if (i + 1 < rank) up.column(i + 1, c, d);
+        up.numbers(i, a, b);
+        if (i + 1 < rank) up.numbers(i + 1, c, d);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
             sum[r][0] = add_product(sum[r][0], in_lanes(one[r][i]), a);

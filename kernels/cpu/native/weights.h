@@ -109,26 +109,32 @@ struct Prefetch {
     }
 };
 
-// One reader per format: gives the two vectors of weights of one input.
+// One reader per format: gives the two vectors of weights of one input; `column` prefetches too.
 struct ReadFloat32 : Prefetch {
     ReadFloat32() = default;
     ReadFloat32(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
-    void column(int64_t i, vec& a, vec& b) const {
+    void numbers(int64_t i, vec& a, vec& b) const {
         const float* from = reinterpret_cast<const float*>(at) + i * BLOCK;
+        a = load(from), b = load(from + WIDTH);
+    }
+    void column(int64_t i, vec& a, vec& b) const {
         line(i * 4 * BLOCK);
         if (4 * BLOCK > 64) line(i * 4 * BLOCK + 64);
-        a = load(from), b = load(from + WIDTH);
+        numbers(i, a, b);
     }
     void finish(vec&, vec&) const {}
 };
 struct ReadBfloat16 : Prefetch {
     ReadBfloat16() = default;
     ReadBfloat16(const Matrix& m, int64_t block, NextBlock next) : Prefetch(m.block(block), next) {}
-    void column(int64_t i, vec& a, vec& b) const {
-        line(i * 2 * BLOCK);
+    void numbers(int64_t i, vec& a, vec& b) const {
         const ints both = load_ints(reinterpret_cast<const int32_t*>(at) + i * WIDTH);
         a = reinterpret_cast<vec>(both << 16);
         b = reinterpret_cast<vec>(both & int32_t(0xFFFF0000));
+    }
+    void column(int64_t i, vec& a, vec& b) const {
+        line(i * 2 * BLOCK);
+        numbers(i, a, b);
     }
     void finish(vec&, vec&) const {}
 };
