@@ -115,8 +115,8 @@ def test_who_asked_counts_where_a_judgement_names_nobody(sqlite: Database):
 
 def test_who_judged_is_told_and_not_who_asked(sqlite: Database):
     put(sqlite, interaction(1, user="ada"), interaction(2, user="ada"), interaction(3, user=None))
-    later = {"time": START + timedelta(hours=1)}
-    put(sqlite, thumbs(1, user="ben"), thumbs(2, on=1, user="eve", **later))
+    later = START + timedelta(hours=1)
+    put(sqlite, thumbs(1, user="ben"), thumbs(2, on=1, user="eve", time=later))
     put(sqlite, thumbs(3, on=2, user=None), thumbs(4, on=3, user=None))
     people = {item.interaction_id[-1]: item.person for item in trusted(loaded(sqlite)).experience}
     assert people == {"1": ("local", "eve"), "2": ("local", "ada"), "3": None}
