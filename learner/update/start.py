@@ -44,8 +44,9 @@ def next_start(
 ) -> TrainingStart:
     """From the parent's checkpoint, or anew from the base when it is time: then nothing stays in the
     weights that no judgement stands for any more; so too after an update that found that tastes have changed,
-    since people judge little of what they like now while it says what they liked. Where an attempt on the parent was `refused`, from the parent:
-    one that begins anew has to come as far as it, and would be tried again and again."""
+    since people judge little of what they like now while it says what they liked. Where an attempt on the
+    parent was `refused`, from the parent: one that begins anew has to come as far as it, and would be tried
+    again and again."""
     before = parent.progress
     since_base, generation = before.since_base + 1, before.generation + 1
     progress = replace(progress, generation=generation)
