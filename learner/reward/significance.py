@@ -22,7 +22,9 @@ ROWS = 1024  # that are compared with all others at once
 SHRUNK = 4.0  # votes at everybody's mean, that a rater's own mean begins with
 PRIOR_ODDS = 4.0  # that votes are worth learning from, before any is seen
 TELLING = 700.0  # votes that raise the statistic by one, where each in five is wrong and tastes differ by topic
-LEAST_WORTH = 0.5  # probability, below which nothing is learnt from votes: noise is the likelier then
+LEAST_WORTH = (
+    0.5  # probability, below which nothing is learnt from votes: noise is the likelier then
+)
 MOST_EXPECTED = 3.0  # of the statistic, however many the votes: twice that of which half is enough
 
 

@@ -11,6 +11,7 @@ SOURCE = """
 extern "C" {
 int burnish_step() { return number; }
 void burnish_backward() {}
+void burnish_activations() {}
 }
 """
 
