@@ -94,7 +94,8 @@ class NativeTraining:
         sequence after the other; differentiable in the adapter's tensors."""
         pairs = joined_adapters(self.step.outline, weights)
         flat = list(itertools.chain.from_iterable(pairs))
-        return _Logits.apply(self, sequences, starts, weights.spec.scale, *flat)  # type: ignore[no-any-return]
+        most = MOST_KEPT if torch.is_grad_enabled() else 0
+        return _Logits.apply(self, sequences, starts, weights.spec.scale, most, *flat)  # type: ignore[no-any-return]
 
 
 class _Logits(torch.autograd.Function):
@@ -107,6 +108,7 @@ class _Logits(torch.autograd.Function):
         sequences: Sequence[Sequence[int]],
         starts: Sequence[int],
         scale: float,
+        most: int,  # bytes of activations to keep
         *flat: Tensor,
     ) -> Tensor:
         step = training.step
@@ -115,11 +117,11 @@ class _Logits(torch.autograd.Function):
         ctx.training, ctx.packer, ctx.sizes = training, packer, [t.shape for t in flat]
         ctx.adapter = (CLora * len(packed))(*packed)
         ctx.transposed = (CLora * len(packed))(*_transpose_adapter(training, packer, flat, scale))
-        ctx.calls, parts, kept_bytes = [], [], 0
+        ctx.calls, parts = [], []
         for batch, table in whole_sequences(sequences, starts, slot=1):
             states = torch.empty(step.depth, len(batch.tokens), step.config.hidden_size)
-            kept = training.activations(len(batch.tokens), MOST_KEPT - kept_bytes)
-            kept_bytes += 0 if kept is None else kept.nbytes
+            kept = training.activations(len(batch.tokens), most)
+            most -= 0 if kept is None else kept.nbytes
             logits = step.empty_logits(len(batch.keep))
             slots = (POINTER * 2)(ctypes.addressof(ctx.adapter), ctypes.addressof(ctx.transposed))
             call = step.call(
@@ -179,7 +181,7 @@ class _Logits(torch.autograd.Function):
             training.give_back(activations)
         for number in range(1, len(sums), 2):
             sums[number] = sums[number][..., : ctx.sizes[number][1]].transpose(1, 2)
-        return None, None, None, None, *sums
+        return None, None, None, None, None, *sums
 
 
 def _transposed(weight: Tensor) -> Tensor:

@@ -119,6 +119,10 @@ def test_what_is_kept_for_the_backward_pass_is_what_it_would_compute_again(
 
     kept = training.activations(49, 1 << 30)
     assert (kept is None) == (family in MLA)
+    training.give_back(kept)
+    with torch.no_grad():  # which has no backward pass to keep anything for
+        training.logits(sequences, [2, 9, 1], weights)
+    assert training._spare is kept
     for one, other in zip(gradients(1 << 30), gradients(0), strict=True):
         assert one is not None
         assert other is not None
