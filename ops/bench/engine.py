@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import typer
 from burnish.kernels.cpu.library import cache_folder
 from burnish.kernels.cpu.target import available
-from burnish.ops.bench.lib.results import FOLDER, differences, merged, write_results
+from burnish.ops.bench.lib.results import FOLDER, MACHINE, differences, merged, write_results
 from burnish.ops.bench.lib.service import BenchError
 from burnish.ops.bench.lib.shapes import SHAPES, build
 from burnish.ops.bench.lib.speed import contest, report
@@ -40,7 +40,6 @@ from burnish.ops.bench.lib.speed.goals import lines
 from burnish.ops.bench.lib.speed.loads import HELD_PEERS, LLAMA_CPP, LOADS, PARTS, PEERS
 from burnish.ops.bench.lib.speed.one_stream import measure_stream
 from burnish.ops.bench.lib.speed.roofline import best_of, shares
-from burnish.ops.machine import describe_machine
 from burnish.ops.settings import EMBER
 from rich.console import Console
 
@@ -134,7 +133,7 @@ def _earlier(path: Path, threads: int) -> dict[str, Any]:
     if not path.is_file():
         return fresh
     before = json.loads(path.read_text())
-    changed = differences(before["machine"], describe_machine())
+    changed = differences(before["machine"], MACHINE)
     if before.get("threads") != threads:
         changed.append(f"threads were {before.get('threads')} and are {threads}")
     if changed:

@@ -35,8 +35,7 @@ from burnish.ops.bench.lib.people import People, draw_people
 from burnish.ops.bench.lib.real_baselines import METHODS, Method, train_baseline, write_log
 from burnish.ops.bench.lib.real_exam import SEED, Exam, headroom
 from burnish.ops.bench.lib.real_report import check_goals, plot, print_tables
-from burnish.ops.bench.lib.results import FOLDER, differences, write_results
-from burnish.ops.machine import describe_machine
+from burnish.ops.bench.lib.results import FOLDER, MACHINE, differences, write_results
 from rich.console import Console
 
 # Four updates within the two hours, the last of which begins at the base and so has four times its time, and tasks
@@ -104,7 +103,7 @@ def earlier(out: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     file = out / "real.json"
     found = json.loads(file.read_text()) if file.exists() else {}
     same = all(found.get(name) == value for name, value in told.items())
-    if not same or differences(found["machine"], describe_machine()):
+    if not same or differences(found["machine"], MACHINE):
         return dict(told)
     return found
 

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).parents[1] / "results"
+# As it is when a benchmark begins: by its end the checkout may be another commit.
+MACHINE = describe_machine()
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def write_results(
     """Write `folder/name.json`; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    content = {"machine": describe_machine(), **figures}
+    content = {"machine": MACHINE, **figures}
     if must_show:
         content["must_show"] = [asdict(shown) for shown in must_show]
     write_json(path, content)

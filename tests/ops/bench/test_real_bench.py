@@ -148,7 +148,7 @@ def test_learner_and_baselines_may_be_measured_apart(tmp_path, monkeypatch):
     write_results("real", {**plan, "updates": [1]}, tmp_path)
     assert real.earlier(tmp_path, plan)["updates"] == [1]
     assert "updates" not in real.earlier(tmp_path, {**plan, "votes": 50}), "another plan"
-    monkeypatch.setattr(real, "describe_machine", lambda: {"cpu": "another"})
+    monkeypatch.setattr(real, "MACHINE", {"cpu": "another"})
     assert "updates" not in real.earlier(tmp_path, plan), "another machine"
 
 
