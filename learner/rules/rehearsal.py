@@ -10,6 +10,7 @@ followed early votes faster and came less far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -118,7 +119,7 @@ class Rehearsal:
     def grade(
         self, tasks: Sequence[Task], groups: Sequence[Sequence[Rollout]]
     ) -> tuple[list[MixedGroup], float]:
-        """The groups that have right and wrong rollouts and a multiplier, and the share right of all.
+        """The groups that have right and wrong rollouts and a multiplier, and the share right of all (NaN of none).
         Moves the multipliers. A group whose checker fails is dropped, and nothing is held against an answer that
         was cut, though it is not right either (as DAPO masks them, Yu et al. 2025)."""
         mixed: list[MixedGroup] = []
@@ -137,7 +138,7 @@ class Rehearsal:
             ]
             if good and bad and self.multiplier(task) > 0:
                 mixed.append(MixedGroup(good, bad, self.multiplier(task)))
-        return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else 0.0
+        return mixed, sum(map(bool, verdicts)) / len(verdicts) if verdicts else math.nan
 
     def multiplier(self, task: Task) -> float:
         return self.multipliers.get(task.family, 0.0)

@@ -10,7 +10,8 @@ liked can be found; a policy that follows each mean at once is judged on one way
 Corrections teach the reward model as liked answers, and a few are learnt from directly in each step.
 Preference counts as far as it is probable that people agree on anything (reward/significance.py): where they
 do not, nothing is learnt from them, and what was learnt before fades under the KL penalty. Rehearsal
-(rehearsal.py) is a constraint beside it, weighed apart.
+(rehearsal.py) is a constraint beside what is learnt, weighed apart; where nothing is, it would only move the policy
+by the noise of its groups.
 Comments are taught by the policy itself, where that helps (comments.py).
 Left out: seeking what is uncertain, which is serving's part (BURNISH_EXPLORE, and now and then `best_of` by a draw); a
 posterior draw per step only blurred the gradient here.
@@ -53,6 +54,7 @@ class RewardModelRule:
     def __init__(self, config: StepConfig, state: Mapping[str, Any]) -> None:
         self.config = config
         self._parent = RewardModel.load(state)
+        self._changed = bool(state.get("changed", False))
         self._rehearsal = Rehearsal(state.get("rehearsal"))
         self._fitted: FittedReward | None = None
         self._corrections: Sequence[Pair] = ()
@@ -93,7 +95,11 @@ class RewardModelRule:
     def batch(self, policy: PolicySampler, step: int, seed: int) -> StepBatch:
         config, rng = self.config, Random(f"{seed}/{step}")
         groups = max(2, config.rollouts // config.samples_per_prompt)
-        tasks = self._rehearsal.draw(rng, groups, policy.model, config.max_tokens)
+        tasks = (
+            self._rehearsal.draw(rng, groups, policy.model, config.max_tokens)
+            if self._pulls
+            else []
+        )
         prompts = self._prompts.draw(rng, groups - len(tasks))
         own = policy.sample(
             prompts + [task_prompt(policy.model, task) for task in tasks],
@@ -124,13 +130,19 @@ class RewardModelRule:
         return StepBatch(liked + rehearsed + corrected + distilled, figures)
 
     def state_dict(self) -> dict[str, Any]:
-        """`changed`: this update was the first to find that tastes are others since a while."""
+        """`changed`: this update was the first to find that tastes are others since a while, perhaps before it
+        was interrupted."""
         rehearsal = self._rehearsal.state_dict()
         if self._fitted is None:
             return {"rehearsal": rehearsal}
         known = self._parent is not None and has_outdated(self._parent)
-        changed = has_outdated(self._model) and not known
+        changed = self._changed or (has_outdated(self._model) and not known)
         return {**self._model.state_dict(), "rehearsal": rehearsal, "changed": changed}
+
+    @property
+    def _pulls(self) -> bool:
+        """Whether anything is learnt that could cost skill."""
+        return self._weight > 0 or bool(self._corrections)
 
     @property
     def _model(self) -> RewardModel:

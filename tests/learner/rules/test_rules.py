@@ -204,6 +204,38 @@ def test_of_thousands_of_coin_votes_nothing_is_learnt_and_it_says_why():
         RULES["reward_model"](StepConfig(), {}).prepare(None, noise, seed=0)  # type: ignore[arg-type]
 
 
+def test_where_nothing_is_learnt_any_more_no_skill_is_rehearsed_either(policy):
+    log = random_log(64)
+    features = base_features(policy.model, [(item.prompt_ids, item.token_ids) for item in log])
+    data = data_of(log, features=features, prompts=[(1, 2)], tasks=open_source("ember"))
+    rule = RULES["reward_model"](StepConfig(rollouts=16, max_tokens=4), {})
+    rule.prepare(policy, data, seed=0)
+    assert "skill" in told(rule, policy)
+    coins = torch.randint(2, (64,), generator=torch.Generator().manual_seed(4)).float()
+    noise = replace(data.evidence, targets=coins, heard=torch.full((64,), 40.0))
+    rule = RULES["reward_model"](StepConfig(rollouts=16, max_tokens=4), rule.state_dict())
+    assert rule.prepare(policy, replace(data, evidence=noise), seed=0)["preference_weight"] == 0
+    assert "skill" not in told(rule, policy)
+    batch = rule.batch(policy, step=0, seed=0)
+    assert batch is not None
+    assert {rollout.advantage for rollout in batch.rollouts} == {0.0}
+
+
+def told(rule, policy) -> dict[str, float]:
+    """A step's figures that are numbers."""
+    batch = rule.batch(policy, step=0, seed=0)
+    return {name: value for name, value in batch.figures.items() if value == value}
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_update_that_is_resumed_still_knows_that_it_found_a_change_of_tastes(before, policy):
+    log = random_log(16)
+    features = base_features(policy.model, [(item.prompt_ids, item.token_ids) for item in log])
+    rule = RULES["reward_model"](StepConfig(), {"changed": before})
+    rule.prepare(policy, data_of(log, features=features, prompts=[(1, 2)]), seed=0)
+    assert rule.state_dict()["changed"] is before
+
+
 def test_corrections_alone_are_learnt_from(policy, trainer):
     log = [judged(-0.5, token_ids=(20 + n,)) for n in range(8)]
     pairs = [
