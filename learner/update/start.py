@@ -29,11 +29,6 @@ class TrainingStart:
         """Go on with an interrupted update."""
         return cls(saved.adapter, saved.progress, saved.optimiser, saved.rule_state)
 
-    @classmethod
-    def child(cls, parent: Checkpoint, progress: TrainingProgress) -> TrainingStart:
-        """Begin a new update from the parent's last checkpoint."""
-        return cls(parent.adapter, progress, parent.optimiser, parent.rule_state)
-
 
 def next_start(
     parent: Checkpoint,
@@ -50,12 +45,15 @@ def next_start(
     before = parent.progress
     since_base, generation = before.since_base + 1, before.generation + 1
     progress = replace(progress, generation=generation)
+    state = {name: value for name, value in parent.rule_state.items() if name != "changed"}
     due = is_rebuilt(since_base, generation, settings.rebuild_every)
     changed = settings.rebuild_every > 0 and parent.rule_state.get("changed", False)
     if (due or changed) and not refused:
         anew = replace(progress, since_base=0)
-        return TrainingStart(fresh_adapter(model, settings), anew, rule_state=parent.rule_state)
-    return TrainingStart.child(parent, replace(progress, since_base=since_base))
+        return TrainingStart(fresh_adapter(model, settings), anew, rule_state=state)
+    return TrainingStart(
+        parent.adapter, replace(progress, since_base=since_base), parent.optimiser, state
+    )
 
 
 def is_rebuilt(since_base: int, generation: int, most: int) -> bool:

@@ -2,14 +2,17 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from burnish.learner.database import Database
 from burnish.learner.intake.upsert import upsert
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tables import VersionEventRow
+from burnish.learner.training.checkpoint import TrainingProgress
 from burnish.learner.update.tick import Learner
 from burnish.serving.registry import prepare
 from sqlalchemy import select
@@ -33,6 +36,12 @@ SMALL = {
     "lora_rank": 4,
     "lora_alpha": 8,
 }
+
+
+def progress(**changes: Any) -> TrainingProgress:
+    """Of a policy's first update."""
+    first = TrainingProgress("u", "default", 1, "", 0, 0, 0.0, True, "", 0)
+    return replace(first, **changes)
 
 
 def small_settings(data_dir: Path, redis_url: str, model: Path, **changes) -> LearnerSettings:

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from burnish.kernels.loading import load_model
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.training.checkpoint import Checkpoint, TrainingProgress
+from burnish.learner.training.checkpoint import Checkpoint
 from burnish.learner.update.start import fresh_adapter, is_rebuilt, next_start
+
+from tests.learner.update.conftest import progress
 
 
 @pytest.mark.parametrize(
@@ -39,11 +41,7 @@ def test_after_a_change_of_tastes_the_next_update_begins_anew(
     tiny_model, tmp_path, state: dict[str, Any], settings: dict[str, Any], refused: bool, anew: bool
 ):
     model, told = load_model(tiny_model), LearnerSettings(**settings)
-    progress = TrainingProgress(
-        update="u", policy="p", parent=1, base_sha256="", high_water=0, step=0, seconds=0.0,
-        done=True, code="", seed=0,
-    )  # fmt: skip
-    parent = Checkpoint(tmp_path, progress, fresh_adapter(model, told), {}, state)
-    start = next_start(parent, progress, model, told, refused)
+    parent = Checkpoint(tmp_path, progress(), fresh_adapter(model, told), {}, state)
+    start = next_start(parent, progress(), model, told, refused)
     assert start.progress.since_base == (0 if anew else 2)
-    assert start.rule_state == state
+    assert start.rule_state == {}, "the next one after it does not begin anew as well"
