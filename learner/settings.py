@@ -124,9 +124,9 @@ class LearnerSettings(StreamSettings):
     rebuild_every: int = Field(
         default=12,
         ge=0,
-        description="updates after which one starts anew from the base, with four times the steps, so that"
-        " nothing stays in the weights that no judgement stands for; of the first updates the fourth, and whenever"
-        " their number has doubled (0: never)",
+        description="updates after which one starts anew from the base, with four to eight times the steps, so"
+        " that nothing stays in the weights that no judgement stands for; of the first updates the fourth, and"
+        " whenever their number has doubled (0: never)",
     )
     checkpoint_seconds: float = Field(
         default=10.0, gt=0, description="seconds between checkpoints inside a tick"

@@ -30,7 +30,7 @@ from burnish.learner.training.trainer import PolicyTrainer, TrainerConfig
 from burnish.learner.update.start import TrainingStart
 
 RATE_TIMES_WIDTH = 0.256
-REBUILDING = 4  # budgets of an update that begins anew at the base, since its way is longer
+LEAST_ANEW, MOST_ANEW = 4, 8  # budgets of an update that begins anew at the base
 ROLLOUTS_PER_JUDGEMENT = 16  # past which so few judgements are fitted rather than learnt from
 
 
@@ -56,7 +56,7 @@ def train(
         means = RunningMeans(progress.figures, progress.step)
         began, saved = time.monotonic() - progress.seconds, time.monotonic()
         step, slowest = progress.step, 0.0
-        longer = 1 if progress.since_base else REBUILDING
+        longer = budgets(progress)
         most = longer * most_steps(len(data.evidence), settings)
         while step < most:
             step_began = time.monotonic()
@@ -87,6 +87,12 @@ def train(
     finished = checkpoint.load(folder)
     assert finished is not None, "it has just been written"
     return finished
+
+
+def budgets(progress: TrainingProgress) -> int:
+    """How many of the settings' budgets an update has: one, or, where it begins anew at the base, as many as its
+    line has had, within limits; it is to come as far as that, and one that stops on the way is worse."""
+    return 1 if progress.since_base else min(MOST_ANEW, max(LEAST_ANEW, progress.generation))
 
 
 def most_steps(judgements: int, settings: LearnerSettings) -> int:
@@ -147,7 +153,7 @@ class RunningMeans:
 
     def add(self, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
-            if math.isnan(value):  # a trainer elsewhere does not know everything
+            if math.isnan(value):  # of no tasks, or of a trainer elsewhere that does not know it
                 continue
             self._sums[name] = self._sums.get(name, 0.0) + value
             self._counts[name] += 1

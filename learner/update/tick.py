@@ -425,13 +425,15 @@ class Update:
             code=package_version("burnish"),
             seed=self.settings.seed + attempt.high_water,
         )
-        if self.attempts.begins_anew(champion.version) is not None:
-            # Neither weights nor reward model: both have learnt from what was erased.
-            return TrainingStart(
-                fresh_adapter(model, self.settings), replace(progress, since_base=0)
-            )
         parent = self.attempts.id_of_version(champion.version)
         saved = self.saved(self.checkpoints / parent) if parent else None
+        if self.attempts.begins_anew(champion.version) is not None:
+            # Neither weights nor reward model: both have learnt from what was erased.
+            generation = saved.progress.generation if saved else progress.generation
+            return TrainingStart(
+                fresh_adapter(model, self.settings),
+                replace(progress, since_base=0, generation=generation),
+            )
         if saved is not None:
             refused = self.attempts.refused(champion.version)
             return next_start(saved, progress, model, self.settings, refused)

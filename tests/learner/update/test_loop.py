@@ -4,9 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 from burnish.learner.settings import LearnerSettings
-from burnish.learner.update.loop import most_steps, step_config, trainer_config
+from burnish.learner.update.loop import budgets, most_steps, step_config, trainer_config
 
 from tests.learner.rules.conftest import data_of, judged
+from tests.learner.update.conftest import progress
 
 
 def model(width: int = 256, window: int = 2048) -> SimpleNamespace:
@@ -20,6 +21,16 @@ def model(width: int = 256, window: int = 2048) -> SimpleNamespace:
 )
 def test_few_judgements_bear_few_steps(judgements, steps):
     assert most_steps(judgements, LearnerSettings(answers_per_step=64, update_steps=96)) == steps
+
+
+@pytest.mark.parametrize(
+    ("since_base", "generation", "times"),
+    [(1, 1, 1), (3, 30, 1), (0, 1, 4), (0, 4, 4), (0, 6, 6), (0, 8, 8), (0, 27, 8)],
+)
+def test_an_update_that_begins_anew_trains_as_long_as_all_before_it_did(
+    since_base: int, generation: int, times: int
+):
+    assert budgets(progress(since_base=since_base, generation=generation)) == times
 
 
 def test_tasks_bear_any_number_of_steps():
