@@ -5,6 +5,7 @@
     sources.py      the packs of BURNISH_TASKS as one source
     general/        for any instruction model      ember/                 for the shipped one
     reasoning_gym.py    that library's, with the extra
+    time_limit.py  for other people's checkers and generators
 
 Plain Python: neither torch nor a tokenizer is imported here.
 """

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from burnish.learner.tasks.fields import task_of
 from burnish.learner.tasks.task import PackError, Split, Task
+from burnish.learner.tasks.time_limit import time_limit
 
 Generator = Callable[[Random, int], Task | Mapping[str, Any]]
 Pool = tuple[str, int]  # family, level
@@ -75,7 +76,8 @@ class GeneratorPack:
 
     def _make(self, rng: Random, family: str, level: int) -> Task:
         try:
-            made = self._generators[family](rng, level)
+            with time_limit():
+                made = self._generators[family](rng, level)
         except PackError as error:
             raise PackError(f"{self.name}: {error}") from error
         except Exception as error:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from burnish.learner.tasks.time_limit import time_limit
+
 Split = Literal["train", "heldout"]
 Check = Callable[[str], bool]
 """Whether the text of an answer is right, whatever else it says; thinking is cut off before."""
@@ -59,7 +61,8 @@ class Task:
     def is_correct(self, answer: str) -> bool:
         """Whether an answer is right. Raises CheckFailed where its checker gives no verdict."""
         try:
-            verdict = self.check(without_thinking(answer))
+            with time_limit():
+                verdict = self.check(without_thinking(answer))
         except Exception as error:
             # A checker is other people's code: what it raises is told, and costs one verdict.
             why = " ".join(f"{type(error).__name__}: {error}".split())
