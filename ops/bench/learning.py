@@ -3,7 +3,8 @@
 The simulated population judges answers in this process, without HTTP, stream or registry; the learner's own
 code learns from them (lib/learning_loop.py), trust included, update after update, of as many steps as one core
 has time for at the pace of `burnish up`: so runs may share a machine, and each seed has a process of its own.
-One answer in eight is the base's (BURNISH_EXPLORE). The measure is style alone: the share of the way that a
+Each answer that people judge is one of four, chosen as serving does (BURNISH_BEST_OF) by the last update's reward model;
+with `--explore` a share of them is the base's (BURNISH_EXPLORE). The measure is style alone: the share of the way that a
 version has gone from the frozen base to always the liked style, as if every family kept the base's skill; skill
 is told beside it. Besides the plain run: votes that are pure noise, tastes that are others after some votes, and
 TRL's KTO on a log of the base's answers. Left out: latency of updates while people vote (`make bench-simulate`
@@ -12,11 +13,10 @@ has it).
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -99,7 +99,8 @@ def main(
     every: Annotated[int, typer.Option(help="Updates between exams.")] = 4,
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
-    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.125,
+    best_of: Annotated[int, typer.Option(help="BURNISH_BEST_OF, of serving.")] = 4,
+    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.0,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
@@ -109,16 +110,18 @@ def main(
 ) -> None:
     """Measure how far votes bring the shipped model."""
     changes = changed(change)
-    plan = Plan(votes, pace, every, people, exam, baselines, explore)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
-        started = [processes.submit(run, seed, plan, changes) for seed in seeds or (0, 1, 2)]
+    plan = Plan(votes, pace, every, people, exam, baselines, best_of, explore)
+    seeds = seeds or [0, 1, 2]
+    with ProcessPoolExecutor(len(seeds), get_context("spawn")) as processes:
+        started = [processes.submit(run, seed, plan, changes) for seed in seeds]
         runs = [each.result() for each in started]
     name = "learning" if people is People.steady else f"learning-{people}"
-    figures = {"people": people, "explore": explore, "settings": changes, "runs": runs}
+    served = {"best_of": best_of, "explore": explore}
+    figures = {"people": people, **served, "settings": changes, "runs": runs}
     goals = check_goals(people, runs)
+    print(write_results(name, figures, out, must_show=goals))
     print_tables(runs, goals)
     print(plot(people, runs, out / f"{name}.png"))
-    print(write_results(name, figures, out, must_show=goals))
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class Plan:
     people: People
     exam: int
     baselines: bool
+    best_of: int
     explore: float
 
 
@@ -177,7 +181,7 @@ class Run:
                     families=list(FAMILIES), styles=STYLES, seed=self.seed + 1000
                 )
                 self.base = Exam(self.base.families, self.base.right, self.base.styles, self.people)
-            self.loop.judge(self.served())
+            self.loop.judge(self.judged())
             learnt = self.learn()
             if number % self.plan.every == 0:
                 exam = self.told(self.examine(self.loop.adapter))
@@ -189,12 +193,18 @@ class Run:
             found["baselines"] = self.baselines()
         return found
 
-    def served(self) -> list[Vote]:
+    def judged(self) -> list[Vote]:
         """The votes between two updates, a share of them on what the base answers."""
         explored = round(self.plan.explore * self.plan.pace)
-        votes = self.cast(self.loop.adapter, self.plan.pace - explored) + self.cast(None, explored)
+        votes = self.cast(self.plan.pace - explored, self.served(self.loop.adapter))
+        votes += self.cast(explored, self.served(None))
         self.rng.shuffle(votes)
         return votes
+
+    @property
+    def reward(self) -> RewardModel | None:
+        """The latest that an update published."""
+        return RewardModel.load(self.loop.trained.rule_state) if self.loop.trained else None
 
     def learn(self) -> dict[str, Any]:
         """An update, and what it says of itself; after one without anything to learn, its reason."""
@@ -227,8 +237,7 @@ class Run:
     def best_ways(self) -> dict[str, float]:
         """The way of what serving would choose by the latest reward model: among the base's answers, which
         is what votes do before any weight moves, and among the version's."""
-        trained = self.loop.trained
-        reward = RewardModel.load(trained.rule_state) if trained else None
+        reward = self.reward
         if reward is None:
             return {}
         return {
@@ -242,7 +251,7 @@ class Run:
         given = self.loop.answer(
             self.tasks, samples=samples, max_tokens=ANSWER_TOKENS, seed=EXAM_SEED, adapter=adapter
         )
-        answers = [group[0] for group in given] if reward is None else self.chosen(reward, given)
+        answers = self.chosen(reward, given, EXAM_SEED)
         texts = [answer.text for answer in answers]
         pairs = list(zip(self.tasks, texts, strict=True))
         return Exam(
@@ -252,29 +261,49 @@ class Run:
             self.people,
         )
 
-    def chosen(self, reward: RewardModel, given: Sequence[Sequence[Answer]]) -> list[Answer]:
-        features = features_of(self.loop.learner.model, given).split(CANDIDATES)
+    def chosen(
+        self, reward: RewardModel | None, given: Sequence[Sequence[Answer]], seed: int
+    ) -> list[Answer]:
+        """What serving would give of each prompt's candidates; the first, without a reward model."""
+        if reward is None:
+            return [group[0] for group in given]
+        features = features_of(self.loop.learner.model, given).split(
+            [len(group) for group in given]
+        )
         return [
-            group[chosen(reward, group, of_group, EXAM_SEED + number)]
+            group[chosen(reward, group, of_group, seed + number)]
             for number, (group, of_group) in enumerate(zip(given, features, strict=True))
         ]
 
-    def cast(self, adapter: str | None, count: int, answers: int = 1) -> list[Vote]:
-        """So many votes of random people on a version's answers, so many to a prompt."""
+    def cast(self, count: int, answers: Iterator[tuple[Exercise, Answer]]) -> list[Vote]:
+        """So many votes of random people on one answer after another."""
         votes: list[Vote] = []
         while len(votes) < count:
-            tasks = [sample(self.rng) for _ in range(BATCH)]
-            given = self.loop.answer(
-                tasks,
-                samples=answers,
-                max_tokens=ANSWER_TOKENS,
-                seed=self.rng.getrandbits(30),
-                adapter=adapter,
-            )
-            for task, group in zip(tasks, given, strict=True):
-                for answer in group:
-                    votes += self.votes(self.rng.choice(self.people.users), task, answer)
+            votes += self.votes(self.rng.choice(self.people.users), *next(answers))
         return votes[:count]
+
+    def served(self, adapter: str | None) -> Iterator[tuple[Exercise, Answer]]:
+        """What a version gives to one prompt after another, chosen among candidates once there is a reward model."""
+        reward = self.reward
+        for tasks, given, seed in self.asked(adapter, self.plan.best_of if reward else 1):
+            yield from zip(tasks, self.chosen(reward, given, seed), strict=True)
+
+    def pairs(self) -> Iterator[tuple[Exercise, Answer]]:
+        """Two answers of the base to one prompt after another."""
+        for tasks, given, _ in self.asked(None, 2):
+            for task, both in zip(tasks, given, strict=True):
+                yield from ((task, answer) for answer in both)
+
+    def asked(
+        self, adapter: str | None, samples: int
+    ) -> Iterator[tuple[list[Exercise], list[list[Answer]], int]]:
+        """Random prompts, so many answers to each, and the seed of the first."""
+        while True:
+            tasks, seed = [sample(self.rng) for _ in range(BATCH)], self.rng.getrandbits(30)
+            given = self.loop.answer(
+                tasks, samples=samples, max_tokens=ANSWER_TOKENS, seed=seed, adapter=adapter
+            )
+            yield tasks, given, seed
 
     def votes(self, user: User, task: Exercise, answer: Answer) -> list[Vote]:
         if self.plan.people is People.noise:
@@ -284,7 +313,7 @@ class Run:
 
     def baselines(self) -> dict[str, Any]:
         """What TRL makes of as many votes on the base's answers, two to a prompt, which DPO has its pairs of."""
-        self.loop.keep_log(self.cast(None, self.plan.votes, answers=2))
+        self.loop.keep_log(self.cast(self.plan.votes, self.pairs()))
         return {method: self.baseline(method) for method in METHODS}
 
     def baseline(self, method: Method) -> dict[str, Any]:
