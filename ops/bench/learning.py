@@ -29,7 +29,7 @@ from burnish.learner.gate.checks import mean
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.learner.tasks.ember import FAMILIES, STYLES, Exercise, is_correct, sample, style_of
-from burnish.ops.bench.lib.choosing import chosen, features_of
+from burnish.ops.bench.lib.choosing import given_of
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote, changed
 from burnish.ops.bench.lib.learning_report import (
     BEST_WAYS,
@@ -201,11 +201,6 @@ class Run:
         self.rng.shuffle(votes)
         return votes
 
-    @property
-    def reward(self) -> RewardModel | None:
-        """The latest that an update published."""
-        return RewardModel.load(self.loop.trained.rule_state) if self.loop.trained else None
-
     def learn(self) -> dict[str, Any]:
         """An update, and what it says of itself; after one without anything to learn, its reason."""
         try:
@@ -237,7 +232,7 @@ class Run:
     def best_ways(self) -> dict[str, float]:
         """The way of what serving would choose by the latest reward model: among the base's answers, which
         is what votes do before any weight moves, and among the version's."""
-        reward = self.reward
+        reward = self.loop.reward
         if reward is None:
             return {}
         return {
@@ -251,7 +246,7 @@ class Run:
         given = self.loop.answer(
             self.tasks, samples=samples, max_tokens=ANSWER_TOKENS, seed=EXAM_SEED, adapter=adapter
         )
-        answers = self.chosen(reward, given, EXAM_SEED)
+        answers = given_of(self.loop.learner.model, reward, given, EXAM_SEED)
         texts = [answer.text for answer in answers]
         pairs = list(zip(self.tasks, texts, strict=True))
         return Exam(
@@ -260,20 +255,6 @@ class Run:
             [style_of(task, text) for task, text in pairs],
             self.people,
         )
-
-    def chosen(
-        self, reward: RewardModel | None, given: Sequence[Sequence[Answer]], seed: int
-    ) -> list[Answer]:
-        """What serving would give of each prompt's candidates; the first, without a reward model."""
-        if reward is None:
-            return [group[0] for group in given]
-        features = features_of(self.loop.learner.model, given).split(
-            [len(group) for group in given]
-        )
-        return [
-            group[chosen(reward, group, of_group, seed + number)]
-            for number, (group, of_group) in enumerate(zip(given, features, strict=True))
-        ]
 
     def cast(self, count: int, answers: Iterator[tuple[Exercise, Answer]]) -> list[Vote]:
         """So many votes of random people on one answer after another."""
@@ -284,9 +265,10 @@ class Run:
 
     def served(self, adapter: str | None) -> Iterator[tuple[Exercise, Answer]]:
         """What a version gives to one prompt after another, chosen among candidates once there is a reward model."""
-        reward = self.reward
+        reward = self.loop.reward if self.plan.best_of > 1 else None
         for tasks, given, seed in self.asked(adapter, self.plan.best_of if reward else 1):
-            yield from zip(tasks, self.chosen(reward, given, seed), strict=True)
+            answers = given_of(self.loop.learner.model, reward, given, seed)
+            yield from zip(tasks, answers, strict=True)
 
     def pairs(self) -> Iterator[tuple[Exercise, Answer]]:
         """Two answers of the base to one prompt after another."""

@@ -28,7 +28,7 @@ from burnish.kernels.lora import AdapterWeights, load_adapter
 from burnish.learner.rules import NothingToLearn
 from burnish.learner.settings import LearnerSettings
 from burnish.ops import models
-from burnish.ops.bench.lib.choosing import flattened
+from burnish.ops.bench.lib.choosing import flattened, given_of
 from burnish.ops.bench.lib.everyday_prompts import Prompt, load_prompts
 from burnish.ops.bench.lib.learning_loop import LOG, Answer, LearningLoop, Vote, changed
 from burnish.ops.bench.lib.people import People, draw_people
@@ -63,6 +63,7 @@ def main(
     samples: Annotated[int, typer.Option(help="Answers to each at an exam.")] = 4,
     model: Annotated[str, typer.Option(help="As BURNISH_MODEL.")] = "smollm2",
     seed: Annotated[int, typer.Option(help="Of people, votes and training.")] = 0,
+    best_of: Annotated[int, typer.Option(help="BURNISH_BEST_OF, of serving.")] = 4,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = True,
     rate: Annotated[
         list[float] | None,
@@ -76,7 +77,9 @@ def main(
 ) -> None:
     """Measure how well the learner learns people's tastes."""
     changes = changed(change)
-    plan = Plan(votes, updates, prompts, samples, seed, tuple(rate or RATES) if baselines else ())
+    plan = Plan(
+        votes, updates, prompts, samples, seed, best_of, tuple(rate or RATES) if baselines else ()
+    )
     told = {"model": model, "settings": changes, **plan.sizes}
     figures = earlier(out, told)
 
@@ -117,6 +120,7 @@ class Plan:
     prompts: int
     samples: int
     seed: int
+    best_of: int
     rates: tuple[float, ...]  # of the baselines; none: they are left out
 
     @property
@@ -127,6 +131,7 @@ class Plan:
             "prompts": self.prompts,
             "samples": self.samples,
             "seed": self.seed,
+            "best_of": self.best_of,
         }
 
 
@@ -161,7 +166,7 @@ def measure(loop: LearningLoop, plan: Plan, keep: Callable[[Mapping[str, Any]], 
     for number in range(1, plan.updates + 1):
         wanted = plan.votes * number // plan.updates - len(loop.votes)
         try:
-            rows.append(update(loop, people, exam, wanted, plan.samples, rng))
+            rows.append(update(loop, people, exam, wanted, plan, rng))
         except NothingToLearn as why:
             log(f"nothing is learnt: {why}")
             refused.append({"votes": len(loop.votes), "why_not": str(why)})
@@ -199,23 +204,18 @@ def base_figures(
 
 
 def update(
-    loop: LearningLoop,
-    people: People,
-    exam: Exam,
-    votes: int,
-    samples: int,
-    rng: random.Random,
+    loop: LearningLoop, people: People, exam: Exam, votes: int, plan: Plan, rng: random.Random
 ) -> dict[str, Any]:
     """So many more votes, an update, and what has come of it."""
     clock = Clock()
     log(f"{votes} votes on version {loop.version}")
-    loop.judge(cast_votes(loop, people, votes, rng, adapter=loop.adapter))
+    loop.judge(cast_votes(loop, people, votes, rng, loop.adapter, plan.best_of))
     seconds = {"votes": clock.lap()}
     log("an update")
     trained = loop.update()
     seconds["update"] = clock.lap()
     log("the exam")
-    result = exam.take(loop.adapter or "", samples, trained.rule_state)
+    result = exam.take(loop.adapter or "", plan.samples, trained.rule_state)
     seconds["exam"] = clock.lap()
     found = {
         "votes": len(loop.votes),
@@ -260,17 +260,29 @@ def baseline_runs(
 
 
 def cast_votes(
-    loop: LearningLoop, people: People, count: int, rng: random.Random, adapter: str | None
+    loop: LearningLoop,
+    people: People,
+    count: int,
+    rng: random.Random,
+    adapter: str | None,
+    best_of: int = 1,
 ) -> list[Vote]:
-    """Votes of random people on a version's answers to random training prompts."""
+    """Votes of random people on a version's answers to random training prompts, each chosen among so many
+    candidates once there is a reward model."""
     prompts: list[Prompt] = load_prompts("train")
+    reward = loop.reward if best_of > 1 else None
     votes: list[Vote] = []
     while len(votes) < count:
         asked = [rng.choice(prompts) for _ in range(min(BATCH, count - len(votes)))]
+        seed = rng.getrandbits(30)
         given = loop.answer(
-            asked, max_tokens=ANSWER_TOKENS, seed=rng.getrandbits(30), adapter=adapter
+            asked,
+            samples=best_of if reward else 1,
+            max_tokens=ANSWER_TOKENS,
+            seed=seed,
+            adapter=adapter,
         )
-        for [answer] in given:
+        for answer in given_of(loop.learner.model, reward, given, seed):
             if answer.rollout.token_ids:  # nobody judges nothing
                 person = rng.choice(people.everyone)
                 up = people.vote(person, answer.prompt.family, answer.text, rng)

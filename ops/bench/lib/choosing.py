@@ -31,6 +31,20 @@ def chosen(reward: RewardModel, answers: Sequence[Answer], features: Tensor, see
     return ranked(candidates)[0]
 
 
+def given_of(
+    model: LoadedModel, reward: RewardModel | None, given: Sequence[Sequence[Answer]], seed: int
+) -> list[Answer]:
+    """What serving would give of each prompt's candidates, for requests of seeds from this one on; the first,
+    without a reward model."""
+    if reward is None:
+        return [candidates[0] for candidates in given]
+    features = features_of(model, given).split([len(candidates) for candidates in given])
+    return [
+        candidates[chosen(reward, candidates, of_them, seed + number)]
+        for number, (candidates, of_them) in enumerate(zip(given, features, strict=True))
+    ]
+
+
 def features_of(model: LoadedModel, given: Sequence[Sequence[Answer]]) -> Tensor:
     """The reward model's features [prompts * samples, 3H + MANNER]."""
     rollouts = [answer.rollout for answer in flattened(given)]

@@ -32,6 +32,7 @@ from burnish.learner.update.loop import train
 from burnish.learner.update.start import TrainingStart, fresh_adapter, next_start
 from burnish.learner.update.tick import Learner
 from burnish.serving.engine import Request, SamplingParams
+from burnish.serving.reward.reward_model import RewardModel
 
 POLICY, LOG, TENANT = "bench", "log", "bench"
 BASE = 1  # its version
@@ -87,6 +88,11 @@ class LearningLoop:
     def adapter(self) -> str | None:
         """The present version's name in the engine; None is the base."""
         return f"{POLICY}@{self.version}" if self.trained else None
+
+    @property
+    def reward(self) -> RewardModel | None:
+        """The one that the present version was published with."""
+        return RewardModel.load(self.trained.rule_state) if self.trained else None
 
     def answer(
         self,

@@ -37,7 +37,7 @@ def loop(tiny_model: Path, tmp_path: Path) -> LearningLoop:
 def test_votes_become_versions_and_figures(loop, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(real, "ANSWER_TOKENS", 12)
     monkeypatch.setattr(real, "BEST_OF", 4)
-    plan = real.Plan(votes=24, updates=2, prompts=10, samples=2, seed=0, rates=())
+    plan = real.Plan(votes=24, updates=2, prompts=10, samples=2, seed=0, best_of=2, rates=())
     figures: dict[str, Any] = {}
     real.measure(loop, plan, figures.update)
     assert figures["base"]["liked"] == pytest.approx(0.5, abs=1e-3)
@@ -126,7 +126,9 @@ def test_baselines_train_on_as_many_votes_of_the_base_and_the_best_rate_counts(
         return out
 
     monkeypatch.setattr(real, "train_baseline", train)
-    plan = real.Plan(votes=90, updates=0, prompts=10, samples=2, seed=0, rates=real.RATES)
+    plan = real.Plan(
+        votes=90, updates=0, prompts=10, samples=2, seed=0, best_of=2, rates=real.RATES
+    )
     figures: dict[str, Any] = {}
     real.measure(loop, plan, figures.update)
     assert check_goals(figures) == [], "without an update nothing is promised"
