@@ -3,8 +3,8 @@
 The simulated population judges answers in this process, without HTTP, stream or registry; the learner's own
 code learns from them (lib/learning_loop.py), trust included, update after update, of as many steps as one core
 has time for at the pace of `burnish up`: so runs may share a machine, and each seed has a process of its own.
-Each answer that people judge is one of four, chosen as serving does (BURNISH_BEST_OF) by the last update's reward model;
-with `--explore` a share of them is the base's (BURNISH_EXPLORE). The measure is style alone: the share of the way that a
+Each answer that people judge is one of four, chosen as serving does (BURNISH_BEST_OF) by the last update's reward
+model, and one in four is the base's (BURNISH_EXPLORE). The measure is style alone: the share of the way that a
 version has gone from the frozen base to always the liked style, as if every family kept the base's skill; skill
 is told beside it. Besides the plain run: votes that are pure noise, tastes that are others after some votes, and
 TRL's KTO on a log of the base's answers. Left out: latency of updates while people vote (`make bench-simulate`
@@ -100,7 +100,7 @@ def main(
     people: Annotated[People, typer.Option(help="How people vote.")] = People.steady,
     exam: Annotated[int, typer.Option(help="Held-out tasks of each family.")] = 20,
     best_of: Annotated[int, typer.Option(help="BURNISH_BEST_OF, of serving.")] = 4,
-    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.0,
+    explore: Annotated[float, typer.Option(help="BURNISH_EXPLORE, of serving.")] = 0.25,
     baselines: Annotated[bool, typer.Option(help="TRL's KTO and DPO, tuned.")] = False,
     change: Annotated[
         list[str] | None,
