@@ -429,7 +429,7 @@ class Update:
         saved = self.saved(self.checkpoints / parent) if parent else None
         if self.attempts.begins_anew(champion.version) is not None:
             # Neither weights nor reward model: both have learnt from what was erased.
-            generation = saved.progress.generation if saved else progress.generation
+            generation = saved.progress.generation + 1 if saved else progress.generation
             return TrainingStart(
                 fresh_adapter(model, self.settings),
                 replace(progress, since_base=0, generation=generation),

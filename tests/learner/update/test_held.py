@@ -90,6 +90,7 @@ def test_the_next_version_begins_anew_and_what_held_it_is_deleted(
     anew = checkpoint_of(learner, 3)
     assert anew is not None
     assert anew.progress.since_base == 0
+    assert anew.progress.generation == 2, "it trains as long as its line has"
     assert learner.registry.get("default", 3).gate_report["passed"]  # type: ignore[index]
 
     (complete,) = held.release(learner.database, learner.registry, learner.settings)
