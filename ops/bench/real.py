@@ -2,10 +2,10 @@
 
 Simulated people with tastes of their own (lib/people.py) judge a real model's answers to everyday prompts, each the
 best of four that serving would give (BURNISH_BEST_OF), one vote in five wrong, and the learner learns from them with
-its own settings, update after update. After each: what share of the way from the base to the best of 16 of its answers the version has
-gone on held-out prompts, by one answer and by the best of several that its reward model picks; its skill
-on the gate's tasks in the end; KL, lengths and time. Then the same of TRL's KTO and DPO with as many votes on the
-base's answers. Figures are written as they come, and what was measured before of the same plan is kept: the
+its own settings, update after update. After each: what share of the way from the base to the best of 16 of its
+answers the version has gone on held-out prompts, by one answer and by the best of several that its reward model
+picks; its skill on the gate's tasks in the end; KL, lengths and time. Then the same of TRL's KTO and DPO with as many
+votes on the base's answers. Figures are written as they come, and what was measured before of the same plan is kept: the
 learner (--no-baselines) and the baselines (--updates 0) may run apart. Left out: HTTP, the registry, and
 whether answers are true.
 """

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 
 MARGIN = 0.5  # nats per token below the group's median
-# Of the group's best. Of ember's answers .4 % lie below it after 512 votes, of answers to something else half; at .5
-# it kept out one in thirteen, which nobody had tried yet, and the untrained base's best came less far by .09.
+# Of the group's best. Of ember's answers .4 % lie below it after 512 votes, of answers to something else half. At .5 it
+# kept out one in thirteen, which nobody had tried yet, and 1,024 votes brought the best of eight .07 less far.
 SUPPORT = 0.25
 
 
